@@ -1,0 +1,42 @@
+"""Optional dependencies: imported where they are used, with an error that names the extra to install."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+from hsmamba.errors import MissingExtraError
+
+EXTRAS = {
+    "tensorly": "demo",
+    "matplotlib": "demo",
+    "rasterio": "geo",
+    "rioxarray": "geo",
+    "xarray": "geo",
+    "spectral": "geo",
+    "h5py": "geo",
+}
+
+
+def optional_import(module: str, purpose: str) -> ModuleType:
+    """Import an optional module.
+
+    Args:
+        module: Dotted name; its first part is a key of `EXTRAS`.
+        purpose: What it is needed for, as it stands in the error ("to read GeoTIFF files").
+
+    Returns:
+        The imported module.
+
+    Raises:
+        MissingExtraError: The package is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        package = module.split(".")[0]
+        extra = EXTRAS[package]
+        raise MissingExtraError(
+            f"{package} is needed {purpose} and could not be imported ({error}); "
+            f'install it with: pip install "hsmamba[{extra}]"'
+        ) from error

@@ -1,0 +1,415 @@
+"""MD2F-Mamba: multidirectional depthwise convolution and dual-branch Mamba feature fusion for hyperspectral patches.
+
+Paper: Wan, Mo, He, Chen, Li, "MD2F-Mamba: Multidirectional Depthwise Convolution and Dual-Branch Mamba Feature Fusion
+Networks for Hyperspectral Image Classification", IEEE JSTARS 19 (2026), 6214-6238, doi 10.1109/JSTARS.2026.3657648.
+
+No official code was published. Two variants:
+
+- `md2f_mamba`: our reading of the paper, 92 K parameters and 8.30 M multiply-adds on a 30 x 13 x 13 patch, as the paper
+  reports. Its global branch is the hidden-state mixer of EfficientViM (arXiv 2411.15241), with which the paper's
+  formulas agree one to one. The paper's Omega, added before a softmax over positions, cancels and is left out.
+- `md2f_mamba_ref`: numerically the listing of a third-party article about the paper, 223 K parameters, with the one
+  repair without which it cannot run.
+
+Written from the equations; the code is ours.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hsmamba.models._registry import ModelCfg, register_model
+
+_CITATION = (
+    "Wan, Mo, He, Chen, Li: MD2F-Mamba: Multidirectional Depthwise Convolution and Dual-Branch Mamba Feature Fusion "
+    "Networks for Hyperspectral Image Classification. IEEE JSTARS 19, 6214-6238 (2026). doi:10.1109/JSTARS.2026.3657648"
+)
+default_cfgs = {
+    "md2f_mamba": ModelCfg(
+        summary="MD2F-Mamba as the paper describes it, 92 K parameters",
+        citation=_CITATION,
+        default_tag="indian_pines",
+    ),
+    "md2f_mamba_ref": ModelCfg(
+        summary="MD2F-Mamba as a third-party article prints it, 223 K parameters", citation=_CITATION
+    ),
+}
+
+
+def conv_bn(in_chans: int, out_chans: int, kernel: int | tuple[int, int] = 1, *, act: bool = True) -> nn.Sequential:
+    """Convolution with zero padding to the same size and no bias, batch norm and, unless told otherwise, ReLU."""
+    layers = [nn.Conv2d(in_chans, out_chans, kernel, padding="same", bias=False), nn.BatchNorm2d(out_chans)]
+    return nn.Sequential(*layers, *([nn.ReLU()] if act else []))
+
+
+class InitialExtractor(nn.Module):
+    """3-D convolution over (band, row, column), filters and bands merged (filter outermost), 1x1 convolution to `dim`.
+
+    Shape: (B, D, P, P) -> (B, dim, Q, Q) with Q = P + 2 padding - 2.
+    """
+
+    def __init__(self, in_chans: int, filters: int, dim: int, padding: int) -> None:
+        super().__init__()
+        self.conv3d = nn.Sequential(
+            nn.Conv3d(1, filters, 3, padding=padding, bias=False), nn.BatchNorm3d(filters), nn.ReLU()
+        )
+        self.conv2d = conv_bn(filters * (in_chans + 2 * padding - 2), dim)
+
+    def forward(self, hsi: Tensor) -> Tensor:
+        """Extract spectral-spatial features."""
+        x: Tensor = self.conv2d(self.conv3d(hsi.unsqueeze(1)).flatten(1, 2))
+        return x
+
+
+class MDConv(nn.Module):
+    """Multidirectional depthwise convolution: square, horizontal and vertical kernels beside the input, then 1x1.
+
+    Shape: (B, C, Q, Q) -> (B, C, Q, Q).
+    """
+
+    def __init__(self, dim: int, kernel_sizes: tuple[int, int, int]) -> None:
+        super().__init__()
+        square, horizontal, vertical = kernel_sizes
+        self.square = nn.Conv2d(dim, dim, square, padding="same", groups=dim, bias=False)
+        self.horizontal = nn.Conv2d(dim, dim, (1, horizontal), padding="same", groups=dim, bias=False)
+        self.vertical = nn.Conv2d(dim, dim, (vertical, 1), padding="same", groups=dim, bias=False)
+        self.mix = conv_bn(4 * dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Look in three directions and mix."""
+        x = self.mix(torch.cat([x, self.square(x), self.horizontal(x), self.vertical(x)], dim=1))
+        return x
+
+
+class LocalBranch(nn.Module):
+    """MS-LFEM, multiscale local features: four branches of `branch_dim` channels, concatenated and mixed.
+
+    The fourth is a channel decomposition, q + delta (q - GELU(W q)). The article's listing (`article=True`) leaves the
+    ReLU of the 3x3 branch out and has one delta for all channels.
+
+    Shape: (B, C, Q, Q) -> (B, C, Q, Q), not negative.
+    """
+
+    def __init__(self, dim: int, branch_dim: int, side: int, *, article: bool) -> None:
+        super().__init__()
+        self.pos_embed = nn.Parameter(torch.empty(1, dim, side, 1))  # one value a row
+        self.stem = conv_bn(dim, dim)
+        self.branch0 = conv_bn(dim, branch_dim, 3, act=not article)
+        self.branch1 = nn.Sequential(conv_bn(dim, branch_dim, (1, 3)), conv_bn(branch_dim, branch_dim, (3, 1)))
+        self.branch2 = nn.Sequential(conv_bn(dim, branch_dim, (3, 1)), conv_bn(branch_dim, branch_dim, (1, 3)))
+        self.branch3 = conv_bn(dim, branch_dim)
+        self.gate = nn.Conv2d(branch_dim, branch_dim, 1, bias=False)
+        self.delta = nn.Parameter(torch.ones(1, 1 if article else branch_dim, 1, 1))
+        self.mix = nn.Conv2d(4 * branch_dim, dim, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run the four branches and mix them."""
+        x = x + self.pos_embed
+        shared = self.stem(x)
+        q = self.branch3(x)
+        q = q + self.delta * (q - F.gelu(self.gate(q)))
+        return F.relu(self.mix(torch.cat([self.branch0(shared), self.branch1(shared), self.branch2(shared), q], dim=1)))
+
+
+class HiddenStateMixer(nn.Module):
+    """HSM-GFE, global features: positions are pooled into `d_state` hidden states, mixed there, and read out again.
+
+    [theta, lam, psi] = dw3x3(conv1x1(N)), U = N (softmax(lam) theta)^T, [H, Z] = conv1x1(U),
+    Y = conv1x1(H (SiLU(Z) + phi)), output Y psi, with N the normalised input; the softmax runs over positions.
+
+    Shape: (B, C, Q, Q) -> (B, C, Q, Q).
+    """
+
+    def __init__(self, dim: int, d_state: int, expand: float, side: int) -> None:
+        super().__init__()
+        d_inner = round(expand * dim)
+        self.pos_embed = nn.Parameter(torch.empty(1, dim, 1, side))  # one value a column
+        self.norm = nn.LayerNorm(dim)
+        self.in_proj = nn.Conv2d(dim, 3 * d_state, 1)
+        self.refine = nn.Conv2d(3 * d_state, 3 * d_state, 3, padding="same", groups=3 * d_state, bias=False)
+        self.state_proj = nn.Conv1d(dim, 2 * d_inner, 1)
+        self.phi = nn.Parameter(torch.ones(d_inner, 1))
+        self.out_proj = nn.Conv1d(d_inner, dim, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pool positions into states, mix the states, read them out at each position."""
+        x = self.norm((x + self.pos_embed).movedim(1, -1)).movedim(-1, 1)  # (B, C, Q, Q)
+        theta, lam, psi = self.refine(self.in_proj(x)).flatten(2).chunk(3, dim=1)  # (B, S, L) each
+        states = x.flatten(2) @ (lam.softmax(-1) * theta).mT  # (B, C, S)
+        hidden, gate = self.state_proj(states).chunk(2, dim=1)  # (B, E, S) each
+        mixed = self.out_proj(hidden * (F.silu(gate) + self.phi))  # (B, C, S)
+        out: Tensor = (mixed @ psi).unflatten(2, x.shape[2:])
+        return out
+
+
+class ArticleMixer(nn.Module):
+    """The global branch as the article's listing prints it: linear attention without a normaliser.
+
+    The listing multiplies (B, L, C) with (B, L, C) as matrices and cannot run unless C = L. `product="repaired"` uses
+    the (C, C) product that the listing computes one statement earlier; `product="verbatim"` is the printed one, for
+    checking only. With expand = 2, half of `split_proj` never reaches the output: its gradient is zero.
+
+    Shape: (B, C, P, P) -> (B, C, P, P).
+    """
+
+    def __init__(self, dim: int, expand: float, side: int, product: str) -> None:
+        super().__init__()
+        if product not in ("repaired", "verbatim"):
+            raise ValueError(f"product is {product!r}; it is 'repaired' or 'verbatim'")
+        if product == "verbatim" and dim != side * side:
+            raise ValueError(
+                f"product='verbatim' multiplies a channel axis with a position axis and needs dim == patch_size ** 2, "
+                f"got dim={dim} and patch_size={side}; use product='repaired'"
+            )
+        d_inner = round(expand * dim)
+        self.product = product
+        self.pos_embed = nn.Parameter(torch.empty(1, dim, 1, side))  # one value a column
+        self.norm = nn.LayerNorm(dim)
+        self.expand_conv = nn.Conv2d(dim, d_inner, 1)
+        self.refine = nn.Conv2d(d_inner, d_inner, 3, padding="same", groups=d_inner, bias=False)
+        self.split_proj = nn.Conv2d(d_inner, 3 * d_inner, 1)
+        self.omega = nn.Parameter(torch.zeros(dim))
+        self.state_proj = nn.Linear(dim, 2 * dim)
+        self.phi = nn.Parameter(torch.ones(dim))
+        self.out_proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Attend linearly and gate at each position."""
+        tokens = self.norm((x + self.pos_embed).flatten(2).mT)  # (B, L, C)
+        grid = tokens.mT.unflatten(2, x.shape[2:])  # (B, C, P, P)
+        thirds = self.split_proj(self.refine(self.expand_conv(grid))).flatten(2).chunk(3, dim=1)
+        theta, lam, psi = (third[:, : x.shape[1]] for third in thirds)  # (B, C, L) each
+        value = (lam + self.omega[:, None]).softmax(1) * theta  # over channels, as printed
+        context = tokens @ (value.mT if self.product == "verbatim" else tokens.mT @ value.mT)  # (B, L, C)
+        hidden, gate = self.state_proj(context).chunk(2, dim=-1)  # (B, L, C) each
+        mixed = self.out_proj((hidden * F.silu(gate) + hidden * self.phi) * psi.mT)  # (B, L, C)
+        out: Tensor = mixed.mT.unflatten(2, x.shape[2:])
+        return out
+
+
+def cross_similarity_fusion(local: Tensor, glob: Tensor) -> Tensor:
+    """CSFF: `relu(glob + local * cos(local, glob))`, the cosine taken over channels at each position.
+
+    Shape: (B, C, Q, Q) twice -> (B, C, Q, Q).
+    """
+    norms = local.norm(dim=1, keepdim=True) * glob.norm(dim=1, keepdim=True)
+    similarity = (local * glob).sum(1, keepdim=True) / (norms + 1e-8)
+    return F.relu(glob + local * similarity)
+
+
+class MD2FMamba(nn.Module):
+    """MD2F-Mamba classifier of hyperspectral patches.
+
+    Args:
+        in_chans: Bands (PCA components) D of the patch, at least 3 where the 3-D convolution is not padded.
+        num_classes: Classes K; 0 leaves the head out.
+        patch_size: Side P of the patch; the encodings are tables for this side.
+        dim: Working width C.
+        variant: "paper" (our reading of the paper) or "article" (the article's listing).
+        filters: Number of 3-D filters.
+        d_state: Hidden states S of the global branch ("paper" only).
+        expand: Inner width of the global branch, as a multiple of `dim`.
+        kernel_sizes: Square, horizontal and vertical kernel of the depthwise convolutions, odd.
+        product: See `ArticleMixer` ("article" only).
+        drop_rate: Dropout before the head.
+
+    Shape:
+        hsi: (B, in_chans, P, P), float. Output: logits (B, num_classes), or features (B, dim) without a head.
+
+    Raises:
+        ValueError: Sizes that do not go together.
+    """
+
+    aux_chans = 0
+
+    def __init__(
+        self,
+        in_chans: int = 30,
+        num_classes: int = 9,
+        patch_size: int = 13,
+        *,
+        dim: int = 64,
+        variant: Literal["paper", "article"] = "paper",
+        filters: int = 6,
+        d_state: int = 16,
+        expand: float = 2.5,
+        kernel_sizes: tuple[int, int, int] = (3, 3, 3),
+        product: str = "repaired",
+        drop_rate: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if variant not in ("paper", "article"):
+            raise ValueError(f"variant is {variant!r}; it is 'paper' or 'article'")
+        article = variant == "article"
+        side = patch_size if article else patch_size - 2
+        if not article and (min(in_chans, patch_size) < 3 or dim % 4):
+            raise ValueError(
+                f"the unpadded 3-D convolution needs in_chans >= 3 and patch_size >= 3, and four branches need dim "
+                f"divisible by 4; got in_chans={in_chans}, patch_size={patch_size}, dim={dim}"
+            )
+        if any(kernel % 2 == 0 for kernel in kernel_sizes):
+            raise ValueError(f"kernel_sizes must be odd, got {tuple(kernel_sizes)}")
+        self.in_chans, self.num_classes, self.patch_size = in_chans, num_classes, patch_size
+        self.num_features = dim
+        self.init_extractor = InitialExtractor(in_chans, filters, dim, padding=int(article))
+        self.mdconv = MDConv(dim, kernel_sizes)
+        self.ms_lfem = LocalBranch(dim, dim if article else dim // 4, side, article=article)
+        self.hsm_gfe = (
+            ArticleMixer(dim, expand, side, product) if article else HiddenStateMixer(dim, d_state, expand, side)
+        )
+        self.head_drop = nn.Dropout(drop_rate)
+        self.head = nn.Linear(dim, num_classes) if num_classes > 0 else nn.Identity()
+        nn.init.trunc_normal_(self.ms_lfem.pos_embed, std=0.02)
+        nn.init.trunc_normal_(self.hsm_gfe.pos_embed, std=0.02)
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of the parameters that weight decay leaves alone, beside biases and norms."""
+        return {"ms_lfem.pos_embed", "ms_lfem.delta", "hsm_gfe.pos_embed", "hsm_gfe.phi", "hsm_gfe.omega"}
+
+    def get_classifier(self) -> nn.Module:
+        """Return the head."""
+        return self.head
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Give the network a new head; `num_classes=0` takes it away."""
+        self.num_classes = num_classes
+        like = self.hsm_gfe.phi
+        head = nn.Linear(self.num_features, num_classes) if num_classes > 0 else nn.Identity()
+        self.head = head.to(device=like.device, dtype=like.dtype)
+
+    def forward_features(self, hsi: Tensor) -> Tensor:
+        """Compute the fused feature map, (B, in_chans, P, P) -> (B, dim, Q, Q); Q = P - 2, or P for the article's."""
+        if hsi.shape[1:] != (self.in_chans, self.patch_size, self.patch_size):
+            raise ValueError(
+                f"hsi is {tuple(hsi.shape)}; this model takes (B, {self.in_chans}, {self.patch_size}, "
+                f"{self.patch_size}). Apply the transform of the weight, or create the model with in_chans= and "
+                f"patch_size= of your patches"
+            )
+        x = self.mdconv(self.init_extractor(hsi))
+        return cross_similarity_fusion(self.ms_lfem(x), self.hsm_gfe(x))
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Pool the feature map and classify, (B, dim, Q, Q) -> (B, num_classes), or (B, dim) with `pre_logits`."""
+        x = self.head_drop(x.mean((2, 3)))
+        return x if pre_logits else self.head(x)
+
+    def forward(self, hsi: Tensor, aux: Tensor | None = None) -> Tensor:
+        """Classify patches.
+
+        Args:
+            hsi: Patches (B, in_chans, P, P), transformed as in training.
+            aux: Not used by this network; must be None.
+
+        Returns:
+            Logits (B, num_classes).
+
+        Raises:
+            ValueError: `hsi` has another shape, or `aux` is given.
+        """
+        if aux is not None:
+            raise ValueError("MD2F-Mamba has one input, hsi; leave aux out (a two-source network is msfmamba)")
+        return self.forward_head(self.forward_features(hsi))
+
+
+# Names of the article's listing -> ours, by prefix; `.op` is a wrapper of the listing.
+_OFFICIAL_NAMES = {
+    "mdconv.dw_sq": "mdconv.square",
+    "mdconv.dw_hor": "mdconv.horizontal",
+    "mdconv.dw_ver": "mdconv.vertical",
+    "mdconv.pw": "mdconv.mix.0",
+    "mdconv.bn": "mdconv.mix.1",
+    "ms_lfem.pos_enc.enc": "ms_lfem.pos_embed",
+    "ms_lfem.conv1x1_init.op": "ms_lfem.stem",
+    "ms_lfem.b0": "ms_lfem.branch0",
+    "ms_lfem.b1_h.op": "ms_lfem.branch1.0",
+    "ms_lfem.b1_v.op": "ms_lfem.branch1.1",
+    "ms_lfem.b2_v.op": "ms_lfem.branch2.0",
+    "ms_lfem.b2_h.op": "ms_lfem.branch2.1",
+    "ms_lfem.b3_conv_init.op": "ms_lfem.branch3",
+    "ms_lfem.b3_gelu_conv": "ms_lfem.gate",
+    "ms_lfem.out_proj.0": "ms_lfem.mix",
+    "hsm_gfe.pos_enc.enc": "hsm_gfe.pos_embed",
+    "hsm_gfe.layer_norm": "hsm_gfe.norm",
+    "hsm_gfe.dw_refine": "hsm_gfe.refine",
+    "hsm_gfe.gate_proj": "hsm_gfe.state_proj",
+    "classifier.2": "head",
+}
+
+
+def official_args(state_dict: dict[str, Tensor], config: dict[str, Any]) -> dict[str, Any]:
+    """Translate the configuration of the article's listing into ours; what is left out is read off the tensors.
+
+    Args:
+        state_dict: State of the listing's network.
+        config: Any of bands, patch, n_classes, hidden, expand, k_square, k_hor, k_ver, product.
+
+    Returns:
+        Keyword arguments of `MD2FMamba`.
+
+    Raises:
+        TypeError: A name that the listing's configuration does not have.
+    """
+    dim = state_dict["mdconv.pw.weight"].shape[0]
+    known = {
+        "bands": state_dict["init_extractor.conv2d.0.weight"].shape[1] // 8,
+        "patch": state_dict["ms_lfem.pos_enc.enc"].shape[2],
+        "n_classes": state_dict["classifier.2.weight"].shape[0],
+        "hidden": dim,
+        "expand": state_dict["hsm_gfe.expand_conv.weight"].shape[0] / dim,
+        "k_square": state_dict["mdconv.dw_sq.weight"].shape[2],
+        "k_hor": state_dict["mdconv.dw_hor.weight"].shape[3],
+        "k_ver": state_dict["mdconv.dw_ver.weight"].shape[2],
+        "product": "repaired",
+    }
+    if unknown := sorted(config.keys() - known.keys()):
+        raise TypeError(f"md2f_mamba_ref has no configuration {', '.join(unknown)}; there are: {', '.join(known)}")
+    cfg = known | config
+    return {
+        "in_chans": cfg["bands"],
+        "patch_size": cfg["patch"],
+        "num_classes": cfg["n_classes"],
+        "dim": cfg["hidden"],
+        "expand": cfg["expand"],
+        "kernel_sizes": (cfg["k_square"], cfg["k_hor"], cfg["k_ver"]),
+        "product": cfg["product"],
+    }
+
+
+def checkpoint_filter_fn(state_dict: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Rename the state of the article's listing to ours; a state with our names passes unchanged.
+
+    Args:
+        state_dict: State of the listing's network, or ours.
+        model: The network it is for; gives the shapes (1-D convolutions of size 1 are 2-D here).
+
+    Returns:
+        State with our names and shapes.
+    """
+    if "classifier.2.weight" not in state_dict:
+        return state_dict
+    shapes = {key: value.shape for key, value in model.state_dict().items()}
+    state = {}
+    for key, value in state_dict.items():
+        for theirs, ours in _OFFICIAL_NAMES.items():
+            if key == theirs or key.startswith(theirs + "."):
+                key = ours + key[len(theirs) :]
+                break
+        same_size = key in shapes and shapes[key].numel() == value.numel()
+        state[key] = value.reshape(shapes[key]) if same_size else value
+    return state
+
+
+@register_model
+def md2f_mamba(**kwargs: Any) -> MD2FMamba:
+    """MD2F-Mamba as the paper describes it: 92 167 parameters, 8.30 M multiply-adds on a 30 x 13 x 13 patch."""
+    return MD2FMamba(**kwargs)
+
+
+@register_model
+def md2f_mamba_ref(**kwargs: Any) -> MD2FMamba:
+    """MD2F-Mamba as a third-party article prints it: 222 770 parameters, 39.4 M multiply-adds."""
+    return MD2FMamba(**{"variant": "article", "filters": 8, "expand": 2.0, **kwargs})

@@ -1,0 +1,1 @@
+"""One operator, the selective scan, with its reference and its backends."""

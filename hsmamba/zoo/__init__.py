@@ -1,0 +1,1 @@
+"""Models by name: the factory, the weights manifest, model folders and the Hub, official checkpoints."""
