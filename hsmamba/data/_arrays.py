@@ -1,0 +1,80 @@
+"""Small safetensors files (transforms, splits): written whole or not at all, read with checks."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from hsmamba._files import atomic_path
+from hsmamba.errors import ManifestError, WeightsError
+
+SCHEMA = 1
+_KEY = "hsmamba"  # one metadata key only: safetensors promises no order among several, so the bytes would vary
+
+
+def write_arrays(path: str | os.PathLike[str], arrays: dict[str, npt.NDArray[Any]], *, kind: str, config: Any) -> None:
+    """Write arrays and their configuration into one safetensors file, atomically.
+
+    The same content gives the same bytes, hence the same SHA-256.
+
+    Args:
+        path: File to write; an older one is replaced only once the new one is complete.
+        arrays: Named arrays of any numeric dtype.
+        kind: What the file holds ("transform", "split"); `read_arrays` compares it.
+        config: JSON-able content of the header.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    header = json.dumps({"kind": kind, "schema": SCHEMA, "config": config}, sort_keys=True)
+    data = save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, {_KEY: header})
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def read_arrays(path: str | os.PathLike[str], *, kind: str) -> tuple[dict[str, npt.NDArray[Any]], Any]:
+    """Read a file that `write_arrays` wrote.
+
+    Args:
+        path: The file.
+        kind: What it has to hold.
+
+    Returns:
+        The arrays by name, and the configuration.
+
+    Raises:
+        WeightsError: The file is missing, truncated or no safetensors file.
+        ManifestError: It holds something else, or has a schema that this version does not know.
+    """
+    if not Path(path).is_file():
+        raise WeightsError(f"there is no {kind} file {str(path)!r}; check the path")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(
+            f"{str(path)!r} is no readable safetensors file ({error}): it is truncated or of another format; "
+            f"fetch or write the {kind} again"
+        ) from error
+    try:
+        header = json.loads(metadata[_KEY])
+        found, schema, config = header["kind"], header["schema"], header["config"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ManifestError(
+            f"{str(path)!r} has no hsmamba header, so it is no {kind} file; give a file that hsmamba saved as {kind}"
+        ) from error
+    if found != kind:
+        raise ManifestError(f"{str(path)!r} holds a {found}, expected a {kind}; give the {kind} file")
+    if schema != SCHEMA:
+        raise ManifestError(
+            f"{str(path)!r} has schema {schema!r}, this version of hsmamba reads {SCHEMA}; upgrade hsmamba"
+        )
+    return arrays, config

@@ -1,0 +1,149 @@
+"""Where the training pixels of a spatially disjoint split lie: whole tiles, chosen so that much is left to test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+_PROPOSALS = 8  # candidates compared for each tile: more of them keep more test pixels but leave less to chance
+
+
+def covered(centres: npt.NDArray[np.bool_], patch_size: int) -> npt.NDArray[np.bool_]:
+    """Mark every pixel that lies inside the patch of a centre.
+
+    Args:
+        centres: (H, W) bool.
+        patch_size: Side P; a pixel sits at index P // 2 of its patch, so an even patch reaches one pixel further up
+            and left.
+
+    Returns:
+        (H, W) bool.
+
+    Raises:
+        ValueError: `patch_size` is below 1.
+    """
+    if patch_size < 1:
+        raise ValueError(f"patch_size is {patch_size}; expected 1 or more")
+    origin = -1 if patch_size % 2 == 0 else 0
+    grown: npt.NDArray[np.bool_] = ndimage.maximum_filter(centres, patch_size, mode="constant", cval=0, origin=origin)
+    return grown
+
+
+def confined_classes(labels: npt.NDArray[np.int64], patch_size: int) -> set[int]:
+    """Find the classes so compact that the patch of any of their pixels covers them all.
+
+    Args:
+        labels: (H, W), 0 = unlabelled.
+        patch_size: Side P.
+
+    Returns:
+        Classes that cannot both train and test without leakage.
+    """
+    reach = (patch_size - 1) // 2
+    boxes = ndimage.find_objects(labels)
+    sizes = {k: [s.stop - s.start for s in box] for k, box in enumerate(boxes, start=1) if box is not None}
+    return {k for k, size in sizes.items() if max(size) <= reach + 1}
+
+
+def draw_training_pixels(
+    labels: npt.NDArray[np.int64],
+    quotas: npt.NDArray[np.int64],
+    patch_size: int,
+    side: int,
+    generator: np.random.Generator,
+) -> npt.NDArray[np.int64]:
+    """Draw the training pixels of each class from few tiles.
+
+    Class by class, the rarest first, tiles go to the training side until the class has its quota there; tiles that
+    are there already serve first. A tile that holds more pixels of the class than are still wanted gives those
+    nearest to a random one of them. Each tile is the cheapest of several random candidates, where the cost is the
+    share of every class that its patches take from the test side, for each training pixel won.
+
+    Args:
+        labels: (H, W), 0 = unlabelled, 1..K.
+        quotas: (K + 1,) training pixels by class.
+        patch_size: Side P of the patches.
+        side: Side of a tile; the tiling starts at a random offset.
+        generator: Source of randomness.
+
+    Returns:
+        int64 (N,) flat indices.
+    """
+    width = labels.shape[1]
+    offsets = (_pick(side, generator), _pick(side, generator))
+    rows, columns = ((np.arange(size) + offset) // side for size, offset in zip(labels.shape, offsets, strict=True))
+    tile_of = (rows[:, None] * (columns[-1] + 1) + columns).ravel()
+    totals = np.bincount(labels.ravel(), minlength=len(quotas))
+    ground = _Ground(labels, patch_size, totals, totals.copy(), np.zeros(labels.shape, dtype=bool))
+    chosen: set[int] = set()
+    train = []
+    for k in np.argsort(totals[1:], kind="stable") + 1:
+        free, need = np.flatnonzero(labels == k), int(quotas[k])
+        while need > 0:
+            tiles = np.unique(tile_of[free])
+            ready = tiles[np.isin(tiles, list(chosen))]
+            candidates = ready if ready.size else tiles
+            proposals = []
+            for _ in range(_PROPOSALS):
+                members = free[tile_of[free] == candidates[_pick(candidates.size, generator)]]
+                anchor = members[_pick(members.size, generator)]
+                proposals.append(_nearest(members, anchor, need, width))
+            pixels = min(proposals, key=ground.cost)
+            ground.take(pixels)
+            chosen.add(int(tile_of[pixels[0]]))
+            train.append(pixels)
+            free = np.setdiff1d(free, pixels, assume_unique=True)
+            need -= pixels.size
+    return np.concatenate(train)
+
+
+@dataclass
+class _Ground:
+    """What the training patches cover so far, and what that leaves of each class."""
+
+    labels: npt.NDArray[np.int64]
+    patch_size: int
+    totals: npt.NDArray[Any]
+    left: npt.NDArray[Any]
+    near: npt.NDArray[np.bool_]
+
+    def cost(self, pixels: npt.NDArray[np.int64]) -> float:
+        """Return the shares of the classes that these pixels take from the test side, for each of the pixels."""
+        _, _, lost = self._loss(pixels)
+        shares = lost[1:] / np.maximum(self.totals[1:], 1)
+        wiped_out = (lost[1:] == self.left[1:]) & (lost[1:] > 0)  # counts as much as a whole class
+        return float(shares.sum() + wiped_out.sum()) / pixels.size
+
+    def take(self, pixels: npt.NDArray[np.int64]) -> None:
+        """Put these pixels on the training side."""
+        window, patches, lost = self._loss(pixels)
+        self.near[window] |= patches
+        self.left = self.left - lost
+
+    def _loss(
+        self, pixels: npt.NDArray[np.int64]
+    ) -> tuple[tuple[slice, slice], npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
+        """Look at the window around the pixels only, so that the scene's size does not matter."""
+        places = np.divmod(pixels, self.labels.shape[1])
+        starts = [max(int(place.min()) - self.patch_size, 0) for place in places]
+        window = tuple(slice(start, int(p.max()) + self.patch_size) for start, p in zip(starts, places, strict=True))
+        centres = np.zeros(self.labels[window].shape, dtype=bool)
+        centres[places[0] - starts[0], places[1] - starts[1]] = True
+        patches = covered(centres, self.patch_size)
+        lost = np.bincount(self.labels[window][patches & ~self.near[window]], minlength=len(self.totals))
+        return (window[0], window[1]), patches, lost
+
+
+def _pick(size: int, generator: np.random.Generator) -> int:
+    """Draw from 0..size - 1 by a uniform number: that stream is the same in every numpy release."""
+    return int(generator.random() * size)
+
+
+def _nearest(members: npt.NDArray[np.int64], anchor: np.int64, count: int, width: int) -> npt.NDArray[np.int64]:
+    rows, columns = np.divmod(members, width)
+    distance = np.maximum(abs(rows - anchor // width), abs(columns - anchor % width))
+    return members[np.argsort(distance, kind="stable")[:count]]

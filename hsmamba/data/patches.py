@@ -1,0 +1,114 @@
+"""Patches of a cube as views, gathered into batches, and their augmentation."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from hsmamba.data.scene import check_pixels
+from hsmamba.errors import SceneError
+
+Pixels: TypeAlias = "npt.ArrayLike | Tensor"
+
+_PADDING = {"reflect": "reflect", "edge": "replicate", "zero": "constant"}
+
+
+class Patches:
+    """The patches around the pixels of one transformed cube.
+
+    The cube is padded once; a patch is a view of it, and a batch is one gather. The pixel sits at index P // 2 of its
+    patch in both directions.
+
+    Attributes:
+        shape: Rows and columns (H, W) of the cube.
+        channels: Channels C.
+        patch_size: Side P.
+    """
+
+    def __init__(self, cube: npt.NDArray[Any] | Tensor, patch_size: int, *, padding: str = "reflect") -> None:
+        """Pad a cube.
+
+        Args:
+            cube: (H, W, C), numpy or torch, any real dtype; batches live on its device.
+            patch_size: Side P of a patch in pixels, odd or even.
+            padding: What lies beyond the border: "reflect" (mirrored, border not repeated), "edge" or "zero".
+
+        Raises:
+            SceneError: The cube has other dimensions, or the patch is larger than the scene.
+            ValueError: An unknown padding, or a patch size below 1.
+        """
+        if padding not in _PADDING:
+            raise ValueError(f"padding is {padding!r}; expected one of {sorted(_PADDING)}")
+        if patch_size < 1:
+            raise ValueError(f"patch_size is {patch_size}; expected 1 or more")
+        if cube.ndim != 3:
+            raise SceneError(f"the cube has shape {tuple(cube.shape)}; expected (H, W, C)")
+        height, width, self.channels = (int(size) for size in cube.shape)
+        if patch_size > min(height, width):
+            raise SceneError(
+                f"a patch of {patch_size} x {patch_size} pixels is larger than the scene of {height} x {width}; "
+                "take a larger scene or a model with a smaller patch_size"
+            )
+        self.shape, self.patch_size = (height, width), int(patch_size)
+        if isinstance(cube, np.ndarray):
+            cube = torch.from_numpy(np.array(cube, dtype=np.float32))  # a copy: maps may be read-only or byte-swapped
+        before = patch_size // 2
+        after = patch_size - 1 - before
+        channels_first = cube.to(torch.float32).permute(2, 0, 1)
+        padded = F.pad(channels_first, (before, after, before, after), mode=_PADDING[padding]).contiguous()
+        plane, row, step = padded.stride()
+        self._view = padded.as_strided(
+            (height, width, self.channels, patch_size, patch_size), (row, step, plane, row, step)
+        )  # (H, W, C, P, P), no copy
+
+    def __call__(self, pixels: Pixels) -> Tensor:
+        """Gather the patches of some pixels.
+
+        Args:
+            pixels: int (N,) flat indices row * W + column, numpy or torch.
+
+        Returns:
+            float32 (N, C, P, P), contiguous, on the device of the cube.
+
+        Raises:
+            SceneError: An index lies outside the scene.
+        """
+        flat = check_pixels(pixels.cpu() if isinstance(pixels, Tensor) else pixels, self.shape)
+        rows, columns = (torch.from_numpy(part).to(self._view.device) for part in np.divmod(flat, self.shape[1]))
+        return self._view[rows, columns]
+
+
+def augment_d4(*batches: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, ...]:
+    """Flip and rotate each sample at random: one of the eight symmetries of the square, each equally likely.
+
+    Sample n gets the same symmetry in every batch, so that sources stay registered.
+
+    Args:
+        *batches: (N, C, P, P) each, with the same N; C and P may differ.
+        generator: Source of randomness; torch's global one by default.
+
+    Returns:
+        One tensor a batch, same shapes and dtypes.
+
+    Raises:
+        ValueError: Patches that are not square, or batches of different length.
+    """
+    if any(batch.ndim != 4 or batch.shape[-1] != batch.shape[-2] for batch in batches) or len({*map(len, batches)}) > 1:
+        shapes = [tuple(batch.shape) for batch in batches]
+        raise ValueError(f"the batches have shapes {shapes}; expected (N, C, P, P) with one N for all")
+    if not batches:
+        return ()
+    device = generator.device if generator is not None else torch.device("cpu")
+    draws = torch.randint(2, (3, len(batches[0]), 1, 1, 1), generator=generator, device=device).bool()
+    result = []
+    for batch in batches:
+        across, down, transposed = draws.to(batch.device)
+        turned = torch.where(across, batch.flip(-1), batch)
+        turned = torch.where(down, turned.flip(-2), turned)
+        result.append(torch.where(transposed, turned.transpose(-1, -2), turned))
+    return tuple(result)

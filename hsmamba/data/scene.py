@@ -1,0 +1,285 @@
+"""A scene: hyperspectral cube, auxiliary bands, labels and what is known about them, numpy or xarray inside."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeGuard, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from hsmamba.errors import SceneError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+Array: TypeAlias = "npt.NDArray[Any] | xr.DataArray"
+NanPolicy: TypeAlias = Literal["raise", "mask"]
+
+STRIP_BYTES = 2**26
+_RASTER_DIMS = ("y", "x", "band")
+# Attributes that describe the values of one raster, so that they would be wrong on another raster of the same grid.
+_VALUE_ATTRIBUTES = frozenset(
+    {"_FillValue", "missing_value", "scale_factor", "add_offset", "long_name", "standard_name", "units"}
+    | {"valid_min", "valid_max", "valid_range", "wavelength", "wavelength_units", "fwhm", "bbl"}
+    | {"STATISTICS_MINIMUM", "STATISTICS_MAXIMUM", "STATISTICS_MEAN", "STATISTICS_STDDEV", "STATISTICS_VALID_PERCENT"}
+)
+
+
+def is_dataarray(array: object) -> TypeGuard[xr.DataArray]:
+    """Tell whether an object is an `xarray.DataArray`, without importing xarray."""
+    xarray = sys.modules.get("xarray")  # whoever holds a DataArray has imported it
+    return xarray is not None and isinstance(array, xarray.DataArray)
+
+
+@dataclass(eq=False)
+class Scene:
+    """One scene on one grid of H rows and W columns.
+
+    Attributes:
+        hsi: Cube (H, W, B) of any real dtype: numpy (also a memory map) or DataArray with dims (y, x, band).
+        labels: Integer map (H, W), 0 = unlabelled, classes 1..K; None where nothing is labelled.
+        aux: Bands of another sensor (H, W, C) on the same grid, or None.
+        class_names: Name of class k at index k - 1; empty where unknown.
+        wavelengths: Band centres (B,) in nm, or None.
+        bad_bands: (B,) bool, True = not to be used, or None.
+        name: Short name.
+        source: Where the data come from.
+        license: Their terms.
+
+    Raises:
+        SceneError: Dimensions, grids, labels or lengths do not fit each other.
+    """
+
+    hsi: Array
+    labels: Array | None = None
+    aux: Array | None = None
+    class_names: tuple[str, ...] = ()
+    wavelengths: npt.NDArray[np.float64] | None = None
+    bad_bands: npt.NDArray[np.bool_] | None = None
+    name: str = ""
+    source: str = ""
+    license: str = ""
+
+    def __post_init__(self) -> None:
+        """Bring the fields to their types and hold them against each other."""
+        self.class_names = tuple(self.class_names)
+        _check_array(self.hsi, "hsi", ("y", "x", "band"))
+        if 0 in self.hsi.shape:
+            raise SceneError(f"hsi is empty: shape {tuple(self.hsi.shape)}; at least one pixel and one band are needed")
+        if self.aux is not None:
+            _check_array(self.aux, "aux", ("y", "x", "band"))
+            _check_grid(self.hsi, self.aux, "aux")
+        if self.labels is not None:
+            _check_array(self.labels, "labels", ("y", "x"))
+            _check_grid(self.hsi, self.labels, "labels")
+            _check_labels(self.labels, self.class_names)
+        if self.wavelengths is not None:
+            self.wavelengths = np.asarray(self.wavelengths, dtype=np.float64)
+            _check_length(self.wavelengths, self.num_bands, "wavelengths")
+        if self.bad_bands is not None:
+            self.bad_bands = np.asarray(self.bad_bands).astype(bool)
+            _check_length(self.bad_bands, self.num_bands, "bad_bands")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns (H, W)."""
+        return int(self.hsi.shape[0]), int(self.hsi.shape[1])
+
+    @property
+    def num_bands(self) -> int:
+        """Bands B of the cube, bad ones included."""
+        return int(self.hsi.shape[2])
+
+    @property
+    def num_classes(self) -> int:
+        """Classes K: the number of class names, else the highest label, else 0."""
+        if self.class_names or self.labels is None:
+            return len(self.class_names)
+        return int(np.asarray(self.labels).max())
+
+    @property
+    def good_bands(self) -> npt.NDArray[np.int64]:
+        """Indices of the bands that are not bad, as `SelectBands` takes them."""
+        if self.bad_bands is None:
+            return np.arange(self.num_bands)
+        return np.flatnonzero(~self.bad_bands)
+
+
+def _check_array(array: Array, what: str, dims: tuple[str, ...]) -> None:
+    shape = getattr(array, "shape", None)
+    if not (isinstance(array, np.ndarray) or is_dataarray(array)):
+        raise SceneError(f"{what} is a {type(array).__name__}; expected a numpy array or an xarray.DataArray")
+    if shape is None or len(shape) != len(dims):
+        raise SceneError(f"{what} has shape {tuple(shape or ())}; expected {len(dims)} dimensions {dims}")
+    if is_dataarray(array) and array.dims[:2] != ("y", "x"):
+        order = ", ".join(f'"{dim}"' for dim in dims)
+        raise SceneError(
+            f"{what} has the dimensions {array.dims}; expected {dims}: rename them if need be and give "
+            f"{what}.transpose({order})"
+        )
+    if array.dtype.kind not in "biuf":
+        raise SceneError(f"{what} has dtype {array.dtype}; expected real numbers")
+
+
+def _check_grid(hsi: Array, other: Array, what: str) -> None:
+    if tuple(other.shape[:2]) != tuple(hsi.shape[:2]):
+        raise SceneError(
+            f"{what} has the grid {tuple(other.shape[:2])} (rows, columns), hsi has {tuple(hsi.shape[:2])}; "
+            f"resample {what} to the grid of hsi"
+        )
+    if not (is_dataarray(hsi) and is_dataarray(other)):
+        return
+    for dim in ("y", "x"):
+        if dim in hsi.coords and dim in other.coords:
+            ours, theirs = np.asarray(hsi[dim]), np.asarray(other[dim])
+            step = abs(float(ours[-1] - ours[0])) / max(len(ours) - 1, 1)
+            if not np.allclose(ours, theirs, rtol=0, atol=0.01 * step):
+                raise SceneError(
+                    f"{what} and hsi have the same shape but other {dim} coordinates "
+                    f"({theirs[0]} ... {theirs[-1]} against {ours[0]} ... {ours[-1]}); reproject {what} to the grid "
+                    "of hsi"
+                )
+
+
+def _check_labels(labels: Array, class_names: tuple[str, ...]) -> None:
+    if labels.dtype.kind not in "iu":
+        raise SceneError(f"labels have dtype {labels.dtype}; expected integers, 0 = unlabelled: labels.astype(int)")
+    values = np.asarray(labels)
+    low, high = int(values.min()), int(values.max())
+    if low < 0:
+        raise SceneError(f"labels reach down to {low}; expected 0 (unlabelled) and classes from 1: set {low} to 0")
+    if class_names and high > len(class_names):
+        raise SceneError(
+            f"labels reach up to {high}, but there are {len(class_names)} class names; expected labels in "
+            f"0..{len(class_names)}: name every class or set the other labels to 0"
+        )
+
+
+def _check_length(values: npt.NDArray[Any], bands: int, what: str) -> None:
+    if values.shape != (bands,):
+        raise SceneError(f"{what} has shape {values.shape}; expected ({bands},), one value a band of hsi")
+
+
+def iter_strips(array: Array, max_bytes: int = STRIP_BYTES) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+    """Read an array in strips of whole rows, so that a lazy or mapped array never sits in memory as a whole.
+
+    Args:
+        array: (H, ...) numpy array, memory map or DataArray, read along its first axis.
+        max_bytes: Size of a strip in bytes as stored; a strip has one row at least.
+
+    Yields:
+        First row of the strip, and the strip (h, ...) as numpy.
+    """
+    row_bytes = max(1, array.dtype.itemsize * int(np.prod(array.shape[1:], dtype=np.int64)))
+    step = max(1, max_bytes // row_bytes)
+    for start in range(0, array.shape[0], step):
+        yield start, np.asarray(array[start : start + step])
+
+
+def gather_pixels(array: Array, pixels: npt.ArrayLike) -> npt.NDArray[Any]:
+    """Take the spectra of some pixels, with bounded memory.
+
+    Args:
+        array: (H, W, B).
+        pixels: int (N,) flat indices row * W + column.
+
+    Returns:
+        (N, B) in the order of `pixels`, dtype of `array`.
+
+    Raises:
+        SceneError: An index lies outside the grid.
+    """
+    flat = check_pixels(pixels, (int(array.shape[0]), int(array.shape[1])))
+    rows, columns = np.divmod(flat, array.shape[1])
+    if isinstance(array, np.ndarray):
+        return np.asarray(array[rows, columns])
+    result = np.empty((flat.size, array.shape[2]), dtype=array.dtype)
+    for start, strip in iter_strips(array):
+        here = np.flatnonzero((rows >= start) & (rows < start + strip.shape[0]))
+        result[here] = strip[rows[here] - start, columns[here]]
+    return result
+
+
+def check_pixels(pixels: npt.ArrayLike, shape: tuple[int, int]) -> npt.NDArray[np.int64]:
+    """Return flat pixel indices as int64 (N,), or raise SceneError where one is outside a grid of `shape`."""
+    flat = np.asarray(pixels)
+    if flat.ndim != 1 or (flat.size and flat.dtype.kind not in "iu"):
+        raise SceneError(
+            f"pixels have shape {flat.shape} and dtype {flat.dtype}; expected integers (N,): flat indices "
+            "row * W + column"
+        )
+    flat = flat.astype(np.int64)
+    if flat.size and (flat.min() < 0 or flat.max() >= shape[0] * shape[1]):
+        raise SceneError(
+            f"pixel indices run from {flat.min()} to {flat.max()}; a grid of {shape[0]} x {shape[1]} pixels has "
+            f"0..{shape[0] * shape[1] - 1}"
+        )
+    return flat
+
+
+def valid_mask(hsi: Array, nan: NanPolicy = "raise", *, bands: npt.ArrayLike | None = None) -> npt.NDArray[np.bool_]:
+    """Tell which pixels hold finite numbers only; reads strip by strip.
+
+    Args:
+        hsi: (H, W, B).
+        nan: "raise" to refuse a cube with non-finite pixels, "mask" to have them marked.
+        bands: Indices of the bands that count; all by default. Bad bands are often NaN on every pixel: give
+            `scene.good_bands`, or `transform.input_bands()` for the bands that a transform reads.
+
+    Returns:
+        (H, W) bool, True where every band that counts is finite.
+
+    Raises:
+        SceneError: `nan="raise"` and a pixel holds NaN or infinity.
+        ValueError: `nan` is neither "raise" nor "mask".
+    """
+    if nan not in ("raise", "mask"):
+        raise ValueError(f'nan is {nan!r}; expected "raise" or "mask"')
+    mask = np.ones(hsi.shape[:2], dtype=bool)
+    if hsi.dtype.kind == "f":
+        for start, strip in iter_strips(hsi):
+            used = strip if bands is None else strip[..., np.asarray(bands, dtype=np.int64)]
+            mask[start : start + strip.shape[0]] = np.isfinite(used).all(axis=-1)
+    if nan == "raise" and not mask.all():
+        row, column = np.argwhere(~mask)[0]
+        raise SceneError(
+            f"{int((~mask).sum())} of {mask.size} pixels hold NaN or infinity, the first at row {row}, "
+            f'column {column}; pass nan="mask" to leave them out'
+        )
+    return mask
+
+
+@overload
+def like(template: npt.NDArray[Any], array: npt.NDArray[Any], *, name: str | None = None) -> npt.NDArray[Any]: ...
+@overload
+def like(template: xr.DataArray, array: npt.NDArray[Any], *, name: str | None = None) -> xr.DataArray: ...
+def like(template: Array, array: npt.NDArray[Any], *, name: str | None = None) -> Array:
+    """Give a result back as the caller gave the input: numpy for numpy, DataArray for DataArray.
+
+    Args:
+        template: The input (H, W) or (H, W, B).
+        array: The result (H, W) or (H, W, C) on the same grid.
+        name: Name of the DataArray.
+
+    Returns:
+        `array` itself for a numpy template. Else a DataArray with dims (y, x) or (y, x, band), every coordinate
+        of the template that lies on y and x (`spatial_ref`, the CRS, among them), the band coordinates too where
+        the number of bands is the same, and the attributes of the template that do not describe its values.
+
+    Raises:
+        SceneError: The grids differ.
+    """
+    if not is_dataarray(template):
+        return array
+    if array.ndim not in (2, 3) or array.shape[:2] != tuple(template.sizes[dim] for dim in ("y", "x")):
+        raise SceneError(f"a result of shape {array.shape} does not lie on the grid of {dict(template.sizes)}")
+    dims = _RASTER_DIMS[: array.ndim]
+    kept = {"y", "x"}
+    if array.ndim == 3 and template.sizes.get("band") == array.shape[2]:
+        kept.add("band")
+    coords = {key: value for key, value in template.coords.items() if set(value.dims) <= kept}
+    attrs = {key: value for key, value in template.attrs.items() if key not in _VALUE_ATTRIBUTES}
+    return type(template)(array, dims=dims, coords=coords, attrs=attrs, name=name)
