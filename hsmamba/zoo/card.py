@@ -1,0 +1,203 @@
+"""Model cards: what is known of a trained model as Markdown, with the YAML front matter that the Hub reads."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hsmamba.zoo.hub import ModelFolder
+    from hsmamba.zoo.manifest import WeightRecord
+
+_PIPELINE_TAGS = {"classification": "image-segmentation", "fusion": "image-to-image"}  # the Hub's vocabulary
+
+_PAGE = """---
+{front_matter}
+---
+
+# {title}
+
+{summary}
+
+Weights for [hsmamba](https://pypi.org/project/hsmamba/), a zoo of remote-sensing models that runs on any CPU.
+
+## Model
+
+{model}
+
+## Data
+
+{data}
+
+## Results
+
+{results}
+
+## Training
+
+{recipe}
+
+## How to load it
+
+```python
+import hsmamba
+
+{load}
+```
+
+The weights are verified by their SHA-256; the fitted transform comes with them as `model.transform`.
+
+## Licence
+
+The weights: {license}. The data has its own terms, see above.
+
+## Citation
+
+{citation}
+"""
+
+
+def model_card(model: WeightRecord | ModelFolder, *, repo_id: str | None = None) -> str:
+    """Write the model card of a trained model.
+
+    Args:
+        model: A record of the manifest or a model folder.
+        repo_id: The Hub repository that the card belongs to, `owner/repo`; None where there is none yet.
+
+    Returns:
+        Markdown that opens with YAML front matter: licence, library, tags, pipeline tag, datasets and metrics.
+    """
+    from hsmamba.models import ModelCfg, registry
+
+    entry = registry().get(model.architecture)
+    cfg = entry.cfg if entry else ModelCfg()  # an architecture of the user's own may not be registered here
+    dataset = str(model.data.get("name", "")) or None
+    facts = {
+        "Architecture": f"`{model.architecture}`",
+        "Parameters": f"{model.params:,}",
+        "Arguments": f"`{json.dumps(dict(model.model_args))}`",
+        "Bands": "not recorded" if model.bands is None else model.bands,
+        "Wavelengths": f"{min(model.wavelengths):g} to {max(model.wavelengths):g} nm" if model.wavelengths else None,
+        "Classes": ", ".join(model.classes) or None,
+        "Date": model.date,
+    }
+    return _PAGE.format(
+        front_matter=_front_matter(model, cfg.task, dataset),
+        title=f"{model.architecture}, trained on {dataset}" if dataset else model.architecture,
+        summary=cfg.summary or f"A model of the architecture `{model.architecture}`.",
+        model=_bullets(facts),
+        data=_bullets(model.data) or "Not recorded.",
+        results=metrics_table(model.metrics) or "Not recorded.",
+        recipe=_bullets(model.recipe) if isinstance(model.recipe, Mapping) else model.recipe or "Not recorded.",
+        load="\n".join(_load_lines(model, repo_id)),
+        license=model.license,
+        citation=cfg.citation or "hsmamba, https://pypi.org/project/hsmamba/",
+    )
+
+
+def metrics_table(metrics: Mapping[str, Any]) -> str:
+    """Write metrics as a Markdown table, a row a protocol and a column a metric.
+
+    Args:
+        metrics: `{metric: value}` or `{protocol: {metric: value}}`; a value is a number, `{"mean": m, "std": s}`, a
+            list, a text, or None for what could not be measured.
+
+    Returns:
+        The table; empty for no metrics.
+    """
+    rows = _protocols(metrics)
+    columns = list(dict.fromkeys(metric for row in rows.values() for metric in row))
+    if not columns:
+        return ""
+    lines = [["protocol", *columns], ["---"] * (1 + len(columns))]
+    lines += [
+        [name, *(_cell(row[metric]) if metric in row else "" for metric in columns)] for name, row in rows.items()
+    ]
+    skip = 1 if list(rows) == [""] else 0  # one row without a name needs no column of names
+    return "\n".join(f"| {' | '.join(line[skip:])} |" for line in lines)
+
+
+def _protocols(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Group metrics by protocol; those of none stand under the empty name."""
+    rows: dict[str, dict[str, Any]] = {}
+    for name, value in metrics.items():
+        if isinstance(value, Mapping) and "mean" not in value:
+            rows[name] = dict(value)
+        else:
+            rows.setdefault("", {})[name] = value
+    return rows
+
+
+def _numbers(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, float]]:
+    """Give protocol, metric and value of whatever is one number; of several runs the mean."""
+    for protocol, row in _protocols(metrics).items():
+        for metric, value in row.items():
+            number = value.get("mean") if isinstance(value, Mapping) else value
+            if isinstance(number, (int, float)):
+                yield protocol, metric, number
+
+
+def _cell(value: Any) -> str:
+    """Format one value: four digits, mean ± standard deviation, lists by comma."""
+    if isinstance(value, Mapping) and "mean" in value:
+        return " ± ".join(_cell(value[key]) for key in ("mean", "std") if value.get(key) is not None)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_cell(part)}" for key, part in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_cell(part) for part in value)
+    if value is None:
+        return "n/a"
+    return f"{value:.4g}" if isinstance(value, float) else str(value).replace("|", r"\|")
+
+
+def _bullets(facts: Mapping[str, Any]) -> str:
+    return "\n".join(f"- {key}: {_cell(value)}" for key, value in facts.items() if value is not None)
+
+
+def _load_lines(model: WeightRecord | ModelFolder, repo_id: str | None) -> Iterator[str]:
+    """Give the Python lines that load the model by each of its names."""
+    name = getattr(model, "name", None)
+    if name is not None:
+        yield f'model = hsmamba.create_model("{name}", pretrained=True)'
+        return
+    yield f'model = hsmamba.create_model("hf-hub:{repo_id or "owner/repo"}")  # from the Hub'
+    yield 'model = hsmamba.create_model("local-dir:path/to/this/folder")  # from a copy of this folder'
+
+
+def _front_matter(model: WeightRecord | ModelFolder, task: str, dataset: str | None) -> str:
+    from huggingface_hub import EvalResult, ModelCardData
+
+    pipeline_tag = _PIPELINE_TAGS[task]
+    results = [
+        EvalResult(
+            task_type=pipeline_tag,
+            dataset_type=_slug(dataset),
+            dataset_name=dataset,
+            dataset_config=protocol or None,
+            metric_type=_slug(metric),
+            metric_name=metric,
+            metric_value=value,
+        )
+        for protocol, metric, value in _numbers(model.metrics)
+        if dataset
+    ]
+    known = re.fullmatch(r"[A-Za-z0-9.+-]+", model.license) is not None  # an identifier, not terms in words
+    card = ModelCardData(
+        license=model.license.lower() if known else "other",
+        license_name=None if known else _slug(model.license),
+        library_name="hsmamba",
+        tags=["hsmamba", "remote-sensing", task, model.architecture],
+        pipeline_tag=pipeline_tag,
+        datasets=[_slug(dataset)] if dataset else None,
+        metrics=list(dict.fromkeys(_slug(metric) for _, metric, _ in _numbers(model.metrics))) or None,
+        model_name=model.architecture,
+        eval_results=results or None,
+    )
+    return str(card.to_yaml()).strip()
+
+
+def _slug(text: str) -> str:
+    """Write a name as the Hub writes identifiers: lower case, hyphens."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")

@@ -1,0 +1,276 @@
+"""Trained models on the Hugging Face Hub, through its own client: fetched at one commit, verified, pushed.
+
+A local folder (`read_folder`), a Hub repository (`fetch_folder`) and a record of the manifest (`folder_of`) all end in
+a `ModelFolder`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import re
+import shlex
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hsmamba
+from hsmamba.errors import WeightsError
+from hsmamba.zoo import manifest
+from hsmamba.zoo.card import model_card
+from hsmamba.zoo.folder import (
+    CONFIG,
+    ModelFolder,
+    entry_of,
+    json_facts,
+    load_tensors,
+    read_config,
+    read_folder,
+    save_pretrained,
+)
+from hsmamba.zoo.manifest import FileEntry, HubAddress, WeightRecord
+
+if TYPE_CHECKING:  # torch and the Hub's client are imported where they are used: a download needs no torch
+    from torch import nn
+
+__all__ = [
+    "ModelFolder",
+    "download",
+    "download_verified",
+    "fetch_folder",
+    "folder_of",
+    "load_tensors",
+    "model_card",
+    "push_to_hub",
+    "read_folder",
+    "record_of",
+    "save_pretrained",
+]
+
+
+def fetch_folder(name: str, *, cache_dir: str | Path | None = None) -> ModelFolder:
+    """Fetch a model folder from the Hub: `config.json`, then the files it names, all of one commit.
+
+    Args:
+        name: `owner/repo`, or `owner/repo@revision` with a branch, a tag or a commit hash.
+        cache_dir: Folder of the Hub cache; None takes the client's own (`HF_HUB_CACHE`).
+
+    Returns:
+        The model folder, in the cache.
+
+    Raises:
+        ValueError: The name is of another form.
+        ManifestError: Its `config.json` is not one of hsmamba's, malformed, or of another schema.
+        WeightsError: A file cannot be fetched.
+        HashMismatchError: A file is not the one that was saved.
+    """
+    match = re.fullmatch(r"([\w.-]+/[\w.-]+)(?:@(\w[\w./-]*))?", name, re.ASCII)
+    if match is None or ".." in name:
+        raise ValueError(f"{name!r} names no Hub repository; expected owner/repo or owner/repo@revision")
+    repo_id, revision = match[1], match[2] or "main"
+    config = download(repo_id, CONFIG, revision=revision, cache_dir=cache_dir)
+    commit = config.parent.name  # the cache keeps a folder for every commit: a push from here on changes nothing
+
+    def locate(entry: FileEntry) -> Path:
+        return download_verified(repo_id, entry.file, revision=commit, sha256=entry.sha256, cache_dir=cache_dir)
+
+    return read_config(config, f"hf-hub:{repo_id}@{commit}", locate)
+
+
+def folder_of(
+    record: WeightRecord,
+    *,
+    cache_dir: str | Path | None = None,
+    model_path: str | os.PathLike[str] | None = None,
+) -> ModelFolder:
+    """Return the model folder of a record of the manifest, embedded or fetched; the record's hashes are enforced.
+
+    Args:
+        record: The weight.
+        cache_dir: Folder of the Hub cache; None takes the client's own (`HF_HUB_CACHE`).
+        model_path: A local copy of the model file, to be taken instead of any other.
+
+    Returns:
+        The model folder.
+
+    Raises:
+        WeightsError: A file is missing or cannot be fetched.
+        HashMismatchError: A file is not the one on record.
+    """
+    wanted = list(record.files)
+    files = {}
+    if model_path is not None:
+        wanted.remove("model")
+        files["model"] = Path(model_path)
+        mend = f"leave the path out to take the library's own copy, or load the file without asking for {record.name}"
+        manifest.verify_file(model_path, record.sha256, name=record.name, mend=mend)
+    files |= {which: manifest.resolve(record, which=which, cache_dir=cache_dir) for which in wanted}
+    facts = manifest.facts_of(record)
+    return ModelFolder(architecture=record.architecture, source=record.name, files=files, **facts)
+
+
+def record_of(folder: ModelFolder, tag: str, *, hub: HubAddress | None = None) -> WeightRecord:
+    """Make the manifest's record of a model folder.
+
+    Args:
+        folder: The folder.
+        tag: Name of the weight among those of its architecture.
+        hub: Where its model file lies on the Hub; None for a weight that only the wheel carries.
+
+    Raises:
+        ManifestError: The tag makes no valid name.
+    """
+    entries = {which: entry_of(path) for which, path in folder.files.items()}
+    value = {**entries["model"], "transform": None, "split": None, **entries}
+    value |= {"hub": None if hub is None else dataclasses.asdict(hub)} | json_facts(folder)
+    return manifest.parse_record(f"{folder.architecture}.{tag}", value)
+
+
+def download(repo_id: str, filename: str, *, revision: str, cache_dir: str | Path | None = None) -> Path:
+    """Return a file of a Hub repository through the Hub's own client, whose variables are respected.
+
+    `HF_ENDPOINT`, `HF_HUB_OFFLINE`, `HF_HUB_CACHE` and `HF_TOKEN` are the client's. A cached file of a full commit hash
+    is answered without a request.
+
+    Args:
+        repo_id: `owner/repo`.
+        filename: Path in the repository.
+        revision: Branch, tag or commit hash.
+        cache_dir: Folder of the Hub cache; None takes the client's own.
+
+    Returns:
+        Path in the cache. The file is not verified yet.
+
+    Raises:
+        WeightsError: It cannot be had; the text says what was asked, where, and what to try.
+    """
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+
+    with _explained(f"{filename} of {repo_id} at {revision}"):
+        # The client asks its Hub about the calling program once a day, before it looks into its cache.
+        pinned = re.fullmatch(r"[0-9a-f]{40}", revision) is not None
+        cached = try_to_load_from_cache(repo_id, filename, cache_dir=cache_dir, revision=revision) if pinned else None
+        if isinstance(cached, str):
+            return Path(cached)
+        path = hf_hub_download(
+            repo_id,
+            filename,
+            revision=revision,
+            cache_dir=cache_dir,
+            library_name="hsmamba",
+            library_version=hsmamba.__version__,
+        )
+        return Path(path)
+
+
+def download_verified(
+    repo_id: str, filename: str, *, revision: str, sha256: str, cache_dir: str | Path | None = None
+) -> Path:
+    """Download a file and check its SHA-256.
+
+    Raises:
+        WeightsError: It cannot be had.
+        HashMismatchError: It is another file; the text names both hashes and the command that clears it from the cache.
+    """
+    path = download(repo_id, filename, revision=revision, cache_dir=cache_dir)
+    copies = dict.fromkeys((str(path), str(path.resolve())))  # the cache's entry is a link to its blob
+    remove = "del" if os.name == "nt" else "rm"
+    mend = (
+        f"to fetch it again, type: {remove} {' '.join(shlex.quote(copy) for copy in copies)} and repeat; "
+        "if a fresh copy differs too, the repository has changed: report it to its owner"
+    )
+    manifest.verify_file(path, sha256, name=f"hf-hub:{repo_id}@{revision}", mend=mend)
+    return path
+
+
+def push_to_hub(
+    model: nn.Module,
+    repo_id: str,
+    *,
+    private: bool = False,
+    token: str | None = None,
+    revision: str | None = None,
+    commit_message: str = "Upload model with hsmamba",
+    create_pr: bool = False,
+    **save_kwargs: Any,
+) -> str:
+    """Save a model as a model folder and upload it to the Hub; the repository and branch are made if need be.
+
+    Args:
+        model: A network made by the factory.
+        repo_id: `owner/repo`.
+        private: Whether a repository that is made is private.
+        token: Access token with write permission; None takes the client's own (`HF_TOKEN`, or after `hf auth login`).
+        revision: Branch; None takes the main one.
+        commit_message: First line of the commit.
+        create_pr: Open a pull request instead of committing to the branch.
+        **save_kwargs: Further arguments of `save_pretrained`.
+
+    Returns:
+        The pinned name under which the factory loads it, `hf-hub:owner/repo@commit`.
+
+    Raises:
+        WeightsError: The Hub refuses or cannot be reached.
+    """
+    from huggingface_hub import HfApi
+
+    api = HfApi(token=token, library_name="hsmamba", library_version=hsmamba.__version__)
+    with tempfile.TemporaryDirectory(prefix="hsmamba-") as folder:
+        save_pretrained(model, folder, repo_id=repo_id, **save_kwargs)
+        with _explained(f"the upload to {repo_id}"):
+            api.create_repo(repo_id, private=private, exist_ok=True)
+            if revision is not None:
+                api.create_branch(repo_id, branch=revision, exist_ok=True)
+            commit = api.upload_folder(
+                repo_id=repo_id,
+                folder_path=folder,
+                commit_message=commit_message,
+                revision=revision,
+                create_pr=create_pr,
+            )
+    return f"hf-hub:{repo_id}@{commit.oid}"
+
+
+@contextlib.contextmanager
+def _explained(request: str) -> Iterator[None]:
+    """Turn whatever the Hub's client raises into a `WeightsError` that says what was asked, where, and what to try."""
+    try:
+        yield
+    # Everything: the client lets through errors of its transport, which it has replaced more than once.
+    except Exception as error:
+        from huggingface_hub import constants
+
+        # That the cache has no copy is the client's last word; why it could not ask the Hub is the cause.
+        reason = error.__cause__ if isinstance(error, FileNotFoundError) and error.__cause__ else error
+        said = str(reason).strip().splitlines()
+        raise WeightsError(
+            f"{request}: asking {constants.ENDPOINT} gave {type(reason).__name__}"
+            f"{': ' + said[0].strip() if said else ''}; {_advice(reason)}"
+        ) from error
+
+
+def _advice(error: BaseException) -> str:
+    """Say what to try after an error of the Hub's client."""
+    from huggingface_hub import constants, errors
+
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set and the cache has no copy; unset it once to fetch the file"
+    by_status = {
+        401: "the access token is missing or not valid: set HF_TOKEN to a valid one",
+        403: "the access token does not allow this: set HF_TOKEN to one that does",
+        429: "too many requests: wait a while, or set HF_TOKEN",
+    }
+    by_class = {  # the first that fits
+        errors.GatedRepoError: "ask for access on the repository's page, then set HF_TOKEN",
+        errors.RepositoryNotFoundError: "there is no such repository or it is private: check the name, set HF_TOKEN",
+        errors.RevisionNotFoundError: "the repository has no such branch, tag or commit: check the revision",
+        errors.EntryNotFoundError: "the repository has no such file: check its name, and that hsmamba made it",
+        errors.HFValidationError: "expected owner/repo",
+    }
+    for kind, advice in by_class.items():
+        if isinstance(error, kind):
+            return advice
+    status = getattr(getattr(error, "response", None), "status_code", 0)
+    return by_status.get(status, "check the network, the free space on the disk and HF_ENDPOINT, then try again")
