@@ -16,7 +16,7 @@ _ATTRIBUTES = {
     "list_models": "hsmamba.zoo.factory",
     "list_pretrained": "hsmamba.zoo.factory",
     "is_model": "hsmamba.zoo.factory",
-    "model_info": "hsmamba.zoo.factory",
+    "model_info": "hsmamba.zoo.info",
     "register_model": "hsmamba.models",
     "load_official": "hsmamba.zoo.official",
     "save_pretrained": "hsmamba.zoo.hub",

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 import hsmamba.models as models
 from hsmamba.errors import WeightsError
+from hsmamba.zoo.folder import load_tensors
 
 
 def load_official(arch: str, state_dict: dict[str, Tensor], **config: Any) -> nn.Module:
@@ -70,3 +74,36 @@ def load_strictly(model: nn.Module, state: dict[str, Tensor], *, what: str) -> N
         listed = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in problems.items() if names)
         raise WeightsError(f"{what} does not fit {type(model).__name__}: {listed}")
     model.load_state_dict(state)
+
+
+def read_official(path: str | Path) -> dict[str, Tensor]:
+    """Read an official checkpoint without running code from it.
+
+    Args:
+        path: A safetensors file, or what `torch.save` wrote (read with `weights_only=True`): a state dictionary, or a
+            dictionary that holds one under "state_dict", "model" or "net". A "module." prefix is taken off.
+
+    Returns:
+        Tensors by official name, on the CPU.
+
+    Raises:
+        WeightsError: The file is missing, damaged, holds code, or no state dictionary.
+    """
+    path = Path(path)
+    if path.suffix == ".safetensors":
+        return load_tensors(path)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise WeightsError(f"there is no checkpoint {path}; check the path") from None
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        raise WeightsError(
+            f"{path} cannot be read as a checkpoint of tensors alone ({str(error).splitlines()[0]}); if it holds a "
+            f"whole pickled network, save its state where you trust it: torch.save(model.state_dict(), 'state.pth')"
+        ) from error
+    for key in ("state_dict", "model", "net"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise WeightsError(f"{path} holds no state dictionary (tensors by name), but {type(state).__name__}")
+    return {key.removeprefix("module."): value for key, value in state.items()}

@@ -1,0 +1,248 @@
+"""Models by name: `create_model`, the listings and `model_info`."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import inspect
+import logging
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import hsmamba.models as models
+from hsmamba.errors import UnknownModelError, WeightsError
+from hsmamba.zoo import hub, manifest
+from hsmamba.zoo.official import load_strictly
+
+_logger = logging.getLogger(__name__)
+_LOCAL, _HUB = "local-dir:", "hf-hub:"
+
+
+def create_model(
+    name: str,
+    pretrained: bool = False,
+    *,
+    num_classes: int | None = None,
+    in_chans: int | None = None,
+    aux_chans: int | None = None,
+    patch_size: int | None = None,
+    checkpoint_path: str | Path | None = None,
+    cache_dir: str | Path | None = None,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    **model_args: Any,
+) -> nn.Module:
+    """Create a model, with weights if asked.
+
+    The model carries `architecture`, `model_args`, `transform` (fitted preprocessing or None), `class_names` and
+    `pretrained_cfg` (the weight's record or None); `hsmamba.classify` and `hsmamba.save_pretrained` use them.
+
+    Args:
+        name: "architecture" ("md2f_mamba"), "architecture.tag" ("md2f_mamba.indian_pines"),
+            "hf-hub:owner/repo[@revision]" or "local-dir:path". The last two name a trained model, so their weights are
+            always loaded; a tag without `pretrained` gives the architecture in the weight's configuration.
+        pretrained: Load the weight of the tag, or the architecture's default weight.
+        num_classes: Classes; 0 removes the head. Another number than the weight's re-initialises the head.
+        in_chans: Bands of the input (of the transformed scene). Another number than the weight's re-initialises the
+            layers that see the bands, and the weight's transform is left out.
+        aux_chans: Channels of the auxiliary input, for models that have one.
+        patch_size: Side of the patches, for models that work on patches.
+        checkpoint_path: A safetensors file to load instead; with `pretrained`, it stands in for the weight's file and
+            must have its SHA-256.
+        cache_dir: Folder for downloads; default the Hugging Face cache.
+        device: Where to put the model.
+        dtype: Floating-point type of the parameters.
+        **model_args: Arguments of the architecture. Arguments whose value is None are dropped.
+
+    Returns:
+        The network, in evaluation mode if it has weights, else in training mode.
+
+    Raises:
+        UnknownModelError: No such name; the text names the nearest.
+        TypeError: An argument that the architecture does not take.
+        WeightsError: Weights that cannot be had or do not fit.
+    """
+    given = {"num_classes": num_classes, "in_chans": in_chans, "aux_chans": aux_chans, "patch_size": patch_size}
+    given = {key: value for key, value in (given | model_args).items() if value is not None}
+    architecture, args, folder = _look_up(name, pretrained, cache_dir, checkpoint_path)
+    model = _build(architecture, args | given)
+    if folder is not None:
+        state = hub.load_tensors(folder.model_path)
+        _load_fitting(model, state, free={key for key in given if given[key] != args.get(key)}, what=name)
+        carrier: Any = model
+        carrier.transform = _transform_that_fits(model, folder, name)
+        carrier.class_names = folder.classes if len(folder.classes) == carrier.num_classes else ()
+        carrier.pretrained_cfg = folder.config
+    elif checkpoint_path is not None:
+        _load_checkpoint(model, architecture, Path(checkpoint_path))
+    model.to(device=device, dtype=dtype)
+    return model.eval() if folder is not None or checkpoint_path is not None else model
+
+
+def _look_up(
+    name: str, pretrained: bool, cache_dir: str | Path | None, checkpoint_path: str | Path | None
+) -> tuple[str, dict[str, Any], hub.ModelFolder | None]:
+    """Find architecture, arguments and model folder behind a name."""
+    named_folder = name.startswith((_LOCAL, _HUB))
+    if not named_folder:
+        architecture, _, tag = name.partition(".")
+        _check_known(architecture, asked=name)
+        if not tag and not pretrained:
+            return architecture, {}, None
+    if named_folder or pretrained:
+        folder = folder_behind(name, cache_dir=cache_dir, model_path=checkpoint_path)
+        _check_known(folder.architecture)
+        return folder.architecture, dict(folder.model_args), folder
+    return architecture, dict(manifest.find_record(architecture, tag).model_args), None
+
+
+def folder_behind(
+    name: str, *, cache_dir: str | Path | None = None, model_path: str | Path | None = None
+) -> hub.ModelFolder:
+    """Find the model folder behind a name; all of its files are verified.
+
+    Args:
+        name: "architecture[.tag]", "hf-hub:owner/repo[@revision]" or "local-dir:path".
+        cache_dir: Folder for downloads; default the Hugging Face cache.
+        model_path: A local copy of the model file to take for "architecture[.tag]".
+
+    Returns:
+        The folder.
+
+    Raises:
+        UnknownModelError: No such weight.
+        WeightsError: A file that cannot be had, or is not the one on record.
+    """
+    if name.startswith(_LOCAL):
+        return hub.read_folder(Path(name[len(_LOCAL) :]).expanduser())
+    if name.startswith(_HUB):
+        return hub.fetch_folder(name[len(_HUB) :], cache_dir=cache_dir)
+    architecture, _, tag = name.partition(".")
+    _check_known(architecture, asked=name)
+    record = manifest.find_record(architecture, tag or models.entry(architecture).cfg.default_tag)
+    return hub.folder_of(record, cache_dir=cache_dir, model_path=model_path)
+
+
+def _check_known(architecture: str, asked: str | None = None) -> None:
+    known = models.registry()
+    if architecture in known:
+        return
+    asked = asked or architecture
+    if re.search(r"[/\\~]", asked) or Path(asked).exists():
+        raise UnknownModelError(
+            f"{asked!r} looks like a path or a Hub id, not like a model name; a folder is 'local-dir:{asked}', "
+            f"a Hub repository is 'hf-hub:{asked}'"
+        )
+    near = difflib.get_close_matches(asked, [*known, *manifest.load_manifest()], n=3, cutoff=0.4)
+    hint = f"did you mean {', '.join(near)}?" if near else "hsmamba.list_models() lists all"
+    raise UnknownModelError(f"unknown model {asked!r}; {hint}")
+
+
+def _build(architecture: str, args: dict[str, Any]) -> nn.Module:
+    entry = models.entry(architecture)
+    try:
+        model = entry.entry_point(**args)
+    except TypeError as error:
+        if "unexpected keyword" not in str(error):
+            raise
+        raise TypeError(f"{architecture}: {error}. It takes: {', '.join(sorted(_parameters(entry)))}") from error
+    sizes = {key: getattr(model, key, None) for key in ("in_chans", "num_classes", "patch_size")}
+    accepted = _parameters(entry)
+    carrier: Any = model  # torch's annotations let a module carry tensors and modules alone
+    carrier.architecture = architecture
+    carrier.model_args = {key: value for key, value in sizes.items() if key in accepted and value is not None} | args
+    carrier.transform, carrier.class_names, carrier.pretrained_cfg = None, (), None
+    return model
+
+
+def _parameters(entry: models.RegistryEntry) -> set[str]:
+    """Names of the arguments an architecture takes: its entry point's, and its class's behind `**kwargs`."""
+    signature = inspect.signature(entry.entry_point, eval_str=True)
+    names = {p.name for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD}
+    if isinstance(signature.return_annotation, type) and issubclass(signature.return_annotation, nn.Module):
+        names |= set(inspect.signature(signature.return_annotation).parameters)
+    return names
+
+
+def _load_fitting(model: nn.Module, state: dict[str, Tensor], *, free: set[str], what: str) -> None:
+    """Load a state; where the caller asked for other sizes (`free`), layers of another shape keep their new values."""
+    own = model.state_dict()
+    state = dict(state)
+    fresh = []
+    if free:
+        fresh = [key for key in own if key not in state or state[key].shape != own[key].shape]
+        state = {key: own[key] if key not in state or key in fresh else state[key] for key in own}
+    load_strictly(model, state, what=what)
+    if fresh:
+        layers = sorted({key.rpartition(".")[0] for key in fresh})
+        asked = ", ".join(sorted(free))
+        _logger.warning("%s: re-initialised %s, of other sizes than the weight's (%s)", what, ", ".join(layers), asked)
+
+
+def _transform_that_fits(model: nn.Module, folder: hub.ModelFolder, what: str) -> Any:
+    transform = folder.load_transform()
+    if transform is not None and folder.model_args.get("in_chans", model.in_chans) != model.in_chans:
+        _logger.warning("%s: left its transform out, which gives another number of bands than in_chans", what)
+        return None
+    return transform
+
+
+def _load_checkpoint(model: nn.Module, architecture: str, path: Path) -> None:
+    if path.is_dir():
+        raise WeightsError(f"checkpoint_path={str(path)!r} is a folder; create_model('local-dir:{path}') loads one")
+    load_strictly(model, hub.load_tensors(path), what=str(path))
+
+
+def _natural(name: str) -> list[tuple[int, int | str]]:
+    return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", name)]
+
+
+def _matches(name: str, patterns: str | Iterable[str]) -> bool:
+    patterns = [patterns] if isinstance(patterns, str) else list(patterns)
+    return any(fnmatch.fnmatchcase(text, pattern) for pattern in patterns for text in (name, name.partition(".")[0]))
+
+
+def list_models(
+    pattern: str | Iterable[str] = "*",
+    *,
+    exclude: str | Iterable[str] = (),
+    pretrained: bool = False,
+    task: str | None = None,
+    module: str | None = None,
+) -> list[str]:
+    """List models by name, in natural order.
+
+    Args:
+        pattern: Shell wildcard or several, of names with or without tag.
+        exclude: Wildcards of names to leave out.
+        pretrained: List weights ("architecture.tag") instead of architectures.
+        task: "classification" or "fusion".
+        module: Last part of the defining module, for example "md2f_mamba".
+
+    Returns:
+        Names that `create_model` takes.
+    """
+    entries = models.registry()
+    names = manifest.load_manifest() if pretrained else entries
+    chosen = []
+    for name in names:
+        entry = entries[name.partition(".")[0]]
+        right_kind = task in (None, entry.cfg.task) and module in (None, entry.module.rpartition(".")[2])
+        if right_kind and _matches(name, pattern) and not _matches(name, exclude):
+            chosen.append(name)
+    return sorted(chosen, key=_natural)
+
+
+def list_pretrained(pattern: str | Iterable[str] = "*", **kwargs: Any) -> list[str]:
+    """List weights, "architecture.tag"; arguments as for `list_models`."""
+    return list_models(pattern, pretrained=True, **kwargs)
+
+
+def is_model(name: str) -> bool:
+    """Tell whether `name` is a registered architecture, or a weight ("architecture.tag") on record."""
+    return name in models.registry() or name in manifest.load_manifest()

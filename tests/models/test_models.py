@@ -1,0 +1,205 @@
+"""One tester for every registered model: what the contract promises holds for all of them."""
+
+import copy
+import io
+
+import pytest
+import torch
+from torch import nn
+
+import hsmamba
+from hsmamba.models import ModelCfg, entry, example_inputs, register_model, registry
+from hsmamba.models import _registry as table
+
+NAMES = sorted(registry())
+CLASSIFIERS = [name for name in NAMES if entry(name).cfg.task == "classification"]
+
+
+def build(name, **kwargs):
+    torch.manual_seed(0)
+    return hsmamba.create_model(name, **kwargs)
+
+
+def flagged(name, flag, action):
+    """Run what a capability flag promises, or check that what it denies does fail."""
+    if getattr(entry(name).cfg, flag):
+        action()
+    else:
+        with pytest.raises(Exception):  # noqa: B017 - whatever torch raises there
+            action()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_forward_backward(name):
+    model = build(name)
+    inputs = example_inputs(model, 3)
+    output = model(*inputs)
+    assert output.isfinite().all()
+    output.square().mean().backward()
+    for key, parameter in model.named_parameters():
+        assert parameter.grad is not None, key
+        assert parameter.grad.isfinite().all(), key
+        assert parameter.grad.any(), f"{key} has no influence"
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_classifier_contract(name):
+    model = build(name, num_classes=5).eval()
+    inputs = example_inputs(model, 2)
+    features = model.forward_features(*inputs)
+    pooled = model.forward_head(features, pre_logits=True)
+    assert pooled.shape == (2, model.num_features)
+    torch.testing.assert_close(model.forward_head(features), model(*inputs))
+    assert model(*inputs).shape == (2, 5)
+    assert isinstance(model.get_classifier(), nn.Linear)
+    model.reset_classifier(7)
+    assert model.num_classes == 7
+    assert model(*inputs).shape == (2, 7)
+    model.reset_classifier(0)
+    torch.testing.assert_close(model(*inputs), pooled)
+    torch.testing.assert_close(build(name, num_classes=0).eval()(*inputs).shape, pooled.shape)
+    names = dict(model.named_parameters())
+    assert model.no_weight_decay() & names.keys()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_sample_does_not_depend_on_its_batch(name):
+    model = build(name).eval()
+    inputs = example_inputs(model, 4)
+    together = model(*inputs)
+    alone = torch.cat([model(*(x[i : i + 1] for x in inputs)) for i in range(4)])
+    torch.testing.assert_close(alone, together, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_determinism(name):
+    first, second = build(name), build(name)
+    inputs = example_inputs(first, 2)
+    for mode in (True, False):
+        outputs = []
+        for model in (first.train(mode), second.train(mode)):
+            torch.manual_seed(1)
+            outputs.append(model(*inputs))
+        assert torch.equal(*outputs)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_save_load_round_trip(name, tmp_path):
+    model = build(name).eval()
+    hsmamba.save_pretrained(model, tmp_path / "model")
+    again = hsmamba.create_model(f"local-dir:{tmp_path / 'model'}")
+    inputs = example_inputs(model, 2)
+    assert torch.equal(model(*inputs), again(*inputs))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_state_dict_and_deepcopy(name):
+    model = build(name).eval()
+    inputs = example_inputs(model, 2)
+    buffer = io.BytesIO()
+    torch.save(model.state_dict(), buffer)
+    buffer.seek(0)
+    other = entry(name).entry_point().eval()
+    other.load_state_dict(torch.load(buffer, weights_only=True))
+    assert torch.equal(other(*inputs), model(*inputs))
+    assert torch.equal(copy.deepcopy(model)(*inputs), model(*inputs))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_autocast_bf16(name):
+    model = build(name).eval()
+    inputs = example_inputs(model, 2)
+    full = model(*inputs)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = model(*inputs)
+    assert half.isfinite().all()
+    assert (half.float() - full).abs().max() < 0.1 * full.abs().max() + 0.05
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_double(name):
+    model = build(name, dtype=torch.float64).eval()
+    inputs = example_inputs(model, 2)
+    assert inputs[0].dtype == torch.float64
+    assert model(*inputs).dtype == torch.float64
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_compile_without_graph_break(name):
+    model = build(name).eval()
+    inputs = example_inputs(model, 2)
+
+    def action():
+        torch._dynamo.reset()
+        # The graph is what can break; "eager" runs it without a compiler on the machine.
+        compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+        torch.testing.assert_close(compiled(*inputs), model(*inputs), rtol=1e-4, atol=1e-5)
+
+    flagged(name, "can_compile", action)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_export_with_any_batch_size(name):
+    model = build(name).eval()
+
+    def action():
+        batch = torch.export.Dim("batch", min=1, max=4096)
+        inputs = example_inputs(model, 3)
+        program = torch.export.export(model, inputs, dynamic_shapes=tuple({0: batch} for _ in inputs))
+        more = example_inputs(model, 5, seed=1)
+        torch.testing.assert_close(program.module()(*more), model(*more), rtol=1e-4, atol=1e-5)
+
+    flagged(name, "can_export", action)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_onnx_through_onnxruntime(name, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    model = build(name).eval()
+    inputs = example_inputs(model, 2)
+
+    def action():
+        path = tmp_path / "model.onnx"
+        torch.onnx.export(model, inputs, path, dynamo=True, verbose=False)
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        feed = {arg.name: x.numpy() for arg, x in zip(session.get_inputs(), inputs, strict=True)}
+        got = torch.from_numpy(session.run(None, feed)[0])
+        torch.testing.assert_close(got, model(*inputs), rtol=1e-3, atol=1e-4)
+
+    flagged(name, "can_onnx", action)
+
+
+def test_the_registry_is_mirrored_into_timm():
+    import timm
+
+    assert set(NAMES) <= set(timm.list_models())
+    model = timm.create_model("md2f_mamba", num_classes=3, in_chans=8, patch_size=7)
+    assert model(torch.zeros(1, 8, 7, 7)).shape == (1, 3)
+
+
+def test_users_register_their_own_architectures():
+    class Tiny(nn.Module):
+        in_chans, aux_chans, patch_size = 4, 0, 3
+
+        def __init__(self, num_classes: int = 2) -> None:
+            super().__init__()
+            self.num_classes = num_classes
+            self.head = nn.Linear(4, num_classes)
+
+        def forward(self, hsi, aux=None):
+            return self.head(hsi.mean((2, 3)))
+
+    def tiny_test_net(**kwargs):
+        return Tiny(**kwargs)
+
+    try:
+        register_model(tiny_test_net, cfg=ModelCfg(summary="a test"))
+        assert hsmamba.is_model("tiny_test_net")
+        assert hsmamba.create_model("tiny_test_net", num_classes=6).num_classes == 6
+        assert hsmamba.model_info("tiny_test_net").params == 10
+        tiny_test_net.__module__ = "elsewhere"
+        with pytest.raises(ValueError, match="is registered by"):
+            register_model(tiny_test_net)
+    finally:
+        table._ENTRIES.pop("tiny_test_net")

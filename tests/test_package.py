@@ -1,0 +1,60 @@
+"""The face of the package: cheap to import, lazy, and the names it promises."""
+
+import json
+import subprocess
+import sys
+
+import hsmamba
+
+
+def _run(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+def test_import_brings_nothing_heavy():
+    code = "import sys, json, hsmamba; print(json.dumps(sorted(m.partition('.')[0] for m in sys.modules)))"
+    loaded = set(json.loads(_run(code)))
+    assert not loaded & {"torch", "timm", "numpy", "scipy", "huggingface_hub", "matplotlib", "typer"}
+
+
+def test_help_of_the_command_line_needs_no_torch():
+    code = (
+        "import sys, typer.testing, hsmamba.cli as c\n"
+        "r = typer.testing.CliRunner().invoke(c.app, ['finetune', '--help'])\n"
+        "assert r.exit_code == 0, r.output\n"
+        "print('torch' in sys.modules, 'numpy' in sys.modules)"
+    )
+    assert _run(code).split() == ["False", "False"]
+
+
+def test_every_public_name_resolves():
+    for name in hsmamba.__all__:
+        assert getattr(hsmamba, name) is not None
+    assert set(hsmamba.__all__) <= set(dir(hsmamba))
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    assert not hasattr(hsmamba, "creat_model")
+
+
+def test_public_names_are_those_on_record():
+    assert sorted(hsmamba.__all__) == [
+        "HsmambaError",
+        "Scene",
+        "Split",
+        "__version__",
+        "classify",
+        "create_model",
+        "evaluate",
+        "finetune",
+        "is_model",
+        "list_models",
+        "list_pretrained",
+        "load_official",
+        "load_scene",
+        "model_info",
+        "open_scene",
+        "push_to_hub",
+        "register_model",
+        "save_pretrained",
+    ]

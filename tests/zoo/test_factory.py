@@ -1,0 +1,169 @@
+"""Models by name: creation, listings, information, the errors of each."""
+
+import json
+import logging
+
+import numpy as np
+import pytest
+import torch
+
+import hsmamba
+from hsmamba.data import PCA, Compose, Standardise
+from hsmamba.errors import HashMismatchError, UnknownModelError, WeightsError
+from hsmamba.zoo import factory, manifest
+from hsmamba.zoo.hub import record_of
+
+SMALL = {"in_chans": 6, "patch_size": 7, "num_classes": 4, "dim": 16, "d_state": 4}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    torch.manual_seed(0)
+    model = hsmamba.create_model("md2f_mamba", **SMALL)
+    pixels = np.random.default_rng(0).normal(size=(50, 9))
+    transform = Compose([Standardise(), PCA(6)]).fit(pixels)
+    return hsmamba.save_pretrained(
+        model, tmp_path / "model", transform=transform, class_names=("a", "b", "c", "d"), bands=9
+    )
+
+
+@pytest.fixture
+def record(folder, monkeypatch):
+    """A manifest with one record, embedded in a package folder of its own."""
+    made = record_of(hsmamba.zoo.hub.read_folder(folder), "test")
+    monkeypatch.setattr(manifest, "load_manifest", lambda path=None: {made.name: made})
+    monkeypatch.setattr(manifest, "weights_folder", lambda: folder.parent)
+    folder.rename(folder.parent / made.name)
+    return made
+
+
+def test_arguments_that_are_none_are_dropped():
+    model = hsmamba.create_model("md2f_mamba", num_classes=None, in_chans=8, dim=None)
+    assert (model.num_classes, model.in_chans, model.num_features) == (9, 8, 64)
+    assert model.training
+    assert model.model_args == {"num_classes": 9, "in_chans": 8, "patch_size": 13}
+
+
+def test_dtype_and_device():
+    model = hsmamba.create_model("md2f_mamba", dtype=torch.float64, device="meta")
+    assert {(p.dtype, p.device.type) for p in model.parameters()} == {(torch.float64, "meta")}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("md2f_mamb", "did you mean md2f_mamba"),
+        ("completely different", "list_models"),
+        ("./weights/model", r"'local-dir:\./weights/model'.*'hf-hub:\./weights/model'"),
+        ("owner/repo", r"'local-dir:owner/repo'.*'hf-hub:owner/repo'"),
+        ("md2f_mamba.nowhere", "no pretrained weights named 'md2f_mamba.nowhere'"),
+    ],
+)
+def test_unknown_names_are_answered_with_what_was_meant(name, text):
+    with pytest.raises(UnknownModelError, match=text):
+        hsmamba.create_model(name, pretrained=True)
+
+
+def test_an_argument_that_the_architecture_does_not_take_is_named():
+    with pytest.raises(TypeError, match=r"md2f_mamba: .*'widht'.*It takes: .*dim"):
+        hsmamba.create_model("md2f_mamba", widht=3)
+    with pytest.raises(TypeError, match="aux_chans"):
+        hsmamba.create_model("md2f_mamba", aux_chans=1)
+
+
+def test_a_local_folder_comes_back_bit_for_bit_with_its_transform(folder):
+    model = hsmamba.create_model(f"local-dir:{folder}")
+    assert not model.training
+    assert model.class_names == ("a", "b", "c", "d")
+    torch.manual_seed(0)
+    want = hsmamba.create_model("md2f_mamba", **SMALL).eval()
+    x = torch.randn(2, 6, 7, 7)
+    assert torch.equal(model(x), want(x))
+    assert model.transform(np.zeros((3, 9))).shape == (3, 6)
+
+
+def test_names_with_tags(record):
+    model = hsmamba.create_model("md2f_mamba.test", pretrained=True)
+    assert model.num_classes == 4
+    assert model.pretrained_cfg["source"] == "md2f_mamba.test"
+    shaped = hsmamba.create_model("md2f_mamba.test")
+    assert (shaped.num_classes, shaped.training) == (4, True)
+    assert not torch.equal(shaped.head.weight, model.head.weight)
+    assert hsmamba.list_pretrained() == ["md2f_mamba.test"]
+    assert hsmamba.is_model("md2f_mamba.test")
+    assert not hsmamba.is_model("md2f_mamba.other")
+
+
+def test_other_classes_reinitialise_the_head_alone(record, caplog):
+    base = hsmamba.create_model("md2f_mamba.test", pretrained=True).state_dict()
+    with caplog.at_level(logging.WARNING):
+        model = hsmamba.create_model("md2f_mamba.test", pretrained=True, num_classes=7)
+    assert [r.message for r in caplog.records] == [
+        "md2f_mamba.test: re-initialised head, of other sizes than the weight's (num_classes)"
+    ]
+    kept = {key for key, value in model.state_dict().items() if key in base and torch.equal(value, base[key])}
+    assert base.keys() - kept == {"head.weight", "head.bias"}
+    assert model.class_names == ()
+    assert model.transform is not None
+
+
+def test_no_classes_removes_the_head_and_keeps_the_rest(record):
+    model = hsmamba.create_model("md2f_mamba.test", pretrained=True, num_classes=0)
+    assert model(torch.zeros(1, 6, 7, 7)).shape == (1, 16)
+    base = hsmamba.create_model("md2f_mamba.test", pretrained=True).state_dict()
+    assert all(torch.equal(value, base[key]) for key, value in model.state_dict().items())
+
+
+def test_other_bands_reinitialise_what_sees_them_and_leave_the_transform_out(record, caplog):
+    with caplog.at_level(logging.WARNING):
+        model = hsmamba.create_model("md2f_mamba.test", pretrained=True, in_chans=5)
+    assert "re-initialised init_extractor.conv2d.0," in caplog.text
+    assert "left its transform out" in caplog.text
+    assert model.transform is None
+    base = hsmamba.create_model("md2f_mamba.test", pretrained=True)
+    assert torch.equal(model.head.weight, base.head.weight)
+
+
+def test_checkpoint_path_alone_must_fit_and_with_pretrained_must_be_the_record_file(record, folder, tmp_path):
+    path = folder.parent / record.name / "model.safetensors"
+    model = hsmamba.create_model("md2f_mamba", checkpoint_path=path, **SMALL)
+    want = hsmamba.create_model("md2f_mamba.test", pretrained=True)
+    assert torch.equal(model.head.weight, want.head.weight)
+    with pytest.raises(WeightsError, match="of another shape"):
+        hsmamba.create_model("md2f_mamba", checkpoint_path=path)
+    assert hsmamba.create_model("md2f_mamba.test", pretrained=True, checkpoint_path=path).transform is not None
+    torch.manual_seed(9)
+    other = hsmamba.save_pretrained(hsmamba.create_model("md2f_mamba", **SMALL), tmp_path / "other")
+    with pytest.raises(HashMismatchError, match=record.sha256):
+        hsmamba.create_model("md2f_mamba.test", pretrained=True, checkpoint_path=other / "model.safetensors")
+    with pytest.raises(WeightsError, match="local-dir:"):
+        hsmamba.create_model("md2f_mamba", checkpoint_path=other)
+
+
+def test_timm_creates_pretrained_models_too(record):
+    import timm
+
+    model = timm.create_model("md2f_mamba.test", pretrained=True)
+    assert torch.equal(model.head.weight, hsmamba.create_model("md2f_mamba.test", pretrained=True).head.weight)
+
+
+def test_listing_with_wildcards_and_natural_order(monkeypatch):
+    entry = hsmamba.models.entry("md2f_mamba")
+    names = ["net10", "net9", "md2f_mamba", "other"]
+    monkeypatch.setattr(factory.models, "registry", lambda: dict.fromkeys(names, entry))
+    assert hsmamba.list_models() == ["md2f_mamba", "net9", "net10", "other"]
+    assert hsmamba.list_models("net*") == ["net9", "net10"]
+    assert hsmamba.list_models(["net9", "o*"]) == ["net9", "other"]
+    assert hsmamba.list_models(exclude="net*") == ["md2f_mamba", "other"]
+    assert hsmamba.list_models(task="fusion") == []
+    assert hsmamba.list_models(module="md2f_mamba", exclude=["other", "net10"]) == ["md2f_mamba", "net9"]
+
+
+def test_model_info(record):
+    info = hsmamba.model_info("md2f_mamba")
+    assert (info.params, info.macs, info.inputs) == (92_167, 8_302_888, {"hsi": (30, 13, 13)})
+    assert info.tags.keys() == {"test"}
+    assert json.loads(info.to_json())["task"] == "classification"
+    assert "92,167" in str(info)
+    tagged = hsmamba.model_info("md2f_mamba.test")
+    assert (tagged.bands, tagged.classes, tagged.num_classes) == (9, ("a", "b", "c", "d"), 4)
