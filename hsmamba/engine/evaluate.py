@@ -1,0 +1,101 @@
+"""Metrics of a classifier on the pixels of a split."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from hsmamba.data import Compose, PatchDataset, Scene, Split
+from hsmamba.engine._predict import predict_items, sizes_of
+from hsmamba.engine.classify import predict_pixels, usable_pixels
+from hsmamba.errors import SceneError, SplitError
+from hsmamba.metrics import ClassificationReport
+
+
+def evaluate(
+    model: nn.Module,
+    data: Scene | PatchDataset,
+    split: Split,
+    *,
+    part: Literal["train", "val", "test"] = "test",
+    transform: Compose | None = None,
+    batch_size: int | None = None,
+    device: torch.device | str | None = None,
+    nan: Literal["raise", "mask"] = "raise",
+    tta: bool = False,
+    progress: bool = False,
+) -> ClassificationReport:
+    """Compare a classifier with the labels of one part of a split.
+
+    Args:
+        model: A classifier; its mode and device are left as they were.
+        data: A labelled scene, or a dataset of patches.
+        split: Pixels of the scene (or items of the dataset) by part.
+        part: "train", "val" or "test".
+        transform: Fitted preprocessing of a scene; default the one that came with the model.
+        batch_size: As for `classify`.
+        device: As for `classify`.
+        nan: As for `classify`; with "mask", pixels that are not finite count as wrong.
+        tta: As for `classify`.
+        progress: Show a progress bar.
+
+    Returns:
+        OA, AA, kappa, per-class accuracy, F1, confusion matrix.
+
+    Raises:
+        SceneError: The scene has no labels, or does not fit the model.
+        SplitError: The split belongs to another scene, or the part is empty.
+    """
+    pixels = getattr(split, part)
+    if pixels.size == 0:
+        raise SplitError(f"the split {split.id!r} has no {part} pixels")
+    num_classes = sizes_of(model).num_classes
+    if isinstance(data, PatchDataset):
+        truth = data.labels[pixels]
+        scores = predict_items(model, data, pixels, batch_size=batch_size, device=device, tta=tta)
+        predicted: Any = scores.argmax(1).numpy() + 1
+        names = data.class_names
+    else:
+        truth = labels_of(data, split).ravel()[pixels]
+        wanted = np.zeros(data.shape, bool)
+        wanted.ravel()[pixels] = True
+        wanted &= usable_pixels(model, data, transform, nan)
+        labels, _ = predict_pixels(
+            model, data, transform, wanted, batch_size=batch_size, device=device, tta=tta, progress=progress
+        )
+        predicted = labels.ravel()[pixels]
+        names = data.class_names
+    check_classes(num_classes, len(names) or int(truth.max()))
+    return ClassificationReport.from_labels(
+        truth, predicted, names or tuple(f"class {k}" for k in range(1, num_classes + 1))
+    )
+
+
+def labels_of(scene: Scene, split: Split) -> np.ndarray[Any, np.dtype[Any]]:
+    """Return the labels (H, W) of a scene that a split belongs to.
+
+    Raises:
+        SceneError: The scene has no labels.
+        SplitError: The split was made for a scene of another size.
+    """
+    if scene.labels is None:
+        raise SceneError("the scene has no labels; open it with labels= (a label image on the same grid)")
+    if split.shape != scene.shape:
+        raise SplitError(f"the split {split.id!r} is for a scene of {split.shape} pixels, this one is {scene.shape}")
+    return np.asarray(scene.labels)
+
+
+def check_classes(of_model: int, of_data: int) -> None:
+    """Check that model and data have the same number of classes.
+
+    Raises:
+        SceneError: They have not.
+    """
+    if of_model != of_data:
+        raise SceneError(
+            f"the model has {of_model} classes, the data {of_data}; give the model a new head with "
+            f"model.reset_classifier({of_data}) or create_model(..., num_classes={of_data}) and fine-tune it"
+        )
