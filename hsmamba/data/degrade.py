@@ -1,0 +1,401 @@
+"""Wald's reduced-resolution protocol: MTF filters, decimation, interp23, MATLAB's bicubic resize.
+
+Definitions follow the DLPan-Toolbox (Vivone et al., "A New Benchmark Based on Recent Advances in Multispectral
+Pansharpening", IEEE GRSM 9(1), 2021). Images are floating-point torch tensors (B, C, H, W); every function is
+differentiable with respect to its images. Sensors and their Nyquist gains are in `hsmamba.data.sensors`.
+
+Phase, for a scale ratio r: low-resolution sample k sits on high-resolution index r k + r // 2, both where an image is
+decimated and where it is up-sampled.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from scipy.fft import next_fast_len
+from torch import Tensor
+
+from hsmamba.data.sensors import Sensor, band_gains, get_sensor
+from hsmamba.errors import SceneError
+
+KERNEL_SIZE = 41  # side of the toolbox's MTF kernels, whatever the ratio
+KAISER_BETA = 0.5
+
+# Taps of the 23-tap half-band filter at distances 1, 3, ..., 11; the centre is 1 and even distances are 0
+# (Aiazzi et al., IEEE TGRS 40(10), 2002; twice the published half-filter).
+HALF_BAND = (0.61066818237, -0.145397186478, 0.043619155884, -0.010385513306, 0.001615524292, -0.000120162964)
+
+
+class WaldPair(NamedTuple):
+    """One reduced-resolution sample: `gt` (B, C, h, w) and `lms` alike, `ms` (B, C, h/r, w/r), `pan` (B, P, h, w)."""
+
+    gt: Tensor
+    ms: Tensor
+    pan: Tensor
+    lms: Tensor
+
+
+def check_image(image: Tensor, name: str = "image") -> None:
+    """Raise unless `image` is a floating-point tensor (B, C, H, W) without an empty side.
+
+    Raises:
+        TypeError: Not a tensor, or not of a floating-point dtype.
+        SceneError: Not four axes, or an empty one.
+    """
+    if not isinstance(image, Tensor):
+        raise TypeError(
+            f"{name} is a {type(image).__name__}, expected a torch tensor (B, C, H, W): "
+            "torch.from_numpy(array).permute(2, 0, 1)[None] makes one from an array [y, x, band]"
+        )
+    if not image.is_floating_point():
+        raise TypeError(f"{name} has dtype {image.dtype}, expected a floating-point one: convert it with .float()")
+    if image.ndim != 4 or image.numel() == 0:
+        raise SceneError(f"{name} has shape {tuple(image.shape)}, expected four non-empty axes (B, C, H, W)")
+
+
+def check_ratio(ratio: int) -> None:
+    """Raise unless the scale ratio is an integer of 2 or more.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if isinstance(ratio, bool) or not isinstance(ratio, int) or ratio < 2:
+        raise ValueError(f"ratio is {ratio!r}, expected an integer of 2 or more (4 for most PAN and MS pairs)")
+
+
+def check_grids(ms: Tensor, guide: Tensor, ratio: int) -> None:
+    """Raise unless `guide` (B, P, ratio h, ratio w) lies on the finer grid of `ms` (B, C, h, w).
+
+    Raises:
+        TypeError: One is no floating-point tensor.
+        ValueError: The ratio is no integer of 2 or more.
+        SceneError: The grids or the batch sizes do not fit; the text names both shapes and the ratio.
+    """
+    check_image(ms, "ms")
+    check_image(guide, "guide")
+    check_ratio(ratio)
+    expected = (ms.shape[0], ms.shape[2] * ratio, ms.shape[3] * ratio)
+    if (guide.shape[0], *guide.shape[2:]) != expected:
+        raise SceneError(
+            f"ms has shape {tuple(ms.shape)} and the guide {tuple(guide.shape)}: at ratio {ratio} the guide must be "
+            f"({expected[0]}, P, {expected[1]}, {expected[2]}); crop the images to the same ground or correct the ratio"
+        )
+
+
+# --- MTF filters ---------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=64)
+def _mtf_kernel(gain: float, ratio: int) -> npt.NDArray[np.float64]:
+    """MTF-matched kernel (41, 41) of one band, by the window method; not normalised, as in the toolbox."""
+    half = (KERNEL_SIZE - 1) // 2
+    t = np.arange(-half, half + 1)
+    squared = t[:, None] ** 2 + t[None, :] ** 2
+    # Gaussian response whose value at the Nyquist frequency of the coarse grid is the gain.
+    variance = (half / ratio) ** 2 / (-2 * math.log(gain))
+    response = np.exp(-squared / (2 * variance))
+    impulse = np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(response))).real
+    radius = np.sqrt(squared) / (KERNEL_SIZE - 1)
+    window = np.interp(radius, t / (KERNEL_SIZE - 1), np.kaiser(KERNEL_SIZE, KAISER_BETA), right=0.0)
+    kernel: npt.NDArray[np.float64] = impulse * window
+    kernel.flags.writeable = False  # shared by every caller through the cache
+    return kernel
+
+
+def mtf_kernels(sensor: str | Sensor, bands: int, *, ratio: int = 4) -> Tensor:
+    """Make the kernels that imitate a sensor's modulation transfer function on the coarse grid.
+
+    Args:
+        sensor: Name of a sensor, or one made by hand.
+        bands: Number of MS bands, C.
+        ratio: Scale ratio between the fine and the coarse grid.
+
+    Returns:
+        Kernels (C, 41, 41), float64. Their sums are 0.998 to 0.999, as in the toolbox, which does not normalise them.
+
+    Raises:
+        ValueError: Unknown sensor, or a ratio below 2.
+        SceneError: The sensor has another number of bands.
+    """
+    check_ratio(ratio)
+    gains = band_gains(sensor, bands)
+    return torch.from_numpy(np.stack([_mtf_kernel(gain, ratio) for gain in gains]))
+
+
+def pan_kernel(sensor: str | Sensor, *, ratio: int = 4) -> Tensor:
+    """Make the kernel (1, 41, 41), float64, of a sensor's panchromatic band; arguments as in `mtf_kernels`."""
+    check_ratio(ratio)
+    return torch.from_numpy(_mtf_kernel(get_sensor(sensor).pan_gain, ratio).copy())[None]
+
+
+def filter_bands(image: Tensor, kernels: Tensor) -> Tensor:
+    """Correlate every band with its kernel; pixels beyond the border repeat the edge.
+
+    The product is taken in the frequency domain: 41 x 41 taps a pixel would cost a hundred times more on a CPU.
+
+    Args:
+        image: (B, C, H, W), floating point.
+        kernels: (C, N, N), or (1, N, N) for all bands; N odd.
+
+    Returns:
+        (B, C, H, W) in the image's dtype.
+
+    Raises:
+        TypeError: `image` is no floating-point tensor.
+        SceneError: The kernels do not fit the bands, or a pixel is not finite: it would spread over the whole image.
+    """
+    check_image(image)
+    size = kernels.shape[-1]
+    if kernels.ndim != 3 or kernels.shape[0] not in (1, image.shape[1]) or kernels.shape[1] != size or size % 2 == 0:
+        raise SceneError(
+            f"kernels have shape {tuple(kernels.shape)}, expected ({image.shape[1]}, N, N) or (1, N, N) with odd N "
+            f"for an image of shape {tuple(image.shape)}"
+        )
+    if bad := int((~torch.isfinite(image)).sum()):
+        raise SceneError(f"{bad} values of the image are not finite, and a filter would spread them: fill them first")
+    half = size // 2
+    height, width = image.shape[-2:]
+    exact = image if image.dtype == torch.float64 else image.float()  # there is no FFT in half precision on the CPU
+    padded = F.pad(exact, (half, half, half, half), mode="replicate")
+    # The circular product is right on the first H x W outputs: nothing wraps into them.
+    full = [int(next_fast_len(n, True)) for n in padded.shape[-2:]]
+    spectrum = torch.fft.rfft2(padded, s=full)
+    transfer = torch.fft.rfft2(kernels.to(padded), s=full).conj()  # conjugate: correlation, not convolution
+    filtered: Tensor = torch.fft.irfft2(spectrum * transfer, s=full)[..., :height, :width]
+    return filtered.to(image.dtype).contiguous()
+
+
+def mtf_filter(image: Tensor, *, sensor: str | Sensor, ratio: int = 4) -> Tensor:
+    """Blur every band as the sensor's optics would at `ratio` times coarser sampling.
+
+    Args:
+        image: (B, C, H, W), floating point, any unit.
+        sensor: Name of a sensor, or one made by hand.
+        ratio: Scale ratio.
+
+    Returns:
+        (B, C, H, W), not decimated.
+
+    Raises:
+        TypeError, ValueError, SceneError: As in `mtf_kernels` and `filter_bands`.
+    """
+    check_image(image)
+    return filter_bands(image, mtf_kernels(sensor, image.shape[1], ratio=ratio))
+
+
+# --- Resampling ----------------------------------------------------------------------------------------------------
+
+
+def decimate(image: Tensor, ratio: int) -> Tensor:
+    """Keep indices r // 2, r // 2 + r, ... of both axes: MATLAB's nearest resize by 1 / r.
+
+    Args:
+        image: (B, C, H, W); H and W multiples of the ratio.
+        ratio: Scale ratio.
+
+    Returns:
+        (B, C, H / r, W / r).
+
+    Raises:
+        TypeError, ValueError: No floating-point tensor; a ratio below 2.
+        SceneError: A side is no multiple of the ratio.
+    """
+    _check_divisible(image, ratio)
+    return image[..., ratio // 2 :: ratio, ratio // 2 :: ratio]
+
+
+def _check_divisible(image: Tensor, ratio: int) -> None:
+    check_image(image)
+    check_ratio(ratio)
+    height, width = image.shape[-2:]
+    if height % ratio or width % ratio:
+        raise SceneError(
+            f"image of shape {tuple(image.shape)} cannot be reduced by {ratio}: sides must be multiples of the ratio; "
+            f"crop it to {height // ratio * ratio} x {width // ratio * ratio}"
+        )
+
+
+def _double(image: Tensor, axis: int, *, odd: bool) -> Tensor:
+    """Double one axis with the half-band filter, circular boundary; samples go to odd or to even indices."""
+    length = image.shape[axis]
+    reach = len(HALF_BAND)
+    wrapped = image.index_select(axis, torch.arange(-reach, length + reach, device=image.device) % length)
+    # A new sample lies between input samples i - 1 and i (odd) or i and i + 1 (even).
+    between = torch.zeros_like(image)
+    for j, tap in enumerate(HALF_BAND):
+        left = wrapped.narrow(axis, reach - j - (1 if odd else 0), length)
+        right = wrapped.narrow(axis, reach + j + (0 if odd else 1), length)
+        between = between + tap * (left + right)
+    pair = (between, image) if odd else (image, between)
+    return torch.stack(pair, dim=axis + 1).flatten(axis, axis + 1)
+
+
+def interp23(image: Tensor, ratio: int = 4) -> Tensor:
+    """Up-sample by a power of two with the 23-tap half-band filter (the method called EXP).
+
+    Interpolating: input sample k is kept at output index r k + r / 2. The boundary is circular.
+
+    Args:
+        image: (B, C, h, w), floating point.
+        ratio: Scale ratio, a power of two.
+
+    Returns:
+        (B, C, r h, r w).
+
+    Raises:
+        TypeError: `image` is no floating-point tensor.
+        ValueError: The ratio is no power of two; `upsample` takes any ratio.
+        SceneError: `image` does not have four axes.
+    """
+    check_image(image)
+    check_ratio(ratio)
+    if ratio & (ratio - 1):
+        raise ValueError(f"interp23 doubles the size, so ratio must be a power of two, got {ratio}: use upsample")
+    for step in range(ratio.bit_length() - 1):
+        for axis in (2, 3):
+            image = _double(image, axis, odd=step == 0)
+    return image
+
+
+def mirror_index(index: Tensor, length: int) -> Tensor:
+    """Map any integer indices into 0..length-1 by mirroring with the border sample repeated."""
+    folded = index % (2 * length)
+    return torch.where(folded < length, folded, 2 * length - 1 - folded)
+
+
+def _keys_cubic(x: Tensor) -> Tensor:
+    """Keys' cubic convolution kernel with a = -0.5, support 4."""
+    x = x.abs()
+    near = (1.5 * x - 2.5) * x**2 + 1
+    far = ((-0.5 * x + 2.5) * x - 4) * x + 2
+    return torch.where(x <= 1, near, torch.where(x < 2, far, torch.zeros_like(x)))
+
+
+def _cubic_axis(image: Tensor, axis: int, positions: Tensor, scale: float) -> Tensor:
+    """Sample one axis at `positions` (input coordinates, float64, CPU), the kernel widened when shrinking."""
+    widen = min(scale, 1.0)
+    first = torch.floor(positions - 2 / widen)
+    index = first[:, None] + torch.arange(math.ceil(4 / widen) + 2)  # (out, taps)
+    weight = _keys_cubic((positions[:, None] - index) * widen)
+    weight = weight / weight.sum(dim=1, keepdim=True)
+    source = mirror_index(index.long(), image.shape[axis])
+    result = torch.zeros((), dtype=image.dtype, device=image.device)
+    # Tap by tap: a gather of all taps at once would hold up to 18 copies of the image.
+    for tap in torch.nonzero(weight.abs().amax(dim=0)).flatten().tolist():
+        column = weight[:, tap].to(image).reshape([-1 if a == axis else 1 for a in range(image.ndim)])
+        result = result + column * image.index_select(axis, source[:, tap].to(image.device))
+    return result
+
+
+def bicubic_resize(image: Tensor, scale: float) -> Tensor:
+    """Resize as MATLAB's `imresize(image, scale, "bicubic")`: Keys' kernel (a = -0.5), antialiasing when shrinking.
+
+    Output sample k lies at input coordinate (k + 0.5) / scale - 0.5; the border is mirrored, its pixel repeated.
+    This is neither PyTorch's bicubic (a = -0.75) nor in phase with `decimate` for even ratios.
+
+    Args:
+        image: (B, C, H, W), floating point.
+        scale: Factor of both sides, above 0.
+
+    Returns:
+        (B, C, ceil(scale H), ceil(scale W)).
+
+    Raises:
+        TypeError, SceneError: `image` is no floating-point tensor (B, C, H, W).
+        ValueError: The scale is not above 0.
+    """
+    check_image(image)
+    if not (math.isfinite(scale) and scale > 0):
+        raise ValueError(f"scale is {scale}, expected a finite factor above 0 (0.25 to shrink four times)")
+    for axis in (2, 3):
+        size = math.ceil(round(image.shape[axis] * scale, 9))  # round: 1 / r times a multiple of r is that exactly
+        positions = (torch.arange(size, dtype=torch.float64) + 0.5) / scale - 0.5
+        image = _cubic_axis(image, axis, positions, scale)
+    return image
+
+
+def upsample(ms: Tensor, ratio: int = 4) -> Tensor:
+    """Bring MS to the guide's grid: `interp23` for powers of two, else Keys' bicubic in the same phase.
+
+    Args:
+        ms: (B, C, h, w), floating point.
+        ratio: Scale ratio, any integer of 2 or more.
+
+    Returns:
+        (B, C, r h, r w), called lms in the field; sample k of `ms` sits on index r k + r // 2.
+
+    Raises:
+        TypeError, ValueError, SceneError: No floating-point tensor (B, C, h, w); a ratio below 2.
+    """
+    check_image(ms, "ms")
+    check_ratio(ratio)
+    if not ratio & (ratio - 1):
+        return interp23(ms, ratio)
+    for axis in (2, 3):
+        fine = torch.arange(ms.shape[axis] * ratio, dtype=torch.float64)
+        ms = _cubic_axis(ms, axis, (fine - ratio // 2) / ratio, float(ratio))
+    return ms
+
+
+# --- The protocol --------------------------------------------------------------------------------------------------
+
+
+def degrade_ms(ms: Tensor, *, ratio: int = 4, sensor: str | Sensor) -> Tensor:
+    """Reduce a multi- or hyperspectral image: MTF filter, then decimation.
+
+    Args:
+        ms: (B, C, h, w), sides multiples of the ratio.
+        ratio: Scale ratio.
+        sensor: Name of a sensor ("generic" for any number of bands), or one made by hand.
+
+    Returns:
+        (B, C, h / r, w / r).
+
+    Raises:
+        TypeError, ValueError, SceneError: As in `mtf_filter` and `decimate`.
+    """
+    _check_divisible(ms, ratio)  # before the costly filter
+    return decimate(mtf_filter(ms, sensor=sensor, ratio=ratio), ratio)
+
+
+def degrade_pan(pan: Tensor, *, ratio: int = 4) -> Tensor:
+    """Reduce a guide image by MATLAB's antialiased bicubic; this version of the toolbox applies no MTF to PAN.
+
+    Args:
+        pan: (B, P, H, W), sides multiples of the ratio.
+        ratio: Scale ratio.
+
+    Returns:
+        (B, P, H / r, W / r).
+
+    Raises:
+        TypeError, ValueError, SceneError: As in `decimate`.
+    """
+    _check_divisible(pan, ratio)
+    return bicubic_resize(pan, 1 / ratio)
+
+
+def wald(ms: Tensor, pan: Tensor, *, ratio: int = 4, sensor: str | Sensor) -> WaldPair:
+    """Simulate a reduced-resolution pair, whose ground truth is the original MS (Wald's protocol).
+
+    Args:
+        ms: Original MS, (B, C, h, w), sides multiples of the ratio; any unit.
+        pan: Original PAN or other guide, (B, P, r h, r w).
+        ratio: Scale ratio.
+        sensor: Name of a sensor ("generic" for any number of bands), or one made by hand.
+
+    Returns:
+        `gt` (the MS itself), `ms`, `pan` on the grid of `gt`, and `lms` = `upsample(ms)`.
+
+    Raises:
+        TypeError, ValueError, SceneError: Inputs that do not fit, as in `check_grids` and `degrade_ms`.
+    """
+    check_grids(ms, pan, ratio)
+    coarse = degrade_ms(ms, ratio=ratio, sensor=sensor)
+    return WaldPair(ms, coarse, degrade_pan(pan, ratio=ratio), upsample(coarse, ratio))
