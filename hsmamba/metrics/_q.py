@@ -1,0 +1,170 @@
+"""Quality indices on blocks: Wang and Bovik's Q, and its hypercomplex extension Q2n (Q4, Q8, any number of bands).
+
+Q2n: Garzelli and Nencini, "Hypercomplex Quality Assessment of Multi/Hyperspectral Images", IEEE GRSL 6(4), 2009, with
+the definitions of the DLPan-Toolbox. Shapes: C bands, n blocks an image, P = S S pixels a block; all float64.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hsmamba.data.degrade import mirror_index
+from hsmamba.errors import SceneError
+
+BLOCK = 32  # side of the blocks of Q, UQI and Q2n in the toolbox
+EPSILON = float(np.finfo(np.float64).eps)
+
+
+def blocks(image: Tensor, size: int) -> Tensor:
+    """Cut (B, C, H, W) into non-overlapping blocks (B, n, C, S S); what is left at the far borders is dropped.
+
+    Raises:
+        ValueError: The block size is below 2.
+        SceneError: The image is smaller than one block.
+    """
+    if size < 2:
+        raise ValueError(f"block size is {size}, expected 2 or more (32 in the toolbox)")
+    batch, bands, height, width = image.shape
+    rows, columns = height // size, width // size
+    if rows == 0 or columns == 0:
+        raise SceneError(
+            f"image of shape {tuple(image.shape)} is smaller than a block of {size} x {size}: use a smaller one"
+        )
+    cut = image[..., : rows * size, : columns * size].reshape(batch, bands, rows, size, columns, size)
+    return cut.permute(0, 2, 4, 1, 3, 5).reshape(batch, rows * columns, bands, size * size)
+
+
+def q_index(covariance: Tensor, variances: Tensor, product: Tensor, energy: Tensor) -> Tensor:
+    """Q = 4 cov(a, b) mean(a) mean(b) / ((var a + var b)(mean(a)^2 + mean(b)^2)), with rules for 0 / 0.
+
+    Args:
+        covariance: cov(a, b).
+        variances: var a + var b.
+        product: mean(a) mean(b).
+        energy: mean(a)^2 + mean(b)^2.
+
+    Returns:
+        Q; where both blocks are constant only its luminance part, where both means are 0 only its structure part,
+        and 1 where both hold.
+    """
+    flat, dark = variances == 0, energy == 0
+    one = torch.ones_like(variances)
+    structure = torch.where(flat, one, 2 * covariance / torch.where(flat, one, variances))
+    luminance = torch.where(dark, one, 2 * product / torch.where(dark, one, energy))
+    return structure * luminance
+
+
+def _moments(cut: Tensor) -> tuple[Tensor, Tensor]:
+    """Means and deviations of (B, n, C, P); the deviations of a constant block are exactly 0."""
+    mean = cut.mean(dim=-1)
+    constant = (cut == cut[..., :1]).all(dim=-1)
+    mean = torch.where(constant, cut[..., 0], mean)  # the rounded mean of equal values may differ from them
+    return mean, cut - mean[..., None]
+
+
+def block_q(a: Tensor, b: Tensor, size: int) -> Tensor:
+    """Q of each band of `a` with the same band of `b` (or its only one), averaged over the blocks: (B, C)."""
+    (mean_a, da), (mean_b, db) = _moments(blocks(a, size)), _moments(blocks(b, size))
+    divisor = da.shape[-1] - 1
+    covariance = (da * db).sum(-1) / divisor
+    variances = (da.square().sum(-1) + db.square().sum(-1)) / divisor
+    return q_index(covariance, variances, mean_a * mean_b, mean_a.square() + mean_b.square()).mean(dim=1)
+
+
+def pairwise_q(image: Tensor, size: int) -> Tensor:
+    """Q of each pair of bands, averaged over the blocks: (B, C, C), symmetric."""
+    mean, deviation = _moments(blocks(image, size))
+    covariance = deviation @ deviation.transpose(-1, -2) / (deviation.shape[-1] - 1)  # (B, n, C, C)
+    variance = covariance.diagonal(dim1=-2, dim2=-1)
+    square = mean.square()
+    q = q_index(
+        covariance,
+        variance[..., :, None] + variance[..., None, :],
+        mean[..., :, None] * mean[..., None, :],
+        square[..., :, None] + square[..., None, :],
+    )
+    return q.mean(dim=1)
+
+
+@lru_cache(maxsize=16)
+def hypercomplex_signs(size: int) -> npt.NDArray[np.float64]:
+    """Signs (size, size) of the products of hypercomplex units: e_i e_j = signs[i, j] e_(i xor j).
+
+    The Cayley-Dickson doubling in the toolbox's order, for halves (a, b)(c, d): lower half a c - d* b, upper half
+    a* d* + c b* (* conjugates). It need not be the text-book multiplication, but Q2n as published is made with it.
+    """
+    if size == 1:
+        return np.ones((1, 1))
+    half = hypercomplex_signs(size // 2)
+    conjugate = np.where(np.arange(size // 2) == 0, 1.0, -1.0)
+    upper_upper = -half.T * conjugate[None, :]  # - d* b
+    lower_upper = half * conjugate[:, None] * conjugate[None, :]  # a* d*
+    upper_lower = half.T * conjugate[:, None]  # c b*
+    return np.block([[half, lower_upper], [upper_lower, upper_upper]])
+
+
+def _hypercomplex_sum(products: Tensor) -> Tensor:
+    """Product of two hypercomplex numbers from the table (..., C, C) of the products of their components: (..., C)."""
+    size = products.shape[-1]
+    unit = torch.arange(size, device=products.device)
+    signs = torch.from_numpy(hypercomplex_signs(size)).to(products)
+    # Component k is the sum over i of entry (i, i xor k).
+    return (products * signs).gather(-1, (unit[:, None] ^ unit[None, :]).expand_as(products)).sum(dim=-2)
+
+
+def to_uint16(image: Tensor) -> Tensor:
+    """Round to the nearest unsigned 16-bit value, halves up, as MATLAB's uint16(); stays float64."""
+    return torch.floor(image + 0.5).clamp(0, 65535)
+
+
+def q2n_of_blocks(reference: Tensor, fused: Tensor, ddof: int = 1) -> Tensor:
+    """Q2n of each block.
+
+    Args:
+        reference: (B, n, C, P), any C; treated as if filled with zero bands to the next power of two, K.
+        fused: The same shape.
+        ddof: 1 for the sample standard deviation of the toolbox, 0 for the population one of RSMIF.
+
+    Returns:
+        (B, n), the modulus of the hypercomplex index of each block.
+    """
+    bands, pixels = reference.shape[-2:]
+    size = 1 << (bands - 1).bit_length()  # K
+    mean, deviation = _moments(reference)
+    scale = (deviation.square().sum(-1) / (pixels - ddof)).sqrt()
+    scale = torch.where(scale == 0, EPSILON, scale)[..., None]
+    # Normalised images less 1: the normalised reference has the mean 1 in every band. A zero band is 0 here in both.
+    x = deviation / scale
+    y = torch.where(mean[..., None] == 0, fused, (fused - mean[..., None]) / scale)
+    mean_y, dy = _moments(y)
+    energy_y = (mean_y + 1).square().sum(-1) + (size - bands)  # |mean|^2 of y; that of x is K
+    bias = 2 * (size * energy_y).sqrt() / (size + energy_y)
+    variance = (x.square().sum((-1, -2)) + dy.square().sum((-1, -2))) / (pixels - 1)
+    products = x @ dy.transpose(-1, -2) / (pixels - 1)
+    products[..., 1:] *= -1  # the conjugate of y
+    covariance = _hypercomplex_sum(F.pad(products, (0, size - bands, 0, size - bands)))
+    flat = variance == 0
+    return torch.where(flat, bias, covariance.square().sum(-1).sqrt() * bias * 2 / torch.where(flat, 1.0, variance))
+
+
+def q2n_index(reference: Tensor, fused: Tensor, size: int, ddof: int = 1) -> Tensor:
+    """Q2n (B,) of two float64 images (B, C, H, W) in digital numbers, averaged over blocks of `size`.
+
+    Sides that are no multiples of the block are extended by mirroring, the border pixel repeated. One row of blocks at
+    a time, so that memory does not grow with the height.
+    """
+    height, width = reference.shape[-2:]
+
+    def strip(image: Tensor, top: int) -> Tensor:
+        rows = mirror_index(torch.arange(top, top + size, device=image.device), height)
+        columns = mirror_index(torch.arange(-(-width // size) * size, device=image.device), width)
+        return blocks(to_uint16(image.index_select(2, rows).index_select(3, columns)), size)
+
+    rows = [q2n_of_blocks(strip(reference, top), strip(fused, top), ddof) for top in range(0, height, size)]
+    return torch.cat(rows, dim=1).mean(dim=1)
