@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from hsmamba.data.io import load_scene, open_scene
 from hsmamba.data.scene import Scene, gather_pixels, iter_strips, like, valid_mask
 from hsmamba.data.splits import LeakageReport, Split, block_split, leakage, random_split, split_from_maps
 from hsmamba.data.transforms import PCA, Compose, MinMax, SelectBands, SensorScale, Standardise, Step
@@ -41,6 +42,8 @@ __all__ = [
     "iter_strips",
     "leakage",
     "like",
+    "load_scene",
+    "open_scene",
     "random_split",
     "split_from_maps",
     "valid_mask",

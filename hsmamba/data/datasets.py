@@ -56,12 +56,12 @@ class PatchDataset(Dataset[Sample]):
             SceneError: No labels, scenes that differ in auxiliary input or class names, pixels that are not finite,
                 other bands than the transform's, a scene smaller than a patch.
         """
-        self.scenes = (scenes,) if isinstance(scenes, Scene) else tuple(scenes)
-        _check_scenes(self.scenes)
-        self.class_names = self.scenes[0].class_names
+        scenes = (scenes,) if isinstance(scenes, Scene) else tuple(scenes)
+        _check_scenes(scenes)
+        self.class_names = scenes[0].class_names
         self.patch_size = int(patch_size)
         labels, self._hsi, self._aux = [], [], []
-        for scene in self.scenes:
+        for scene in scenes:
             hsi, usable = _transformed(scene.hsi, transform, "hsi", nan)
             self._hsi.append(Patches(hsi, patch_size, padding=padding))
             if scene.aux is not None:
