@@ -112,11 +112,9 @@ def metrics_table(metrics: Mapping[str, Any]) -> str:
     if not columns:
         return ""
     lines = [["protocol", *columns], ["---"] * (1 + len(columns))]
-    lines += [
-        [name, *(_cell(row[metric]) if metric in row else "" for metric in columns)] for name, row in rows.items()
-    ]
+    lines += [[name, *(row.get(metric, "") for metric in columns)] for name, row in rows.items()]
     skip = 1 if list(rows) == [""] else 0  # one row without a name needs no column of names
-    return "\n".join(f"| {' | '.join(line[skip:])} |" for line in lines)
+    return "\n".join(f"| {' | '.join(map(_cell, line[skip:]))} |" for line in lines)
 
 
 def _protocols(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
