@@ -1,0 +1,234 @@
+"""finetune and evaluate: what is learnt, chosen, logged, interrupted and resumed."""
+
+import csv
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import hsmamba
+from hsmamba.data import PatchDataset, Scene, random_split
+from hsmamba.engine import FinetuneSettings, default_transform
+from hsmamba.errors import SceneError, SplitError, WeightsError
+
+QUICK = {"epochs": 4, "lr": 1e-2, "batch_size": 16, "warmup_epochs": 1, "progress": False}
+
+
+def states_equal(a, b):
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+def test_a_scene_that_can_be_learnt_is_learnt(make_model, scene, split):
+    model = make_model()
+    before = hsmamba.evaluate(hsmamba.create_model("md2f_mamba", **model.model_args), scene, split,
+                              transform=default_transform(scene, split, 4))  # fmt: skip
+    result = hsmamba.finetune(model, scene, split, **QUICK | {"epochs": 12})
+    after = hsmamba.evaluate(model, scene, split)
+    assert after.oa > max(0.9, before.oa + 0.1)
+    assert not model.training
+    assert model.class_names == scene.class_names
+    assert model.transform is not None
+    assert result.split.val.size
+    assert not set(result.split.val) & set(result.split.train)
+    assert set(result.split.val) < set(split.train)
+    np.testing.assert_array_equal(result.split.test, split.test)
+    assert result.seconds > 0
+
+
+def test_the_best_epoch_by_validation_is_kept(make_model, scene, split, transform):
+    model = make_model()
+    states = {}
+
+    def keep(record, m):
+        states[record["epoch"]] = {key: value.clone() for key, value in m.state_dict().items()}
+
+    result = hsmamba.finetune(model, scene, split, transform=transform, callback=keep, **QUICK)
+    scores = [(r["val_oa"], -r["val_loss"]) for r in result.history]
+    assert scores[result.best_epoch - 1] == max(scores)
+    kept = states[result.best_epoch]
+    assert all(torch.equal(value, kept[key]) for key, value in model.state_dict().items())
+    assert result.validation.oa == pytest.approx(result.history[result.best_epoch - 1]["val_oa"])
+
+
+def test_without_validation_pixels_the_last_epoch_is_kept(make_model, scene, split, transform):
+    result = hsmamba.finetune(make_model(), scene, split, transform=transform, val_fraction=0, **QUICK)
+    assert (result.best_epoch, result.validation) == (4, None)
+    assert "val_oa" not in result.history[0]
+
+
+def test_a_run_depends_on_its_seed_alone(make_model, scene, split, transform):
+    models = [make_model() for _ in range(3)]
+    settings = QUICK | {"epochs": 2, "mixup": 0.4, "noise": 0.05, "gain_jitter": 0.05}
+    for model, seed in zip(models, (1, 1, 2), strict=True):
+        torch.manual_seed(int(torch.randint(99, (1,))))
+        hsmamba.finetune(model, scene, split, transform=transform, seed=seed, **settings)
+    assert states_equal(models[0], models[1])
+    assert not states_equal(models[0], models[2])
+
+
+def test_the_random_state_of_the_caller_is_left_alone(make_model, scene, split, transform):
+    model = make_model()
+    torch.manual_seed(5)
+    want = torch.rand(3)
+    torch.manual_seed(5)
+    hsmamba.finetune(model, scene, split, transform=transform, mixup=0.2, **QUICK | {"epochs": 1})
+    assert torch.equal(torch.rand(3), want)
+
+
+@pytest.mark.parametrize("ema_decay", [None, 0.9])
+def test_an_interrupted_run_resumes_bit_for_bit(make_model, scene, split, transform, tmp_path, ema_decay):
+    settings = QUICK | {"epochs": 5, "mixup": 0.3, "ema_decay": ema_decay}
+    whole = make_model(drop_rate=0.3)
+    want = hsmamba.finetune(whole, scene, split, transform=transform, **settings)
+    path = tmp_path / "run" / "checkpoint.pt"
+
+    def interrupt(record, _model):
+        if record["epoch"] == 3:
+            raise KeyboardInterrupt
+
+    broken = make_model(drop_rate=0.3)
+    with pytest.raises(KeyboardInterrupt):
+        hsmamba.finetune(broken, scene, split, transform=transform, checkpoint=path, callback=interrupt, **settings)
+    resumed = make_model(drop_rate=0.3)
+    torch.nn.init.zeros_(resumed.head.weight)  # whatever the model holds, the checkpoint counts
+    got = hsmamba.finetune(resumed, scene, split, transform=transform, resume=path, **settings)
+    assert states_equal(resumed, whole)
+    assert got.best_epoch == want.best_epoch
+    strip = [{k: v for k, v in r.items() if k != "seconds"} for r in (*got.history, *want.history)]
+    assert strip[:5] == strip[5:]
+
+
+def test_an_interrupt_within_an_epoch_leaves_the_last_checkpoint_whole(
+    make_model, scene, split, transform, tmp_path, monkeypatch, caplog
+):
+    path = tmp_path / "checkpoint.pt"
+    batch, calls = PatchDataset.batch, []
+
+    def failing(self, items):
+        calls.append(1)
+        if len(calls) > 25:
+            raise KeyboardInterrupt
+        return batch(self, items)
+
+    monkeypatch.setattr(PatchDataset, "batch", failing)
+    with pytest.raises(KeyboardInterrupt):
+        hsmamba.finetune(make_model(), scene, split, transform=transform, checkpoint=path, **QUICK | {"epochs": 50})
+    assert f"continue with resume='{path}'" in caplog.text
+    state = torch.load(path, weights_only=True)
+    assert state["epoch"] == len(state["history"]) >= 1
+    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+def test_a_checkpoint_of_another_run_is_refused(make_model, scene, split, transform, tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    hsmamba.finetune(make_model(), scene, split, transform=transform, checkpoint=path, **QUICK)
+    with pytest.raises(WeightsError, match=r"lr: 0\.01 there, 0\.5 here"):
+        hsmamba.finetune(make_model(), scene, split, transform=transform, resume=path, **QUICK | {"lr": 0.5})
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(WeightsError, match="truncated"):
+        hsmamba.finetune(make_model(), scene, split, transform=transform, resume=path, **QUICK)
+    with pytest.raises(WeightsError, match="leave resume out"):
+        hsmamba.finetune(make_model(), scene, split, transform=transform, resume=tmp_path / "none.pt", **QUICK)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_the_log_holds_the_history(make_model, scene, split, transform, tmp_path, suffix):
+    path = tmp_path / f"log{suffix}"
+    result = hsmamba.finetune(make_model(), scene, split, transform=transform, log=path, **QUICK)
+    text = path.read_text()
+    if suffix == ".csv":
+        rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(text.splitlines())]
+    else:
+        rows = [json.loads(line) for line in text.splitlines()]
+    assert rows == result.history
+
+
+def test_patience_and_callback_end_a_run(make_model, scene, split, transform):
+    slow = QUICK | {"epochs": 30, "lr": 1e-9}
+    flat = hsmamba.finetune(make_model(), scene, split, transform=transform, patience=2, **slow)
+    assert len(flat.history) < 30
+    assert len(flat.history) == flat.best_epoch + 2
+    stopped = hsmamba.finetune(
+        make_model(), scene, split, transform=transform, callback=lambda record, _: record["epoch"] == 2, **QUICK
+    )
+    assert len(stopped.history) == 2
+
+
+def test_class_weights_amp_and_no_clipping_run(make_model, scene, split, transform):
+    for extra in ({"class_weights": "balanced"}, {"class_weights": [1.0, 2.0, 0.5]}, {"amp": True, "clip_grad": None}):
+        result = hsmamba.finetune(make_model(), scene, split, transform=transform, **QUICK | {"epochs": 1} | extra)
+        assert np.isfinite(result.history[0]["loss"])
+    with pytest.raises(ValueError, match="'balanced', None or 3 numbers"):
+        hsmamba.finetune(make_model(), scene, split, transform=transform, class_weights=[1.0], **QUICK)
+
+
+def test_a_dataset_of_patches_serves_as_well_as_a_scene(make_model, scene, split, transform):
+    from_scene, from_dataset = make_model(), make_model()
+    hsmamba.finetune(from_scene, scene, split, transform=transform, **QUICK)
+    dataset = PatchDataset(scene, transform, 5)
+    hsmamba.finetune(from_dataset, dataset, split, **QUICK)
+    assert states_equal(from_scene, from_dataset)
+    a = hsmamba.evaluate(from_scene, scene, split)
+    b = hsmamba.evaluate(from_dataset, dataset, split)
+    np.testing.assert_array_equal(a.confusion, b.confusion)
+
+
+def test_evaluate_by_part_and_with_masked_pixels(make_model, scene, split, transform):
+    model = make_model()
+    model.transform = transform
+    assert hsmamba.evaluate(model, scene, split, part="train").confusion.sum() == split.train.size
+    with pytest.raises(SplitError, match="no val pixels"):
+        hsmamba.evaluate(model, scene, split, part="val")
+    scene.hsi.reshape(-1, 12)[split.test[:3]] = np.nan
+    report = hsmamba.evaluate(model, scene, split, nan="mask")
+    assert report.confusion[:, -1].sum() == 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "text"),
+    [
+        ({"epoch": 3}, TypeError, "no setting epoch; there are: epochs"),
+        ({"epochs": 0}, ValueError, "epochs is 0; it must be at least 1"),
+        ({"lr": 0.0}, ValueError, "lr is 0.0"),
+        ({"label_smoothing": 1.0}, ValueError, r"label_smoothing is 1\.0; it must be in \[0, 1\)"),
+        ({"ema_decay": 1.0}, ValueError, "ema_decay"),
+        ({"log": "x.txt"}, ValueError, r"\.csv or \.jsonl"),
+    ],
+)
+def test_settings_out_of_range_are_named(make_model, scene, split, transform, settings, error, text):
+    with pytest.raises(error, match=text):
+        hsmamba.finetune(make_model(), scene, split, transform=transform, **settings)
+
+
+def test_data_that_does_not_fit_is_named(make_model, scene, split, transform):
+    with pytest.raises(SceneError, match=r"model has 5 classes, the data 3.*reset_classifier\(3\)"):
+        hsmamba.finetune(make_model(num_classes=5), scene, split, transform=transform, **QUICK)
+    with pytest.raises(SceneError, match="no labels"):
+        hsmamba.finetune(make_model(), Scene(scene.hsi), split, transform=transform, **QUICK)
+    other = random_split(np.ones((9, 9), int), count=5, seed=0)
+    with pytest.raises(SplitError, match=r"\(9, 9\)"):
+        hsmamba.finetune(make_model(), scene, other, transform=transform, **QUICK)
+    none = replace(split, train=np.empty(0, np.int64))
+    with pytest.raises(SplitError, match="no training pixels"):
+        hsmamba.finetune(make_model(), scene, none, transform=transform, **QUICK)
+
+
+def test_the_default_transform_looks_at_training_pixels_alone(scene, split):
+    fitted = default_transform(scene, split, 4)
+    changed = Scene(scene.hsi.copy(), scene.labels)
+    outside = np.setdiff1d(np.arange(changed.labels.size), split.train)
+    changed.hsi.reshape(-1, 12)[outside] = 1e6
+    again = default_transform(changed, split, 4)
+    x = scene.hsi[:2]
+    np.testing.assert_array_equal(fitted(x), again(x))
+    assert fitted.num_features == 4
+    assert default_transform(scene, split, 12).num_features == 12
+
+
+def test_settings_are_json_able_and_documented():
+    settings = FinetuneSettings()
+    assert json.loads(json.dumps(settings.__dict__))["epochs"] == 100
+    for name in settings.__dict__:
+        assert f"{name}:" in FinetuneSettings.__doc__
