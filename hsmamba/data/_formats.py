@@ -225,7 +225,7 @@ def _read_geotiff(path: Path, masked: bool) -> Content:
             nodata = None if file.nodata is None or np.isnan(file.nodata) else float(file.nodata)
         # masked=True makes every array floating point, so it is kept for files that have something to mask.
         raster = rioxarray.open_rasterio(path, masked=masked and nodata is not None)
-    cube = rows_first(raster)
+    cube = rows_first(raster, path)
     bbl = [tag.get("bbl") for tag in tags]
     return Content(
         {"": Variable(cube.shape, str(cube.dtype), lambda: cube)},
@@ -251,7 +251,7 @@ def _raster_wavelengths(
     return np.concatenate([one for one in each if one is not None])
 
 
-def rows_first(raster: xr.DataArray) -> xr.DataArray:
+def rows_first(raster: xr.DataArray, path: Path) -> xr.DataArray:
     """Bring a lazy raster (band, y, x) to (y, x, band) without reading it.
 
     `DataArray.transpose` would stay lazy too, but then spells out the position of every value it reads, some 25 times
@@ -259,9 +259,11 @@ def rows_first(raster: xr.DataArray) -> xr.DataArray:
 
     Args:
         raster: As rioxarray opens it.
+        path: Its file, for errors.
 
     Returns:
-        DataArray with dims (y, x, band), same coordinates and attributes.
+        DataArray with dims (y, x, band), same coordinates and attributes; a damaged file raises SceneError when the
+        damaged part is read.
     """
     xarray = optional_import("xarray", "to read GeoTIFF files")
     indexing = xarray.core.indexing
@@ -276,7 +278,8 @@ def rows_first(raster: xr.DataArray) -> xr.DataArray:
 
         def read(self, key: tuple[Any, ...]) -> npt.NDArray[Any]:
             part = raster.variable[dict(zip(dims, key, strict=True))]
-            return np.asarray(part.transpose(*(dim for dim in dims if dim in part.dims)))
+            with reading(path):
+                return np.asarray(part.transpose(*(dim for dim in dims if dim in part.dims)))
 
     variable = xarray.Variable(dims, indexing.LazilyIndexedArray(RowsFirst()), attrs=raster.attrs)
     result: xr.DataArray = xarray.DataArray(variable, coords=raster.coords, name=raster.name)

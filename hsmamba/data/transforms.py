@@ -58,7 +58,7 @@ class Step:
         """Learn from pixels.
 
         Args:
-            pixels: (N, B), finite.
+            pixels: (N, B), finite where the step learns from them.
 
         Returns:
             The step itself.
@@ -68,6 +68,8 @@ class Step:
         """
         if pixels.ndim != 2 or pixels.shape[0] == 0:
             raise SceneError(f"{self.kind} is fitted on pixels (N, B) with N > 0; got shape {pixels.shape}")
+        if not self.fitted_arrays:  # band selection may be there to remove what is not finite
+            return self
         values = pixels.astype(np.float64)
         if not np.isfinite(values).all():
             bad = int((~np.isfinite(values)).any(axis=1).sum())
@@ -144,9 +146,11 @@ class Step:
         return f"{type(self).__name__}({arguments})"
 
     def _learn(self, pixels: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float64]]:
-        return {}
+        """Compute `fitted_arrays` of pixels (N, B)."""
+        raise TypeError(f"{type(self).__name__} has fitted_arrays but does not say how they are learnt; define _learn")
 
     def _apply(self, array: Spectra) -> npt.NDArray[np.float32]:
+        """Apply the fitted step to (..., B)."""
         raise TypeError(f"{type(self).__name__} does not say how it is applied; define _apply")
 
 
