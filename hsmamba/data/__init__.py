@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from hsmamba.data.io import load_scene, open_scene
 from hsmamba.data.scene import Scene, gather_pixels, iter_strips, like, valid_mask
 from hsmamba.data.splits import LeakageReport, Split, block_split, leakage, random_split, split_from_maps
-from hsmamba.data.transforms import PCA, Compose, MinMax, SelectBands, SensorScale, Standardise, Step
+from hsmamba.data.steps import PCA, MinMax, SelectBands, SensorScale, Standardise, Step
+from hsmamba.data.transforms import Compose
 
 if TYPE_CHECKING:
     from hsmamba.data.datasets import PatchDataset

@@ -13,7 +13,8 @@ from torch.utils.data import Dataset
 
 from hsmamba.data.patches import Patches
 from hsmamba.data.scene import Array, NanPolicy, Scene, valid_mask
-from hsmamba.data.transforms import Compose, Source
+from hsmamba.data.steps import Source
+from hsmamba.data.transforms import Compose
 from hsmamba.errors import SceneError
 
 Sample: TypeAlias = "tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]"

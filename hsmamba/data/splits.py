@@ -396,7 +396,7 @@ def _mask(pixels: Indices, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
 
 
 def _complement(values: npt.NDArray[Any], train: Indices, name: str) -> Split:
-    test = np.setdiff1d(np.flatnonzero(values), train)
+    test = np.flatnonzero((values > 0) & ~_mask(train, (values.shape[0], values.shape[1])))
     return Split(train, test, np.empty(0, np.int64), (values.shape[0], values.shape[1]), name)
 
 

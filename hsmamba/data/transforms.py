@@ -1,331 +1,28 @@
-"""Preprocessing that is fitted once, travels with the weights and gives the same numbers everywhere.
+"""The transform that is fitted once, travels with the weights and gives the same numbers everywhere.
 
-A step maps spectra (..., B) to float32 (..., B'), pixel by pixel: a cube may be transformed in chunks of any shape
-and the numbers are bit for bit those of the whole, since no step lets a pixel's result depend on its neighbours in
-memory (the projection of `PCA` is summed band by band, not by a matrix product whose order depends on the size).
+A cube may be transformed in chunks of any shape: the numbers are bit for bit those of the whole.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from hsmamba.data._arrays import read_arrays, write_arrays
 from hsmamba.data.scene import Array, iter_strips
+from hsmamba.data.steps import STEPS, SelectBands, Source, Spectra, Step
 from hsmamba.errors import ManifestError, SceneError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-Source: TypeAlias = Literal["hsi", "aux"]
-Spectra: TypeAlias = "npt.NDArray[Any]"
+__all__ = ["STEPS", "Compose"]
 
-_STRIP_BYTES = 2**22  # steps compute in float64: a strip of 16-bit numbers takes some ten times as much on its way
-_PCA_BLOCK = 1024  # pixels; two float64 buffers of (components, 1024) stay in the processor's cache
-
-
-class Step:
-    """One step of a transform.
-
-    Attributes:
-        kind: Name in saved files.
-        fitted_arrays: Names of the arrays that `fit` computes; a step without any needs no fitting.
-        on: Which input it applies to, "hsi" or "aux".
-    """
-
-    kind: ClassVar[str]
-    fitted_arrays: ClassVar[tuple[str, ...]] = ()
-
-    def __init__(self, *, on: Source = "hsi") -> None:
-        """Make an unfitted step.
-
-        Args:
-            on: "hsi" or "aux".
-
-        Raises:
-            ValueError: Another word.
-        """
-        if on not in ("hsi", "aux"):
-            raise ValueError(f'on is {on!r}; expected "hsi" or "aux"')
-        self.on: Source = on
-        self._state: dict[str, npt.NDArray[np.float64]] = {}
-
-    def fit(self, pixels: Spectra) -> Self:
-        """Learn from pixels.
-
-        Args:
-            pixels: (N, B), finite where the step learns from them.
-
-        Returns:
-            The step itself.
-
-        Raises:
-            SceneError: `pixels` has no pixel, another number of dimensions, or numbers that are not finite.
-        """
-        if pixels.ndim != 2 or pixels.shape[0] == 0:
-            raise SceneError(f"{self.kind} is fitted on pixels (N, B) with N > 0; got shape {pixels.shape}")
-        if not self.fitted_arrays:  # band selection may be there to remove what is not finite
-            return self
-        values = pixels.astype(np.float64)
-        if not np.isfinite(values).all():
-            bad = int((~np.isfinite(values)).any(axis=1).sum())
-            raise SceneError(f"{bad} of {len(values)} pixels hold NaN or infinity; leave them out before fitting")
-        self._state = self._learn(values)
-        return self
-
-    def __call__(self, array: Spectra) -> npt.NDArray[np.float32]:
-        """Apply the step.
-
-        Args:
-            array: (..., B), any real dtype.
-
-        Returns:
-            float32 (..., B').
-
-        Raises:
-            SceneError: The number of bands is not the one that the step was fitted on.
-            ValueError: The step is not fitted.
-        """
-        self.out_channels(array.shape[-1])
-        return self._apply(array)
-
-    def out_channels(self, in_channels: int) -> int:
-        """Return B' for B bands.
-
-        Args:
-            in_channels: B.
-
-        Raises:
-            SceneError: The step was fitted on another number.
-            ValueError: The step is not fitted.
-        """
-        state = self.state()
-        if state:
-            expected = state[self.fitted_arrays[0]].shape[0]
-            if in_channels != expected:
-                raise SceneError(f"{self.kind} was fitted on {expected} bands, got {in_channels}; give the same bands")
-        return in_channels
-
-    def state(self) -> dict[str, npt.NDArray[np.float64]]:
-        """Return the fitted arrays by name.
-
-        Raises:
-            ValueError: The step is not fitted.
-        """
-        if set(self._state) != set(self.fitted_arrays):
-            raise ValueError(f"{self.kind} is not fitted; call fit(pixels) first, or load a saved transform")
-        return dict(self._state)
-
-    def config(self) -> dict[str, Any]:
-        """Return the constructor's keyword arguments, JSON-able."""
-        return {"on": self.on}
-
-    def load_state(self, state: dict[str, npt.NDArray[np.float64]]) -> None:
-        """Take over fitted arrays, as `state` returned them.
-
-        Args:
-            state: Arrays by name.
-
-        Raises:
-            ManifestError: Names are missing or unknown.
-        """
-        if set(state) != set(self.fitted_arrays):
-            raise ManifestError(
-                f"{self.kind} has the arrays {sorted(state)}, expected {sorted(self.fitted_arrays)}; "
-                "the file is damaged"
-            )
-        self._state = dict(state)
-
-    def __repr__(self) -> str:
-        """Show the constructor call."""
-        arguments = ", ".join(f"{key}={value!r}" for key, value in self.config().items())
-        return f"{type(self).__name__}({arguments})"
-
-    def _learn(self, pixels: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float64]]:
-        """Compute `fitted_arrays` of pixels (N, B)."""
-        raise TypeError(f"{type(self).__name__} has fitted_arrays but does not say how they are learnt; define _learn")
-
-    def _apply(self, array: Spectra) -> npt.NDArray[np.float32]:
-        """Apply the fitted step to (..., B)."""
-        raise TypeError(f"{type(self).__name__} does not say how it is applied; define _apply")
-
-
-class SelectBands(Step):
-    """Keep some bands, in the order given."""
-
-    kind = "select_bands"
-
-    def __init__(self, indices: Iterable[int], *, on: Source = "hsi") -> None:
-        """Make the step.
-
-        Args:
-            indices: Band indices from 0.
-            on: "hsi" or "aux".
-
-        Raises:
-            ValueError: No index, or a negative one.
-        """
-        super().__init__(on=on)
-        self.indices = tuple(int(index) for index in indices)
-        if not self.indices or min(self.indices) < 0:
-            raise ValueError(f"indices are {self.indices}; expected one band index at least, each from 0")
-
-    def out_channels(self, in_channels: int) -> int:
-        """Return the number of bands that are kept."""
-        if max(self.indices) >= in_channels:
-            raise SceneError(
-                f"select_bands takes band {max(self.indices)}, got {in_channels} bands (0..{in_channels - 1}); "
-                "give the bands that the transform was made for"
-            )
-        return len(self.indices)
-
-    def config(self) -> dict[str, Any]:
-        """Return the constructor's keyword arguments, JSON-able."""
-        return {"indices": list(self.indices), "on": self.on}
-
-    def _apply(self, array: Spectra) -> npt.NDArray[np.float32]:
-        return array[..., list(self.indices)].astype(np.float32)
-
-
-class SensorScale(Step):
-    """Scale a sensor's numbers: `value * scale + offset`, computed in float64; needs no fitting."""
-
-    kind = "sensor_scale"
-
-    def __init__(self, scale: float, offset: float = 0.0, *, on: Source = "hsi") -> None:
-        """Make the step.
-
-        Args:
-            scale: Factor, e.g. 1 / 2047 for 11-bit data or 1e-4 for reflectance stored times 10000.
-            offset: Added after scaling.
-            on: "hsi" or "aux".
-
-        Raises:
-            ValueError: A number is not finite, or the scale is 0.
-        """
-        super().__init__(on=on)
-        self.scale, self.offset = float(scale), float(offset)
-        if not (np.isfinite(self.scale) and np.isfinite(self.offset) and self.scale != 0):
-            raise ValueError(f"scale is {scale!r}, offset {offset!r}; expected finite numbers and a scale other than 0")
-
-    def config(self) -> dict[str, Any]:
-        """Return the constructor's keyword arguments, JSON-able."""
-        return {"scale": self.scale, "offset": self.offset, "on": self.on}
-
-    def _apply(self, array: Spectra) -> npt.NDArray[np.float32]:
-        return (array.astype(np.float64) * self.scale + self.offset).astype(np.float32)
-
-
-class Standardise(Step):
-    """Bring each band to mean 0 and standard deviation 1 (population); a constant band becomes 0."""
-
-    kind = "standardise"
-    fitted_arrays = ("mean", "std")
-
-    def _learn(self, pixels: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float64]]:
-        std = pixels.std(axis=0)
-        # A constant band leaves rounding noise in place of zero; to divide by it would blow the noise up.
-        flat = std <= 1e-12 * np.abs(pixels).max(axis=0)
-        return {"mean": pixels.mean(axis=0), "std": np.where(flat, 1.0, std)}
-
-    def _apply(self, array: Spectra) -> npt.NDArray[np.float32]:
-        return ((array - self._state["mean"]) / self._state["std"]).astype(np.float32)
-
-
-class MinMax(Step):
-    """Map each band's range over the fitted pixels to 0..1, unclipped outside; a constant band becomes 0."""
-
-    kind = "min_max"
-    fitted_arrays = ("low", "span")
-
-    def _learn(self, pixels: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float64]]:
-        low = pixels.min(axis=0)
-        span = pixels.max(axis=0) - low
-        return {"low": low, "span": np.where(span == 0, 1.0, span)}
-
-    def _apply(self, array: Spectra) -> npt.NDArray[np.float32]:
-        return ((array - self._state["low"]) / self._state["span"]).astype(np.float32)
-
-
-class PCA(Step):
-    """Project on the principal components of the fitted pixels.
-
-    The components are eigenvectors of the covariance (float64, `numpy.linalg.eigh`), by falling variance; of the two
-    signs, the one whose loading of largest magnitude is positive. State: mean (B,), basis (C, B), variance (C,).
-    """
-
-    kind = "pca"
-    fitted_arrays = ("mean", "basis", "variance")
-
-    def __init__(self, n_components: int, whiten: bool = False, *, on: Source = "hsi") -> None:
-        """Make the step.
-
-        Args:
-            n_components: Components C to keep.
-            whiten: Divide each component by its standard deviation over the fitted pixels.
-            on: "hsi" or "aux".
-
-        Raises:
-            ValueError: `n_components` is below 1.
-        """
-        super().__init__(on=on)
-        if n_components < 1:
-            raise ValueError(f"n_components is {n_components}; expected 1 or more")
-        self.n_components, self.whiten = int(n_components), bool(whiten)
-
-    def out_channels(self, in_channels: int) -> int:
-        """Return the number of components."""
-        super().out_channels(in_channels)
-        return self.n_components
-
-    def config(self) -> dict[str, Any]:
-        """Return the constructor's keyword arguments, JSON-able."""
-        return {"n_components": self.n_components, "whiten": self.whiten, "on": self.on}
-
-    def _learn(self, pixels: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float64]]:
-        count, bands = pixels.shape
-        if self.n_components > min(bands, count - 1):
-            raise SceneError(
-                f"{self.n_components} components cannot be fitted on {count} pixels of {bands} bands; expected at most "
-                f"{min(bands, count - 1)}: give more pixels (unlabelled ones serve too) or lower n_components"
-            )
-        mean = pixels.mean(axis=0)
-        centred = pixels - mean
-        values, vectors = np.linalg.eigh(centred.T @ centred / (count - 1))
-        variance = np.maximum(values[::-1][: self.n_components], 0.0)
-        basis = vectors.T[::-1][: self.n_components]
-        peak = np.take_along_axis(basis, np.abs(basis).argmax(axis=1)[:, None], axis=1)
-        if self.whiten and variance[-1] <= 1e-12 * variance[0]:
-            rank = int((variance > 1e-12 * variance[0]).sum())
-            raise SceneError(
-                f"the pixels vary in {rank} directions only, so {self.n_components} components cannot be whitened; "
-                f"give n_components={rank} or less, or whiten=False"
-            )
-        return {"mean": mean, "basis": np.ascontiguousarray(basis * np.sign(peak)), "variance": variance}
-
-    def _apply(self, array: Spectra) -> npt.NDArray[np.float32]:
-        mean, basis = self._state["mean"], self._state["basis"]
-        if self.whiten:
-            basis = basis / np.sqrt(self._state["variance"])[:, None]
-        loadings = np.ascontiguousarray(basis.T)[:, :, None]  # (B, C, 1)
-        flat = array.reshape(-1, array.shape[-1])
-        result = np.empty((flat.shape[0], self.n_components), dtype=np.float32)
-        for start in range(0, flat.shape[0], _PCA_BLOCK):
-            block = np.ascontiguousarray((flat[start : start + _PCA_BLOCK] - mean).T)  # (B, n)
-            total = np.zeros((self.n_components, block.shape[1]))
-            product = np.empty_like(total)
-            for loading, band in zip(loadings, block, strict=True):
-                np.multiply(loading, band, out=product)
-                total += product
-            result[start : start + _PCA_BLOCK] = total.T
-        return result.reshape(*array.shape[:-1], self.n_components)
-
-
-STEPS: dict[str, type[Step]] = {step.kind: step for step in (SelectBands, SensorScale, Standardise, MinMax, PCA)}
+_BLOCK_BYTES = 2**22  # steps compute in float64: a block of 16-bit numbers takes some ten times as much on its way
 
 
 class Compose:
@@ -387,8 +84,9 @@ class Compose:
         if array.ndim == 1:
             return self(np.asarray(array)[None], on).reshape(channels)
         result = np.empty((*array.shape[:-1], channels), dtype=np.float32)
-        for start, strip in iter_strips(array, _STRIP_BYTES):
-            result[start : start + strip.shape[0]] = self._apply(strip, on)
+        for top, strip in iter_strips(array):  # as much as is well read at once
+            for start, block in iter_strips(strip, _BLOCK_BYTES):
+                result[top + start : top + start + block.shape[0]] = self._apply(block, on)
         return result
 
     def in_channels(self, on: Source = "hsi") -> int | None:

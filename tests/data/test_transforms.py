@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 from hsmamba.data import PCA, Compose, MinMax, SelectBands, SensorScale, Standardise, Step
-from hsmamba.data.transforms import STEPS
+from hsmamba.data.steps import STEPS
 from hsmamba.errors import ManifestError, SceneError, WeightsError
 
 BANDS = 12
