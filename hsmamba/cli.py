@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -39,7 +40,7 @@ MODEL_HELP = "architecture.tag, hf-hub:owner/repo[@revision] or local-dir:path (
 
 
 def main() -> NoReturn:
-    """Run the command line: exit code 0, 1 (an interrupt) or 2 (a user's mistake, in one line)."""
+    """Run the command line; a user's mistake ends with one line and exit code 2."""
     try:
         app()
     except (HsmambaError, ValueError, TypeError, OSError) as error:
@@ -47,9 +48,6 @@ def main() -> NoReturn:
             raise
         typer.echo(f"hsmamba: {' '.join(str(error).split())}", err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        typer.echo("hsmamba: interrupted", err=True)
-        sys.exit(130)
     sys.exit(0)
 
 
@@ -90,8 +88,13 @@ def _check_writable(path: Path) -> None:
     folder = path.absolute().parent
     while not folder.exists():
         folder = folder.parent
-    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise ValueError(f"cannot write {str(path)!r}: {folder} is not a writable folder, or the path is a folder")
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(f"cannot write {str(path)!r}: {folder}: {error.strerror}; choose another folder") from None
+    if path.is_dir():
+        raise ValueError(f"cannot write {str(path)!r}: it is a folder; name a file in it")
 
 
 @app.callback(invoke_without_command=True)
@@ -225,7 +228,7 @@ def _write_arrays(path: Path, scene: Scene, labels: Any, confidence: Any) -> Non
 
 
 def _write_tif(path: Path, scene: Scene, labels: Any, confidence: Any) -> None:
-    from hsmamba.data import write_raster
+    from hsmamba.data.writers import write_raster
 
     write_raster(path, labels, nodata=0)
     write_raster(path.with_name(f"{path.stem}_confidence{path.suffix}"), confidence)

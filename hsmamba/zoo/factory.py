@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-import inspect
 import logging
 import re
 from collections.abc import Iterable
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 import hsmamba.models as models
 from hsmamba.errors import UnknownModelError, WeightsError
 from hsmamba.zoo import hub, manifest
-from hsmamba.zoo.official import load_strictly
+from hsmamba.zoo.build import build, load_strictly
 
 _logger = logging.getLogger(__name__)
 _LOCAL, _HUB = "local-dir:", "hf-hub:"
@@ -70,7 +69,7 @@ def create_model(
     given = {"num_classes": num_classes, "in_chans": in_chans, "aux_chans": aux_chans, "patch_size": patch_size}
     given = {key: value for key, value in (given | model_args).items() if value is not None}
     architecture, args, folder = _look_up(name, pretrained, cache_dir, checkpoint_path)
-    model = _build(architecture, args | given)
+    model = build(architecture, args | given)
     if folder is not None:
         state = hub.load_tensors(folder.model_path)
         _load_fitting(model, state, free={key for key in given if given[key] != args.get(key)}, what=name)
@@ -141,32 +140,6 @@ def _check_known(architecture: str, asked: str | None = None) -> None:
     near = difflib.get_close_matches(asked, [*known, *manifest.load_manifest()], n=3, cutoff=0.4)
     hint = f"did you mean {', '.join(near)}?" if near else "hsmamba.list_models() lists all"
     raise UnknownModelError(f"unknown model {asked!r}; {hint}")
-
-
-def _build(architecture: str, args: dict[str, Any]) -> nn.Module:
-    entry = models.entry(architecture)
-    try:
-        model = entry.entry_point(**args)
-    except TypeError as error:
-        if "unexpected keyword" not in str(error):
-            raise
-        raise TypeError(f"{architecture}: {error}. It takes: {', '.join(sorted(_parameters(entry)))}") from error
-    sizes = {key: getattr(model, key, None) for key in ("in_chans", "num_classes", "patch_size")}
-    accepted = _parameters(entry)
-    carrier: Any = model  # torch's annotations let a module carry tensors and modules alone
-    carrier.architecture = architecture
-    carrier.model_args = {key: value for key, value in sizes.items() if key in accepted and value is not None} | args
-    carrier.transform, carrier.class_names, carrier.pretrained_cfg = None, (), None
-    return model
-
-
-def _parameters(entry: models.RegistryEntry) -> set[str]:
-    """Names of the arguments an architecture takes: its entry point's, and its class's behind `**kwargs`."""
-    signature = inspect.signature(entry.entry_point, eval_str=True)
-    names = {p.name for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD}
-    if isinstance(signature.return_annotation, type) and issubclass(signature.return_annotation, nn.Module):
-        names |= set(inspect.signature(signature.return_annotation).parameters)
-    return names
 
 
 def _load_fitting(model: nn.Module, state: dict[str, Tensor], *, free: set[str], what: str) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import hsmamba.models as models
 from hsmamba.errors import WeightsError
+from hsmamba.zoo.build import build, load_strictly
 from hsmamba.zoo.folder import load_tensors
 
 
@@ -44,36 +45,9 @@ def load_official(arch: str, state_dict: dict[str, Tensor], **config: Any) -> nn
             f"the checkpoint has no tensor {error}, which every official {arch} has; it holds "
             f"{len(state_dict)} tensors, among them {', '.join(list(state_dict)[:5]) or 'none'}. Is it another model's?"
         ) from None
-    model = entry.entry_point(**model_args)
+    model = build(arch, model_args)
     load_strictly(model, module.checkpoint_filter_fn(state_dict, model), what=f"the official {arch} checkpoint")
     return model
-
-
-def load_strictly(model: nn.Module, state: dict[str, Tensor], *, what: str) -> None:
-    """Load a state whose names and shapes must all fit.
-
-    Args:
-        model: The network.
-        state: Tensors by our names.
-        what: What the state is, for the error.
-
-    Raises:
-        WeightsError: Tensors are missing, unexpected or of another shape; the text lists them.
-    """
-    own = model.state_dict()
-    problems = {
-        "missing": sorted(own.keys() - state.keys()),
-        "unexpected": sorted(state.keys() - own.keys()),
-        "of another shape": [
-            f"{key} {tuple(state[key].shape)} instead of {tuple(own[key].shape)}"
-            for key in own
-            if key in state and state[key].shape != own[key].shape
-        ],
-    }
-    if any(problems.values()):
-        listed = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in problems.items() if names)
-        raise WeightsError(f"{what} does not fit {type(model).__name__}: {listed}")
-    model.load_state_dict(state)
 
 
 def read_official(path: str | Path) -> dict[str, Tensor]:

@@ -1,0 +1,77 @@
+"""Building a registered architecture, and loading a state that must fit it."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from torch import Tensor, nn
+
+import hsmamba.models as models
+from hsmamba.errors import WeightsError
+
+
+def build(architecture: str, args: dict[str, Any]) -> nn.Module:
+    """Build a registered architecture; the model carries how it was built.
+
+    Args:
+        architecture: A registered name.
+        args: Arguments of its entry point.
+
+    Returns:
+        The network, with the attributes `architecture`, `model_args` and, empty, `transform`, `class_names` and
+        `pretrained_cfg`.
+
+    Raises:
+        TypeError: An argument that the architecture does not take; the text lists those that it takes.
+    """
+    entry = models.entry(architecture)
+    try:
+        model = entry.entry_point(**args)
+    except TypeError as error:
+        if "unexpected keyword" not in str(error):
+            raise
+        raise TypeError(f"{architecture}: {error}. It takes: {', '.join(sorted(_parameters(entry)))}") from error
+    sizes = {key: getattr(model, key, None) for key in ("in_chans", "num_classes", "patch_size")}
+    accepted = _parameters(entry)
+    carrier: Any = model  # torch's annotations let a module carry tensors and modules alone
+    carrier.architecture = architecture
+    carrier.model_args = {key: value for key, value in sizes.items() if key in accepted and value is not None} | args
+    carrier.transform, carrier.class_names, carrier.pretrained_cfg = None, (), None
+    return model
+
+
+def _parameters(entry: models.RegistryEntry) -> set[str]:
+    """Names of the arguments an architecture takes: its entry point's, and its class's behind `**kwargs`."""
+    signature = inspect.signature(entry.entry_point, eval_str=True)
+    names = {p.name for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD}
+    if isinstance(signature.return_annotation, type) and issubclass(signature.return_annotation, nn.Module):
+        names |= set(inspect.signature(signature.return_annotation).parameters)
+    return names
+
+
+def load_strictly(model: nn.Module, state: dict[str, Tensor], *, what: str) -> None:
+    """Load a state whose names and shapes must all fit.
+
+    Args:
+        model: The network.
+        state: Tensors by our names.
+        what: What the state is, for the error.
+
+    Raises:
+        WeightsError: Tensors are missing, unexpected or of another shape; the text lists them.
+    """
+    own = model.state_dict()
+    problems = {
+        "missing": sorted(own.keys() - state.keys()),
+        "unexpected": sorted(state.keys() - own.keys()),
+        "of another shape": [
+            f"{key} {tuple(state[key].shape)} instead of {tuple(own[key].shape)}"
+            for key in own
+            if key in state and state[key].shape != own[key].shape
+        ],
+    }
+    if any(problems.values()):
+        listed = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in problems.items() if names)
+        raise WeightsError(f"{what} does not fit {type(model).__name__}: {listed}")
+    model.load_state_dict(state)
