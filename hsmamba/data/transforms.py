@@ -14,13 +14,13 @@ import numpy.typing as npt
 
 from hsmamba.data._arrays import read_arrays, write_arrays
 from hsmamba.data.scene import Array, iter_strips
-from hsmamba.data.steps import STEPS, SelectBands, Source, Spectra, Step
+from hsmamba.data.steps import PCA, STEPS, MinMax, SelectBands, SensorScale, Source, Spectra, Standardise, Step
 from hsmamba.errors import ManifestError, SceneError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["STEPS", "Compose"]
+__all__ = ["PCA", "STEPS", "Compose", "MinMax", "SelectBands", "SensorScale", "Standardise", "Step"]
 
 _BLOCK_BYTES = 2**22  # steps compute in float64: a block of 16-bit numbers takes some ten times as much on its way
 
