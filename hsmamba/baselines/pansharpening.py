@@ -76,7 +76,8 @@ def mtf_glp_hpm(ms: Tensor, pan: Tensor, *, ratio: int = 4, sensor: str | Sensor
     """
     lms, p = _prepare(ms, pan, ratio)
     kernels = mtf_kernels(sensor, ms.shape[1], ratio=ratio)
-    # Filters are linear, so one low-pass PAN a band is made before the match and matched like PAN itself.
+    kernels = kernels / kernels.sum(dim=(1, 2), keepdim=True)  # flat PAN must have the ratio 1
+    # Filters are linear, so the low-pass PAN of each band is made before the match and matched like PAN itself.
     low = upsample(decimate(filter_bands(p.expand_as(lms), kernels), ratio), ratio)
     gain = _gain(lms, low)
     mean = lms.mean(dim=_AXES, keepdim=True)

@@ -137,7 +137,7 @@ def pan_kernel(sensor: str | Sensor, *, ratio: int = 4) -> Tensor:
 def filter_bands(image: Tensor, kernels: Tensor) -> Tensor:
     """Correlate every band with its kernel; pixels beyond the border repeat the edge.
 
-    The product is taken in the frequency domain: 41 x 41 taps a pixel would cost a hundred times more on a CPU.
+    The product is taken in the frequency domain: 41 x 41 taps a pixel cost 8 (float32) to 300 times (float64) more on a CPU.
 
     Args:
         image: (B, C, H, W), floating point.
@@ -159,16 +159,26 @@ def filter_bands(image: Tensor, kernels: Tensor) -> Tensor:
         )
     if bad := int((~torch.isfinite(image)).sum()):
         raise SceneError(f"{bad} values of the image are not finite, and a filter would spread them: fill them first")
-    half = size // 2
-    height, width = image.shape[-2:]
-    exact = image if image.dtype == torch.float64 else image.float()  # there is no FFT in half precision on the CPU
+    # Band by band: the memory beside the images is that of one band's spectrum.
+    bands = [
+        _filter_band(band, kernel)
+        for band, kernel in zip(image.unbind(1), kernels.expand(image.shape[1], -1, -1), strict=True)
+    ]
+    return torch.stack(bands, dim=1)
+
+
+def _filter_band(band: Tensor, kernel: Tensor) -> Tensor:
+    """Correlate (B, H, W) with one kernel (N, N), the edge replicated."""
+    half = kernel.shape[-1] // 2
+    height, width = band.shape[-2:]
+    exact = band if band.dtype == torch.float64 else band.float()  # there is no FFT in half precision on the CPU
     padded = F.pad(exact, (half, half, half, half), mode="replicate")
     # The circular product is right on the first H x W outputs: nothing wraps into them.
     full = [int(next_fast_len(n, True)) for n in padded.shape[-2:]]
     spectrum = torch.fft.rfft2(padded, s=full)
-    transfer = torch.fft.rfft2(kernels.to(padded), s=full).conj()  # conjugate: correlation, not convolution
+    transfer = torch.fft.rfft2(kernel.to(padded), s=full).conj()  # conjugate: correlation, not convolution
     filtered: Tensor = torch.fft.irfft2(spectrum * transfer, s=full)[..., :height, :width]
-    return filtered.to(image.dtype).contiguous()
+    return filtered.to(band.dtype)
 
 
 def mtf_filter(image: Tensor, *, sensor: str | Sensor, ratio: int = 4) -> Tensor:

@@ -18,6 +18,7 @@ from hsmamba.data.degrade import mirror_index
 from hsmamba.errors import SceneError
 
 BLOCK = 32  # side of the blocks of Q, UQI and Q2n in the toolbox
+FLAT = 1e-6  # a block that varies less than this share of its largest value is constant but for rounding
 EPSILON = float(np.finfo(np.float64).eps)
 
 
@@ -61,11 +62,15 @@ def q_index(covariance: Tensor, variances: Tensor, product: Tensor, energy: Tens
 
 
 def _moments(cut: Tensor) -> tuple[Tensor, Tensor]:
-    """Means and deviations of (B, n, C, P); the deviations of a constant block are exactly 0."""
-    mean = cut.mean(dim=-1)
-    constant = (cut == cut[..., :1]).all(dim=-1)
-    mean = torch.where(constant, cut[..., 0], mean)  # the rounded mean of equal values may differ from them
-    return mean, cut - mean[..., None]
+    """Means and deviations of (B, n, C, P); the deviations of a constant block are exactly 0.
+
+    Constant up to rounding counts: the taps of interp23 sum to 1 within 4e-10, so even a saturated area of the
+    up-sampled image is not exactly flat, and 0 / 0 would be decided by that noise.
+    """
+    mean = cut.mean(dim=-1, keepdim=True)
+    deviation = cut - mean
+    constant = deviation.abs().amax(dim=-1, keepdim=True) <= FLAT * cut.abs().amax(dim=-1, keepdim=True)
+    return mean[..., 0], torch.where(constant, 0.0, deviation)
 
 
 def block_q(a: Tensor, b: Tensor, size: int) -> Tensor:
