@@ -1,0 +1,177 @@
+"""Classical baselines: what each promises, and that they beat plain up-sampling on a simulated pair."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from hsmamba.baselines import BASELINES, brovey, exp, gsa, mtf_glp_hpm
+from hsmamba.data.degrade import degrade_ms, interp23, mtf_filter, mtf_kernels, upsample, wald
+from hsmamba.data.sensors import Sensor
+from hsmamba.errors import SceneError
+from hsmamba.metrics import fusion
+
+SCENES = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "worldview2_ikonos"
+
+QB = "QB"
+
+
+@pytest.fixture(scope="module")
+def pair():
+    """A smooth-plus-detail scene: reference (1, 4, 128, 128), its MS (1, 4, 32, 32) and PAN (1, 1, 128, 128)."""
+    generator = torch.Generator().manual_seed(0)
+    blobs = torch.rand(1, 3, 128, 128, generator=generator, dtype=torch.float64)
+    smooth = mtf_filter(blobs, sensor=Sensor("blur", (0.9,), 0.5), ratio=4)  # structure down to the pixel
+    mixing = torch.tensor([[0.9, 0.3, 0.1], [0.6, 0.8, 0.1], [0.3, 0.7, 0.4], [0.1, 0.3, 1.2]], dtype=torch.float64)
+    reference = 300 + 900 * torch.einsum("kc,bchw->bkhw", mixing, smooth)
+    weights = torch.tensor([0.15, 0.3, 0.3, 0.25], dtype=torch.float64)
+    pan = torch.einsum("c,bchw->bhw", weights, reference)[:, None]
+    return reference, degrade_ms(reference, sensor=QB), pan
+
+
+def test_the_table_names_every_method():
+    assert dict(BASELINES) == {"EXP": exp, "Brovey": brovey, "GSA": gsa, "MTF-GLP-HPM": mtf_glp_hpm}
+
+
+@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize("ratio", [2, 3, 4])
+def test_grids_dtypes_and_batches(name, ratio):
+    generator = torch.Generator().manual_seed(1)
+    ms = 100 + torch.rand(2, 5, 12, 9, generator=generator)
+    pan = 100 + torch.rand(2, 1, 12 * ratio, 9 * ratio, generator=generator)
+    fused = BASELINES[name](ms, pan, ratio=ratio, sensor="generic")
+    assert fused.shape == (2, 5, 12 * ratio, 9 * ratio) and fused.dtype == torch.float32
+    assert torch.isfinite(fused).all()
+    second = BASELINES[name](ms[1:], pan[1:], ratio=ratio, sensor="generic")
+    torch.testing.assert_close(fused[1:], second)
+    double = BASELINES[name](ms.double(), pan.double(), ratio=ratio, sensor="generic")
+    torch.testing.assert_close(fused.double(), double, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["Brovey", "GSA", "MTF-GLP-HPM"])
+def test_pan_improves_on_plain_upsampling(pair, name):
+    reference, ms, pan = pair
+    plain = fusion.reduced_resolution(reference, exp(ms, pan), data_range=2047)
+    sharp = fusion.reduced_resolution(reference, BASELINES[name](ms, pan, sensor=QB), data_range=2047)
+    assert float(sharp["ERGAS"]) < 0.9 * float(plain["ERGAS"])
+    assert float(sharp["Q2n"]) > float(plain["Q2n"])
+    assert float(sharp["SCC"]) > float(plain["SCC"])
+
+
+@pytest.mark.parametrize("name", ["GSA", "MTF-GLP-HPM"])
+def test_matched_methods_ignore_offset_and_gain_of_pan(pair, name):
+    _, ms, pan = pair
+    fused = BASELINES[name](ms, pan, sensor=QB)
+    torch.testing.assert_close(BASELINES[name](ms, 0.2 * pan + 77, sensor=QB), fused, rtol=1e-6, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_scaling_both_images_scales_the_result(pair, name):
+    _, ms, pan = pair
+    fused = BASELINES[name](ms, pan, sensor=QB)
+    torch.testing.assert_close(BASELINES[name](ms / 2047, pan / 2047, sensor=QB), fused / 2047, rtol=1e-6, atol=1e-8)
+
+
+def test_exp_is_interp23(pair):
+    _, ms, pan = pair
+    assert torch.equal(exp(ms, pan), interp23(ms))
+
+
+def test_brovey_keeps_the_spectral_angle_and_gives_the_matched_pan_as_mean(pair):
+    _, ms, pan = pair
+    fused, lms = brovey(ms, pan), interp23(ms)
+    assert float(fusion.sam(lms, fused)) < 1e-6
+    intensity = lms.mean(dim=1, keepdim=True)
+    matched = (pan - pan.mean()) / pan.std() * intensity.std() + intensity.mean()
+    torch.testing.assert_close(fused.mean(dim=1, keepdim=True), matched)
+
+
+def test_gsa_keeps_band_means_and_injects_along_one_direction(pair):
+    _, ms, pan = pair
+    fused, lms = gsa(ms, pan, sensor=QB), interp23(ms)
+    torch.testing.assert_close(fused.mean(dim=(2, 3)), lms.mean(dim=(2, 3)))
+    detail = (fused - lms).flatten(2)[0]
+    values = torch.linalg.svdvals(detail)
+    assert float(values[1]) < 1e-9 * float(values[0])  # every band gets the same detail times its gain
+
+
+def test_gsa_finds_the_weights_of_pan(pair):
+    reference, _, _ = pair
+    weights = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
+    pan = torch.einsum("c,bchw->bhw", weights, reference)[:, None]
+    ms = degrade_ms(reference, sensor="generic")  # equal gains: PAN reduces to the same combination of MS
+    lms = interp23(ms)
+    intensity = torch.einsum("c,bchw->bhw", weights, lms)[:, None]
+    centred = intensity - intensity.mean()
+    gains = (centred * lms).mean(dim=(2, 3), keepdim=True) / centred.square().mean()
+    expected = lms + gains * (pan - pan.mean() - centred)
+    torch.testing.assert_close(gsa(ms, pan, sensor="generic"), expected)
+
+
+@pytest.mark.parametrize("name", ["GSA", "MTF-GLP-HPM"])
+def test_dependent_bands(pair, name):
+    _, ms, pan = pair
+    doubled = BASELINES[name](torch.cat([ms, ms], dim=1), pan, sensor="generic")
+    torch.testing.assert_close(doubled[:, :4], BASELINES[name](ms, pan, sensor="generic"), rtol=1e-6, atol=1e-4)
+
+
+def test_hpm_of_a_constant_pan_is_plain_upsampling(pair):
+    _, ms, pan = pair
+    torch.testing.assert_close(mtf_glp_hpm(ms, torch.full_like(pan, 0.1), sensor=QB), interp23(ms))
+
+
+def test_hpm_multiplies_by_pan_over_its_low_pass():
+    generator = torch.Generator().manual_seed(2)
+    ms = 500 + 50 * torch.rand(1, 1, 16, 16, generator=generator, dtype=torch.float64)
+    pan = upsample(ms, 4)  # the same mean: a band matched to itself
+    sensor = Sensor("one", (0.3,), 0.15)
+    low = interp23(degrade_ms(pan, sensor=sensor)) / mtf_kernels(sensor, 1).sum()
+    lms = interp23(ms)
+    gain = lms.std() / low.std()
+    expected = lms * ((pan - pan.mean()) * gain + lms.mean()) / ((low - pan.mean()) * gain + lms.mean())
+    torch.testing.assert_close(mtf_glp_hpm(ms, pan, sensor=sensor), expected)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize("level", [0.0, 0.1, 700.0])
+def test_constant_images_stay_finite_and_constant(name, level):
+    ms, pan = torch.full((1, 4, 16, 16), level, dtype=torch.float64), torch.full((1, 1, 64, 64), 3.0).double()
+    fused = BASELINES[name](ms, pan, sensor=QB)
+    torch.testing.assert_close(fused, torch.full_like(fused, level), rtol=1e-8, atol=0)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_bad_input(name):
+    method = BASELINES[name]
+    with pytest.raises(SceneError, match=r"\(1, 4, 8, 8\).*\(1, 1, 24, 32\).*ratio 4"):
+        method(torch.rand(1, 4, 8, 8), torch.rand(1, 1, 24, 32), sensor=QB)
+    with pytest.raises(SceneError, match=r"\(1, 3, 32, 32\), expected a single channel"):
+        method(torch.rand(1, 4, 8, 8), torch.rand(1, 3, 32, 32), sensor=QB)
+    with pytest.raises(TypeError, match="int16"):
+        method(torch.ones(1, 4, 8, 8, dtype=torch.int16), torch.rand(1, 1, 32, 32), sensor=QB)
+
+
+def test_bands_that_the_sensor_has_not():
+    for method in (gsa, mtf_glp_hpm):
+        with pytest.raises(SceneError, match="8 bands, QB has 4"):
+            method(torch.rand(1, 8, 8, 8), torch.rand(1, 1, 32, 32), sensor=QB)
+
+
+@pytest.mark.skipif(not SCENES.is_dir(), reason="the WorldView-2 and IKONOS pairs are not beside the repository")
+@pytest.mark.parametrize(("file", "sensor"), [("imgWV2.mat", "WV2"), ("imgIK.mat", "IKONOS")])
+def test_real_pairs(file, sensor):
+    from scipy.io import loadmat
+
+    data = loadmat(SCENES / file)
+    ms = torch.from_numpy(data["I_MS"].astype("float64")).permute(2, 0, 1)[None, :, :160, :160]
+    pan = torch.from_numpy(data["I_PAN"].astype("float64"))[None, None, :640, :640]
+    simulated = wald(ms, pan, sensor=sensor)
+    tables = {
+        name: fusion.reduced_resolution(
+            simulated.gt, method(simulated.ms, simulated.pan, sensor=sensor), data_range=2047
+        )
+        for name, method in BASELINES.items()
+    }
+    for name in ("Brovey", "GSA", "MTF-GLP-HPM"):
+        assert float(tables[name]["ERGAS"]) < float(tables["EXP"]["ERGAS"])
+        assert float(tables[name]["Q2n"]) > float(tables["EXP"]["Q2n"]) + 0.05
