@@ -137,7 +137,8 @@ def pan_kernel(sensor: str | Sensor, *, ratio: int = 4) -> Tensor:
 def filter_bands(image: Tensor, kernels: Tensor) -> Tensor:
     """Correlate every band with its kernel; pixels beyond the border repeat the edge.
 
-    The product is taken in the frequency domain: 41 x 41 taps a pixel cost 8 (float32) to 300 times (float64) more on a CPU.
+    The product is taken in the frequency domain: on a CPU, 41 x 41 taps a pixel cost 8 (float32) to 300 (float64) times
+    as much.
 
     Args:
         image: (B, C, H, W), floating point.

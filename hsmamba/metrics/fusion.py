@@ -247,7 +247,8 @@ def uqi(reference: Tensor, fused: Tensor, *, block: int = BLOCK) -> Tensor:
     """Universal quality index Q of each band on non-overlapping blocks, mean over blocks and bands.
 
     Wang and Bovik, IEEE SPL 9(3), 2002, sample statistics. Pixels beyond the last whole block are left out. A block
-    that is constant in both images keeps the luminance part of Q, one whose means are both 0 the structure part.
+    that is constant in both images (to a millionth of its largest value) keeps the luminance part of Q, one whose
+    means are both 0 the structure part.
 
     Args:
         reference: (B, C, H, W), sides of at least one block.
