@@ -291,7 +291,9 @@ def finetune_command(
     if disjoint:
         if fraction is None:
             raise ValueError("--disjoint takes --fraction")
-        split = block_split(opened.labels, patch_size=network.patch_size, fraction=fraction, seed=seed)
+        split = block_split(
+            opened.labels, patch_size=network.patch_size, fraction=fraction, seed=seed, strict=False
+        )
     else:
         split = random_split(opened.labels, fraction=fraction, count=count, seed=seed)
     result = finetune(

@@ -9,9 +9,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from hsmamba.data.io import load_scene, open_scene
-from hsmamba.data.scene import Scene, gather_pixels, iter_strips, like, valid_mask
+from hsmamba.data.scene import Scene, gather_pixels, iter_strips, like, neighbour_pairs, valid_mask
 from hsmamba.data.splits import LeakageReport, Split, block_split, leakage, random_split, split_from_maps
-from hsmamba.data.steps import PCA, MinMax, SelectBands, SensorScale, Standardise, Step
+from hsmamba.data.steps import MNF, PCA, MinMax, SelectBands, SensorScale, Standardise, Step
 from hsmamba.data.transforms import Compose
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ _WITH_TORCH = {
 }
 
 __all__ = [
+    "MNF",
     "PCA",
     "Compose",
     "LeakageReport",
@@ -44,6 +45,7 @@ __all__ = [
     "leakage",
     "like",
     "load_scene",
+    "neighbour_pairs",
     "open_scene",
     "random_split",
     "split_from_maps",

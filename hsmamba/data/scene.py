@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeGuard, overload
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from hsmamba.errors import SceneError
 
@@ -201,6 +202,34 @@ def gather_pixels(array: Array, pixels: npt.ArrayLike) -> npt.NDArray[Any]:
         here = np.flatnonzero((rows >= start) & (rows < start + strip.shape[0]))
         result[here] = strip[rows[here] - start, columns[here]]
     return result
+
+
+def neighbour_pairs(array: Array, pixels: npt.ArrayLike, window: int) -> npt.NDArray[Any]:
+    """Take the spectra of pixels that lie side by side within windows around some pixels.
+
+    Args:
+        array: (H, W, B).
+        pixels: int (N,) flat indices row * W + column.
+        window: Side of the square windows in pixels, odd.
+
+    Returns:
+        (M, 2, B): every pair of horizontal or vertical neighbours that lie both within windows, once.
+
+    Raises:
+        SceneError: An index lies outside the grid.
+    """
+    height, width = int(array.shape[0]), int(array.shape[1])
+    centres = np.zeros((height, width), dtype=bool)
+    centres.ravel()[check_pixels(pixels, (height, width))] = True
+    inside = ndimage.binary_dilation(
+        centres, np.ones((window, window), dtype=bool), origin=-1 if window % 2 == 0 else 0
+    )
+    index = np.arange(height * width).reshape(height, width)
+    across = inside[:, 1:] & inside[:, :-1]
+    down = inside[1:] & inside[:-1]
+    first = np.concatenate([index[:, :-1][across], index[:-1][down]])
+    second = np.concatenate([index[:, 1:][across], index[1:][down]])
+    return np.stack([gather_pixels(array, first), gather_pixels(array, second)], axis=1)
 
 
 def check_pixels(pixels: npt.ArrayLike, shape: tuple[int, int]) -> npt.NDArray[np.int64]:

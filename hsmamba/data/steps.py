@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
 Source: TypeAlias = Literal["hsi", "aux"]
 Spectra: TypeAlias = "npt.NDArray[Any]"
+Floats: TypeAlias = "npt.NDArray[np.float64]"
 
-_PCA_BLOCK = 1024  # pixels; two float64 buffers of (components, 1024) stay in the processor's cache
+_NOISE_FLOOR = 1e-6  # of the strongest noise direction, added to all
+_PROJECTION_BLOCK = 1024  # pixels; two float64 buffers of (components, 1024) stay in the processor's cache
 
 
 class Step:
@@ -49,17 +51,19 @@ class Step:
         self.on: Source = on
         self._state: dict[str, npt.NDArray[np.float64]] = {}
 
-    def fit(self, pixels: Spectra) -> Self:
+    def fit(self, pixels: Spectra, neighbours: Spectra | None = None) -> Self:
         """Learn from pixels.
 
         Args:
             pixels: (N, B), finite where the step learns from them.
+            neighbours: (M, 2, B), finite: spectra of pixels that lie side by side, for steps that estimate noise.
 
         Returns:
             The step itself.
 
         Raises:
             SceneError: `pixels` has no pixel, another number of dimensions, or numbers that are not finite.
+            ValueError: The step needs neighbours and there are none.
         """
         if pixels.ndim != 2 or pixels.shape[0] == 0:
             raise SceneError(f"{self.kind} is fitted on pixels (N, B) with N > 0; got shape {pixels.shape}")
@@ -69,7 +73,7 @@ class Step:
         if not np.isfinite(values).all():
             bad = int((~np.isfinite(values)).any(axis=1).sum())
             raise SceneError(f"{bad} of {len(values)} pixels hold NaN or infinity; leave them out before fitting")
-        self._state = self._learn(values)
+        self._state = self._learn(values, neighbours)
         return self
 
     def __call__(self, array: Spectra) -> npt.NDArray[np.float32]:
@@ -140,7 +144,7 @@ class Step:
         arguments = ", ".join(f"{key}={value!r}" for key, value in self.config().items())
         return f"{type(self).__name__}({arguments})"
 
-    def _learn(self, pixels: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float64]]:
+    def _learn(self, pixels: Floats, neighbours: Spectra | None) -> dict[str, Floats]:
         """Compute `fitted_arrays` of pixels (N, B)."""
         raise TypeError(f"{type(self).__name__} has fitted_arrays but does not say how they are learnt; define _learn")
 
@@ -221,7 +225,7 @@ class Standardise(Step):
     kind = "standardise"
     fitted_arrays = ("mean", "std")
 
-    def _learn(self, pixels: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float64]]:
+    def _learn(self, pixels: Floats, neighbours: Spectra | None) -> dict[str, Floats]:
         std = pixels.std(axis=0)
         # A constant band leaves rounding noise in place of zero; to divide by it would blow the noise up.
         flat = std <= 1e-12 * np.abs(pixels).max(axis=0)
@@ -237,7 +241,7 @@ class MinMax(Step):
     kind = "min_max"
     fitted_arrays = ("low", "span")
 
-    def _learn(self, pixels: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float64]]:
+    def _learn(self, pixels: Floats, neighbours: Spectra | None) -> dict[str, Floats]:
         low = pixels.min(axis=0)
         span = pixels.max(axis=0) - low
         return {"low": low, "span": np.where(span == 0, 1.0, span)}
@@ -281,43 +285,111 @@ class PCA(Step):
         """Return the constructor's keyword arguments, JSON-able."""
         return {"n_components": self.n_components, "whiten": self.whiten, "on": self.on}
 
-    def _learn(self, pixels: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float64]]:
-        count, bands = pixels.shape
-        if self.n_components > min(bands, count - 1):
-            raise SceneError(
-                f"{self.n_components} components cannot be fitted on {count} pixels of {bands} bands; expected at most "
-                f"{min(bands, count - 1)}: give more pixels (unlabelled ones serve too) or lower n_components"
-            )
-        mean = pixels.mean(axis=0)
-        centred = pixels - mean
-        values, vectors = np.linalg.eigh(centred.T @ centred / (count - 1))
-        variance = np.maximum(values[::-1][: self.n_components], 0.0)
-        basis = vectors.T[::-1][: self.n_components]
-        peak = np.take_along_axis(basis, np.abs(basis).argmax(axis=1)[:, None], axis=1)
+    def _learn(self, pixels: Floats, neighbours: Spectra | None) -> dict[str, Floats]:
+        mean, basis, variance = _principal_components(pixels, self.n_components)
         if self.whiten and variance[-1] <= 1e-12 * variance[0]:
             rank = int((variance > 1e-12 * variance[0]).sum())
             raise SceneError(
                 f"the pixels vary in {rank} directions only, so {self.n_components} components cannot be whitened; "
                 f"give n_components={rank} or less, or whiten=False"
             )
-        return {"mean": mean, "basis": np.ascontiguousarray(basis * np.sign(peak)), "variance": variance}
+        return {"mean": mean, "basis": _with_fixed_signs(basis), "variance": variance}
 
     def _apply(self, array: Spectra) -> npt.NDArray[np.float32]:
-        mean, basis = self._state["mean"], self._state["basis"]
+        basis = self._state["basis"]
         if self.whiten:
             basis = basis / np.sqrt(self._state["variance"])[:, None]
-        loadings = np.ascontiguousarray(basis.T)[:, :, None]  # (B, C, 1)
-        flat = array.reshape(-1, array.shape[-1])
-        result = np.empty((flat.shape[0], self.n_components), dtype=np.float32)
-        for start in range(0, flat.shape[0], _PCA_BLOCK):
-            block = np.ascontiguousarray((flat[start : start + _PCA_BLOCK] - mean).T)  # (B, n)
-            total = np.zeros((self.n_components, block.shape[1]))
-            product = np.empty_like(total)
-            for loading, band in zip(loadings, block, strict=True):
-                np.multiply(loading, band, out=product)
-                total += product
-            result[start : start + _PCA_BLOCK] = total.T
-        return result.reshape(*array.shape[:-1], self.n_components)
+        return _project(array, self._state["mean"], basis)
 
 
-STEPS: dict[str, type[Step]] = {step.kind: step for step in (SelectBands, SensorScale, Standardise, MinMax, PCA)}
+class MNF(Step):
+    """Minimum noise fraction: project on the components of highest signal-to-noise ratio.
+
+    The covariance of the noise is that of the differences between neighbouring pixels; the principal components of
+    the noise-whitened pixels follow by falling ratio, with signs fixed as for `PCA`. All are scaled by one factor, so
+    that their mean variance over the fitted pixels is 1 and their ratios stay. State: mean (B,), basis (C, B).
+
+    Source: Green, Berman, Switzer, Craig, "A transformation for ordering multispectral data in terms of image quality
+    with implications for noise removal", IEEE TGRS 26 (1988), section III.
+    """
+
+    kind = "mnf"
+    fitted_arrays = ("mean", "basis")
+
+    def __init__(self, n_components: int, window: int = 3, *, on: Source = "hsi") -> None:
+        """Make the step.
+
+        Args:
+            n_components: Components C to keep.
+            window: Side, odd, of the windows around the fitted pixels whose neighbours tell the noise.
+            on: "hsi" or "aux".
+
+        Raises:
+            ValueError: `n_components` is below 1, or `window` not odd or below 3.
+        """
+        super().__init__(on=on)
+        if n_components < 1 or window < 3 or window % 2 == 0:
+            raise ValueError(f"n_components is {n_components}, window {window}; expected at least 1, and odd from 3")
+        self.n_components, self.window = int(n_components), int(window)
+
+    def out_channels(self, in_channels: int) -> int:
+        """Return the number of components."""
+        super().out_channels(in_channels)
+        return self.n_components
+
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's keyword arguments, JSON-able."""
+        return {"n_components": self.n_components, "window": self.window, "on": self.on}
+
+    def _learn(self, pixels: Floats, neighbours: Spectra | None) -> dict[str, Floats]:
+        if neighbours is None or len(neighbours) < 2:
+            raise ValueError("mnf estimates the noise from neighbouring pixels; fit it with Compose.fit_scene")
+        noise = np.cov((neighbours[:, 0].astype(np.float64) - neighbours[:, 1]).T)
+        power, directions = np.linalg.eigh(np.atleast_2d(noise))
+        # Bands without noise of their own (interpolated, constant) must not be blown up.
+        whitening = directions / np.sqrt(power + _NOISE_FLOOR * max(power[-1], np.finfo(float).tiny))
+        _, basis, variance = _principal_components(pixels @ whitening, self.n_components)
+        scale = np.sqrt(max(variance.mean(), np.finfo(float).tiny))
+        return {"mean": pixels.mean(axis=0), "basis": _with_fixed_signs(basis @ whitening.T / scale)}
+
+    def _apply(self, array: Spectra) -> npt.NDArray[np.float32]:
+        return _project(array, self._state["mean"], self._state["basis"])
+
+
+def _principal_components(pixels: Floats, count: int) -> tuple[Floats, Floats, Floats]:
+    """Return mean (B,), the first components (C, B) and their variances (C,)."""
+    number, bands = pixels.shape
+    if count > min(bands, number - 1):
+        raise SceneError(
+            f"{count} components cannot be fitted on {number} pixels of {bands} bands; expected at most "
+            f"{min(bands, number - 1)}: give more pixels (unlabelled ones serve too) or lower n_components"
+        )
+    mean = pixels.mean(axis=0)
+    centred = pixels - mean
+    values, vectors = np.linalg.eigh(centred.T @ centred / (number - 1))
+    return mean, vectors.T[::-1][:count], np.maximum(values[::-1][:count], 0.0)
+
+
+def _with_fixed_signs(basis: Floats) -> Floats:
+    """Of the two signs of each row, take the one whose entry of largest magnitude is positive."""
+    peak = np.take_along_axis(basis, np.abs(basis).argmax(axis=1)[:, None], axis=1)
+    return np.ascontiguousarray(basis * np.sign(peak))
+
+
+def _project(array: Spectra, mean: Floats, basis: Floats) -> npt.NDArray[np.float32]:
+    """Project spectra (..., B) on a basis (C, B), summed band by band: the result of a pixel is that of any chunk."""
+    loadings = np.ascontiguousarray(basis.T)[:, :, None]  # (B, C, 1)
+    flat = array.reshape(-1, array.shape[-1])
+    result = np.empty((flat.shape[0], len(basis)), dtype=np.float32)
+    for start in range(0, flat.shape[0], _PROJECTION_BLOCK):
+        block = np.ascontiguousarray((flat[start : start + _PROJECTION_BLOCK] - mean).T)  # (B, n)
+        total = np.zeros((len(basis), block.shape[1]))
+        product = np.empty_like(total)
+        for loading, band in zip(loadings, block, strict=True):
+            np.multiply(loading, band, out=product)
+            total += product
+        result[start : start + _PROJECTION_BLOCK] = total.T
+    return result.reshape(*array.shape[:-1], len(basis))
+
+
+STEPS: dict[str, type[Step]] = {step.kind: step for step in (SelectBands, SensorScale, Standardise, MinMax, PCA, MNF)}

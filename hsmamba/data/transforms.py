@@ -6,21 +6,21 @@ A cube may be transformed in chunks of any shape: the numbers are bit for bit th
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from hsmamba.data._arrays import read_arrays, write_arrays
-from hsmamba.data.scene import Array, iter_strips
-from hsmamba.data.steps import PCA, STEPS, MinMax, SelectBands, SensorScale, Source, Spectra, Standardise, Step
+from hsmamba.data.scene import Array, Scene, gather_pixels, iter_strips, neighbour_pairs
+from hsmamba.data.steps import MNF, PCA, STEPS, MinMax, SelectBands, SensorScale, Source, Spectra, Standardise, Step
 from hsmamba.errors import ManifestError, SceneError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["PCA", "STEPS", "Compose", "MinMax", "SelectBands", "SensorScale", "Standardise", "Step"]
+__all__ = ["MNF", "PCA", "STEPS", "Compose", "MinMax", "SelectBands", "SensorScale", "Standardise", "Step"]
 
 _BLOCK_BYTES = 2**22  # steps compute in float64: a block of 16-bit numbers takes some ten times as much on its way
 
@@ -41,12 +41,19 @@ class Compose:
         self.steps = tuple(steps)
         self._in_channels: dict[Source, int] = {}
 
-    def fit(self, hsi_pixels: Spectra, aux_pixels: Spectra | None = None) -> Self:
+    def fit(
+        self,
+        hsi_pixels: Spectra,
+        aux_pixels: Spectra | None = None,
+        *,
+        neighbours: Mapping[Source, Spectra] | None = None,
+    ) -> Self:
         """Fit every step on pixels that went through the steps before it.
 
         Args:
             hsi_pixels: (N, B), finite, usually the training pixels.
             aux_pixels: (M, C) of the auxiliary input.
+            neighbours: Pairs of neighbouring spectra (M, 2, B) by input, for `MNF`; `neighbour_pairs` gathers them.
 
         Returns:
             The transform itself.
@@ -62,9 +69,37 @@ class Compose:
         for on, pixels in inputs.items():
             if pixels is not None:
                 self._in_channels[on] = int(pixels.shape[1])
+                pairs = (neighbours or {}).get(on)
                 for step in self._steps(on):
-                    pixels = step.fit(pixels)(pixels)
+                    pixels = step.fit(pixels, pairs)(pixels)
+                    pairs = step(pairs) if pairs is not None else None
         return self
+
+    def fit_scene(self, scene: Scene, pixels: npt.ArrayLike) -> Self:
+        """Fit on some pixels of a scene, and on their surroundings where a step asks for neighbours.
+
+        Args:
+            scene: The scene; its labels are not looked at.
+            pixels: int (N,) flat indices, usually `split.train`.
+
+        Returns:
+            The transform itself.
+
+        Raises:
+            SceneError: Pixels that a step refuses, or an index outside the scene.
+            ValueError: There are steps on "aux" and the scene has none.
+        """
+        sources: dict[Source, Array] = {"hsi": scene.hsi}
+        if scene.aux is not None:
+            sources["aux"] = scene.aux
+        neighbours = {
+            on: neighbour_pairs(source, pixels, step.window)
+            for on, source in sources.items()
+            for step in self._steps(on)
+            if isinstance(step, MNF)
+        }
+        spectra = {on: gather_pixels(source, pixels) for on, source in sources.items()}
+        return self.fit(spectra["hsi"], spectra.get("aux"), neighbours=neighbours)
 
     def __call__(self, array: Array, on: Source = "hsi") -> npt.NDArray[np.float32]:
         """Transform spectra; a cube, mapped file or lazy DataArray is read strip by strip.

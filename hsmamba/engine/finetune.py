@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from hsmamba._files import atomic_path, write_text
-from hsmamba.data import PCA, Compose, PatchDataset, Scene, Split, Standardise, augment_d4, gather_pixels
+from hsmamba.data import PCA, Compose, PatchDataset, Scene, Split, Standardise, augment_d4
 from hsmamba.engine._predict import predict_items, sizes_of
 from hsmamba.engine.classify import check_fits
 from hsmamba.engine.evaluate import check_classes, labels_of
@@ -202,9 +202,8 @@ def default_transform(scene: Scene, split: Split, in_chans: int) -> Compose:
         Standardisation of each band and, where the scene has more bands than `in_chans`, PCA and standardisation of
         the components.
     """
-    pixels = gather_pixels(scene.hsi, split.train)
     steps = [Standardise()] if scene.num_bands == in_chans else [Standardise(), PCA(in_chans), Standardise()]
-    return Compose(steps).fit(pixels)
+    return Compose(steps).fit_scene(scene, split.train)
 
 
 def _prepare(

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from hsmamba._files import atomic_path
-from hsmamba.data import Compose, Scene, Split, block_split, gather_pixels, leakage, load_scene, random_split
+from hsmamba.data import Compose, Scene, Split, block_split, leakage, load_scene, random_split
 from hsmamba.data.transforms import STEPS
 from hsmamba.engine.evaluate import evaluate
 from hsmamba.engine.finetune import finetune
@@ -165,7 +165,7 @@ def _run(recipe: Recipe, scene: Scene, name: str, seed: int, folder: Path, devic
     split = make_split(recipe, scene, name, seed)
     settings = {**recipe.finetune, "seed": seed}
     steps = [STEPS[step["kind"]](**{k: v for k, v in step.items() if k != "kind"}) for step in recipe.transform]
-    transform = Compose(steps).fit(gather_pixels(scene.hsi, split.train))
+    transform = Compose(steps).fit_scene(scene, split.train)
     torch.manual_seed(seed)
     model = create_model(recipe.architecture, device=device, **recipe.model_args)
     checkpoint = folder / "checkpoint.pt"

@@ -63,7 +63,8 @@ class ClassificationReport:
     @property
     def support(self) -> NDArray[np.int64]:
         """(K,) true pixels of each class."""
-        return self.confusion.sum(1)
+        support: NDArray[np.int64] = self.confusion.sum(1)
+        return support
 
     @property
     def per_class(self) -> NDArray[np.float64]:

@@ -8,8 +8,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
+from scipy import ndimage
 
-from hsmamba.data import PCA, Compose, MinMax, SelectBands, SensorScale, Standardise, Step
+from hsmamba.data import (
+    MNF,
+    PCA,
+    Compose,
+    MinMax,
+    Scene,
+    SelectBands,
+    SensorScale,
+    Standardise,
+    Step,
+    neighbour_pairs,
+)
 from hsmamba.data.steps import STEPS
 from hsmamba.errors import ManifestError, SceneError, WeightsError
 
@@ -255,3 +267,65 @@ def test_a_failed_save_leaves_the_old_file(saved, monkeypatch):
 
 def test_every_kind_of_step_is_named_after_its_entry():
     assert {kind: step.kind for kind, step in STEPS.items()} == {kind: kind for kind in STEPS}
+
+
+def _noisy_scene(seed=0, shape=(30, 40), bands=12, noise=1.0):
+    """A smooth signal in three directions, and white noise of very different strength by band."""
+    rng = np.random.default_rng(seed)
+    smooth = ndimage.gaussian_filter(rng.normal(size=(*shape, 3)), (4, 4, 0)) * 200
+    loud = rng.normal(size=(*shape, bands)) * np.linspace(0.1, 9, bands)
+    return Scene(smooth @ rng.normal(size=(3, bands)) + noise * loud)
+
+
+def test_mnf_orders_components_by_signal_to_noise_ratio():
+    scene = _noisy_scene()
+    pixels = np.arange(0, 1200, 7)
+    transform = Compose([MNF(6, window=3)]).fit_scene(scene, pixels)
+    out = transform(scene.hsi).astype(float)
+    pairs = neighbour_pairs(scene.hsi, pixels, 3)
+    noise = (transform(pairs[:, 0]) - transform(pairs[:, 1])).std(axis=0)
+    ratio = out.reshape(-1, 6)[pixels].std(axis=0) / noise
+    assert (np.diff(ratio) <= 1e-6).all()
+    assert ratio[2] > 2 * ratio[3]
+    np.testing.assert_allclose(noise, noise.mean(), rtol=1e-3)  # white noise, as its name says
+    assert out.reshape(-1, 6)[pixels].var(axis=0, ddof=1).mean() == pytest.approx(1, rel=1e-4)
+    # PCA is blind to noise: its components cannot have higher ratios, and here the third has a lower one.
+    pca = Compose([PCA(3)]).fit_scene(scene, pixels)
+    theirs = pca(scene.hsi).reshape(-1, 3)[pixels].std(axis=0) / (pca(pairs[:, 0]) - pca(pairs[:, 1])).std(axis=0)
+    assert theirs.min() < 0.9 * ratio[2]
+
+
+def test_mnf_does_not_care_for_the_scale_of_bands():
+    scene = _noisy_scene(1)
+    pixels = np.arange(0, 1200, 5)
+    plain = Compose([MNF(3)]).fit_scene(scene, pixels)(scene.hsi)
+    scaled = Compose([Standardise(), MNF(3)]).fit_scene(scene, pixels)(scene.hsi)
+    for a, b in zip(plain.reshape(-1, 3).T, scaled.reshape(-1, 3).T, strict=True):
+        assert abs(np.corrcoef(a, b)[0, 1]) > 0.99
+
+
+def test_mnf_needs_neighbours():
+    with pytest.raises(ValueError, match="fit_scene"):
+        Compose([MNF(2)]).fit(np.random.default_rng(0).normal(size=(9, 4)))
+    with pytest.raises(ValueError, match="window 1"):
+        MNF(2, window=1)
+
+
+@pytest.mark.parametrize("window", [3, 5])
+def test_neighbour_pairs_lie_side_by_side_in_the_windows(window):
+    rows, columns = np.mgrid[:9, :11]
+    where = np.stack([rows, columns], axis=-1)
+    pairs = neighbour_pairs(where, [3 * 11 + 4], window)
+    assert len(pairs) == 2 * window * (window - 1)
+    assert (np.abs(pairs[:, 0] - pairs[:, 1]).sum(axis=1) == 1).all()
+    assert pairs.min(axis=(0, 1)).tolist() == [3 - window // 2, 4 - window // 2]
+    assert len(np.unique(pairs.reshape(len(pairs), -1), axis=0)) == len(pairs)
+    assert neighbour_pairs(where, [0], 3).shape == (4, 2, 2)
+
+
+def test_fit_scene_takes_each_source_by_itself():
+    rng = np.random.default_rng(0)
+    scene = Scene(rng.normal(size=(8, 9, 5)), aux=rng.normal(3, 2, (8, 9, 2)))
+    transform = Compose([Standardise(), Standardise(on="aux")]).fit_scene(scene, np.arange(72))
+    for on, array in (("hsi", scene.hsi), ("aux", scene.aux)):
+        np.testing.assert_allclose(transform(array, on).mean((0, 1)), 0, atol=1e-6)
