@@ -16,9 +16,35 @@ from hsmamba.data.transforms import Compose
 
 if TYPE_CHECKING:
     from hsmamba.data.datasets import PatchDataset
+    from hsmamba.data.degrade import (
+        WaldPair,
+        bicubic_resize,
+        degrade_ms,
+        degrade_pan,
+        interp23,
+        mtf_filter,
+        upsample,
+        wald,
+    )
     from hsmamba.data.patches import Patches, augment_d4
+    from hsmamba.data.sensors import Sensor, get_sensor
+    from hsmamba.data.srf import nikon_d700, read_response, response_matrix, simulate_bands
 
 _WITH_TORCH = {
+    "Sensor": "hsmamba.data.sensors",
+    "WaldPair": "hsmamba.data.degrade",
+    "bicubic_resize": "hsmamba.data.degrade",
+    "degrade_ms": "hsmamba.data.degrade",
+    "degrade_pan": "hsmamba.data.degrade",
+    "get_sensor": "hsmamba.data.sensors",
+    "interp23": "hsmamba.data.degrade",
+    "mtf_filter": "hsmamba.data.degrade",
+    "nikon_d700": "hsmamba.data.srf",
+    "read_response": "hsmamba.data.srf",
+    "response_matrix": "hsmamba.data.srf",
+    "simulate_bands": "hsmamba.data.srf",
+    "upsample": "hsmamba.data.degrade",
+    "wald": "hsmamba.data.degrade",
     "PatchDataset": "hsmamba.data.datasets",
     "Patches": "hsmamba.data.patches",
     "augment_d4": "hsmamba.data.patches",
@@ -34,22 +60,36 @@ __all__ = [
     "Patches",
     "Scene",
     "SelectBands",
+    "Sensor",
     "SensorScale",
     "Split",
     "Standardise",
     "Step",
+    "WaldPair",
     "augment_d4",
+    "bicubic_resize",
     "block_split",
+    "degrade_ms",
+    "degrade_pan",
     "gather_pixels",
+    "get_sensor",
+    "interp23",
     "iter_strips",
     "leakage",
     "like",
     "load_scene",
+    "mtf_filter",
     "neighbour_pairs",
+    "nikon_d700",
     "open_scene",
     "random_split",
+    "read_response",
+    "response_matrix",
+    "simulate_bands",
     "split_from_maps",
+    "upsample",
     "valid_mask",
+    "wald",
 ]
 
 

@@ -1,4 +1,4 @@
-"""Metrics: classification (OA, AA, kappa, F1) and fusion (in `hsmamba.metrics.fusion`)."""
+"""Metrics of classification (OA, AA, kappa, F1); those of fusion are `hsmamba.metrics.fusion` and `.rsmif`."""
 
 from hsmamba.metrics.classification import ClassificationReport, confusion_matrix
 
