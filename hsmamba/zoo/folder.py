@@ -212,7 +212,7 @@ def save_pretrained(
     facts = ModelFacts(
         license=license,
         model_args=model_args,
-        classes=tuple(getattr(model, "class_names", ()) if class_names is None else class_names),
+        classes=tuple(getattr(model, "class_names", None) or () if class_names is None else class_names),
         bands=bands,
         wavelengths=None if wavelengths is None else tuple(float(nm) for nm in wavelengths),
         data=data or {},

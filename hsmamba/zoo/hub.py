@@ -119,6 +119,9 @@ def record_of(folder: ModelFolder, tag: str, *, hub: HubAddress | None = None) -
         tag: Name of the weight among those of its architecture.
         hub: Where its model file lies on the Hub; None for a weight that only the wheel carries.
 
+    Returns:
+        The record `architecture.tag`, for `write_manifest`.
+
     Raises:
         ManifestError: The tag makes no valid name.
     """
@@ -168,7 +171,17 @@ def download(repo_id: str, filename: str, *, revision: str, cache_dir: str | Pat
 def download_verified(
     repo_id: str, filename: str, *, revision: str, sha256: str, cache_dir: str | Path | None = None
 ) -> Path:
-    """Download a file and check its SHA-256.
+    """Download a file as `download` does, and check its SHA-256.
+
+    Args:
+        repo_id: `owner/repo`.
+        filename: Path in the repository.
+        revision: Branch, tag or commit hash.
+        sha256: The recorded SHA-256, hexadecimal.
+        cache_dir: Folder of the Hub cache; None takes the client's own.
+
+    Returns:
+        Path in the cache, verified.
 
     Raises:
         WeightsError: It cannot be had.

@@ -161,6 +161,7 @@ def test_a_failure_while_moving_leaves_the_old_folder_whole(saved, tiny, tmp_pat
     assert contents(place) == before
     hub.save_pretrained(tiny(seed=9), place)  # and nothing stands in the way of the next try
     assert same(hub.load_tensors(hub.read_folder(place).model_path), tiny(seed=9).state_dict())
+    assert calls[-1] == place / "config.json"  # last, so that no other file is missing once it is there
 
 
 def test_saving_again_replaces_the_model_and_keeps_what_is_not_its_own(saved, tiny):

@@ -123,12 +123,21 @@ def test_server_errors_and_no_server_are_told(hub, client):
     assert "http://127.0.0.1:1" in answer["text"]
 
 
+def at_second_try(client, code):
+    """Newer clients resume a cut connection in the same call, older ones in the next."""
+    answer = client(code)
+    if "error" in answer:
+        assert answer["error"] == "WeightsError" and "try again" in answer["text"]
+        answer = client(code)
+    return answer["result"]
+
+
 def test_cut_connection_is_resumed_where_it_broke(hub, client):
     weights = os.urandom(24 << 20)  # the client keeps what it got in pieces of 10 MiB
     hub.push(REPO, {"model.safetensors": weights})
     hub.cut["model.safetensors"] = 1
-    answer = client(DOWNLOAD.format(file="model.safetensors", revision="main"))
-    assert Path(answer["result"]).read_bytes() == weights
+    path = at_second_try(client, DOWNLOAD.format(file="model.safetensors", revision="main"))
+    assert Path(path).read_bytes() == weights
     assert [r.headers.get("range") for r in hub.asked("/storage/", "GET")] == [None, f"bytes={10 << 20}-"]
 
 
@@ -142,7 +151,7 @@ def test_broken_download_leaves_no_file_and_the_next_call_completes(hub, client)
     assert hub.cut["model.safetensors"] == 0
     hub.silent.clear()
     hub.cut["model.safetensors"] = 1
-    assert Path(client(code)["result"]).read_bytes() == weights
+    assert Path(at_second_try(client, code)).read_bytes() == weights
 
 
 def test_two_processes_at_once_both_get_the_file(hub, client, tmp_path):
