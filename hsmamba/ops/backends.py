@@ -1,0 +1,176 @@
+"""Which backend runs a scan: the table of backends, what each needs, and the rule that picks one."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import os
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+
+from hsmamba.errors import HsmambaError
+from hsmamba.ops import cpu, official
+
+logger = logging.getLogger("hsmamba.ops")
+
+ENVIRONMENT = "HSMAMBA_SCAN"
+
+
+class BackendUnavailableError(HsmambaError, RuntimeError):
+    """A scan backend that was asked for by name and cannot run here, or not on these tensors."""
+
+
+class Backend(NamedTuple):
+    """One row of the table."""
+
+    devices: tuple[str, ...]  # device types it runs on; empty for all
+    float64: bool  # computes in float64 too
+    states: bool  # takes an initial state and differentiates through the last one
+    unavailable: Callable[[], str | None]  # why it cannot run on this machine, None where it can
+    summary: str
+
+
+class BackendStatus(NamedTuple):
+    """What `available_backends` tells of one backend."""
+
+    available: bool
+    summary: str
+    reason: str | None  # why it is not available and what it needs; None where it is
+
+    def __str__(self) -> str:
+        """One line: what it is, and why it is missing if it is."""
+        return self.summary if self.available else f"unavailable: {self.reason}"
+
+
+def _always() -> None:
+    return None
+
+
+BACKENDS = {
+    "cpu": Backend(("cpu",), False, True, cpu.unavailable, "compiled CPU kernel, float32, several threads"),
+    "mamba_ssm": Backend(("cuda",), False, False, official.unavailable, "the CUDA kernel of the mamba-ssm package"),
+    "lean": Backend((), True, True, _always, "torch operations on a state kept in place, hand-written backward"),
+    "torch": Backend((), True, True, _always, "differentiable torch operations, parallel over time, any derivative"),
+    "reference": Backend((), True, True, _always, "the definition as a loop over time, for comparison"),
+}
+
+# What runs where nothing is asked for: the first available one. Devices that are not named take the last row.
+PREFERENCE = {
+    "cpu": ("cpu", "lean"),
+    "cuda": ("mamba_ssm", "torch"),
+    "": ("torch",),
+}
+
+_forced: str | None = os.environ.get(ENVIRONMENT) or None
+
+
+def available_backends() -> dict[str, BackendStatus]:
+    """List every scan backend with its state on this machine.
+
+    Returns:
+        For each name whether it is available, what it is, and where it is not: why, and what it needs.
+    """
+    return {name: BackendStatus(not (why := row.unavailable()), row.summary, why) for name, row in BACKENDS.items()}
+
+
+@contextlib.contextmanager
+def scan_backend(name: str | None) -> Iterator[None]:
+    """Force a backend inside a `with` block, in the whole process; None goes back to the rule.
+
+    An explicit `backend=` argument goes before it; it goes before the environment variable HSMAMBA_SCAN.
+
+    Args:
+        name: A key of `available_backends()`, or None.
+
+    Raises:
+        ValueError: No backend has that name.
+    """
+    global _forced
+    if name is not None:
+        check_name(name, "scan_backend")
+    before, _forced = _forced, name
+    try:
+        yield
+    finally:
+        _forced = before
+
+
+def forced_backend() -> str | None:
+    """The backend that a `scan_backend` block or HSMAMBA_SCAN asks for, if any does."""
+    return _forced
+
+
+def check_name(name: str, origin: str) -> None:
+    """Refuse a name that is not in the table.
+
+    Raises:
+        ValueError: With the names that are.
+    """
+    if name not in BACKENDS:
+        raise ValueError(f"{origin} got {name!r}, which is no scan backend; there are: {', '.join(BACKENDS)}")
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # a graph that is being compiled keeps the choice
+def choose_backend(asked: str | None, device: str, is_float64: bool, with_states: bool, exporting: bool) -> str:
+    """Pick the backend of one call.
+
+    Args:
+        asked: The backend asked for by name, or None for the rule.
+        device: Type of the tensors' device ("cpu", "cuda", "mps", ...).
+        is_float64: Whether to compute in float64.
+        with_states: Whether an initial state is given or the last state is wanted.
+        exporting: Whether a graph for a runtime without custom operators is being made.
+
+    Returns:
+        A key of `BACKENDS` that can run the call.
+
+    Raises:
+        ValueError: No backend has the name asked for.
+        BackendUnavailableError: The backend asked for cannot run; says why and what it needs.
+    """
+    if asked is not None:
+        check_name(asked, f"backend= or {ENVIRONMENT}")
+        why = _refusal(asked, device, is_float64, with_states)
+        if why:
+            raise BackendUnavailableError(f"the scan backend {asked!r} was asked for but cannot run: {why}")
+        return asked
+    if exporting:
+        return "torch"
+    refused: dict[str, str] = {}
+    for name in PREFERENCE.get(device, PREFERENCE[""]):
+        why = _refusal(name, device, is_float64, with_states)
+        if not why:
+            _log_choice(name, device, is_float64, tuple(refused.items()))
+            return name
+        refused[name] = why
+    raise BackendUnavailableError(f"no scan backend runs on {device}: {refused}")
+
+
+def _refusal(name: str, device: str, is_float64: bool, with_states: bool) -> str | None:
+    """Why a backend does not take these tensors; None if it does."""
+    row = BACKENDS[name]
+    if row.devices and device not in row.devices:
+        return f"it runs on {' or '.join(row.devices)} tensors, these are on {device}; leave the choice to the rule"
+    if is_float64 and not row.float64:
+        wide = ", ".join(other for other, x in BACKENDS.items() if x.float64)
+        return f"it computes in float32 and u is float64; take one of {wide}, or convert to float32"
+    if with_states and not row.states:
+        able = ", ".join(other for other, x in BACKENDS.items() if x.states and (not x.devices or device in x.devices))
+        return f"it takes no initial state and gives no gradient through the last one; take one of {able}"
+    return row.unavailable()
+
+
+@functools.cache
+def _log_choice(name: str, device: str, is_float64: bool, refused: tuple[tuple[str, str], ...]) -> None:
+    """Say once which backend runs; as a warning where the better one is missing on this machine."""
+    kind = f"{device} {'float64' if is_float64 else 'float32'}"
+    missing = [f"{other}: {why}" for other, why in refused if not (is_float64 and not BACKENDS[other].float64)]
+    if missing:
+        logger.warning(
+            "selective scan for %s tensors runs on %r, slower than it could be; %s", kind, name, "; ".join(missing)
+        )
+    else:
+        logger.info("selective scan for %s tensors runs on %r (%s)", kind, name, BACKENDS[name].summary)

@@ -1,0 +1,48 @@
+/* One source, compiled for every vector width that the processor family has; hsmamba/ops/cpu.py picks at run time.
+
+   There is no C library behind it: no allocation, no threads, no mathematics but its own. The caller brings scratch memory
+   and runs the same function on several threads, which take runs of tasks from a shared counter. */
+#include "scan.h"
+
+/* What the compiler may call although nobody wrote the call, and what the Windows loader calls. */
+#include <stddef.h>
+void *memset(void *to, int value, size_t count) {
+    unsigned char *p = to;
+    while (count--) *p++ = (unsigned char)value;
+    return to;
+}
+void *memcpy(void *restrict to, const void *restrict from, size_t count) {
+    unsigned char *p = to;
+    const unsigned char *q = from;
+    while (count--) *p++ = *q++;
+    return to;
+}
+#if defined(_WIN32)
+int _fltused = 0;
+int DllMainCRTStartup(void *library, unsigned long reason, void *reserved) {
+    (void)library, (void)reason, (void)reserved;
+    return 1;
+}
+#endif
+
+#define LEVEL baseline
+#define VL 4
+#include "scan_kernel.h"
+
+#if defined(__x86_64__)
+
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#define LEVEL avx2
+#define VL 8
+#include "scan_kernel.h"
+#pragma clang attribute pop
+
+#include <immintrin.h>
+#pragma clang attribute push(__attribute__((target("avx512f,avx512dq,avx512vl,avx512bw,avx2,fma"))), apply_to = function)
+#define LEVEL avx512
+#define VL 16
+#define HAVE_SCALEF
+#include "scan_kernel.h"
+#pragma clang attribute pop
+
+#endif

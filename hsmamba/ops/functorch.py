@@ -1,0 +1,98 @@
+"""The operator under torch.func, which refuses the autograd formula of a custom operator and wants it in another form.
+
+v scans in a batch become one with v d channels in v g groups, in which each keeps its own A, B and C.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hsmamba.ops import operator
+from hsmamba.ops.inputs import split_axis
+
+# u, delta, A, B, C, D, z, delta_bias, initial_state: the axis of channels or groups
+CHANNEL_AXES = (1, 1, 0, 1, 1, 0, 1, 0, 1)
+
+
+def run_scan(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """Call the operator, in the form that the active transforms ask for.
+
+    Args:
+        args: The arguments of `operator.scan_op`, by position.
+
+    Returns:
+        y, the last state and the checkpoints.
+    """
+    outputs: tuple[Tensor, Tensor, Tensor] = (_Scan.apply if _transforms_active() else operator.scan_op)(*args)
+    return outputs
+
+
+def _run_backward(*args: Any) -> tuple[Tensor, ...]:
+    return _Backward.apply(*args) if _transforms_active() else tuple(operator.scan_backward_op(*args))
+
+
+def _transforms_active() -> bool:
+    return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
+
+
+class _Scan(torch.autograd.Function):
+    @staticmethod
+    def forward(*args: Any) -> Any:
+        return operator.scan_op(*args)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+        operator.setup_context(ctx, inputs, output)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        return operator.gradients(_run_backward, ctx, *grads)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+        count, save = info.batch_size, args[10]
+        y, last, checkpoints = run_scan(*_fold_inputs(count, in_dims, args), *args[9:])
+        checkpoints = split_axis(checkpoints, 3, count) if save else checkpoints.expand(count, -1)
+        return (split_axis(y, 1, count), split_axis(last, 1, count), checkpoints), (1, 1, 3 if save else 0)
+
+
+class _Backward(torch.autograd.Function):
+    @staticmethod
+    def forward(*args: Any) -> tuple[Tensor, ...]:
+        return tuple(operator.scan_backward_op(*args))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> None:
+        operator.no_second_derivative(ctx, *grads)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+        count = info.batch_size
+        checkpoints, dy, dlast = args[11:]
+        if checkpoints.numel() > 0:
+            checkpoints = _fold(checkpoints, in_dims[11], 3, count)
+        dy, dlast = (
+            None if x is None else _fold(x, dim, 1, count) for x, dim in zip((dy, dlast), in_dims[12:], strict=True)
+        )
+        grads = _run_backward(*_fold_inputs(count, in_dims, args), *args[9:11], checkpoints, dy, dlast)
+        axes = tuple(axis for axis, x in zip(CHANNEL_AXES, args, strict=False) if x is not None)
+        return tuple(split_axis(grad, axis, count) for grad, axis in zip(grads, axes, strict=True)), axes
+
+
+def _fold_inputs(count: int, in_dims: tuple[int | None, ...], args: tuple[Any, ...]) -> list[Tensor | None]:
+    """The first nine arguments with their batch folded into channels or groups."""
+    rows = zip(args[:9], in_dims[:9], CHANNEL_AXES, strict=True)
+    return [None if x is None else _fold(x, dim, axis, count) for x, dim, axis in rows]
+
+
+def _fold(x: Tensor, dim: int | None, axis: int, count: int) -> Tensor:
+    """Fold the batch axis `dim` into `axis` of what remains; without one, repeat x `count` times."""
+    x = x.unsqueeze(axis).expand(*x.shape[:axis], count, *x.shape[axis:]) if dim is None else x.movedim(dim, axis)
+    return x.flatten(axis, axis + 1)
