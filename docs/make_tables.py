@@ -1,0 +1,57 @@
+"""Write the tables of models and weights into README.md and docs/models.md, from the registry and the manifest.
+
+Run from the repository's root after a model or a weight has changed: python docs/make_tables.py
+A test fails while a page is not up to date.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import hsmamba
+from hsmamba._files import write_text
+from hsmamba.zoo.manifest import load_manifest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = {"README.md": ("models",), "docs/models.md": ("models", "weights")}
+
+
+def models_table() -> str:
+    """One row a registered architecture: name, task, parameters, multiply-adds, weights, what it is."""
+    rows = ["| model | task | parameters | multiply-adds | weights | |", "|---|---|---:|---:|---|---|"]
+    for name in hsmamba.list_models():
+        info = hsmamba.model_info(name)
+        tags = ", ".join(f"`{tag}`" for tag in info.tags) or "-"
+        size = f"{info.params / 1e6:.2f} M" if info.params >= 1e6 else f"{info.params / 1e3:.1f} K"
+        shapes = " + ".join(" x ".join(map(str, shape)) for shape in info.inputs.values())
+        macs = f"{info.macs / 1e6:,.1f} M at {shapes}"
+        rows.append(f"| `{name}` | {info.task} | {size} | {macs} | {tags} | {info.summary} |")
+    return "\n".join(rows)
+
+
+def weights_table() -> str:
+    """One row a weight and split: mean and standard deviation over the seeds, in percent."""
+    rows = ["| weight | split | OA | AA | kappa x 100 | licence |", "|---|---|---|---|---|---|"]
+    for name, record in load_manifest().items():
+        for split, metrics in record.metrics.items():
+            if isinstance(metrics.get("oa"), dict):
+                cells = [f"{metrics[key]['mean']:.2f} ± {metrics[key]['std']:.2f}" for key in ("oa", "aa", "kappa")]
+                rows.append(f"| `{name}` | {split} | {' | '.join(cells)} | {record.license} |")
+    return "\n".join(rows)
+
+
+def updated(page: str, text: str) -> str:
+    """Return a page with its tables made anew; a table stands between `<!-- name -->` and `<!-- /name -->`."""
+    tables = {"models": models_table, "weights": weights_table}
+    for name in PAGES[page]:
+        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+        table = tables[name]()
+        text = pattern.sub(lambda found, table=table: f"{found[1]}{table}\n{found[2]}", text)
+    return text
+
+
+if __name__ == "__main__":
+    for page in PAGES:
+        path = ROOT / page
+        write_text(path, updated(page, path.read_text(encoding="utf-8")))

@@ -1,0 +1,37 @@
+"""Put the weight of a finished recipe into the package: model folder, manifest record, results, tables.
+
+Run from the repository's root, in a source checkout: python docs/publish_weight.py RECIPE [--runs runs]
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+
+from hsmamba.engine.recipe import load_recipe, publish
+from hsmamba.zoo.folder import read_folder
+from hsmamba.zoo.hub import record_of
+from hsmamba.zoo.manifest import load_manifest, write_manifest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def main() -> None:
+    """Publish."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("recipe", help="name or .toml file")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of `hsmamba train`")
+    args = parser.parse_args()
+    recipe = load_recipe(args.recipe)
+    runs = args.runs / recipe.name
+    folder = publish(recipe, runs, ROOT / "hsmamba" / "weights" / recipe.name)
+    record = record_of(read_folder(folder), recipe.name.partition(".")[2])
+    manifest = ROOT / "weights_manifest.json"
+    write_manifest((load_manifest(manifest) | {record.name: record}).values(), manifest)
+    shutil.copyfile(runs / "results.csv", ROOT / "docs" / "results" / f"{recipe.name}.csv")
+    print(f"published {record.name}: now run python docs/make_tables.py")
+
+
+if __name__ == "__main__":
+    main()

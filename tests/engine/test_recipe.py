@@ -1,0 +1,128 @@
+"""Recipes: runs, their results, the choice of the weight, what continues after an interrupt."""
+
+import csv
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import hsmamba
+from hsmamba.engine import recipe as recipes
+from hsmamba.errors import HsmambaError, ManifestError
+
+TOML = """
+name = "md2f_mamba.toy"
+scene = "toy"
+seeds = [0, 1, 2]
+publish = "random"
+tta = false
+license = "CC0-1.0"
+
+transform = [{ kind = "standardise" }, { kind = "mnf", n_components = 4 }]
+
+[model_args]
+in_chans = 4
+num_classes = 3
+patch_size = 5
+dim = 8
+d_state = 2
+filters = 2
+expand = 1.0
+
+[splits]
+random = { kind = "random", fraction = 0.2 }
+disjoint = { kind = "block", fraction = 0.1, strict = false }
+
+[finetune]
+epochs = 2
+lr = 1e-2
+batch_size = 16
+warmup_epochs = 1
+
+[data]
+name = "Toy"
+source = "made by the tests"
+license = "CC0-1.0"
+sensor = "none"
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path, scene, monkeypatch):
+    path = tmp_path / "toy.toml"
+    path.write_text(TOML)
+    monkeypatch.setattr(recipes, "load_scene", lambda name: scene)
+    return recipes.load_recipe(path)
+
+
+def test_a_recipe_runs_once_and_is_published(recipe, scene, tmp_path):
+    out = tmp_path / "runs"
+    rows = recipes.run_recipe(recipe, out, progress=False)
+    assert [(row["split"], row["seed"]) for row in rows] == [(s, k) for s in ("random", "disjoint") for k in range(3)]
+    assert all(row["leakage"] == 0 for row in rows if row["split"] == "disjoint")
+    assert all(row["leakage"] > 0.5 for row in rows if row["split"] == "random")
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    assert recipes.run_recipe(recipe, out, progress=False) == rows
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
+    with (out / "results.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 6
+
+    summary = recipes.summarise(rows)
+    random = [row["oa"] for row in rows if row["split"] == "random"]
+    assert summary["random"]["oa"] == {"mean": round(np.mean(random), 2), "std": round(np.std(random, ddof=1), 2)}
+    folder = recipes.publish(recipe, out, tmp_path / "weights" / recipe.name)
+    chosen = recipes.median_run(recipe, rows)
+    assert chosen["val_oa"] == sorted(row["val_oa"] for row in rows if row["split"] == "random")[1]
+    model = hsmamba.create_model(f"local-dir:{folder}")
+    found = hsmamba.zoo.hub.read_folder(folder)
+    assert found.metrics["random"] == summary["random"]
+    assert found.data["seed"] == chosen["seed"]
+    report = hsmamba.evaluate(model, scene, found.load_split())
+    assert round(100 * report.oa, 2) == chosen["oa"] == found.metrics["this weight"]["oa"]
+    assert "CC0-1.0" in (folder / "README.md").read_text()
+
+
+def test_an_interrupted_recipe_continues_to_the_same_weights(recipe, tmp_path, monkeypatch):
+    whole = recipes.run_recipe(recipe, tmp_path / "whole", splits=["random"], seeds=[1], progress=False)
+    module = sys.modules["hsmamba.engine.finetune"]
+    write = module._write_log
+
+    def interrupt(path, history):
+        write(path, history)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "_write_log", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        recipes.run_recipe(recipe, tmp_path / "broken", splits=["random"], seeds=[1], progress=False)
+    monkeypatch.setattr(module, "_write_log", write)
+    rows = recipes.run_recipe(recipe, tmp_path / "broken", splits=["random"], seeds=[1], progress=False)
+    assert rows[0]["oa"] == whole[0]["oa"]
+    load = hsmamba.zoo.hub.load_tensors
+    first, second = (load(tmp_path / kind / "random-seed1/model/model.safetensors") for kind in ("whole", "broken"))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_what_is_wrong_with_a_recipe_is_named(recipe, tmp_path):
+    with pytest.raises(ManifestError, match=r"no recipe 'nothing'; there are: "):
+        recipes.load_recipe("nothing")
+    path = tmp_path / "bad.toml"
+    path.write_text(TOML.replace("seeds =", "sedes ="))
+    with pytest.raises(ManifestError, match=r"missing \['seeds'\], unknown \['sedes'\]"):
+        recipes.load_recipe(path)
+    path.write_text("name = ")
+    with pytest.raises(ManifestError, match="not TOML"):
+        recipes.load_recipe(path)
+    with pytest.raises(ManifestError, match="'elsewhere' is of kind None"):
+        recipes.run_recipe(recipe, tmp_path / "runs", splits=["elsewhere"], progress=False)
+    with pytest.raises(HsmambaError, match="lacks the runs"):
+        recipes.publish(recipe, tmp_path / "runs", tmp_path / "weight")
+
+
+@pytest.mark.parametrize("name", recipes.list_recipes())
+def test_every_recipe_of_the_package_can_be_read(name):
+    recipe = recipes.load_recipe(name)
+    assert recipe.name == name
+    assert hsmamba.is_model(recipe.architecture)
+    assert hsmamba.engine.FinetuneSettings(**recipe.finetune)
+    assert recipe.publish in recipe.splits
