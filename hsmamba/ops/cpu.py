@@ -1,7 +1,7 @@
 """The compiled CPU kernel: finds the shared library, hands it pointers through ctypes, and runs it on several threads.
 
 The library has a plain C interface and no dependency, so that it fits every version of Python and torch. The
-interpreter lock is released while it runs. Source: `csrc/`; compiled when the package is built or installed, never at run time.
+interpreter lock is released while it runs. Source: `csrc/`, compiled when the package is built or installed.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -36,7 +36,8 @@ class ScanInputs(NamedTuple):
 
     def to(self, dtype: torch.dtype) -> ScanInputs:
         """The same arguments with every tensor in `dtype`."""
-        return self._replace(**{name: x.to(dtype) for name, x in self._asdict().items() if isinstance(x, Tensor)})
+        changed: dict[str, Any] = {name: x.to(dtype) for name, x in self._asdict().items() if isinstance(x, Tensor)}
+        return self._replace(**changed)
 
 
 class ScanGrads(NamedTuple):
