@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         upsample,
         wald,
     )
-    from hsmamba.data.patches import Patches, augment_d4
+    from hsmamba.data.patches import Patches, augment_d4, erase_rim
     from hsmamba.data.sensors import Sensor, get_sensor
     from hsmamba.data.srf import nikon_d700, read_response, response_matrix, simulate_bands
 
@@ -35,6 +35,7 @@ _WITH_TORCH = {
     "WaldPair": "hsmamba.data.degrade",
     "bicubic_resize": "hsmamba.data.degrade",
     "degrade_ms": "hsmamba.data.degrade",
+    "erase_rim": "hsmamba.data.patches",
     "degrade_pan": "hsmamba.data.degrade",
     "get_sensor": "hsmamba.data.sensors",
     "interp23": "hsmamba.data.degrade",
@@ -71,6 +72,7 @@ __all__ = [
     "block_split",
     "degrade_ms",
     "degrade_pan",
+    "erase_rim",
     "gather_pixels",
     "get_sensor",
     "interp23",

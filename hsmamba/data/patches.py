@@ -112,3 +112,31 @@ def augment_d4(*batches: Tensor, generator: torch.Generator | None = None) -> tu
         turned = torch.where(down, turned.flip(-2), turned)
         result.append(torch.where(transposed, turned.transpose(-1, -2), turned))
     return tuple(result)
+
+
+def erase_rim(*batches: Tensor, probability: float, generator: torch.Generator | None = None) -> tuple[Tensor, ...]:
+    """Set the outer rings of some patches to 0, the mean of standardised data: the centre has to do alone.
+
+    Each sample is chosen with `probability`; of a chosen one, the pixels further than r from the centre become 0
+    (Chebyshev distance, r drawn from 1..P // 2 of the first batch), in every batch. A network that has seen this leans
+    less on what surrounds its training pixels, which is elsewhere in the scene something else.
+
+    Args:
+        *batches: (N, C, P, P) each, with the same N.
+        probability: In [0, 1].
+        generator: Source of randomness; torch's global one by default.
+
+    Returns:
+        One tensor a batch, same shapes and dtypes.
+    """
+    device = generator.device if generator is not None else torch.device("cpu")
+    count, half = len(batches[0]), max(1, batches[0].shape[-1] // 2)
+    radius = torch.randint(1, half + 1, (count, 1, 1, 1), generator=generator, device=device)
+    chosen = torch.rand((count, 1, 1, 1), generator=generator, device=device) < probability
+    result = []
+    for batch in batches:
+        size = batch.shape[-1]
+        offset = (torch.arange(size, device=device) - size // 2).abs()
+        distance = torch.maximum(offset[:, None], offset[None])  # (P, P)
+        result.append(batch.masked_fill((chosen & (distance > radius)).to(batch.device), 0))
+    return tuple(result)

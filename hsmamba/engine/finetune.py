@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from hsmamba._files import atomic_path, write_text
-from hsmamba.data import PCA, Compose, PatchDataset, Scene, Split, Standardise, augment_d4
+from hsmamba.data import PCA, Compose, PatchDataset, Scene, Split, Standardise, augment_d4, erase_rim
 from hsmamba.engine._predict import predict_items, sizes_of
 from hsmamba.engine.classify import check_fits
 from hsmamba.engine.evaluate import check_classes, labels_of
@@ -49,8 +49,7 @@ class FinetuneSettings:
         class_weights: "balanced" (inverse frequency among the training pixels), K numbers, or None.
         augment: Random flips and quarter turns, jointly for all sources.
         mixup: Alpha of mixup; 0 for none.
-        gain_jitter: Standard deviation of a random gain of each patch's hsi; 0 for none.
-        noise: Standard deviation of white noise on each patch's hsi (in transformed units); 0 for none.
+        erase: Probability that the outer rings of a patch are set to 0 (`hsmamba.data.erase_rim`); 0 for none.
         ema_decay: Decay of an exponential moving average of the weights, which is then validated and kept.
         amp: Autocast to bfloat16.
         clip_grad: Largest gradient norm; None for no limit.
@@ -68,8 +67,7 @@ class FinetuneSettings:
     class_weights: Literal["balanced"] | Sequence[float] | None = None
     augment: bool = True
     mixup: float = 0.0
-    gain_jitter: float = 0.0
-    noise: float = 0.0
+    erase: float = 0.0
     ema_decay: float | None = None
     amp: bool = False
     clip_grad: float | None = 1.0
@@ -78,8 +76,8 @@ class FinetuneSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        at_least = {"epochs": 1, "batch_size": 1, "warmup_epochs": 0, "weight_decay": 0, "mixup": 0, "gain_jitter": 0}
-        at_least |= {"noise": 0, "label_smoothing": 0, "val_fraction": 0}
+        at_least = {"epochs": 1, "batch_size": 1, "warmup_epochs": 0, "weight_decay": 0, "mixup": 0, "erase": 0}
+        at_least |= {"label_smoothing": 0, "val_fraction": 0}
         for name, low in at_least.items():
             if not getattr(self, name) >= low:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; it must be at least {low}")
@@ -341,11 +339,8 @@ class _Run:
         target = F.one_hot(labels, self.num_classes).float()
         if self.settings.augment:
             sources = list(augment_d4(*sources, generator=generator))
-        if self.settings.gain_jitter:
-            gain = torch.randn(len(items), 1, 1, 1, generator=generator)
-            sources[0] = sources[0] * (1 + self.settings.gain_jitter * gain)
-        if self.settings.noise:
-            sources[0] = sources[0] + self.settings.noise * torch.randn(sources[0].shape, generator=generator)
+        if self.settings.erase:
+            sources = list(erase_rim(*sources, probability=self.settings.erase, generator=generator))
         if self.settings.mixup:
             # A Beta draw as a ratio of Gamma draws would use the global state: numpy's generator is seeded from ours.
             draw = np.random.default_rng(int(torch.randint(2**31, (1,), generator=generator)))

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hsmamba.data import Patches, augment_d4
+from hsmamba.data import Patches, augment_d4, erase_rim
 from hsmamba.errors import SceneError
 
 MODES = {"reflect": "reflect", "edge": "edge", "zero": "constant"}
@@ -115,3 +115,17 @@ def test_augmentation_follows_its_generator():
 def test_batches_that_cannot_be_turned_are_refused(shapes):
     with pytest.raises(ValueError, match="expected"):
         augment_d4(*(torch.zeros(shape) for shape in shapes))
+
+
+def test_erased_rims_leave_the_centre_and_reach_all_sources_alike():
+    generator = torch.Generator().manual_seed(0)
+    hsi, aux = torch.ones(400, 3, 7, 7), torch.ones(400, 1, 7, 7)
+    erased, other = erase_rim(hsi, aux, probability=0.5, generator=generator)
+    assert torch.equal(erased[:, :1], other)
+    assert (erased[:, :, 2:5, 2:5] == 1).all()  # r is 1 at least
+    kept = erased[:, 0].sum((1, 2))
+    assert set(kept.int().tolist()) == {9, 25, 49}
+    # Half are chosen, and a third of those keep everything (r = P // 2).
+    assert 0.6 < (kept == 49).float().mean() < 0.74
+    assert torch.equal(erase_rim(hsi, probability=0.0, generator=generator)[0], hsi)
+    assert torch.equal(hsi, torch.ones_like(hsi))

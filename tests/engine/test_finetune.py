@@ -60,7 +60,7 @@ def test_without_validation_pixels_the_last_epoch_is_kept(make_model, scene, spl
 
 def test_a_run_depends_on_its_seed_alone(make_model, scene, split, transform):
     models = [make_model() for _ in range(3)]
-    settings = QUICK | {"epochs": 2, "mixup": 0.4, "noise": 0.05, "gain_jitter": 0.05}
+    settings = QUICK | {"epochs": 2, "mixup": 0.4, "erase": 0.5}
     for model, seed in zip(models, (1, 1, 2), strict=True):
         torch.manual_seed(int(torch.randint(99, (1,))))
         hsmamba.finetune(model, scene, split, transform=transform, seed=seed, **settings)
@@ -79,7 +79,7 @@ def test_the_random_state_of_the_caller_is_left_alone(make_model, scene, split, 
 
 @pytest.mark.parametrize("ema_decay", [None, 0.9])
 def test_an_interrupted_run_resumes_bit_for_bit(make_model, scene, split, transform, tmp_path, ema_decay):
-    settings = QUICK | {"epochs": 5, "mixup": 0.3, "ema_decay": ema_decay}
+    settings = QUICK | {"epochs": 5, "mixup": 0.3, "erase": 0.3, "ema_decay": ema_decay}
     whole = make_model(drop_rate=0.3)
     want = hsmamba.finetune(whole, scene, split, transform=transform, **settings)
     path = tmp_path / "run" / "checkpoint.pt"
