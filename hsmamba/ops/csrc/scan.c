@@ -27,6 +27,9 @@ int DllMainCRTStartup(void *library, unsigned long reason, void *reserved) {
 
 #define LEVEL baseline
 #define VL 4
+#define FORWARD_MANY 4 /* states that one loop over time keeps in registers */
+#define BACKWARD_MANY 2
+#include "vectors.h"
 #include "scan_kernel.h"
 
 #if defined(__x86_64__)
@@ -34,6 +37,9 @@ int DllMainCRTStartup(void *library, unsigned long reason, void *reserved) {
 #pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
 #define LEVEL avx2
 #define VL 8
+#define FORWARD_MANY 4
+#define BACKWARD_MANY 2
+#include "vectors.h"
 #include "scan_kernel.h"
 #pragma clang attribute pop
 
@@ -41,7 +47,10 @@ int DllMainCRTStartup(void *library, unsigned long reason, void *reserved) {
 #pragma clang attribute push(__attribute__((target("avx512f,avx512dq,avx512vl,avx512bw,avx2,fma"))), apply_to = function)
 #define LEVEL avx512
 #define VL 16
+#define FORWARD_MANY 8
+#define BACKWARD_MANY 4
 #define HAVE_SCALEF
+#include "vectors.h"
 #include "scan_kernel.h"
 #pragma clang attribute pop
 

@@ -11,14 +11,9 @@
 #define WIDEST 16 /* channels in the widest vector: (n, d) rows have so many floats of padding behind the last channel */
 
 typedef struct {
-    const float *data;
+    float *data;
     int64_t batch, channel, step; /* strides in elements */
 } Sequence;
-
-typedef struct {
-    float *data;
-    int64_t batch, channel, step;
-} OutSequence;
 
 typedef struct {
     const float *data;
@@ -36,12 +31,12 @@ typedef struct {
     const float *A;          /* (n, row) */
     const float *D, *bias;   /* (row), zeros where absent */
     const float *first;      /* (b, d, n) or null */
-    OutSequence y;           /* forward */
+    Sequence y;           /* forward */
     float *last;             /* forward: (b, d, n) */
     float *checkpoints;      /* (b, ceil(l / STEPS), n, d); forward: null where none are kept */
     Sequence dy;             /* backward */
     const float *dlast;      /* backward: (b, d, n) or null */
-    OutSequence du, ddelta, dz;
+    Sequence du, ddelta, dz;
     float *dfirst;           /* backward: (b, d, n) */
     float *dB, *dC;          /* backward: (parts, b, g, n, l or 1), zeros at first */
     int64_t dB_steps, dC_steps; /* the last axis: l or 1 */

@@ -5,163 +5,29 @@
    recurrence runs over the tile with the state in registers. Exponentials are the bulk of the work: exp(dt A) is computed as
    2^(dt A log2(e)) once in the forward and once in the backward, which recomputes the states of a block from its checkpoint. */
 
-#define JOIN2(a, b) a##_##b
-#define JOIN(a, b) JOIN2(a, b)
-#define FN(name) JOIN(name, LEVEL)
-#define EXPORT __attribute__((visibility("default")))
-#define INLINE static inline __attribute__((always_inline))
+#define TILES (10 + 2 * BACKWARD_MANY) /* tiles [STEPS][VL] that one block of the backward works on */
 
-#if defined(_WIN32)
-#undef EXPORT
-#define EXPORT __declspec(dllexport)
-#endif
-
-#define vf FN(vf)
-#define vi FN(vi)
-#define vu FN(vu)
-#define f4 FN(f4)
-typedef float vf __attribute__((ext_vector_type(VL)));
-typedef int32_t vi __attribute__((ext_vector_type(VL)));
-typedef float vu __attribute__((ext_vector_type(VL), aligned(4))); /* the same, anywhere in memory */
-typedef float f4 __attribute__((ext_vector_type(4), aligned(4)));
-
-#define TILES 14 /* tiles [STEPS][VL] that one block of the backward works on */
-#define LOG2E 1.44269504088896341f
-
-/* 2^t, error 1e-7; 0 below -127, inf above 128, nan for nan, exactly 1 at 0. The polynomial is the best one with p(0) = 1. */
-INLINE vf FN(exp2v)(vf t) {
-#if defined(HAVE_SCALEF)
-    vf whole = _mm512_roundscale_ps(t, 8); /* to the nearest integer */
-#else
-    t = (vf)-127.0f > t ? (vf)-127.0f : t;
-    t = (vf)128.0f < t ? (vf)128.0f : t;
-    const vf magic = 12582912.0f + 127.0f; /* pushes the fraction out and leaves whole + 127 in the low bits */
-    vf shifted = t + magic;
-    vf whole = shifted - magic;
-#endif
-    vf f = t - whole;
-    vf p = 0.001326472725f * f + 0.009671512688f;
-    p = p * f + 0.05550733744f;
-    p = p * f + 0.2402224208f;
-    p = p * f + 0.6931469776f;
-    p = p * f + 1.0f;
-#if defined(HAVE_SCALEF)
-    return _mm512_scalef_ps(p, whole);
-#else
-    return p * (vf)((vi)shifted << 23);
-#endif
+INLINE void FN(load_block)(vf *tile, const Sequence *s, int64_t batch, int64_t c, int64_t start, int lanes, int steps) {
+    FN(load_tile)(tile, s->data + batch * s->batch + c * s->channel + start * s->step, s->channel, s->step, lanes, steps);
 }
 
-/* e^x for x <= 0 with small relative error throughout: the argument is reduced by log(2) in two parts. */
-INLINE vf FN(exp_negative)(vf x) {
-    x = (vf)-87.0f > x ? (vf)-87.0f : x;
-    const vf magic = 12582912.0f + 127.0f;
-    vf shifted = x * LOG2E + magic;
-    vf whole = shifted - magic;
-    vf f = ((x - whole * 0.693359375f) + whole * 2.12194440e-4f) * LOG2E;
-    vf p = 0.0001535336199f * f + 0.001339887445f;
-    p = p * f + 0.009618437358f;
-    p = p * f + 0.05550332471f;
-    p = p * f + 0.2402264791f;
-    p = p * f + 0.6931472029f;
-    p = p * f + 1.0f;
-    return p * (vf)((vi)shifted << 23);
+INLINE void FN(store_block)(const Sequence *s, int64_t batch, int64_t c, int64_t start, int lanes, int steps, const vf *tile) {
+    FN(store_tile)(s->data + batch * s->batch + c * s->channel + start * s->step, s->channel, s->step, lanes, steps, tile);
 }
 
-INLINE vf FN(absv)(vf x) { return (vf)((vi)x & 0x7fffffff); }
-
-/* softplus(x) = max(x, 0) + log(1 + e^-|x|), and its derivative. */
-INLINE vf FN(softplusv)(vf x, vf *derivative) {
-    vf e = FN(exp_negative)(-FN(absv)(x));
-    vf s = e / (2.0f + e), q = s * s; /* log(1 + e) = 2 artanh(e / (2 + e)) */
-    vf p = 0.2817833915f * q + 0.279606018f;
-    p = p * q + 0.4002491035f;
-    p = p * q + 0.6666631468f;
-    p = p * q + 2.000000008f;
-    *derivative = (x < 0.0f ? e : (vf)1.0f) / (1.0f + e);
-    vf big = x < 0.0f ? (vf)0.0f : x;
-    return big + s * p;
-}
-
-INLINE vf FN(sigmoidv)(vf x) {
-    vf e = FN(exp_negative)(-FN(absv)(x));
-    return (x < 0.0f ? e : (vf)1.0f) / (1.0f + e);
-}
-
-/* Four rows of four into four columns. */
-INLINE void FN(transpose4)(f4 *r) {
-    f4 a = __builtin_shufflevector(r[0], r[1], 0, 4, 1, 5), b = __builtin_shufflevector(r[2], r[3], 0, 4, 1, 5);
-    f4 c = __builtin_shufflevector(r[0], r[1], 2, 6, 3, 7), e = __builtin_shufflevector(r[2], r[3], 2, 6, 3, 7);
-    r[0] = __builtin_shufflevector(a, b, 0, 1, 4, 5);
-    r[1] = __builtin_shufflevector(a, b, 2, 3, 6, 7);
-    r[2] = __builtin_shufflevector(c, e, 0, 1, 4, 5);
-    r[3] = __builtin_shufflevector(c, e, 2, 3, 6, 7);
-}
-
-/* tile[t] = channels 0 .. lanes - 1 of steps 0 .. steps - 1, zeros in the other lanes. */
-static void FN(load_tile)(vf *tile, const float *src, int64_t channel, int64_t step, int lanes, int steps) {
-    float *out = (float *)tile;
-    if (channel == 1 && lanes == VL) {
-        for (int t = 0; t < steps; t++) tile[t] = *(const vu *)(src + t * step);
-        return;
-    }
-    if (lanes < VL)
-        for (int t = 0; t < steps; t++) tile[t] = 0.0f;
-    int c = 0;
-    if (step == 1)
-        for (; c + 4 <= lanes; c += 4) {
-            const float *from = src + c * channel;
-            int t = 0;
-            for (; t + 4 <= steps; t += 4) {
-                f4 r[4];
-                for (int i = 0; i < 4; i++) r[i] = *(const f4 *)(from + i * channel + t);
-                FN(transpose4)(r);
-                for (int i = 0; i < 4; i++) *(f4 *)(out + (t + i) * VL + c) = r[i];
-            }
-            for (; t < steps; t++)
-                for (int i = 0; i < 4; i++) out[t * VL + c + i] = from[i * channel + t];
-        }
-    for (; c < lanes; c++)
-        for (int t = 0; t < steps; t++) out[t * VL + c] = src[c * channel + t * step];
-}
-
-/* The way back of load_tile. */
-static void FN(store_tile)(float *dst, int64_t channel, int64_t step, int lanes, int steps, const vf *tile) {
-    const float *in = (const float *)tile;
-    if (channel == 1 && lanes == VL) {
-        for (int t = 0; t < steps; t++) *(vu *)(dst + t * step) = tile[t];
-        return;
-    }
-    int c = 0;
-    if (step == 1)
-        for (; c + 4 <= lanes; c += 4) {
-            float *to = dst + c * channel;
-            int t = 0;
-            for (; t + 4 <= steps; t += 4) {
-                f4 r[4];
-                for (int i = 0; i < 4; i++) r[i] = *(const f4 *)(in + (t + i) * VL + c);
-                FN(transpose4)(r);
-                for (int i = 0; i < 4; i++) *(f4 *)(to + i * channel + t) = r[i];
-            }
-            for (; t < steps; t++)
-                for (int i = 0; i < 4; i++) to[i * channel + t] = in[t * VL + c + i];
-        }
-    for (; c < lanes; c++)
-        for (int t = 0; t < steps; t++) dst[c * channel + t * step] = in[t * VL + c];
-}
-
-/* rows[state * STEPS + t] of a block of B or C. */
-static void FN(load_projection)(float *rows, const Projection *p, int64_t batch, int64_t group, int64_t start, int steps, int64_t n) {
-    const float *src = p->data + batch * p->batch + group * p->group + start * p->step;
-    for (int64_t k = 0; k < n; k++)
-        for (int t = 0; t < steps; t++) rows[k * STEPS + t] = src[k * p->state + t * p->step];
+/* Ask for the block's rows of the next vector of channels while this one is worked on: they are too short for the processor
+   to guess. */
+INLINE void FN(fetch)(const Sequence *s, int64_t batch, int64_t c, int64_t end, int64_t start, int steps) {
+    if (s->step != 1) return;
+    const float *from = s->data + batch * s->batch + start;
+    for (int64_t i = c; i < end && i < c + VL; i++)
+        for (int t = 0; t < steps; t += 16) __builtin_prefetch(from + i * s->channel + t);
 }
 
 /* The time step and what enters the state: dt = softplus(delta + bias), x = dt u. */
 INLINE void FN(prepare)(const Scan *s, int64_t batch, int64_t c, int64_t start, int lanes, int steps, vf *dt, vf *u, vf *slope) {
-    FN(load_tile)(dt, s->delta.data + batch * s->delta.batch + c * s->delta.channel + start * s->delta.step, s->delta.channel,
-                  s->delta.step, lanes, steps);
-    FN(load_tile)(u, s->u.data + batch * s->u.batch + c * s->u.channel + start * s->u.step, s->u.channel, s->u.step, lanes, steps);
+    FN(load_block)(dt, &s->delta, batch, c, start, lanes, steps);
+    FN(load_block)(u, &s->u, batch, c, start, lanes, steps);
     vf bias = *(const vu *)(s->bias + c);
     for (int t = 0; t < steps; t++) {
         dt[t] += bias;
@@ -171,23 +37,34 @@ INLINE void FN(prepare)(const Scan *s, int64_t batch, int64_t c, int64_t start, 
     }
 }
 
-/* y[t] += sum over K states of C h, while h moves over the block. */
-#define FORWARD_STATES(K)                                                     \
-    INLINE void FN(forward##K)(vf *h, const vf *A2, const float *B, const float *C, const vf *dt, const vf *x, vf *y, int steps) { \
-        vf state[K], rate[K];                                                 \
-        for (int k = 0; k < K; k++) state[k] = h[k], rate[k] = A2[k];         \
-        for (int t = 0; t < steps; t++) {                                     \
-            vf step = dt[t], in = x[t], sum = y[t];                           \
-            for (int k = 0; k < K; k++) {                                     \
-                state[k] = FN(exp2v)(step * rate[k]) * state[k] + in * B[k * STEPS + t]; \
-                sum += state[k] * C[k * STEPS + t];                           \
-            }                                                                 \
-            y[t] = sum;                                                       \
-        }                                                                     \
-        for (int k = 0; k < K; k++) h[k] = state[k];                          \
+/* What the states of one vector of channels share over a block of steps. */
+typedef struct {
+    int64_t c, slot;
+    int steps;
+    const vf *dt, *x, *dy;
+    vf *y, *through_input, *through_decay; /* y: null where the backward needs none */
+    vf *before, *decay;                    /* [t][state]: the state before a step, and exp(dt A) */
+} FN(Block);
+
+/* K states from k on over a block: y[t] += sum of C h, and h moves on. */
+#define FORWARD_STATES(NAME, K)                                                                              \
+    static void FN(NAME)(const Scan *s, const FN(Block) *o, int64_t k0, const float *B, const float *C, vf *h) { \
+        const vf *dt = o->dt, *x = o->x;                                                                     \
+        vf *y = o->y, state[K], rate[K];                                                                     \
+        B += k0 * STEPS, C += k0 * STEPS, h += k0;                                                           \
+        for (int k = 0; k < K; k++) state[k] = h[k], rate[k] = *(const vu *)(s->A + (k0 + k) * s->row + o->c) * LOG2E; \
+        for (int t = 0; t < o->steps; t++) {                                                                 \
+            vf step = dt[t], in = x[t], sum = y[t];                                                          \
+            for (int k = 0; k < K; k++) {                                                                    \
+                state[k] = FN(exp2v)(step * rate[k]) * state[k] + in * B[k * STEPS + t];                     \
+                sum += state[k] * C[k * STEPS + t];                                                          \
+            }                                                                                                \
+            y[t] = sum;                                                                                      \
+        }                                                                                                    \
+        for (int k = 0; k < K; k++) h[k] = state[k];                                                         \
     }
-FORWARD_STATES(1)
-FORWARD_STATES(4)
+FORWARD_STATES(forward_one, 1)
+FORWARD_STATES(forward_many, FORWARD_MANY)
 #undef FORWARD_STATES
 
 /* What one task covers: the channels of one part of one group, of one sample. */
@@ -205,6 +82,19 @@ INLINE FN(Task) FN(task)(const Scan *s, int64_t index) {
     t.first_channel = t.group * per_group + begin;
     t.end_channel = t.group * per_group + (end < per_group ? end : per_group);
     return t;
+}
+
+INLINE int FN(steps)(const Scan *s, int64_t block) {
+    int64_t left = s->l - block * STEPS;
+    return left < STEPS ? (int)left : STEPS;
+}
+
+/* rows[state * STEPS + t] of a block of B or C. */
+static void FN(load_projection)(float *rows, const Scan *s, const Projection *p, const FN(Task) *task, int64_t block) {
+    const float *src = p->data + task->batch * p->batch + task->group * p->group + block * STEPS * p->step;
+    int steps = FN(steps)(s, block);
+    for (int64_t k = 0; k < s->n; k++)
+        for (int t = 0; t < steps; t++) rows[k * STEPS + t] = src[k * p->state + t * p->step];
 }
 
 /* The block's states [n][VL] into or out of (n, d) rows of a checkpoint. */
@@ -251,85 +141,97 @@ static void FN(forward_block)(const Scan *s, int64_t batch, int64_t c, int lanes
     FN(prepare)(s, batch, c, start, lanes, steps, dt, u, slope);
     vf D = *(const vu *)(s->D + c);
     for (int t = 0; t < steps; t++) x[t] = dt[t] * u[t], y[t] = D * u[t];
-    for (; k + 4 <= n; k += 4) {
-        vf A2[4];
-        for (int i = 0; i < 4; i++) A2[i] = *(const vu *)(s->A + (k + i) * s->row + c) * LOG2E;
-        FN(forward4)(h + k, A2, B + k * STEPS, C + k * STEPS, dt, x, y, steps);
-    }
-    for (; k < n; k++) {
-        vf A2 = *(const vu *)(s->A + k * s->row + c) * LOG2E;
-        FN(forward1)(h + k, &A2, B + k * STEPS, C + k * STEPS, dt, x, y, steps);
-    }
+    FN(Block) block = {.c = c, .steps = steps, .dt = dt, .x = x, .y = y};
+    for (; k + FORWARD_MANY <= n; k += FORWARD_MANY) FN(forward_many)(s, &block, k, B, C, h);
+    for (; k < n; k++) FN(forward_one)(s, &block, k, B, C, h);
     if (s->z.data) {
-        FN(load_tile)(u, s->z.data + batch * s->z.batch + c * s->z.channel + start * s->z.step, s->z.channel, s->z.step, lanes, steps);
+        FN(load_block)(u, &s->z, batch, c, start, lanes, steps);
         for (int t = 0; t < steps; t++) y[t] *= u[t] * FN(sigmoidv)(u[t]);
     }
-    FN(store_tile)(s->y.data + batch * s->y.batch + c * s->y.channel + start * s->y.step, s->y.channel, s->y.step, lanes, steps, y);
+    FN(store_block)(&s->y, batch, c, start, lanes, steps, y);
 }
+
+/* Blocks that a task works on before it turns to the next vector of channels: so many that what they share fits `bytes`.
+   Then the rows of a vector are read and written in long runs. */
+INLINE int64_t FN(span)(const Scan *s, int64_t bytes, int64_t bytes_per_block) {
+    int64_t blocks = (s->l + STEPS - 1) / STEPS, span = bytes / bytes_per_block;
+    return span < 1 ? 1 : span < blocks ? span : blocks;
+}
+#define FORWARD_SPAN(s) FN(span)(s, 1 << 15, 8 * (s)->n * STEPS)
+#define BACKWARD_SPAN(s) FN(span)(s, 1 << 18, 8 * (s)->n * STEPS * VL)
 
 static void FN(forward_task)(const Scan *s, int64_t index, float *scratch) {
     FN(Task) task = FN(task)(s, index);
-    int64_t n = s->n, blocks = (s->l + STEPS - 1) / STEPS;
-    float *B = scratch, *C = scratch + n * STEPS;
-    vf *tiles = (vf *)(scratch + 2 * n * STEPS), *h = tiles + TILES * STEPS;
+    int64_t n = s->n, blocks = (s->l + STEPS - 1) / STEPS, span = FORWARD_SPAN(s);
+    float *B = scratch, *C = scratch + span * n * STEPS;
+    vf *tiles = (vf *)(scratch + 2 * span * n * STEPS), *h = tiles + TILES * STEPS;
     FN(first_states)(s, &task, s->first, h);
-    for (int64_t block = 0; block < blocks; block++) {
-        int64_t start = block * STEPS;
-        int steps = s->l - start < STEPS ? (int)(s->l - start) : STEPS;
-        FN(load_projection)(B, &s->B, task.batch, task.group, start, steps, n);
-        FN(load_projection)(C, &s->C, task.batch, task.group, start, steps, n);
+    for (int64_t first = 0; first < blocks; first += span) {
+        int64_t end = first + span < blocks ? first + span : blocks;
+        for (int64_t block = first; block < end; block++) {
+            FN(load_projection)(B + (block - first) * n * STEPS, s, &s->B, &task, block);
+            FN(load_projection)(C + (block - first) * n * STEPS, s, &s->C, &task, block);
+        }
         vf *state = h;
         for (int64_t c = task.first_channel; c < task.end_channel; c += VL, state += n) {
             int lanes = task.end_channel - c < VL ? (int)(task.end_channel - c) : VL;
-            if (s->checkpoints) FN(store_states)(s->checkpoints + (task.batch * blocks + block) * n * s->d + c, s->d, lanes, n, state);
-            FN(forward_block)(s, task.batch, c, lanes, start, steps, B, C, state, tiles);
+            for (int64_t block = first; block < end; block++) {
+                int64_t rows = (block - first) * n * STEPS;
+                int64_t start = block * STEPS;
+                int steps = FN(steps)(s, block);
+                FN(fetch)(&s->u, task.batch, c + VL, task.end_channel, start, steps);
+                FN(fetch)(&s->delta, task.batch, c + VL, task.end_channel, start, steps);
+                FN(fetch)(&s->y, task.batch, c + VL, task.end_channel, start, steps);
+                if (s->checkpoints) FN(store_states)(s->checkpoints + (task.batch * blocks + block) * n * s->d + c, s->d, lanes, n, state);
+                FN(forward_block)(s, task.batch, c, lanes, start, steps, B + rows, C + rows, state, tiles);
+            }
         }
     }
     FN(last_states)(s, &task, s->last, h);
 }
 
-/* Gradients of K states over a block. The states before each step and the decays are recomputed, then time runs back.
-   g is the gradient of the state; through_input collects the gradient of dt u, through_decay that of dt by way of the decay. */
-typedef struct {
-    const vf *dt, *x, *dy;
-    vf *y, *through_input, *through_decay; /* y: null where no gate needs it */
-    vf *before, *decay;                    /* [t][state]: the state before a step, and exp(dt A) */
-} FN(Block);
-
-#define BACKWARD_STATES(K)                                                    \
-    INLINE void FN(backward##K)(const FN(Block) *o, const vf *h, vf *dh, const vf *A, vf *dA, const float *B, const float *C, vf *dB, vf *dC, int steps) { \
-        vf state[K], rate[K], g[K], sum[K];                                   \
-        vf *before = o->before, *decay = o->decay;                            \
-        for (int k = 0; k < K; k++) state[k] = h[k], rate[k] = A[k] * LOG2E;  \
-        for (int t = 0; t < steps; t++)                                       \
-            for (int k = 0; k < K; k++) {                                     \
-                vf a = FN(exp2v)(o->dt[t] * rate[k]);                         \
-                before[t * K + k] = state[k];                                      \
-                decay[t * K + k] = a;                                              \
-                state[k] = a * state[k] + o->x[t] * B[k * STEPS + t];         \
-                if (o->y) o->y[t] += state[k] * C[k * STEPS + t];             \
-            }                                                                 \
-        for (int k = 0; k < K; k++) g[k] = dh[k], sum[k] = dA[k], rate[k] = A[k]; \
-        for (int t = steps - 1; t >= 0; t--) {                                \
-            vf dy = o->dy[t], x = o->x[t], dt = o->dt[t];                     \
-            vf in = o->through_input[t], out = o->through_decay[t];           \
-            for (int k = 0; k < K; k++) {                                     \
-                g[k] += dy * C[k * STEPS + t];                                \
-                dC[k * STEPS + t] += dy * state[k];                           \
-                dB[k * STEPS + t] += x * g[k];                                \
-                in += g[k] * B[k * STEPS + t];                                \
-                g[k] *= decay[t * K + k];                                          \
-                state[k] = before[t * K + k];                                      \
-                vf q = g[k] * state[k];                                       \
-                out += q * rate[k];                                           \
-                sum[k] += q * dt;                                             \
-            }                                                                 \
-            o->through_input[t] = in, o->through_decay[t] = out;              \
-        }                                                                     \
-        for (int k = 0; k < K; k++) dh[k] = g[k], dA[k] = sum[k];             \
+/* Gradients of K states from k on over a block. The states before each step and the decays are recomputed, then time runs
+   back. g is the gradient of the state; through_input collects the gradient of dt u, through_decay that of dt by the decay. */
+#define BACKWARD_STATES(NAME, K)                                                                             \
+    static void FN(NAME)(const Scan *s, const FN(Block) *o, int64_t k0, const float *B, const float *C,      \
+                         const vf *h, vf *dh, vf *dB, vf *dC) {                                             \
+        const vf *dt = o->dt, *x = o->x, *dy = o->dy;                                                        \
+        vf *before = o->before, *decay = o->decay, *y = o->y;                                                \
+        vf state[K], rate[K], g[K], sum[K];                                                                  \
+        B += k0 * STEPS, C += k0 * STEPS, dB += k0 * STEPS, dC += k0 * STEPS;                                \
+        for (int k = 0; k < K; k++) state[k] = h[k0 + k], rate[k] = *(const vu *)(s->A + (k0 + k) * s->row + o->c) * LOG2E; \
+        for (int t = 0; t < o->steps; t++)                                                                   \
+            for (int k = 0; k < K; k++) {                                                                    \
+                vf a = FN(exp2v)(dt[t] * rate[k]);                                                           \
+                before[t * K + k] = state[k];                                                                \
+                decay[t * K + k] = a;                                                                        \
+                state[k] = a * state[k] + x[t] * B[k * STEPS + t];                                           \
+                if (y) y[t] += state[k] * C[k * STEPS + t];                                                  \
+            }                                                                                                \
+        for (int k = 0; k < K; k++)                                                                          \
+            g[k] = dh[k0 + k], sum[k] = 0.0f, rate[k] = *(const vu *)(s->A + (k0 + k) * s->row + o->c);      \
+        for (int t = o->steps - 1; t >= 0; t--) {                                                            \
+            vf from_y = dy[t], in = x[t], step = dt[t], to_x = o->through_input[t], to_dt = o->through_decay[t]; \
+            for (int k = 0; k < K; k++) {                                                                    \
+                g[k] += from_y * C[k * STEPS + t];                                                           \
+                dC[k * STEPS + t] += from_y * state[k];                                                      \
+                dB[k * STEPS + t] += in * g[k];                                                              \
+                to_x += g[k] * B[k * STEPS + t];                                                             \
+                g[k] *= decay[t * K + k];                                                                    \
+                state[k] = before[t * K + k];                                                                \
+                vf q = g[k] * state[k];                                                                      \
+                to_dt += q * rate[k];                                                                        \
+                sum[k] += q * step;                                                                          \
+            }                                                                                                \
+            o->through_input[t] = to_x, o->through_decay[t] = to_dt;                                         \
+        }                                                                                                    \
+        for (int k = 0; k < K; k++) {                                                                        \
+            dh[k0 + k] = g[k];                                                                               \
+            *(vu *)(s->dA + (o->slot * s->n + k0 + k) * s->row + o->c) += sum[k];                            \
+        }                                                                                                    \
     }
-BACKWARD_STATES(1)
-BACKWARD_STATES(2)
+BACKWARD_STATES(backward_one, 1)
+BACKWARD_STATES(backward_many, BACKWARD_MANY)
 #undef BACKWARD_STATES
 
 /* One block of steps of one vector of channels, back in time; h holds the states before the block. */
@@ -340,10 +242,10 @@ static void FN(backward_block)(const Scan *s, int64_t slot, int64_t batch, int64
     int64_t n = s->n, k = 0;
     int gated = s->z.data != 0;
     FN(prepare)(s, batch, c, start, lanes, steps, dt, u, slope);
-    FN(load_tile)(dy, s->dy.data + batch * s->dy.batch + c * s->dy.channel + start * s->dy.step, s->dy.channel, s->dy.step, lanes, steps);
+    FN(load_block)(dy, &s->dy, batch, c, start, lanes, steps);
     vf D = *(const vu *)(s->D + c), dD = 0.0f, dbias = 0.0f;
     if (gated) {
-        FN(load_tile)(z, s->z.data + batch * s->z.batch + c * s->z.channel + start * s->z.step, s->z.channel, s->z.step, lanes, steps);
+        FN(load_block)(z, &s->z, batch, c, start, lanes, steps);
         for (int t = 0; t < steps; t++) {
             vf sigmoid = FN(sigmoidv)(z[t]);
             gate[t] = dy[t] * sigmoid * (1.0f + z[t] * (1.0f - sigmoid)); /* becomes the gradient of z once y is known */
@@ -352,21 +254,9 @@ static void FN(backward_block)(const Scan *s, int64_t slot, int64_t batch, int64
         }
     }
     for (int t = 0; t < steps; t++) x[t] = dt[t] * u[t], in[t] = 0.0f, out[t] = 0.0f;
-    FN(Block) block = {dt, x, dy, gated ? y : (vf *)0, in, out, history, history + 2 * STEPS};
-    for (; k < n;) {
-        int K = k + 2 <= n ? 2 : 1;
-        vf A[2], dA[2];
-        for (int i = 0; i < K; i++) {
-            A[i] = *(const vu *)(s->A + (k + i) * s->row + c);
-            dA[i] = *(const vu *)(s->dA + (slot * n + k + i) * s->row + c);
-        }
-        if (K == 2)
-            FN(backward2)(&block, h + k, dh + k, A, dA, B + k * STEPS, C + k * STEPS, dB + k * STEPS, dC + k * STEPS, steps);
-        else
-            FN(backward1)(&block, h + k, dh + k, A, dA, B + k * STEPS, C + k * STEPS, dB + k * STEPS, dC + k * STEPS, steps);
-        for (int i = 0; i < K; i++) *(vu *)(s->dA + (slot * n + k + i) * s->row + c) = dA[i];
-        k += K;
-    }
+    FN(Block) block = {c, slot, steps, dt, x, dy, gated ? y : (vf *)0, in, out, history, history + BACKWARD_MANY * STEPS};
+    for (; k + BACKWARD_MANY <= n; k += BACKWARD_MANY) FN(backward_many)(s, &block, k, B, C, h, dh, dB, dC);
+    for (; k < n; k++) FN(backward_one)(s, &block, k, B, C, h, dh, dB, dC);
     for (int t = 0; t < steps; t++) {
         dD += dy[t] * u[t];
         out[t] = (out[t] + u[t] * in[t]) * slope[t];
@@ -376,11 +266,10 @@ static void FN(backward_block)(const Scan *s, int64_t slot, int64_t batch, int64
     }
     *(vu *)(s->dD + slot * s->row + c) += dD;
     *(vu *)(s->dbias + slot * s->row + c) += dbias;
-    FN(store_tile)(s->ddelta.data + batch * s->ddelta.batch + c * s->ddelta.channel + start * s->ddelta.step, s->ddelta.channel,
-                   s->ddelta.step, lanes, steps, out);
-    FN(store_tile)(s->du.data + batch * s->du.batch + c * s->du.channel + start * s->du.step, s->du.channel, s->du.step, lanes, steps, in);
+    FN(store_block)(&s->ddelta, batch, c, start, lanes, steps, out);
+    FN(store_block)(&s->du, batch, c, start, lanes, steps, in);
     if (gated)
-        FN(store_tile)(s->dz.data + batch * s->dz.batch + c * s->dz.channel + start * s->dz.step, s->dz.channel, s->dz.step, lanes, steps, gate);
+        FN(store_block)(&s->dz, batch, c, start, lanes, steps, gate);
 }
 
 /* Sum the lanes of a block's gradient of B or C into its row (n, all steps or 1). */
@@ -397,25 +286,38 @@ INLINE void FN(add_lanes)(float *grad, int64_t all_steps, const vf *lanes_of, in
 
 static void FN(backward_task)(const Scan *s, int64_t slot, int64_t index, float *scratch) {
     FN(Task) task = FN(task)(s, index);
-    int64_t n = s->n, blocks = (s->l + STEPS - 1) / STEPS;
-    float *B = scratch, *C = scratch + n * STEPS;
-    vf *tiles = (vf *)(scratch + 2 * n * STEPS), *dB = tiles + TILES * STEPS, *dC = dB + n * STEPS, *h = dC + n * STEPS, *dh = h + n;
+    int64_t n = s->n, blocks = (s->l + STEPS - 1) / STEPS, span = BACKWARD_SPAN(s), size = n * STEPS;
+    float *B = scratch, *C = scratch + span * size;
+    vf *tiles = (vf *)(scratch + 2 * span * size), *dB = tiles + TILES * STEPS, *dC = dB + span * size, *h = dC + span * size, *dh = h + n;
     int64_t cell = (task.part * s->b + task.batch) * s->g + task.group;
     FN(first_states)(s, &task, s->dlast, dh);
-    for (int64_t block = blocks - 1; block >= 0; block--) {
-        int64_t start = block * STEPS;
-        int steps = s->l - start < STEPS ? (int)(s->l - start) : STEPS;
-        FN(load_projection)(B, &s->B, task.batch, task.group, start, steps, n);
-        FN(load_projection)(C, &s->C, task.batch, task.group, start, steps, n);
-        for (int64_t i = 0; i < 2 * n * STEPS; i++) dB[i] = 0.0f; /* dC follows it */
+    for (int64_t end = blocks; end > 0; end -= span) {
+        int64_t first = end > span ? end - span : 0;
+        for (int64_t block = first; block < end; block++) {
+            FN(load_projection)(B + (block - first) * size, s, &s->B, &task, block);
+            FN(load_projection)(C + (block - first) * size, s, &s->C, &task, block);
+        }
+        for (int64_t i = 0; i < 2 * span * size; i++) dB[i] = 0.0f; /* dC follows it */
         vf *gradient = dh;
         for (int64_t c = task.first_channel; c < task.end_channel; c += VL, gradient += n) {
             int lanes = task.end_channel - c < VL ? (int)(task.end_channel - c) : VL;
-            FN(load_states)(h, s->checkpoints + (task.batch * blocks + block) * n * s->d + c, s->d, lanes, n);
-            FN(backward_block)(s, slot, task.batch, c, lanes, start, steps, B, C, h, gradient, dB, dC, tiles);
+            for (int64_t block = end - 1; block >= first; block--) {
+                int64_t rows = (block - first) * size;
+                int64_t start = block * STEPS;
+                int steps = FN(steps)(s, block);
+                FN(fetch)(&s->u, task.batch, c + VL, task.end_channel, start, steps);
+                FN(fetch)(&s->delta, task.batch, c + VL, task.end_channel, start, steps);
+                FN(fetch)(&s->dy, task.batch, c + VL, task.end_channel, start, steps);
+                FN(load_states)(h, s->checkpoints + (task.batch * blocks + block) * n * s->d + c, s->d, lanes, n);
+                FN(backward_block)(s, slot, task.batch, c, lanes, start, steps, B + rows, C + rows, h, gradient, dB + rows,
+                                   dC + rows, tiles);
+            }
         }
-        FN(add_lanes)(s->dB + cell * n * s->dB_steps, s->dB_steps, dB, n, start, steps);
-        FN(add_lanes)(s->dC + cell * n * s->dC_steps, s->dC_steps, dC, n, start, steps);
+        for (int64_t block = first; block < end; block++) {
+            int64_t rows = (block - first) * size;
+            FN(add_lanes)(s->dB + cell * n * s->dB_steps, s->dB_steps, dB + rows, n, block * STEPS, FN(steps)(s, block));
+            FN(add_lanes)(s->dC + cell * n * s->dC_steps, s->dC_steps, dC + rows, n, block * STEPS, FN(steps)(s, block));
+        }
     }
     FN(last_states)(s, &task, s->dfirst, dh);
 }
@@ -424,7 +326,8 @@ static void FN(backward_task)(const Scan *s, int64_t slot, int64_t index, float 
 EXPORT int64_t FN(hsmamba_scan_scratch)(const Scan *s) {
     int64_t per_group = s->d / s->g, blocks = (per_group + VL - 1) / VL;
     int64_t vectors = (blocks + s->parts - 1) / s->parts + 1;
-    return 2 * s->n * STEPS + TILES * STEPS * VL + (2 * STEPS + 1 + vectors) * s->n * VL;
+    int64_t shared = 2 * s->n * STEPS, forward = FORWARD_SPAN(s) * shared, backward = BACKWARD_SPAN(s) * shared * (1 + VL);
+    return (forward > backward ? forward : backward) + TILES * STEPS * VL + (1 + vectors) * s->n * VL;
 }
 
 /* Run tasks until the counter, which the threads of one call share, has passed the last slot. */
@@ -440,12 +343,23 @@ EXPORT void FN(hsmamba_scan_backward)(const Scan *s, float *scratch, int64_t *ne
         for (int64_t i = tasks * slot / s->slots; i < tasks * (slot + 1) / s->slots; i++) FN(backward_task)(s, slot, i, scratch);
 }
 
+/* The peak rate of the exponential, for benchmarks: 2^x of `count` numbers, a multiple of 4 VL, `rounds` times over. */
+EXPORT void FN(hsmamba_exp_rounds)(const float *x, float *sums, int64_t count, int64_t rounds) {
+    vf sum[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+    for (int64_t r = 0; r < rounds; r++)
+        for (int64_t i = 0; i < count; i += 4 * VL)
+            for (int k = 0; k < 4; k++) sum[k] += FN(exp2v)(*(const vu *)(x + i + k * VL));
+    for (int k = 0; k < 4; k++) *(vu *)(sums + k * VL) = sum[k];
+}
+
 #undef vf
 #undef vi
 #undef vu
 #undef f4
 #undef LEVEL
 #undef VL
+#undef FORWARD_MANY
+#undef BACKWARD_MANY
 #undef FN
 #undef JOIN
 #undef JOIN2
@@ -453,3 +367,5 @@ EXPORT void FN(hsmamba_scan_backward)(const Scan *s, float *scratch, int64_t *ne
 #undef INLINE
 #undef LOG2E
 #undef TILES
+#undef FORWARD_SPAN
+#undef BACKWARD_SPAN
