@@ -133,8 +133,9 @@ class Split:
     ) -> Split:
         """Move training pixels of each class, drawn at random, into the validation part.
 
-        A class of n training pixels gives max(1, floor(fraction * n)) or `count`, but n - 1 at most: it never
-        loses its last training pixel. The test part stays as it is, and as far from every other pixel as it was.
+        A class of n training pixels gives `fraction` * n, rounded to the nearest, or `count`, but n - 1 at most: a
+        class of a few pixels keeps them all, and none loses its last training pixel. The test part stays as it is,
+        and as far from every other pixel as it was.
 
         Args:
             labels: (H, W) or (H * W,), 0 = unlabelled.
@@ -160,7 +161,8 @@ class Split:
         moved = []
         for k in np.unique(values[self.train]):
             members = self.train[values[self.train] == k]
-            wanted = min(_quota(members.size, fraction, count), members.size - 1)
+            wanted = int(np.floor(fraction * members.size + 0.5)) if fraction is not None else int(count or 0)
+            wanted = min(wanted, members.size - 1)
             moved.append(_draw(members, wanted, generator))
         val = np.concatenate([np.empty(0, np.int64), *moved])
         amount = f"{fraction:g}" if fraction is not None else f"{count}px"

@@ -137,7 +137,7 @@ def test_validation_comes_from_training_and_leaves_every_class_a_pixel(fraction,
     assert np.array_equal(np.union1d(both.train, both.val), split.train)
     assert np.array_equal(both.test, split.test)
     before, after = by_class(labels, split.train), by_class(labels, both.val)
-    wanted = np.maximum(1, np.floor(fraction * before + 1e-9))
+    wanted = np.floor(fraction * before + 0.5)
     assert after.tolist() == np.minimum(wanted, before - 1).tolist()
     assert by_class(labels, both.train).min() >= 1
 
