@@ -1,6 +1,15 @@
 """One file an architecture. Importing this package registers all of them, here and in timm."""
 
-from hsmamba.models import md2f_mamba
+from hsmamba.models import md2f_mamba, msfmamba
 from hsmamba.models._registry import ModelCfg, RegistryEntry, entry, example_inputs, register_model, registry
 
-__all__ = ["ModelCfg", "RegistryEntry", "entry", "example_inputs", "md2f_mamba", "register_model", "registry"]
+__all__ = [
+    "ModelCfg",
+    "RegistryEntry",
+    "entry",
+    "example_inputs",
+    "md2f_mamba",
+    "msfmamba",
+    "register_model",
+    "registry",
+]

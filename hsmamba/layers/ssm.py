@@ -1,0 +1,124 @@
+"""S6, the selective state space model: its parameters, their initialisation, and several scans side by side.
+
+Source: Gu and Dao, Mamba, arXiv 2312.00752, algorithm 2; the initialisation is that of the authors' code.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hsmamba.ops import selective_scan
+
+
+def init_dt_bias_(bias: Tensor, dt_min: float = 1e-3, dt_max: float = 0.1, dt_floor: float = 1e-4) -> Tensor:
+    """Fill a step bias so that softplus(bias) is log-uniform between `dt_min` and `dt_max`.
+
+    Args:
+        bias: Any shape, changed in place.
+        dt_min: Smallest step.
+        dt_max: Largest step.
+        dt_floor: No step below it.
+
+    Returns:
+        `bias`.
+    """
+    with torch.no_grad():
+        log_min, log_max = math.log(dt_min), math.log(dt_max)
+        dt = torch.exp(torch.rand_like(bias) * (log_max - log_min) + log_min).clamp_min(dt_floor)
+        return bias.copy_(dt + torch.log(-torch.expm1(-dt)))  # the inverse of softplus
+
+
+class S6(nn.Module):
+    """K selective scans side by side, each with parameters of its own.
+
+    For each scan, from its driving sequence p (usually the input u itself)::
+
+        [r | B | C] = x_proj p,   delta = softplus(dt_proj r + dt_bias),   A = -exp(A_log)
+        h_t = exp(delta_t A) h_{t-1} + delta_t B_t u_t,   y_t = C_t h_t + D u_t
+
+    Args:
+        d_inner: Channels d of the sequences.
+        d_state: States N of a channel.
+        dt_rank: Rank R of the step projection.
+        scans: Number of scans K.
+        d_driver: Channels e of the driving sequences; default `d_inner`.
+        proj_bias: Give `x_proj` a bias.
+        dt_bias: "log_uniform", steps from 0.001 to 0.1 as in Mamba, or "linear", torch's default of a linear layer.
+
+    Shape:
+        u: (B, K, d, L), driver: (B, K, e, L). Output: (B, K, d, L).
+    """
+
+    def __init__(
+        self,
+        d_inner: int,
+        d_state: int,
+        dt_rank: int,
+        *,
+        scans: int = 1,
+        d_driver: int | None = None,
+        proj_bias: bool = False,
+        dt_bias: Literal["log_uniform", "linear"] = "log_uniform",
+    ) -> None:
+        super().__init__()
+        d_driver = d_inner if d_driver is None else d_driver
+        self.d_state, self.dt_rank = d_state, dt_rank
+        width = dt_rank + 2 * d_state
+        self.x_proj_weight = nn.Parameter(torch.empty(scans, width, d_driver))
+        self.x_proj_bias = nn.Parameter(torch.empty(scans, width)) if proj_bias else None
+        self.dt_proj_weight = nn.Parameter(torch.empty(scans, d_inner, dt_rank))
+        self.dt_proj_bias = nn.Parameter(torch.empty(scans, d_inner))
+        steps = torch.arange(1, d_state + 1, dtype=self.dt_proj_bias.dtype)
+        self.A_log = nn.Parameter(steps.log().repeat(scans, d_inner, 1))
+        self.D = nn.Parameter(torch.ones(scans, d_inner))
+        for x, fan_in in ((self.x_proj_weight, d_driver), (self.x_proj_bias, d_driver), (self.dt_proj_weight, dt_rank)):
+            if x is not None:
+                nn.init.uniform_(x, -(fan_in**-0.5), fan_in**-0.5)
+        if dt_bias == "linear":
+            nn.init.uniform_(self.dt_proj_bias, -(dt_rank**-0.5), dt_rank**-0.5)
+        else:
+            init_dt_bias_(self.dt_proj_bias)
+
+    def forward(self, u: Tensor, driver: Tensor | None = None) -> Tensor:
+        """Scan u (B, K, d, L), with steps, B and C from the driver (B, K, e, L), or from u itself."""
+        b, scans, d, length = u.shape
+        # Grouped convolutions of size 1 are the K projections at once, without a copy of the weights per sample.
+        x = F.conv1d(
+            (u if driver is None else driver).flatten(1, 2),
+            self.x_proj_weight.flatten(0, 1).unsqueeze(-1),
+            None if self.x_proj_bias is None else self.x_proj_bias.flatten(),
+            groups=scans,
+        )
+        parts = [self.dt_rank, self.d_state, self.d_state]
+        r, B, C = torch.split(x.reshape(b, scans, sum(parts), length), parts, dim=2)  # (B, K, R | N | N, L)
+        delta = F.conv1d(r.flatten(1, 2), self.dt_proj_weight.flatten(0, 1).unsqueeze(-1), groups=scans)
+        y = selective_scan(
+            u.flatten(1, 2),
+            delta,
+            -self.A_log.exp().flatten(0, 1),
+            B,
+            C,
+            self.D.flatten(),
+            delta_bias=self.dt_proj_bias.flatten(),
+            delta_softplus=True,
+        )
+        return cast(Tensor, y).reshape(b, scans, d, length)  # a pair only where the last state is asked for
+
+
+def no_weight_decay_names(model: nn.Module, *more: str) -> set[str]:
+    """Name the parameters of a network that weight decay leaves alone beside 1-D ones.
+
+    Args:
+        model: The network.
+        *more: Last parts of further names, such as "pos_embed".
+
+    Returns:
+        Full names of the decays, direct paths and biases of its `S6` layers, and of `more`.
+    """
+    last = {"A_log", "D", "dt_proj_bias", "x_proj_bias", *more}
+    return {name for name, _ in model.named_parameters() if name.rpartition(".")[2] in last}

@@ -1,0 +1,495 @@
+"""MSFMamba: multi-scale feature fusion Mamba for the joint classification of hyperspectral and LiDAR or SAR patches.
+
+Paper: Gao, Jin, Zhou, Dong, Du, "MSFMamba: Multi-Scale Feature Fusion State Space Model for Multi-Source Remote Sensing
+Image Classification", IEEE TGRS 63 (2025), 1-16, arXiv 2408.14255.
+
+The official code (oucailab/MSFMamba, no licence) was not copied: this is written from a description of it, and agrees
+with it to rounding. It reads channel-first memory as channel-last where a transposition may have been meant; trained
+checkpoints depend on that, so it is kept, and every such place is a call of `reinterpret`. Its two passes through the
+dense transposed convolution are one here: the convolution is linear, only its bias enters twice.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from fractions import Fraction
+from itertools import count
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hsmamba.layers.scan_order import columns, columns_back, rows, rows_back
+from hsmamba.layers.ssm import S6, no_weight_decay_names
+from hsmamba.models._registry import ModelCfg, register_model
+
+_CITATION = (
+    "Gao, Jin, Zhou, Dong, Du: MSFMamba: Multi-Scale Feature Fusion State Space Model for Multi-Source Remote Sensing "
+    "Image Classification. IEEE TGRS 63, 1-16 (2025). arXiv:2408.14255"
+)
+default_cfgs = {
+    name: ModelCfg(summary=summary, citation=_CITATION)
+    for name, summary in {
+        "msfmamba": "MSFMamba, one layer, hyperspectral and LiDAR",
+        "msfmamba_berlin": "MSFMamba as released for Berlin (SAR), two layers",
+        "msfmamba_augsburg": "MSFMamba as released for Augsburg (SAR), one layer",
+        "msfmamba_houston2013": "MSFMamba as released for Houston 2013 (LiDAR), one layer",
+        "msfmamba_houston2018": "MSFMamba as released for Houston 2018 (LiDAR), two layers",
+    }.items()
+}
+
+
+def reinterpret(x: Tensor, *shape: int) -> Tensor:
+    """Read the row-major memory of x (B, ...) as (B, *shape): no axis is moved, whatever the axes mean."""
+    return x.reshape(-1, *shape)
+
+
+def inner_width(width: int, expand: float) -> int:
+    """Inner width of a scan, int(expand * width), at least 1.
+
+    Raises:
+        ValueError: It would be 0.
+    """
+    inner = int(expand * width)
+    if inner < 1:
+        raise ValueError(
+            f"expand={expand} leaves no channel of a width of {width}; it must be at least {1 / width:.3g}"
+        )
+    return inner
+
+
+def step_rank(width: int) -> int:
+    """Rank of the step projection, a sixteenth of the width."""
+    return math.ceil(width / 16)
+
+
+class MultiScaleScan(nn.Module):
+    """MS-SSM: rows and columns forward at full size, rows and columns backward at half size, summed.
+
+    Shape: (B, H, W, D) -> (B, H, W, D), H and W odd.
+    """
+
+    def __init__(self, dim: int, expand: float, d_state: int) -> None:
+        super().__init__()
+        d = inner_width(dim, expand)
+        self.in_proj = nn.Linear(dim, 2 * d, bias=False)
+        self.conv = nn.Conv2d(d, d, 3, padding=1, groups=d)
+        self.fine_conv = nn.Conv2d(d, d, 3, padding=1, groups=d)
+        self.coarse_conv = nn.Conv2d(d, d, 5, stride=2, padding=2, groups=d)
+        self.fine_ssm = S6(d, d_state, step_rank(dim), scans=2)
+        self.coarse_ssm = S6(d, d_state, step_rank(dim), scans=2)
+        self.upsample = nn.ConvTranspose2d(d, d, 5, stride=2, padding=2)
+        self.out_norm = nn.LayerNorm(d)
+        self.out_proj = nn.Linear(d, dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scan at two scales and gate."""
+        u, z = self.in_proj(x).chunk(2, dim=-1)  # (B, H, W, d) each
+        u = F.silu(self.conv(u.permute(0, 3, 1, 2)))
+        fine, coarse = self.fine_conv(u), self.coarse_conv(u)  # (B, d, H, W), (B, d, h, w)
+        y0, y1 = self.fine_ssm(torch.stack([rows(fine), columns(fine)], dim=1)).unbind(1)  # (B, d, H W)
+        y = rows_back(y0, *fine.shape[2:]) + columns_back(y1, *fine.shape[2:])
+        backward = torch.stack([rows(coarse), columns(coarse)], dim=1).flip(-1)
+        y2, y3 = self.coarse_ssm(backward).flip(-1).unbind(1)  # (B, d, h w)
+        small = rows_back(y2, *coarse.shape[2:]) + columns_back(y3, *coarse.shape[2:])
+        y = y + self.upsample(small) + cast(Tensor, self.upsample.bias)[:, None, None]
+        out: Tensor = self.out_proj(self.out_norm(y.permute(0, 2, 3, 1)) * F.silu(z))
+        return out
+
+
+class SpatialBlock(nn.Module):
+    """Multi-scale spatial block: x + MultiScaleScan(LN(x)) on reinterpreted memory, transposed on the way out.
+
+    Shape: (B, D, H, W) -> (B, D, H, W).
+    """
+
+    def __init__(self, dim: int, expand: float, d_state: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
+        self.mixer = MultiScaleScan(dim, expand, d_state)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Mix over space."""
+        x = reinterpret(x, *x.shape[2:], x.shape[1])  # (B, H, W, D)
+        x = x + self.mixer(self.norm(x))
+        return x.permute(0, 3, 1, 2)
+
+
+class SpectralBlock(nn.Module):
+    """Spectral block: scans forward and backward over channels, the pixels of a channel are its features.
+
+    Shape: (B, T, G) -> (B, T, G), T channels of G pixels.
+    """
+
+    def __init__(self, pixels: int, expand: float, d_state: int) -> None:
+        super().__init__()
+        d = inner_width(pixels, expand)
+        self.norm = nn.LayerNorm(pixels, eps=1e-6)
+        self.in_proj = nn.Linear(pixels, 2 * d, bias=False)
+        self.proj = nn.Linear(d, d, bias=False)
+        self.ssm = S6(d, d_state, step_rank(pixels), scans=2)
+        self.out_norm = nn.LayerNorm(d)
+        self.out_proj = nn.Linear(d, pixels, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Mix over channels."""
+        u, z = self.in_proj(self.norm(x)).chunk(2, dim=-1)  # (B, T, d) each
+        u = F.silu(self.proj(u))
+        u = reinterpret(u, u.shape[2], u.shape[1])  # (B, d, T)
+        forward, backward = self.ssm(torch.stack([u, u.flip(-1)], dim=1)).unbind(1)
+        y = (forward + backward.flip(-1)).mT  # (B, T, d)
+        out: Tensor = x + self.out_proj(self.out_norm(y) * F.silu(z))
+        return out
+
+
+class CrossScan(nn.Module):
+    """Fus-SSM: four scans of one source, with steps, B and C from the other, the driver.
+
+    Shape: scanned (B, d, H, W), driver (B, e, H, W) -> (B, H, W, d).
+    """
+
+    def __init__(self, d_inner: int, d_driver: int, dt_rank: int, d_state: int) -> None:
+        super().__init__()
+        self.ssm = S6(d_inner, d_state, dt_rank, scans=4, d_driver=d_driver)
+        self.out_norm = nn.LayerNorm(d_inner)
+
+    def forward(self, scanned: Tensor, driver: Tensor) -> Tensor:
+        """Scan by rows and columns, forward and backward, and sum."""
+        y = self.ssm(self._sequences(scanned), self._sequences(driver))  # (B, 4, d, L)
+        y0, y1 = (y[:, :2] + y[:, 2:].flip(-1)).unbind(1)
+        size = scanned.shape[2:]
+        out: Tensor = self.out_norm((rows_back(y0, *size) + columns_back(y1, *size)).permute(0, 2, 3, 1))
+        return out
+
+    @staticmethod
+    def _sequences(x: Tensor) -> Tensor:
+        forward = torch.stack([rows(x), columns(x)], dim=1)
+        return torch.cat([forward, forward.flip(-1)], dim=1)
+
+
+class FusionStream(nn.Module):
+    """One source of the fusion block: what happens to it before and after the cross scan."""
+
+    def __init__(self, dim: int, other_dim: int, expand: float, d_state: int) -> None:
+        super().__init__()
+        d, e = inner_width(dim, expand), inner_width(other_dim, expand)
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
+        self.in_proj = nn.Linear(dim, 2 * d, bias=False)
+        self.conv = nn.Conv2d(d, d, 3, padding=1, groups=d)
+        self.cross_scan = CrossScan(d, e, step_rank(other_dim), d_state)
+        self.out_proj = nn.Linear(d, dim, bias=False)
+
+    def enter(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Project x (B, H, W, D): what is scanned (B, d, H, W), and the gate (B, H, W, d)."""
+        u, z = self.in_proj(self.norm(x)).chunk(2, dim=-1)
+        return F.silu(self.conv(reinterpret(u, u.shape[3], *u.shape[1:3]))), z
+
+    def leave(self, x: Tensor, u: Tensor, z: Tensor, driver: Tensor) -> Tensor:
+        """Scan u under the driver, gate, and add to x (B, H, W, D)."""
+        out: Tensor = x + self.out_proj(self.cross_scan(u, driver) * F.silu(z))
+        return out
+
+
+class FusionBlock(nn.Module):
+    """Each source is scanned with the steps of the other, and added to itself.
+
+    Shape: hsi (B, Dh, H, W), aux (B, Dx, H, W) -> the same.
+    """
+
+    def __init__(self, hsi_dim: int, aux_dim: int, expand: float, d_state: int) -> None:
+        super().__init__()
+        self.hsi = FusionStream(hsi_dim, aux_dim, expand, d_state)
+        self.aux = FusionStream(aux_dim, hsi_dim, expand, d_state)
+
+    def forward(self, hsi: Tensor, aux: Tensor) -> tuple[Tensor, Tensor]:
+        """Fuse two sources."""
+        shapes = hsi.shape[1:], aux.shape[1:]
+        hsi, aux = (reinterpret(x, *x.shape[2:], x.shape[1]) for x in (hsi, aux))  # (B, H, W, D)
+        (u_hsi, z_hsi), (u_aux, z_aux) = self.hsi.enter(hsi), self.aux.enter(aux)
+        hsi = self.hsi.leave(hsi, u_hsi, z_hsi, driver=u_aux)
+        aux = self.aux.leave(aux, u_aux, z_aux, driver=u_hsi)
+        return reinterpret(hsi, *shapes[0]), reinterpret(aux, *shapes[1])
+
+
+class Layer(nn.Module):
+    """Convolutions, spatial and spectral blocks, fusion; a side shrinks by 2, the spectral depth by `kernel - 1`.
+
+    Shape: hsi (B, c, P, S, S), aux (B, a, S, S) -> hsi (B, ch, P', S - 2, S - 2), aux (B, ca, S - 2, S - 2).
+    """
+
+    def __init__(
+        self, chans: tuple[int, int], aux_chans: tuple[int, int], kernel: int, depth: int, side: int, **ssm: Any
+    ) -> None:
+        super().__init__()
+        dim = chans[1] * depth
+        self.hsi_conv = nn.Sequential(nn.Conv3d(*chans, (kernel, 3, 3)), nn.BatchNorm3d(chans[1]), nn.ReLU())
+        self.aux_conv = nn.Sequential(nn.Conv2d(*aux_chans, 3), nn.BatchNorm2d(aux_chans[1]), nn.ReLU())
+        self.hsi_spatial = SpatialBlock(dim, **ssm)
+        self.hsi_spectral = SpectralBlock(side * side, **ssm)
+        self.aux_spatial = SpatialBlock(aux_chans[1], **ssm)
+        self.fusion = FusionBlock(dim, aux_chans[1], **ssm)
+
+    def forward(self, hsi: Tensor, aux: Tensor) -> tuple[Tensor, Tensor]:
+        """Extract features of both sources and fuse them."""
+        hsi, aux = self.hsi_conv(hsi), self.aux_conv(aux)
+        folded = (hsi.shape[1] * hsi.shape[2], *hsi.shape[3:])  # depth goes into the channels: (Dh, H, W)
+        spatial = self.hsi_spatial(reinterpret(hsi, *folded))
+        spectral = self.hsi_spectral(spatial.flatten(2))
+        fused_hsi, fused_aux = self.fusion(reinterpret(spectral, *folded), self.aux_spatial(aux))
+        return reinterpret(fused_hsi, *hsi.shape[1:]), fused_aux
+
+
+class MSFMamba(nn.Module):
+    """MSFMamba classifier of co-registered hyperspectral and LiDAR or SAR patches.
+
+    Args:
+        in_chans: Bands (PCA components) of the hyperspectral patch; enough that every layer leaves one (8 + 1 for one
+            layer, 14 + 1 for two, 18 + 1, 20 + 1).
+        num_classes: Classes K; 0 leaves the head out.
+        patch_size: Side P of the patch, odd, larger than 2 * depth.
+        aux_chans: Channels of the second source.
+        depth: Layers, 1 to 4.
+        d_state: States N of a scan.
+        expand: Inner width of the scans as a multiple of the width.
+        drop_rate: Dropout before the head.
+
+    Shape:
+        hsi: (B, in_chans, P, P), aux: (B, aux_chans, P, P), float. Output: logits (B, num_classes), or features
+        (B, num_features) without a head.
+
+    Raises:
+        ValueError: Sizes that do not go together.
+    """
+
+    def __init__(
+        self,
+        in_chans: int = 30,
+        num_classes: int = 15,
+        patch_size: int = 11,
+        aux_chans: int = 1,
+        *,
+        depth: int = 1,
+        d_state: int = 16,
+        expand: float = 0.75,
+        drop_rate: float = 0.0,
+    ) -> None:
+        super().__init__()
+        _check_sizes(in_chans, patch_size, depth)
+        self.in_chans, self.aux_chans, self.num_classes, self.patch_size = in_chans, aux_chans, num_classes, patch_size
+        self.layers = nn.ModuleList()
+        chans, aux, bands, side = 1, aux_chans, in_chans, patch_size
+        for i in range(depth):
+            kernel, bands, side = 9 - 2 * i, bands - (8 - 2 * i), side - 2
+            pairs = (chans, 8 * (i + 1)), (aux, 64 * (i + 1))
+            self.layers.append(Layer(*pairs, kernel, bands, side, expand=expand, d_state=d_state))
+            chans, aux = pairs[0][1], pairs[1][1]
+        self.num_features = (chans * bands + aux) * side * side
+        self.head_drop = nn.Dropout(drop_rate)
+        self.head = nn.Linear(self.num_features, num_classes) if num_classes > 0 else nn.Identity()
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of the parameters that weight decay leaves alone, beside biases and norms."""
+        return no_weight_decay_names(self)
+
+    def get_classifier(self) -> nn.Module:
+        """Return the head."""
+        return self.head
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Give the network a new head; `num_classes=0` takes it away."""
+        self.num_classes = num_classes
+        like = next(self.layers.parameters())
+        head = nn.Linear(self.num_features, num_classes) if num_classes > 0 else nn.Identity()
+        self.head = head.to(device=like.device, dtype=like.dtype)
+
+    def forward_features(self, hsi: Tensor, aux: Tensor | None = None) -> Tensor:
+        """Compute the feature maps (B, C, S, S), those of the hyperspectral source first; S = P - 2 depth."""
+        shapes = tuple((chans, self.patch_size, self.patch_size) for chans in (self.in_chans, self.aux_chans))
+        if hsi.shape[1:] != shapes[0]:
+            raise ValueError(
+                f"hsi is {tuple(hsi.shape)}; this model takes (B, {', '.join(map(str, shapes[0]))}). Apply the "
+                f"transform of the weight, or create the model with in_chans= and patch_size= of your patches"
+            )
+        if aux is None:
+            raise ValueError(
+                f"this model has two inputs and aux is missing: model(hsi, aux) with aux "
+                f"(B, {', '.join(map(str, shapes[1]))}), the LiDAR or SAR patches on the pixels of hsi"
+            )
+        if aux.shape[1:] != shapes[1] or aux.shape[0] != hsi.shape[0]:
+            raise ValueError(
+                f"aux is {tuple(aux.shape)}; beside hsi {tuple(hsi.shape)} it must be ({hsi.shape[0]}, "
+                f"{', '.join(map(str, shapes[1]))}), on the same pixels. Resample it to the grid of hsi, or create the "
+                f"model with aux_chans= of your source"
+            )
+        hsi = hsi.unsqueeze(1)
+        for layer in self.layers:
+            hsi, aux = layer(hsi, aux)
+        return torch.cat([hsi.flatten(1, 2), aux], dim=1)
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Classify feature maps (B, C, S, S): (B, num_classes), or (B, num_features) with `pre_logits`."""
+        x = self.head_drop(x.flatten(1))
+        return x if pre_logits else self.head(x)
+
+    def forward(self, hsi: Tensor, aux: Tensor | None = None) -> Tensor:
+        """Classify patches.
+
+        Args:
+            hsi: Hyperspectral patches (B, in_chans, P, P), transformed as in training.
+            aux: Patches of the second source (B, aux_chans, P, P) on the same pixels; required.
+
+        Returns:
+            Logits (B, num_classes).
+
+        Raises:
+            ValueError: An input is missing or has another shape.
+        """
+        return self.forward_head(self.forward_features(hsi, aux))
+
+
+def _check_sizes(in_chans: int, patch_size: int, depth: int) -> None:
+    if not 1 <= depth <= 4:
+        raise ValueError(f"depth is {depth}; MSFMamba has 1 to 4 layers")
+    if patch_size % 2 == 0:
+        raise ValueError(
+            f"patch_size is {patch_size}, and MSFMamba needs an odd one: the nearest are {patch_size - 1} and "
+            f"{patch_size + 1}"
+        )
+    if patch_size <= 2 * depth:
+        raise ValueError(f"patch_size is {patch_size}; {depth} layers need at least {2 * depth + 1}")
+    used = sum(8 - 2 * i for i in range(depth))
+    if in_chans <= used:
+        raise ValueError(f"in_chans is {in_chans}; {depth} layers use up {used} bands and need at least {used + 1}")
+
+
+# Patterns of the official names -> ours, applied in this order.
+_OFFICIAL_NAMES = (
+    (r"^fusionlinear_fusion\.", "head."),
+    (r"\.sar_conv\.", ".aux_conv."),
+    (r"\.MBh\.ln_1\.", ".hsi_spatial.norm."),
+    (r"\.MBx\.ln_1\.", ".aux_spatial.norm."),
+    (r"\.MBh\.self_attention\.", ".hsi_spatial.mixer."),
+    (r"\.MBx\.self_attention\.", ".aux_spatial.mixer."),
+    (r"\.DWconv1\.", ".fine_conv."),
+    (r"\.DWconv2\.", ".coarse_conv."),
+    (r"\.conv_transpose\.", ".upsample."),
+    (r"\.SpBh\.ln_1\.", ".hsi_spectral.norm."),
+    (r"\.SpBh\.self_attention\.", ".hsi_spectral."),
+    (r"\.FSSBlock\.(ln_|in_proj|conv2d|out_proj)1\.", r".fusion.hsi.\1."),
+    (r"\.FSSBlock\.(ln_|in_proj|conv2d|out_proj)2\.", r".fusion.aux.\1."),
+    (r"\.FSSBlock\.attention1\.", ".fusion.aux.cross_scan."),
+    (r"\.FSSBlock\.attention2\.", ".fusion.hsi.cross_scan."),
+    (r"\.ln_\.", ".norm."),
+    (r"\.conv2d\.", ".conv."),
+    (r"\.(x|dt)_(?:proj|projs)_(weight|bias)$", r".ssm.\1_proj_\2"),
+    (r"\.A_logs$", ".ssm.A_log"),
+    (r"\.Ds$", ".ssm.D"),
+)
+
+
+def official_args(state_dict: dict[str, Tensor], config: dict[str, Any]) -> dict[str, Any]:
+    """Translate the official configuration into ours; what is left out is read off the tensors.
+
+    Args:
+        state_dict: State of the official network.
+        config: Any of num_classes, pca_num, window_size, x_channels, num_layers, d_state, expand.
+
+    Returns:
+        Keyword arguments of `MSFMamba`.
+
+    Raises:
+        TypeError: A name that the official configuration does not have.
+    """
+    first = "layers.0."
+    known = {
+        "num_classes": state_dict["fusionlinear_fusion.weight"].shape[0],
+        "pca_num": state_dict[first + "MBh.ln_1.weight"].shape[0] // 8 + 8,
+        "window_size": math.isqrt(state_dict[first + "SpBh.ln_1.weight"].shape[0]) + 2,
+        "x_channels": state_dict[first + "sar_conv.0.weight"].shape[1],
+        "num_layers": len({key.split(".")[1] for key in state_dict if key.startswith("layers.")}),
+        "d_state": state_dict[first + "SpBh.self_attention.A_logs"].shape[1],
+        "expand": _expand_of(state_dict),
+    }
+    if unknown := sorted(config.keys() - known.keys()):
+        raise TypeError(f"msfmamba has no configuration {', '.join(unknown)}; there are: {', '.join(known)}")
+    cfg = known | config
+    return {
+        "in_chans": cfg["pca_num"],
+        "num_classes": cfg["num_classes"],
+        "patch_size": cfg["window_size"],
+        "aux_chans": cfg["x_channels"],
+        "depth": cfg["num_layers"],
+        "d_state": cfg["d_state"],
+        "expand": cfg["expand"],
+    }
+
+
+def _expand_of(state_dict: dict[str, Tensor]) -> float:
+    """The simplest ratio p/q that turns every width D of the network into its inner width int(D p/q)."""
+    shapes = [value.shape for key, value in state_dict.items() if re.search(r"\.in_proj[12]?\.weight$", key)]
+    pairs = [(shape[0] // 2, shape[1]) for shape in shapes]  # (inner, D)
+    low = max(Fraction(inner, width) for inner, width in pairs)
+    high = min(Fraction(inner + 1, width) for inner, width in pairs)
+    for q in count(1) if low < high else ():
+        p = math.ceil(low * q)
+        if Fraction(p, q) < high and all(int(p / q * width) == inner for inner, width in pairs):
+            return p / q
+    return float(low)  # no single ratio fits: loading will list the tensors that differ
+
+
+def checkpoint_filter_fn(state_dict: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Rename the official state to ours; a state with our names passes unchanged.
+
+    Args:
+        state_dict: State of the official network, or ours.
+        model: The network it is for; gives the shapes (the official scans keep some parameters flattened).
+
+    Returns:
+        State with our names and shapes.
+    """
+    if "fusionlinear_fusion.weight" not in state_dict:
+        return state_dict
+    shapes = {key: value.shape for key, value in model.state_dict().items()}
+    state: dict[str, Tensor] = {}
+    for key, value in state_dict.items():
+        for pattern, ours in _OFFICIAL_NAMES:
+            key = re.sub(pattern, ours, key)
+        if ".mixer.ssm." in key:  # scans 0 and 1 are the fine ones, 2 and 3 the coarse
+            state[key.replace(".ssm.", ".fine_ssm.")] = value[:2]
+            state[key.replace(".ssm.", ".coarse_ssm.")] = value[2:]
+        else:
+            same_size = key in shapes and shapes[key].numel() == value.numel()
+            state[key] = value.reshape(shapes[key]) if same_size else value
+    return state
+
+
+@register_model
+def msfmamba(**kwargs: Any) -> MSFMamba:
+    """MSFMamba with one layer, for hyperspectral and LiDAR patches: the configuration of Houston 2013."""
+    return MSFMamba(**kwargs)
+
+
+@register_model
+def msfmamba_berlin(**kwargs: Any) -> MSFMamba:
+    """MSFMamba as released for Berlin: 8 classes, 4 SAR channels, two layers, 2 744 992 parameters."""
+    return MSFMamba(**{"num_classes": 8, "aux_chans": 4, "depth": 2, **kwargs})
+
+
+@register_model
+def msfmamba_augsburg(**kwargs: Any) -> MSFMamba:
+    """MSFMamba as released for Augsburg: 7 classes, 4 SAR channels, one layer, 8 states, 886 633 parameters."""
+    return MSFMamba(**{"num_classes": 7, "aux_chans": 4, "d_state": 8, **kwargs})
+
+
+@register_model
+def msfmamba_houston2013(**kwargs: Any) -> MSFMamba:
+    """MSFMamba as released for Houston 2013: 15 classes, LiDAR, one layer, 1 077 873 parameters."""
+    return MSFMamba(**kwargs)
+
+
+@register_model
+def msfmamba_houston2018(**kwargs: Any) -> MSFMamba:
+    """MSFMamba as released for Houston 2018: 20 classes, LiDAR, two layers, 2 969 068 parameters."""
+    return MSFMamba(**{"num_classes": 20, "depth": 2, **kwargs})

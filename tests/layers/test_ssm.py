@@ -1,0 +1,78 @@
+"""S6: the recurrence it promises, its initialisation, its parts in half precision and without samples."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hsmamba.layers.ssm import S6, init_dt_bias_, no_weight_decay_names
+
+
+def naive(module, u, driver):
+    """The equations, one step, scan and sample at a time."""
+    rank, states = module.dt_rank, module.d_state
+    y = torch.zeros_like(u)
+    for sample in range(u.shape[0]):
+        for k in range(u.shape[1]):
+            h = torch.zeros(u.shape[2], states, dtype=u.dtype)
+            for t in range(u.shape[3]):
+                x = module.x_proj_weight[k] @ driver[sample, k, :, t]
+                if module.x_proj_bias is not None:
+                    x = x + module.x_proj_bias[k]
+                r, b, c = x[:rank], x[rank : rank + states], x[rank + states :]
+                delta = F.softplus(module.dt_proj_weight[k] @ r + module.dt_proj_bias[k])
+                h = torch.exp(-delta[:, None] * module.A_log[k].exp()) * h
+                h = h + (delta * u[sample, k, :, t])[:, None] * b
+                y[sample, k, :, t] = h @ c + module.D[k] * u[sample, k, :, t]
+    return y
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    batch=st.integers(0, 2),
+    scans=st.integers(1, 4),
+    d_inner=st.integers(1, 5),
+    d_state=st.integers(1, 4),
+    dt_rank=st.integers(1, 3),
+    length=st.integers(1, 6),
+    d_driver=st.one_of(st.none(), st.integers(1, 4)),
+    proj_bias=st.booleans(),
+)
+def test_s6_is_the_recurrence_of_each_scan(batch, scans, d_inner, d_state, dt_rank, length, d_driver, proj_bias):
+    torch.manual_seed(length)
+    module = S6(d_inner, d_state, dt_rank, scans=scans, d_driver=d_driver, proj_bias=proj_bias).double()
+    u = torch.randn(batch, scans, d_inner, length, dtype=torch.float64)
+    driver = None if d_driver is None else torch.randn(batch, scans, d_driver, length, dtype=torch.float64)
+    with torch.no_grad():
+        torch.testing.assert_close(module(u, driver), naive(module, u, u if driver is None else driver))
+
+
+def test_the_initialisation_is_mambas():
+    torch.manual_seed(0)
+    module = S6(40, 5, 9, scans=3)
+    torch.testing.assert_close(module.A_log.exp(), torch.arange(1.0, 6.0).expand(3, 40, 5))
+    assert torch.equal(module.D, torch.ones(3, 40))
+    assert module.dt_proj_weight.abs().max() <= 1 / 3
+    assert module.x_proj_weight.abs().max() <= 40**-0.5
+    assert module.dt_proj_weight.abs().max() > 0.9 / 3
+    steps = F.softplus(init_dt_bias_(torch.empty(100_000)))
+    assert 1e-3 * 0.999 < steps.min() < 1.01e-3
+    assert 0.099 < steps.max() < 0.1 * 1.001
+    assert float(steps.log10().median()) == pytest.approx(-2, abs=0.02)
+    linear = S6(4000, 1, 4, dt_bias="linear").dt_proj_bias
+    assert 0.49 < linear.max() <= 0.5
+    assert abs(linear.mean()) < 0.05
+
+
+def test_the_state_stays_in_float32_under_autocast():
+    torch.manual_seed(0)
+    module, u = S6(8, 4, 2, scans=2), torch.randn(2, 2, 8, 30)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = module(u)
+    assert (half.float() - module(u)).abs().max() < 0.05 * module(u).abs().max()
+
+
+def test_weight_decay_leaves_the_dynamics_alone():
+    model = torch.nn.ModuleDict({"a": S6(2, 2, 1), "b": torch.nn.Linear(2, 2)})
+    assert no_weight_decay_names(model, "weight") == {"a.A_log", "a.D", "a.dt_proj_bias", "b.weight"}

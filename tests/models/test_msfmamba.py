@@ -1,0 +1,247 @@
+"""MSFMamba: the official network's numbers at any size, its parameter counts, and what it says of wrong inputs."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msfmamba_oracle import msfmamba, random_state
+from safetensors import safe_open
+
+import hsmamba
+from hsmamba.errors import WeightsError
+from hsmamba.layers.scan_order import rows_back
+from hsmamba.models import entry
+from hsmamba.models.msfmamba import MSFMamba, checkpoint_filter_fn, official_args
+
+HERE = Path(__file__).resolve()
+OWN = sorted((HERE.parents[1] / "data" / "goldens").glob("msfmamba__*.safetensors"))
+SHARED = sorted((HERE.parents[3] / "shared" / "goldens").glob("msfmamba__*.safetensors"))
+SMALL = {
+    "num_classes": 3,
+    "pca_num": 10,
+    "window_size": 5,
+    "x_channels": 1,
+    "num_layers": 1,
+    "d_state": 2,
+    "expand": 0.25,
+}
+
+
+def _read(path):
+    with safe_open(path, "pt") as file:
+        config = json.loads(file.metadata()["config"])
+        parts = {}
+        for key in file.keys():  # noqa: SIM118 - not a dict
+            kind, name = key.split("/", 1)
+            parts.setdefault(kind, {})[name] = file.get_tensor(key)
+    return config, parts
+
+
+def _taps(model, hsi, aux):
+    """Run the model; its inner results under the names of the goldens, by layer."""
+    seen, handles = {}, []
+
+    def keep(name, module, change=lambda output: output):
+        handles.append(module.register_forward_hook(lambda _m, _i, output: seen.update({name: change(output)})))
+
+    for i, layer in enumerate(model.layers):
+        folded = lambda x, i=i: x.reshape(seen[f"l{i}_hsi_conv"].shape)  # noqa: E731
+        keep(f"l{i}_hsi_conv", layer.hsi_conv)
+        keep(f"l{i}_x_conv", layer.aux_conv)
+        keep(f"l{i}_MBh_ms2d", layer.hsi_spatial.mixer)
+        keep(f"l{i}_MBh", layer.hsi_spatial, folded)
+        keep(f"l{i}_SpBh", layer.hsi_spectral, folded)
+        keep(f"l{i}_MBx", layer.aux_spatial)
+        keep(f"l{i}_FSS_attention1", layer.fusion.aux.cross_scan)
+        keep(f"l{i}_FSS.hsi", layer.fusion, lambda output, folded=folded: folded(output[0]))
+        keep(f"l{i}_FSS.x", layer.fusion, lambda output: output[1])
+        # Ours upsamples both coarse scans at once; the tap is the first alone.
+        half = -(-(model.patch_size - 2 * i - 2) // 2)
+        keep(f"l{i}_coarse", layer.hsi_spatial.mixer.coarse_ssm, lambda y, s=half: rows_back(y[:, 0].flip(-1), s, s))
+    features = model.forward_features(hsi, aux)
+    for handle in handles:
+        handle.remove()
+    for i, layer in enumerate(model.layers):
+        seen[f"l{i}_MBh_convT_k0"] = layer.hsi_spatial.mixer.upsample(seen[f"l{i}_coarse"])
+    return features, model.forward_head(features), seen
+
+
+@pytest.mark.parametrize("path", OWN + SHARED, ids=lambda path: path.stem)
+def test_golden_outputs_and_taps(path):
+    config, parts = _read(path)
+    model = hsmamba.load_official("msfmamba", parts["state"], **config).eval()
+    inputs = parts["input"]["hsi"].squeeze(1), parts["input"]["x"]
+    with torch.no_grad():
+        features, logits, seen = _taps(model, *inputs)
+        torch.testing.assert_close(model(*inputs), logits, rtol=0, atol=0)
+    seen |= {"logits": logits, "feat": features}
+    taps = {name[3:]: tap for name, tap in parts["tap"].items()}  # "07_l0_SpBh"
+    for name, want in (parts["output"] | taps).items():
+        assert seen[name].shape == want.shape, name
+        assert (seen[name] - want).abs().max() < 1e-5 * want.abs().max(), name
+
+
+def _official_gradient(model, official):
+    """The gradient of an official parameter, put together from ours."""
+    marked = {key: value for key, value in checkpoint_filter_fn(_marks(model, official), model).items() if value.any()}
+    grads = [model.get_parameter(name).grad for name in marked]
+    return torch.cat(grads) if len(grads) > 1 else grads[0]
+
+
+def _marks(model, official):
+    """An official state that is zero but for one parameter."""
+    state = random_state(**_config_of(model))
+    return {key: torch.ones_like(value) if key == official else torch.zeros_like(value) for key, value in state.items()}
+
+
+def _config_of(model):
+    kwargs = model.model_args
+    names = ("num_classes", "in_chans", "patch_size", "aux_chans", "depth", "d_state", "expand")
+    return dict(zip(SMALL, (kwargs[name] for name in names), strict=True))
+
+
+@pytest.mark.parametrize("path", [p for p in OWN + SHARED if "grad" in _read(p)[1]], ids=lambda path: path.stem)
+def test_golden_gradients_of_the_mean_squared_logit(path):
+    config, parts = _read(path)
+    model = hsmamba.load_official("msfmamba", parts["state"], **config).eval()
+    model(parts["input"]["hsi"].squeeze(1), parts["input"]["x"]).square().mean().backward()
+    assert len(parts["grad"]) > 5
+    for official, want in parts["grad"].items():
+        got = _official_gradient(model, official).reshape(want.shape)
+        assert (got - want).abs().max() <= 1e-4 * want.abs().max(), official
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    classes=st.integers(1, 4),
+    bands=st.integers(2, 4),
+    half_side=st.integers(1, 3),
+    chans=st.integers(1, 3),
+    layers=st.integers(1, 3),
+    d_state=st.integers(1, 4),
+    expand=st.sampled_from([0.12, 0.15, 0.2, 1 / 3]),
+    seed=st.integers(0, 99),
+)
+def test_it_agrees_with_its_equations_at_any_size(classes, bands, half_side, chans, layers, d_state, expand, seed):
+    pca_num = bands + sum((8, 6, 4)[:layers])
+    window_size = 2 * (half_side + layers) + 1
+    state = random_state(classes, pca_num, window_size, chans, layers, d_state, expand, seed)
+    # Nothing but the tensors is needed: their shapes tell the configuration.
+    model = hsmamba.load_official("msfmamba", state).double().eval()
+    model.load_state_dict(checkpoint_filter_fn(state, model))
+    hsi = torch.randn(2, pca_num, window_size, window_size, dtype=torch.float64)
+    aux = torch.randn(2, chans, window_size, window_size, dtype=torch.float64)
+    with torch.no_grad():
+        feat, logits, _ = msfmamba(hsi[:, None], aux, state)
+        torch.testing.assert_close(model.forward_features(hsi, aux), feat, rtol=1e-8, atol=1e-8)
+        torch.testing.assert_close(model(hsi, aux), logits, rtol=1e-8, atol=1e-8)
+
+
+@given(
+    expand=st.sampled_from([0.1, 0.25, 0.3, 1 / 3, 0.5, 0.6, 0.7, 0.75, 0.9, 1.0, 1.5, 2.0]),
+    pca_num=st.integers(9, 40),
+    side=st.sampled_from([5, 7, 9, 11, 13]),
+)
+def test_the_expansion_is_read_off_the_widths(expand, pca_num, side):
+    widths = {
+        "MBh.self_attention.": 8 * (pca_num - 8),
+        "MBx.self_attention.": 64,
+        "SpBh.self_attention.": (side - 2) ** 2,
+    }
+    state = {
+        f"layers.0.{name}in_proj.weight": torch.empty(2 * int(expand * width), width, device="meta")
+        for name, width in widths.items()
+    }
+    rest = {
+        "fusionlinear_fusion.weight": (2, 9),
+        "layers.0.MBh.ln_1.weight": (8 * (pca_num - 8),),
+        "layers.0.SpBh.ln_1.weight": ((side - 2) ** 2,),
+        "layers.0.sar_conv.0.weight": (64, 3, 3, 3),
+        "layers.0.SpBh.self_attention.A_logs": (10, 5),
+    }
+    state |= {name: torch.empty(shape, device="meta") for name, shape in rest.items()}
+    args = official_args(state, {})
+    got = args.pop("expand")
+    assert [int(got * width) for width in widths.values()] == [int(expand * width) for width in widths.values()]
+    want = {"in_chans": pca_num, "num_classes": 2, "patch_size": side, "aux_chans": 3, "depth": 1, "d_state": 5}
+    assert args == want
+
+
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        ("msfmamba", 1_077_873),
+        ("msfmamba_berlin", 2_744_992),
+        ("msfmamba_augsburg", 886_633),
+        ("msfmamba_houston2013", 1_077_873),
+        ("msfmamba_houston2018", 2_969_068),
+    ],
+)
+def test_parameters_are_those_of_the_official_networks(name, params):
+    model = entry(name).entry_point()
+    assert sum(p.numel() for p in model.parameters()) == params
+
+
+def test_a_training_step_moves_both_sources():
+    torch.manual_seed(0)
+    model = MSFMamba(10, 3, 7, 2, d_state=2)
+    hsi, aux = torch.randn(4, 10, 7, 7, requires_grad=True), torch.randn(4, 2, 7, 7, requires_grad=True)
+    torch.nn.functional.cross_entropy(model(hsi, aux), torch.tensor([0, 1, 2, 0])).backward()
+    assert hsi.grad.any()
+    assert aux.grad.any()
+
+
+def test_no_samples_give_no_logits():
+    model = MSFMamba(10, 3, 5, 2, d_state=2).eval()
+    assert model(torch.zeros(0, 10, 5, 5), torch.zeros(0, 2, 5, 5)).shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "text"),
+    [
+        ({"patch_size": 10}, "the nearest are 9 and 11"),
+        ({"patch_size": 3, "depth": 2, "in_chans": 30}, "2 layers need at least 5"),
+        ({"in_chans": 8}, "at least 9"),
+        ({"in_chans": 14, "depth": 2}, "at least 15"),
+        ({"depth": 5}, "1 to 4 layers"),
+        ({"expand": 0.01}, "leaves no channel"),
+    ],
+)
+def test_sizes_that_do_not_go_together_are_refused(kwargs, text):
+    with pytest.raises(ValueError, match=text):
+        MSFMamba(**kwargs)
+
+
+def test_wrong_inputs_are_named():
+    model = MSFMamba(10, 3, 5, 2, d_state=2).eval()
+    hsi = torch.zeros(2, 10, 5, 5)
+    with pytest.raises(ValueError, match=r"\(2, 9, 5, 5\).*\(B, 10, 5, 5\)"):
+        model(hsi[:, :9], torch.zeros(2, 2, 5, 5))
+    with pytest.raises(ValueError, match="aux is missing"):
+        model(hsi)
+    for shape in ((2, 1, 5, 5), (2, 2, 10, 10), (3, 2, 5, 5)):
+        with pytest.raises(ValueError, match=r"it must be \(2, 2, 5, 5\), on the same pixels"):
+            model(hsi, torch.zeros(shape))
+
+
+def test_official_checkpoints_that_do_not_fit_are_listed():
+    state = random_state(**SMALL)
+    with pytest.raises(TypeError, match="no configuration dataset"):
+        hsmamba.load_official("msfmamba", state, dataset="Berlin")
+    name = "layers.0.MBx.self_attention.DWconv2.weight"
+    with pytest.raises(WeightsError, match=r"missing: layers\.0\.aux_spatial\.mixer\.coarse_conv\.weight"):
+        hsmamba.load_official("msfmamba", {key: value for key, value in state.items() if key != name})
+    with pytest.raises(WeightsError, match="unexpected: extra"):
+        hsmamba.load_official("msfmamba", state | {"extra": torch.zeros(1)})
+    with pytest.raises(WeightsError, match=r"head\.weight \(3, 720\) instead of \(9, 720\)"):
+        hsmamba.load_official("msfmamba", state, num_classes=9)
+    with pytest.raises(WeightsError, match="another model"):
+        hsmamba.load_official("msfmamba", {"w": torch.zeros(1)})
+
+
+def test_a_state_with_our_names_passes_the_filter_unchanged():
+    model = MSFMamba(10, 3, 5, 2, d_state=2)
+    assert checkpoint_filter_fn(model.state_dict(), model).keys() == model.state_dict().keys()
