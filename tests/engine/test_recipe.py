@@ -16,6 +16,7 @@ name = "md2f_mamba.toy"
 scene = "toy"
 seeds = [0, 1, 2]
 publish = "random"
+holdout = 0.2
 tta = false
 license = "CC0-1.0"
 
@@ -73,7 +74,9 @@ def test_a_recipe_runs_once_and_is_published(recipe, scene, tmp_path):
     assert summary["random"]["oa"] == {"mean": round(np.mean(random), 2), "std": round(np.std(random, ddof=1), 2)}
     folder = recipes.publish(recipe, out, tmp_path / "weights" / recipe.name)
     chosen = recipes.median_run(recipe, rows)
-    assert chosen["val_oa"] == sorted(row["val_oa"] for row in rows if row["split"] == "random")[1]
+    scores = [(row["val_oa"], -row["val_loss"]) for row in rows if row["split"] == "random"]
+    assert (chosen["val_oa"], -chosen["val_loss"]) == sorted(scores)[1]
+    assert all(row["val_oa"] == "" for row in rows if row["split"] == "disjoint")
     model = hsmamba.create_model(f"local-dir:{folder}")
     found = hsmamba.zoo.hub.read_folder(folder)
     assert found.metrics["random"] == summary["random"]
@@ -125,4 +128,5 @@ def test_every_recipe_of_the_package_can_be_read(name):
     assert recipe.name == name
     assert hsmamba.is_model(recipe.architecture)
     assert hsmamba.engine.FinetuneSettings(**recipe.finetune)
+    assert not {"seed", "val_fraction"} & recipe.finetune.keys()
     assert recipe.publish in recipe.splits
