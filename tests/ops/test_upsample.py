@@ -1,0 +1,40 @@
+"""Up-sampling: the protocol's anchors, the phase, and agreement with the data protocol's own."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hsmamba.data import degrade
+from hsmamba.ops.upsample import interp23, upsample
+
+
+def test_interp23_spreads_a_single_one_as_the_protocol_says():
+    image = torch.zeros(1, 1, 8, 8, dtype=torch.float64)
+    image[0, 0, 3, 4] = 1
+    fine = interp23(image, 4)[0, 0]
+    assert fine.argmax() == 14 * 32 + 18
+    assert fine.sum().item() == pytest.approx(16, abs=1e-6)
+    row = [0.27461, 0.610668, 0.890027, 1, 0.890027, 0.610668, 0.27461]
+    assert fine[14, 15:22].tolist() == pytest.approx(row, abs=1e-6)
+
+
+@settings(max_examples=30, deadline=None)
+@given(ratio=st.integers(1, 9), height=st.integers(1, 14), width=st.integers(1, 14))
+def test_samples_are_kept_in_phase_constants_stay_and_the_protocol_agrees(ratio, height, width):
+    image = torch.rand(2, 3, height, width, dtype=torch.float64)
+    fine = upsample(image, ratio)
+    assert fine.shape == (2, 3, ratio * height, ratio * width)
+    torch.testing.assert_close(fine[..., ratio // 2 :: ratio, ratio // 2 :: ratio], image)
+    flat = upsample(torch.full_like(image, 0.7), ratio)
+    torch.testing.assert_close(flat, torch.full_like(flat, 0.7), rtol=0, atol=1e-5)
+    if ratio > 1:
+        torch.testing.assert_close(fine, degrade.upsample(image, ratio))
+
+
+def test_ratios_that_cannot_be_are_refused():
+    image = torch.zeros(1, 1, 4, 4)
+    with pytest.raises(ValueError, match="power of two, got 3"):
+        interp23(image, 3)
+    with pytest.raises(ValueError, match="ratio is 0"):
+        upsample(image, 0)
