@@ -1,0 +1,134 @@
+"""Self-attention of each pixel with the window around it, relative positions included, in memory of a row tile.
+
+From RSANet (Liu et al., IEEE JSTARS 16, 2023); MMAPP uses it too. The papers' logit of offset o is
+q (k_o + p - p_o), with p a linear map of the pixel's coordinates. Neither q p nor a bias of p depends on o, so the
+softmax over o cancels them: it is the plain attention with keys k - p.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hsmamba.layers.tiling import add_products, halo, run_tiles, shifts, tiles
+
+
+def window_attention(q: Tensor, k: Tensor, v: Tensor, position: Tensor, *, heads: int, window: int) -> Tensor:
+    """Attend from each pixel to the `window` x `window` pixels around it; the border is reflected.
+
+    Softmax and sums are float32 at least; the result has the dtype of `v`.
+
+    Args:
+        q: Queries (B, C, H, W); head a has the consecutive channels a d .. a d + d - 1, d = C / heads.
+        k: Keys, the same shape.
+        v: Values, the same shape.
+        position: (d, 2), maps the pixel's (column, row), each from -1 to 1, to the field of relative positions.
+        heads: Number of heads.
+        window: Odd side of the window; both sides of the image must be above window // 2.
+
+    Returns:
+        (B, C, H, W).
+    """
+    (batch, chans, height, width), dtype = v.shape, v.dtype
+    compute = torch.promote_types(dtype, torch.float32)
+    q, k, v = (x.to(compute).reshape(batch * heads, chans // heads, height, width) for x in (q, k, v))
+    q = q * q.shape[1] ** -0.5
+    k = k - position_field(position.to(compute), height, width)
+    pad = [window // 2] * 4
+    k, v = F.pad(k, pad, mode="reflect"), F.pad(v, pad, mode="reflect")
+    # ONNX knows no custom operator: its graph gets the plain formula.
+    attend = _attend_dense if torch.onnx.is_in_onnx_export() else attend_op
+    out: Tensor = attend(q.contiguous(), k, v, window)
+    return out.reshape(batch, chans, height, width).to(dtype)
+
+
+def position_field(weight: Tensor, height: int, width: int) -> Tensor:
+    """Map coordinates by `weight` (d, 2): (d, H, W); columns and rows run from -1 to 1, ends included."""
+    x, y = (torch.linspace(-1, 1, n, dtype=weight.dtype, device=weight.device) for n in (width, height))
+    return weight[:, :1, None] * x + weight[:, 1:, None] * y[:, None]
+
+
+def _attend_dense(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
+    groups, d, height, width = q.shape
+    keys, values = (F.unfold(x, window).view(groups, d, window * window, height * width) for x in (k, v))
+    logits = (q.flatten(2)[:, :, None] * keys).sum(1, keepdim=True)
+    out: Tensor = (logits.softmax(2) * values).sum(2).view(groups, d, height, width)
+    return out
+
+
+@torch.library.custom_op("hsmamba::window_attention", mutates_args=())
+def attend_op(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
+    """Attend with q (G, d, H, W) to k and v (G, d, H + window - 1, W + window - 1)."""
+    out = torch.empty_like(q)
+
+    def attend(n: slice, rows: slice) -> None:
+        near = halo(rows, window)
+        weights = _products(q[n, :, rows], shifts(k[n, :, near], window)).softmax(0)
+        out[n, :, rows] = _weighted_sum(weights, shifts(v[n, :, near], window))
+
+    run_tiles(q, window * window, attend)
+    return out
+
+
+@attend_op.register_fake
+def _(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
+    return torch.empty_like(q)
+
+
+@torch.library.custom_op("hsmamba::window_attention_backward", mutates_args=())
+def _attend_backward_op(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, window: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of q, k and v; the softmax is computed again, tile by tile."""
+    dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
+    for n, rows in tiles(q, window * window):
+        near = halo(rows, window)
+        query, slope = q[n, :, rows], grad[n, :, rows]
+        keys = shifts(k[n, :, near], window)
+        weights = _products(query, keys).softmax(0)
+        dweights = _products(slope, shifts(v[n, :, near], window))
+        dlogits = weights * (dweights - (weights * dweights).sum(0))
+        dq[n, :, rows] = _weighted_sum(dlogits, keys)
+        offsets = (window, window, weights.shape[1], 1, *weights.shape[2:])
+        add_products(dk[n, :, near], query, dlogits.view(offsets))
+        add_products(dv[n, :, near], slope, weights.view(offsets))
+    return dq, dk, dv
+
+
+@_attend_backward_op.register_fake
+def _(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, window: int) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+
+
+def _products(a: Tensor, shifted: Tensor) -> Tensor:
+    """Sum over channels of a (G, d, R, W) times shifts (w, w, G, d, R, W): (w^2, G, R, W)."""
+    window, groups, rows, width = shifted.shape[0], *a.shape[::2], a.shape[-1]
+    out = a.new_empty(window, window, groups, rows, width)
+    torch.mul(shifted[:, :, :, 0], a[:, 0], out=out)
+    for e in range(1, a.shape[1]):
+        out.addcmul_(shifted[:, :, :, e], a[:, e])
+    return out.flatten(0, 1)
+
+
+def _weighted_sum(weights: Tensor, shifted: Tensor) -> Tensor:
+    """Sum over offsets of weights (w^2, G, R, W) times shifts (w, w, G, d, R, W): (G, d, R, W)."""
+    window, _, groups, channels, rows, width = shifted.shape
+    out = weights.new_empty(groups, channels, rows, width)
+    product = weights.new_empty(window, window, groups, rows, width)
+    for e in range(channels):
+        torch.mul(weights.view_as(product), shifted[:, :, :, e], out=product)
+        out[:, e] = product.sum((0, 1))
+    return out
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    *tensors, ctx.window = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    return (*_attend_backward_op(grad.contiguous(), *ctx.saved_tensors, ctx.window), None)
+
+
+attend_op.register_autograd(_backward, setup_context=_setup_context)
