@@ -1,6 +1,6 @@
 """One file an architecture. Importing this package registers all of them, here and in timm."""
 
-from hsmamba.models import md2f_mamba, msfmamba
+from hsmamba.models import md2f_mamba, mim, msfmamba, rsanet
 from hsmamba.models._registry import ModelCfg, RegistryEntry, entry, example_inputs, register_model, registry
 
 __all__ = [
@@ -9,7 +9,9 @@ __all__ = [
     "entry",
     "example_inputs",
     "md2f_mamba",
+    "mim",
     "msfmamba",
     "register_model",
     "registry",
+    "rsanet",
 ]

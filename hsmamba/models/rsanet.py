@@ -1,0 +1,284 @@
+"""RSANet: recursive self-attention modules for the fusion of panchromatic and multispectral images.
+
+Paper: Liu, Wei, Zhang, Feng, Xiang, "Recursive Self-Attention Modules-Based Network for Panchromatic and Multispectral
+Image Fusion", IEEE JSTARS 16 (2023), 10067-10083, doi 10.1109/JSTARS.2023.3327167.
+
+Loads the official checkpoints (RSMIF project, Apache-2.0) and computes what they compute. The official network has
+96 827 parameters, of which 23 328 are never used and 96 (the bias of the position field) cancel in a softmax: ours
+leaves them out. It works on the guide's grid alone, so one network serves any scale ratio.
+
+Written from the equations; the code is ours.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hsmamba.layers.adaptive_conv import adaptive_conv
+from hsmamba.layers.fusion import pad_sides, upsampled
+from hsmamba.layers.window_attention import window_attention
+from hsmamba.models._official import count, merge_attention, merge_config, plain_names, rename
+from hsmamba.models._registry import ModelCfg, register_model
+
+_CITATION = (
+    "Liu, Wei, Zhang, Feng, Xiang: Recursive Self-Attention Modules-Based Network for Panchromatic and Multispectral "
+    "Image Fusion. IEEE JSTARS 16, 10067-10083 (2023). doi:10.1109/JSTARS.2023.3327167"
+)
+
+
+def _cfg(what: str) -> ModelCfg:
+    return ModelCfg(task="fusion", summary=f"RSANet, {what}", citation=_CITATION)
+
+
+default_cfgs = {
+    "rsanet": _cfg("8 bands and PAN"),
+    "rsanet_wv3": _cfg("WorldView-3: 8 bands and PAN"),
+    "rsanet_qb": _cfg("QuickBird: 4 bands and PAN"),
+    "rsanet_gf2": _cfg("GaoFen-2: 4 bands and PAN"),
+    "rsanet_cave_x4": _cfg("CAVE at ratio 4: 31 bands and RGB"),
+    "rsanet_cave_x8": _cfg("CAVE at ratio 8: 31 bands and RGB"),
+}
+
+
+class SelfAttention(nn.Module):
+    """SA: each pixel attends to the window around it, with relative positions; scaled by a learned rate.
+
+    Shape: (B, C, H, W) -> (B, kernel_size^2, H, W).
+    """
+
+    def __init__(self, in_chans: int, kernel_size: int, num_heads: int, window_size: int) -> None:
+        super().__init__()
+        taps = kernel_size**2
+        self.num_heads, self.window_size = num_heads, window_size
+        self.qkv = nn.Conv2d(in_chans, 3 * taps, 1)
+        self.position = nn.Parameter(torch.empty(taps // num_heads, 2).uniform_(-(2**-0.5), 2**-0.5))
+        self.rate = nn.Parameter(torch.full((1,), 0.5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Attend."""
+        q, k, v = self.qkv(x).chunk(3, dim=1)
+        return self.rate * window_attention(q, k, v, self.position, heads=self.num_heads, window=self.window_size)
+
+
+class RSAM(nn.Module):
+    """Adaptive convolution whose taps are made by a chain of self-attention layers, a sigmoid at its end.
+
+    Shape: (B, in_chans, H, W) -> (B, out_chans, H, W).
+    """
+
+    def __init__(
+        self, in_chans: int, out_chans: int, recursions: int, kernel_size: int, num_heads: int, window_size: int
+    ) -> None:
+        super().__init__()
+        self.taps = nn.Sequential()
+        for i in range(recursions):
+            self.taps.append(SelfAttention(kernel_size**2 if i else in_chans, kernel_size, num_heads, window_size))
+            self.taps.append(nn.ReLU() if i < recursions - 1 else nn.Sigmoid())
+        bound = (in_chans * kernel_size**2) ** -0.5
+        self.weight = nn.Parameter(torch.empty(out_chans, in_chans, kernel_size, kernel_size).uniform_(-bound, bound))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Make the taps and convolve."""
+        return adaptive_conv(x, self.taps(x), self.weight)
+
+
+class ResidualBlock(nn.Module):
+    """x + RSAM(relu(RSAM(x))), no activation after the sum. Shape: (B, dim, H, W) -> the same."""
+
+    def __init__(self, dim: int, **options: int) -> None:
+        super().__init__()
+        self.conv1 = RSAM(dim, dim, **options)
+        self.conv2 = RSAM(dim, dim, **options)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add the block's detail."""
+        out: Tensor = x + self.conv2(F.relu(self.conv1(x)))
+        return out
+
+
+class RSANet(nn.Module):
+    """RSANet: the up-sampled image plus the detail that adaptive convolutions find in it and the guide.
+
+    Args:
+        in_chans: Bands of the coarse image.
+        guide_chans: Channels of the guide: 1 for PAN, 3 for RGB.
+        scale: Ratio between the grids; used only where `ms` is to be up-sampled.
+        dim: Feature channels.
+        depth: Residual blocks.
+        recursions: Self-attention layers in each module.
+        kernel_size: Odd side k of the adaptive kernels.
+        num_heads: Attention heads, a divisor of k^2.
+        window_size: Odd side of the attention window.
+
+    Shape:
+        ms: (B, in_chans, h, w); guide: (B, guide_chans, scale h, scale w). Output: (B, in_chans, scale h, scale w).
+
+    Raises:
+        ValueError: Sizes that do not go together.
+    """
+
+    def __init__(
+        self,
+        in_chans: int = 8,
+        guide_chans: int = 1,
+        scale: int = 4,
+        *,
+        dim: int = 32,
+        depth: int = 3,
+        recursions: int = 4,
+        kernel_size: int = 3,
+        num_heads: int = 3,
+        window_size: int = 7,
+    ) -> None:
+        super().__init__()
+        if kernel_size % 2 == 0 or window_size % 2 == 0 or kernel_size**2 % num_heads:
+            raise ValueError(
+                f"kernel_size and window_size must be odd and num_heads divide kernel_size ** 2; got "
+                f"kernel_size={kernel_size}, window_size={window_size}, num_heads={num_heads}"
+            )
+        self.in_chans, self.guide_chans, self.scale = in_chans, guide_chans, scale
+        self.window_size = window_size
+        options = {
+            "recursions": recursions,
+            "kernel_size": kernel_size,
+            "num_heads": num_heads,
+            "window_size": window_size,
+        }
+        self.head = RSAM(guide_chans + in_chans, dim, **options)
+        self.blocks = nn.Sequential(*(ResidualBlock(dim, **options) for _ in range(depth)))
+        self.tail = RSAM(dim, in_chans, **options)
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of the parameters that weight decay leaves alone, beside biases."""
+        return {name for name, _ in self.named_parameters() if name.endswith((".rate", ".position"))}
+
+    def forward(self, ms: Tensor | None, guide: Tensor, ms_up: Tensor | None = None) -> Tensor:
+        """Sharpen.
+
+        Args:
+            ms: Coarse image (B, in_chans, h, w), about 0 to 1; None where `ms_up` is given.
+            guide: (B, guide_chans, scale h, scale w).
+            ms_up: `ms` on the guide's grid; default interp23 (bicubic where the ratio is no power of two).
+
+        Returns:
+            (B, in_chans, scale h, scale w), not clipped.
+
+        Raises:
+            SceneError: Shapes that do not fit.
+        """
+        ms_up = upsampled(self, ms, guide, ms_up)
+        height, width = guide.shape[2:]
+        x = torch.cat([guide, ms_up], dim=1)
+        x = pad_sides(x, min_side=self.window_size // 2 + 1)  # reflection needs more than half a window
+        x = self.tail(self.blocks(F.relu(self.head(x))))
+        sharp: Tensor = ms_up + x[..., :height, :width]
+        return sharp
+
+
+_OFFICIAL_NAMES = {
+    r"^head_conv\.0\.": "head.",
+    r"^tail_conv\.": "tail.",
+    r"\.attention1\.": ".taps.",
+    r"\.rate1$": ".rate",
+}
+
+
+def official_args(state_dict: dict[str, Tensor], config: dict[str, Any]) -> dict[str, Any]:
+    """Translate the official configuration into ours; what is left out is read off the tensors.
+
+    Args:
+        state_dict: State of the official network.
+        config: Any of n_bands, n_pan, width, n_blocks, n_recursions, kernel_att, kernel_conv, heads, scale_ratio. The
+            tensors do not tell kernel_att (default 7) and scale_ratio (4).
+
+    Returns:
+        Keyword arguments of `RSANet`.
+
+    Raises:
+        TypeError: A name that the official configuration does not have.
+    """
+    state = plain_names(state_dict)
+    dim, chans, kernel, _ = state["head_conv.0.weight"].shape
+    bands = state["tail_conv.weight"].shape[0]
+    recursions = sum(f"head_conv.0.attention1.{2 * i}.rate1" in state for i in range(len(state)))
+    read_off = {
+        "n_bands": bands,
+        "n_pan": chans - bands,
+        "width": dim,
+        "n_blocks": count(state, "RB{}.conv1.weight"),
+        "n_recursions": recursions,
+        "kernel_att": 7,
+        "kernel_conv": kernel,
+        "heads": kernel**2 // state["head_conv.0.attention1.0.conv_p.weight"].shape[0],
+        "scale_ratio": 4,
+    }
+    cfg = merge_config("rsanet", read_off, config)
+    return {
+        "in_chans": cfg["n_bands"],
+        "guide_chans": cfg["n_pan"],
+        "scale": cfg["scale_ratio"],
+        "dim": cfg["width"],
+        "depth": cfg["n_blocks"],
+        "recursions": cfg["n_recursions"],
+        "kernel_size": cfg["kernel_conv"],
+        "num_heads": cfg["heads"],
+        "window_size": cfg["kernel_att"],
+    }
+
+
+def checkpoint_filter_fn(state_dict: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Translate the official state to ours; a state with our names passes unchanged.
+
+    Args:
+        state_dict: State of the official network, or ours.
+        model: The network it is for.
+
+    Returns:
+        State with our names and shapes, without the official network's tensors that have no influence.
+    """
+    state_dict = plain_names(state_dict)
+    if "head_conv.0.weight" not in state_dict:
+        return state_dict
+    state = {key: value for key, value in merge_attention(state_dict).items() if not key.endswith("dep_conv.weight")}
+    blocks = {rf"^RB{i + 1}\.": f"blocks.{i}." for i in range(count(state_dict, "RB{}.conv1.weight"))}
+    return rename(state, _OFFICIAL_NAMES | blocks)
+
+
+@register_model
+def rsanet(**kwargs: Any) -> RSANet:
+    """RSANet of the release: 8 bands, PAN, ratio 4; 73 403 parameters, 96 827 with those it never uses."""
+    return RSANet(**kwargs)
+
+
+@register_model
+def rsanet_wv3(**kwargs: Any) -> RSANet:
+    """RSANet for WorldView-3: 8 bands, PAN, ratio 4."""
+    return RSANet(**{"in_chans": 8, **kwargs})
+
+
+@register_model
+def rsanet_qb(**kwargs: Any) -> RSANet:
+    """RSANet for QuickBird: 4 bands, PAN, ratio 4."""
+    return RSANet(**{"in_chans": 4, **kwargs})
+
+
+@register_model
+def rsanet_gf2(**kwargs: Any) -> RSANet:
+    """RSANet for GaoFen-2: 4 bands, PAN, ratio 4."""
+    return RSANet(**{"in_chans": 4, **kwargs})
+
+
+@register_model
+def rsanet_cave_x4(**kwargs: Any) -> RSANet:
+    """RSANet for CAVE: 31 bands, RGB, ratio 4."""
+    return RSANet(**{"in_chans": 31, "guide_chans": 3, **kwargs})
+
+
+@register_model
+def rsanet_cave_x8(**kwargs: Any) -> RSANet:
+    """RSANet for CAVE: 31 bands, RGB, ratio 8."""
+    return RSANet(**{"in_chans": 31, "guide_chans": 3, "scale": 8, **kwargs})

@@ -1,0 +1,56 @@
+"""Make the small goldens of the fusion networks: outputs of the oracles in float64, stored as float32.
+
+Run from the repository's root: PYTHONPATH=tests/models python tests/data/goldens/make_fusion.py [ARCHITECTURE ...]
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import rsanet_oracle
+import torch
+from rsanet_oracle import random_state
+from safetensors.torch import save_file
+
+
+def rand(*shape):
+    return torch.rand(shape, generator=torch.Generator().manual_seed(sum(shape)), dtype=torch.float64)
+
+
+def make_rsanet():
+    config = {
+        "n_bands": 3,
+        "n_pan": 2,
+        "width": 4,
+        "n_blocks": 1,
+        "n_recursions": 2,
+        "kernel_att": 5,
+        "kernel_conv": 3,
+        "heads": 3,
+    }
+    state = random_state(rsanet_oracle.rsanet_shapes(**config), seed=1)
+    inputs = {"pan": rand(2, 2, 6, 9), "lms": rand(2, 3, 6, 9)}
+    wanted = ("head_conv.0.weight", "RB1.conv1.attention1.0.conv_p.weight", "tail_conv.attention1.2.conv2.weight")
+
+    def run(state):
+        return {"sr": rsanet_oracle.rsanet(*inputs.values(), state, config)}
+
+    return config, state, inputs, wanted, run
+
+
+MAKERS = {"rsanet": make_rsanet}
+
+for arch in sys.argv[1:] or MAKERS:
+    config, state, inputs, wanted, run = MAKERS[arch]()
+    for name in wanted:
+        state[name].requires_grad_()
+    outputs = run(state)
+    next(iter(outputs.values())).square().mean().backward()
+    tensors = {f"state/{key}": value.detach() for key, value in state.items()}
+    tensors |= {f"input/{key}": value for key, value in inputs.items()}
+    tensors |= {f"output/{key}": value.detach() for key, value in outputs.items()}
+    tensors |= {f"grad/{key}": state[key].grad for key in wanted}
+    path = Path(__file__).parent / f"{arch}__tiny.safetensors"
+    save_file(
+        {key: x.float().contiguous() for key, x in tensors.items()}, path, metadata={"config": json.dumps(config)}
+    )

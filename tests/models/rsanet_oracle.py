@@ -1,0 +1,120 @@
+"""RSANet as plain functions of the official state dictionary: a direct transcription of its equations.
+
+Every window and every scaled tap is an own copy of the image, as the equations have it: the baseline of the benchmark.
+"""
+
+import torch
+import torch.nn.functional as F
+
+
+def conv(x, state, name, padding=0):
+    return F.conv2d(x, state[f"{name}.weight"], state.get(f"{name}.bias"), padding=padding)
+
+
+def windowed_attention(q, k, v, state, name, heads, window):
+    """Attention (N, K, H, W) without its rate; q, k, v as the projections give them."""
+    n, channels, height, width = q.shape
+    d, p = channels // heads, window // 2
+    gx = -1 + 2 * torch.arange(width, dtype=q.dtype) / (width - 1)
+    gy = -1 + 2 * torch.arange(height, dtype=q.dtype) / (height - 1)
+    grid = torch.stack([gx[None, :].expand(height, width), gy[:, None].expand(height, width)])[None]
+    pe = conv(grid, state, f"{name}.conv_p")
+    neighbours = []
+    for x in (k.reshape(n * heads, d, height, width), v.reshape(n * heads, d, height, width), pe):
+        windows = F.unfold(F.pad(x, [p] * 4, mode="reflect"), window)
+        neighbours.append(windows.reshape(x.shape[0], d, window * window, height, width))
+    keys, values, positions = neighbours
+    scaled = q.reshape(n * heads, d, 1, height, width) * d**-0.5
+    logits = (scaled * (keys + pe[:, :, None] - positions)).sum(1, keepdim=True)
+    return (torch.softmax(logits, dim=2) * values).sum(2).reshape(n, channels, height, width)
+
+
+def adaptive_product(x, taps, weight):
+    """y[m] = sum over c and taps of weight[m, c, tap] taps[tap] shifted x[c]; taps (N, k^2, H or 1, W or 1)."""
+    n, channels, height, width = x.shape
+    k = weight.shape[-1]
+    columns = F.unfold(x, k, padding=k // 2).reshape(n, channels, k * k, height, width)
+    scaled = (columns * taps[:, None]).reshape(n, channels * k * k, height * width)
+    return (weight.flatten(1) @ scaled).reshape(n, -1, height, width)
+
+
+def self_attention(x, state, name, heads, window):
+    q, k, v = (conv(x, state, f"{name}.conv{i}") for i in (1, 2, 3))
+    return state[f"{name}.rate1"] * windowed_attention(q, k, v, state, name, heads, window)
+
+
+def rsam(x, state, name, cfg, taps, tap_names=None):
+    t = x
+    last = 2 * (cfg["n_recursions"] - 1)
+    for s in range(0, last + 2, 2):
+        t = self_attention(t, state, f"{name}.attention1.{s}", cfg["heads"], cfg["kernel_att"])
+        if tap_names and s in tap_names:
+            taps[tap_names[s]] = t
+        t = torch.sigmoid(t) if s == last else torch.relu(t)
+    if tap_names:
+        taps["head_weights"] = t
+    return adaptive_product(x, t, state[f"{name}.weight"])
+
+
+def rsanet(pan, lms, state, cfg, taps=None):
+    """Sharp image (N, B, H, W); `taps`, a dictionary, receives the intermediate results of the specification."""
+    taps = {} if taps is None else taps
+    head = rsam(torch.cat([pan, lms], 1), state, "head_conv.0", cfg, taps, {0: "head_sa0", 2: "head_sa1"})
+    taps["head_rsam"] = head
+    x = torch.relu(head)
+    for i in range(1, cfg["n_blocks"] + 1):
+        first = rsam(x, state, f"RB{i}.conv1", cfg, taps)
+        taps.setdefault("rb1_rsam1", first)
+        x = x + rsam(torch.relu(first), state, f"RB{i}.conv2", cfg, taps)
+        taps[f"rb{i}"] = x
+    taps["tail"] = rsam(x, state, "tail_conv", cfg, taps)
+    return lms + taps["tail"]
+
+
+def random_state(shapes, seed):
+    """A state of these shapes, float64, every value away from its default: matrices of unit gain, vectors about 0."""
+    gen = torch.Generator().manual_seed(seed)
+    state = {}
+    for name, shape in shapes.items():
+        fan_in = max(1, torch.Size(shape[1:]).numel())
+        spread = 0.3 if len(shape) == 1 else fan_in**-0.5
+        state[name] = spread * torch.randn(shape, generator=gen, dtype=torch.float64)
+        if name.endswith(("rate1", "rate2")):
+            state[name] += 1
+    return state
+
+
+def attention_shapes(name, chans, kernel, heads):
+    taps = kernel**2
+    shapes = {f"{name}.rate1": (1,)}
+    for i in (1, 2, 3):
+        shapes |= {f"{name}.conv{i}.weight": (taps, chans, 1, 1), f"{name}.conv{i}.bias": (taps,)}
+    shapes |= {f"{name}.conv_p.weight": (taps // heads, 2, 1, 1), f"{name}.conv_p.bias": (taps // heads,)}
+    return shapes | {f"{name}.dep_conv.weight": (taps, taps, kernel, kernel)}
+
+
+def rsanet_shapes(n_bands, n_pan, width, n_blocks, n_recursions, kernel_att, kernel_conv, heads):
+    """Shapes of the official state by name."""
+    modules = {"head_conv.0": (n_pan + n_bands, width)}
+    for i in range(1, n_blocks + 1):
+        modules |= {f"RB{i}.conv1": (width, width), f"RB{i}.conv2": (width, width)}
+    modules["tail_conv"] = (width, n_bands)
+    shapes = {}
+    for name, (chans, out) in modules.items():
+        shapes[f"{name}.weight"] = (out, chans, kernel_conv, kernel_conv)
+        for s in range(n_recursions):
+            inputs = kernel_conv**2 if s else chans
+            shapes |= attention_shapes(f"{name}.attention1.{2 * s}", inputs, kernel_conv, heads)
+    return shapes
+
+
+RELEASED = {
+    "n_bands": 8,
+    "n_pan": 1,
+    "width": 32,
+    "n_blocks": 3,
+    "n_recursions": 4,
+    "kernel_att": 7,
+    "kernel_conv": 3,
+    "heads": 3,
+}
