@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from hsmamba.data._arrays import read_arrays, write_arrays
-from hsmamba.data.scene import Array, Scene, gather_pixels, iter_strips, neighbour_pairs
+from hsmamba.data.scene import Array, Scene, gather_pixels, iter_strips, like, neighbour_pairs
 from hsmamba.data.steps import MNF, PCA, STEPS, MinMax, SelectBands, SensorScale, Source, Spectra, Standardise, Step
 from hsmamba.errors import ManifestError, SceneError
 
 if TYPE_CHECKING:
+    import xarray as xr
     from typing_extensions import Self
 
 __all__ = ["MNF", "PCA", "STEPS", "Compose", "MinMax", "SelectBands", "SensorScale", "Standardise", "Step"]
@@ -101,7 +102,11 @@ class Compose:
         spectra = {on: gather_pixels(source, pixels) for on, source in sources.items()}
         return self.fit(spectra["hsi"], spectra.get("aux"), neighbours=neighbours)
 
-    def __call__(self, array: Array, on: Source = "hsi") -> npt.NDArray[np.float32]:
+    @overload
+    def __call__(self, array: npt.NDArray[Any], on: Source = "hsi") -> npt.NDArray[np.float32]: ...
+    @overload
+    def __call__(self, array: xr.DataArray, on: Source = "hsi") -> xr.DataArray: ...
+    def __call__(self, array: Array, on: Source = "hsi") -> Array:
         """Transform spectra; a cube, mapped file or lazy DataArray is read strip by strip.
 
         Args:
@@ -109,7 +114,7 @@ class Compose:
             on: Which input it is, "hsi" or "aux".
 
         Returns:
-            float32 (..., C), numpy.
+            float32 (..., C): numpy for numpy; for a DataArray (y, x, band) one with its grid and CRS.
 
         Raises:
             SceneError: The number of bands is not the expected one.
@@ -122,7 +127,7 @@ class Compose:
         for top, strip in iter_strips(array):  # as much as is well read at once
             for start, block in iter_strips(strip, _BLOCK_BYTES):
                 result[top + start : top + start + block.shape[0]] = self._apply(block, on)
-        return result
+        return like(array, result)
 
     def in_channels(self, on: Source = "hsi") -> int | None:
         """Return the number of bands that the transform was fitted on, None where it never was.
