@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 
 from hsmamba.errors import HsmambaError
-from hsmamba.ops import cpu, official
+from hsmamba.ops import cpu, official, triton_scan
 
 logger = logging.getLogger("hsmamba.ops")
 
@@ -51,6 +51,9 @@ def _always() -> None:
 
 BACKENDS = {
     "cpu": Backend(("cpu",), False, True, cpu.unavailable, "compiled CPU kernel, float32, several threads"),
+    "triton": Backend(
+        ("cuda",), False, True, triton_scan.unavailable, "own GPU kernels, compiled by Triton on first use"
+    ),
     "mamba_ssm": Backend(("cuda",), False, False, official.unavailable, "the CUDA kernel of the mamba-ssm package"),
     "lean": Backend((), True, True, _always, "torch operations on a state kept in place, hand-written backward"),
     "torch": Backend((), True, True, _always, "differentiable torch operations, parallel over time, any derivative"),
@@ -60,7 +63,7 @@ BACKENDS = {
 # What runs where nothing is asked for: the first available one. Devices that are not named take the last row.
 PREFERENCE = {
     "cpu": ("cpu", "lean"),
-    "cuda": ("mamba_ssm", "torch"),
+    "cuda": ("triton", "mamba_ssm", "torch"),
     "": ("torch",),
 }
 

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hsmamba.ops import cpu, lean
+from hsmamba.ops import cpu, lean, triton_scan
 from hsmamba.ops.inputs import ScanGrads, ScanInputs, checkpoint_count
 
-FUSED: dict[str, ModuleType] = {"cpu": cpu, "lean": lean}
+FUSED: dict[str, ModuleType] = {"cpu": cpu, "lean": lean, "triton": triton_scan}
 
 
 @torch.library.custom_op("hsmamba::selective_scan", mutates_args=())
