@@ -21,7 +21,7 @@ _PAGE = """---
 
 {summary}
 
-Weights for [hsmamba](https://pypi.org/project/hsmamba/), a zoo of remote-sensing models that runs on any CPU.
+Weights for hsmamba (`pip install hsmamba`), a zoo of remote-sensing models that runs on any CPU.
 
 ## Model
 
@@ -93,7 +93,7 @@ def model_card(model: WeightRecord | ModelFolder, *, repo_id: str | None = None)
         recipe=_bullets(model.recipe) if isinstance(model.recipe, Mapping) else model.recipe or "Not recorded.",
         load="\n".join(_load_lines(model, repo_id)),
         license=model.license,
-        citation=cfg.citation or "hsmamba, https://pypi.org/project/hsmamba/",
+        citation=cfg.citation or "hsmamba: a zoo of remote-sensing models with pretrained weights",
     )
 
 
