@@ -9,7 +9,9 @@ import argparse
 import shutil
 from pathlib import Path
 
+from hsmamba._files import write_text
 from hsmamba.engine.recipe import load_recipe, publish
+from hsmamba.zoo.card import model_card
 from hsmamba.zoo.folder import read_folder
 from hsmamba.zoo.hub import record_of
 from hsmamba.zoo.manifest import load_manifest, write_manifest
@@ -29,6 +31,7 @@ def main() -> None:
     record = record_of(read_folder(folder), recipe.name.partition(".")[2])
     manifest = ROOT / "weights_manifest.json"
     write_manifest((load_manifest(manifest) | {record.name: record}).values(), manifest)
+    write_text(folder / "README.md", model_card(record))  # which names it as the manifest does
     shutil.copyfile(runs / "results.csv", ROOT / "docs" / "results" / f"{recipe.name}.csv")
     print(f"published {record.name}: now run python docs/make_tables.py")
 

@@ -172,3 +172,15 @@ def test_several_arrays_are_listed_with_the_argument_that_chooses(run, tmp_path)
     code, _, err = run("classify", path, "-m", "md2f_mamba", "-o", tmp_path / "x.npy")
     assert code == 2
     assert "first" in err and "(6, 6, 5)" in err and "variable" in err
+
+
+def test_the_demo_classifies_the_scene_and_draws_the_map(run, tmp_path):
+    pytest.importorskip("matplotlib")
+    code, out, err = run("demo", "-o", tmp_path)
+    assert code == 0, err
+    for word in ("Corn", "OA", "kappa", "took", "indian_pines_map.png"):
+        assert word in out
+    assert (tmp_path / "indian_pines_map.png").read_bytes().startswith(b"\x89PNG")
+    with np.load(tmp_path / "indian_pines_map.npz") as arrays:
+        assert arrays["labels"].shape == (145, 145)
+        assert set(np.unique(arrays["labels"])) <= set(range(1, 17))

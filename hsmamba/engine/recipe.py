@@ -322,7 +322,7 @@ def publish(recipe: Recipe, out: str | Path, folder: str | Path) -> Path:
         folder,
         split=trained.load_split(),
         metrics={**summarise(rows), "this weight": {key: chosen[key] for key in METRICS}},
-        data={**trained.data, "seeds": list(recipe.seeds)},
+        data={**trained.data, **recipe.data, "seeds": list(recipe.seeds)},
         license=recipe.license,
         recipe=recipe.name,
         bands=trained.bands,

@@ -90,11 +90,17 @@ def model_card(model: WeightRecord | ModelFolder, *, repo_id: str | None = None)
         model=_bullets(facts),
         data=_bullets(model.data) or "Not recorded.",
         results=metrics_table(model.metrics) or "Not recorded.",
-        recipe=_bullets(model.recipe) if isinstance(model.recipe, Mapping) else model.recipe or "Not recorded.",
+        recipe=_training(model.recipe),
         load="\n".join(_load_lines(model, repo_id)),
         license=model.license,
         citation=cfg.citation or "hsmamba: a zoo of remote-sensing models with pretrained weights",
     )
+
+
+def _training(recipe: str | Mapping[str, Any] | None) -> str:
+    if isinstance(recipe, Mapping):
+        return _bullets(recipe)
+    return f"The recipe `{recipe}`; `hsmamba train {recipe}` runs it again." if recipe else "Not recorded."
 
 
 def metrics_table(metrics: Mapping[str, Any]) -> str:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hsmamba
+from hsmamba._files import default_mode
 from hsmamba.errors import ManifestError, WeightsError
 from hsmamba.zoo import manifest
 from hsmamba.zoo.card import model_card
@@ -321,6 +322,7 @@ def _stage(
 
     files = {"model": staging / _FILES["model"]}
     save_file(tensors, files["model"], metadata={"format": "pt"})
+    files["model"].chmod(default_mode())
     for which, companion in companions.items():
         if companion is not None:
             files[which] = staging / _FILES[which]
