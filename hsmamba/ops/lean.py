@@ -84,20 +84,21 @@ def forward(inputs: ScanInputs, save: bool) -> tuple[Tensor, Tensor, Tensor]:
     return output(y, inputs), last, checkpoints
 
 
-def backward(inputs: ScanInputs, checkpoints: Tensor, dy: Tensor, dlast: Tensor) -> ScanGrads:
+def backward(inputs: ScanInputs, checkpoints: Tensor, dy: Tensor, dlast: Tensor | None) -> ScanGrads:
     """Gradients of `forward`.
 
     Args:
         inputs: Its arguments.
         checkpoints: Its checkpoints.
         dy: Gradient of y (b, d, l).
-        dlast: Gradient of the last state (b, d, n).
+        dlast: Gradient of the last state (b, d, n); None for zeros.
 
     Returns:
         The gradients, in the compute dtype.
     """
     dt, u = gates(inputs)
     dy = dy.to(dt.dtype)
+    dlast = torch.zeros_like(initial_state(inputs)) if dlast is None else dlast
     gate = dy if inputs.z is None else dy * F.silu(inputs.z.to(dt.dtype))
     grads = {
         name: torch.zeros(x.shape, dtype=dt.dtype, device=u.device)

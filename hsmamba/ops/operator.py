@@ -85,9 +85,7 @@ def scan_backward_op(
     fused = FUSED[backend]
     if checkpoints.numel() == 0:  # the forward could not know that a gradient would be asked for
         checkpoints = fused.forward(inputs, True)[2]
-    b, d, _ = u.shape
     dy = torch.zeros_like(u) if dy is None else dy
-    dlast = u.new_zeros(b, d, A.shape[1], dtype=inputs.compute_dtype) if dlast is None else dlast
     grads: ScanGrads = fused.backward(inputs, checkpoints, dy, dlast)
     pairs = zip(inputs[:9], grads, strict=True)
     return [_laid_out_like(x, grad) for x, grad in pairs if x is not None and grad is not None]

@@ -1,8 +1,8 @@
 """The Triton programs of the selective scan; imported by `triton_scan` where Triton is there.
 
-A program handles BD channels of one group of one sample. It walks over the sequence in blocks of T steps; within a block
-the states (BD, N, T) of all steps are found by a parallel prefix scan in registers. Steps behind the end have dt = 0: the
-decay is 1 there, the input 0, and the state passes through.
+A program handles BD channels of one group of one sample. It walks over the sequence in blocks of T steps; within a
+block the states (BD, N, T) of all steps are found by a parallel prefix scan in registers. Steps behind the end have
+dt = 0: the decay is 1 there, the input 0, and the state passes through.
 """
 # ruff: noqa: ANN001, ANN201, ANN202
 # mypy: ignore-errors

@@ -67,14 +67,14 @@ def forward(inputs: ScanInputs, save: bool) -> tuple[Tensor, Tensor, Tensor]:
     return y, last, checkpoints
 
 
-def backward(inputs: ScanInputs, checkpoints: Tensor, dy: Tensor, dlast: Tensor) -> ScanGrads:
+def backward(inputs: ScanInputs, checkpoints: Tensor, dy: Tensor, dlast: Tensor | None) -> ScanGrads:
     """Gradients of `forward`, each in its argument's dtype or float32.
 
     Args:
         inputs: Its arguments.
         checkpoints: Its checkpoints.
         dy: Gradient of y (b, d, l).
-        dlast: Gradient of the last state (b, d, n).
+        dlast: Gradient of the last state (b, d, n); None for zeros.
 
     Returns:
         The gradients.
@@ -86,10 +86,11 @@ def backward(inputs: ScanInputs, checkpoints: Tensor, dy: Tensor, dlast: Tensor)
     dz = None if z is None else torch.empty_like(z)
     dA, dB, dC = (torch.zeros(x.shape, dtype=torch.float32, device=x.device) for x in (A, B, C))
     dD, dbias = (None if x is None else dA.new_zeros(d) for x in (D, bias))
-    dfirst = torch.empty_like(dlast, dtype=torch.float32, memory_format=torch.contiguous_format)
+    dfirst = dA.new_empty(b, d, n)
+    dlast = torch.zeros_like(dfirst) if dlast is None else dlast.contiguous()
     if b:
         _module().backward_kernel[_grid(inputs)](
-            *(u, delta, A, B, C, D, z, bias, checkpoints, dy, dlast.contiguous()),
+            *(u, delta, A, B, C, D, z, bias, checkpoints, dy, dlast),
             *(du, ddelta, dA, dB, dC, dD, dz, dbias, dfirst),
             *(b, B.shape[1], d, n, length, checkpoint_count(length)),
             *(*u.stride(), *delta.stride(), *_strides(z, 3), *dy.stride()),

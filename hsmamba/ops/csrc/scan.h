@@ -37,7 +37,7 @@ typedef struct {
     Sequence dy;             /* backward */
     const float *dlast;      /* backward: (b, d, n) or null */
     Sequence du, ddelta, dz;
-    float *dfirst;           /* backward: (b, d, n) */
+    float *dfirst;           /* backward: (b, d, n) or null */
     float *dB, *dC;          /* backward: (parts, b, g, n, l or 1), zeros at first */
     int64_t dB_steps, dC_steps; /* the last axis: l or 1 */
     float *dA;               /* backward: (slots, n, row), zeros at first */

@@ -319,7 +319,7 @@ static void FN(backward_task)(const Scan *s, int64_t slot, int64_t index, float 
             FN(add_lanes)(s->dC + cell * n * s->dC_steps, s->dC_steps, dC + rows, n, block * STEPS, FN(steps)(s, block));
         }
     }
-    FN(last_states)(s, &task, s->dfirst, dh);
+    if (s->dfirst) FN(last_states)(s, &task, s->dfirst, dh);
 }
 
 /* Floats of scratch memory that one thread needs, for forward and backward alike; aligned to 64 bytes. */

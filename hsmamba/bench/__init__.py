@@ -1,0 +1,1 @@
+"""Benchmarks that `hsmamba bench` runs: against peers, in one process, interleaved, medians."""

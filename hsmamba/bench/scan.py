@@ -1,0 +1,219 @@
+"""`hsmamba bench scan`: the selective scan against its peers and against the physical limit of the machine.
+
+Every figure is a median of interleaved runs in one process. The limit is the time for b d l n exponentials at the
+measured peak rate, one forward and two forward + backward (the backward recomputes them), or for the bytes of inputs
+and outputs at the measured bandwidth, whichever is longer; the multiply-adds are fewer than the instructions of these.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from hsmamba.bench import peers
+from hsmamba.ops import cpu, selective_scan
+from hsmamba.ops.backends import choose_backend, forced_backend
+
+WORKLOADS = {  # b, d, l, n, g
+    "W1": (128, 264, 81, 16, 2),  # MSFMamba, a batch of patches
+    "W2a": (64, 64, 49, 64, 1),  # MiM, whose state is as wide as the model
+    "W2": (64, 64, 121, 64, 1),
+    "W3w": (256, 128, 64, 16, 4),  # LE-Mamba, windows
+    "W3g": (1, 256, 4096, 16, 4),  # LE-Mamba, global scan
+    "W4": (1, 192, 16384, 16, 4),  # a long scene sequence
+}
+OURS = "hsmamba"
+ENOUGH_SECONDS = 3.0  # a run that took longer is not repeated
+QUADRATIC_LIMIT = 2e10  # b d l n l over which the loops' backward, quadratic in l, is left out
+QUADRATIC = ("reference loop", "transformers loop")
+
+
+def _ours(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor) -> Tensor:
+    y = selective_scan(u, delta, A, B, C, D, None, delta_bias, True)
+    return y if isinstance(y, Tensor) else y[0]
+
+
+CANDIDATES: dict[str, Callable[..., Tensor]] = {
+    OURS: _ours,
+    "reference loop": peers.reference_loop,  # mamba-ssm's
+    "transformers loop": peers.transformers_loop,
+    "parallel scan": peers.parallel_scan,  # mamba.py's
+}
+
+
+class Machine(NamedTuple):
+    """What bounds any scan on this machine."""
+
+    threads: int
+    exponentials: float  # a second, all threads
+    bandwidth: float  # bytes a second, read and written
+
+
+class Row(NamedTuple):
+    """One candidate on one workload; None where it was left out or cannot be measured here."""
+
+    workload: str
+    candidate: str
+    forward_ms: float
+    both_ms: float | None  # forward + backward
+    forward_limit_ms: float
+    both_limit_ms: float
+    forward_extra: float | None  # peak extra memory over the bytes of inputs and outputs
+    both_extra: float | None
+
+
+def measure_machine() -> Machine:
+    """Measure the peak rate of a vectorised exponential and the memory bandwidth on torch's threads.
+
+    Raises:
+        RuntimeError: The compiled kernel, whose exponential is measured, is missing; says why.
+    """
+    source = torch.ones(1 << 24)  # 64 MiB
+    target = torch.ones_like(source)
+    seconds = min(_seconds(lambda: target.copy_(source)) for _ in range(10))
+    return Machine(torch.get_num_threads(), cpu.exponential_rate(), 2 * source.nbytes / seconds)
+
+
+def make_inputs(b: int, d: int, length: int, n: int, g: int) -> list[Tensor]:
+    """Draw u, delta (b, d, l), A (d, n), B, C (b, g, n, l), D, delta_bias (d,) as a trained model has them, float32."""
+    rng = torch.Generator().manual_seed(0)
+
+    def randn(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=rng)
+
+    A = -torch.arange(1, n + 1, dtype=torch.float32).repeat(d, 1)
+    inputs = [randn(b, d, length), randn(b, d, length) * 0.5, A, randn(b, g, n, length), randn(b, g, n, length)]
+    return [x.requires_grad_() for x in (*inputs, randn(d), randn(d) - 4)]
+
+
+def bench_scan(
+    workloads: Iterable[str] = WORKLOADS,
+    candidates: Iterable[str] = CANDIDATES,
+    rounds: int = 7,
+    say: Callable[[str], None] = print,
+) -> list[Row]:
+    """Time the candidates on the workloads, and print a table as it grows.
+
+    Args:
+        workloads: Keys of `WORKLOADS`.
+        candidates: Keys of `CANDIDATES`; ours is always measured.
+        rounds: Runs of each candidate; one that takes over three seconds runs once.
+        say: Prints a line.
+
+    Returns:
+        One row for each workload and candidate.
+
+    Raises:
+        ValueError: An unknown workload or candidate.
+        RuntimeError: There is no compiled kernel to measure the limit with.
+    """
+    workloads, names = list(workloads), list(dict.fromkeys([OURS, *candidates]))
+    for given, known in ((workloads, WORKLOADS), (names, CANDIDATES)):
+        for name in given:
+            if name not in known:
+                raise ValueError(f"bench scan knows no {name!r}; there are: {', '.join(known)}")
+    machine = measure_machine()
+    backend = choose_backend(forced_backend(), "cpu", False, False, False)
+    say(f"{machine.threads} threads, {machine.exponentials / 1e9:.1f} G exponentials/s, "
+        f"{machine.bandwidth / 1e9:.1f} GB/s; {OURS} runs on {backend!r} ({cpu.level()})")  # fmt: skip
+    say(HEADER)
+    rows = []
+    for workload in workloads:
+        for row in _bench_workload(workload, names, rounds, machine):
+            rows.append(row)
+            say(format_row(row, rows))
+    return rows
+
+
+def _bench_workload(workload: str, names: list[str], rounds: int, machine: Machine) -> list[Row]:
+    b, d, length, n, g = WORKLOADS[workload]
+    inputs = make_inputs(b, d, length, n, g)
+    dy = torch.randn(b, d, length)
+    moved = sum(x.nbytes for x in inputs) + dy.nbytes  # inputs and output, and again for their gradients
+    limits = [1e3 * max(k * b * d * length * n / machine.exponentials, k * moved / machine.bandwidth) for k in (1, 2)]
+
+    def forward(name: str) -> None:
+        with torch.no_grad():
+            CANDIDATES[name](*inputs)
+
+    def both(name: str) -> None:
+        torch.autograd.grad(CANDIDATES[name](*inputs), inputs, dy)
+
+    skipped = QUADRATIC if b * d * length * n * length > QUADRATIC_LIMIT else ()
+    backward_names = [name for name in names if name not in skipped]
+    forward_ms = _interleaved(forward, names, rounds)
+    both_ms = _interleaved(both, backward_names, rounds)
+    rows = []
+    for name in names:
+        extra = _extra_memory(lambda name=name: forward(name))  # type: ignore[misc]
+        both_extra = _extra_memory(lambda name=name: both(name)) if name in both_ms else None  # type: ignore[misc]
+        shares = [None if x is None else x / size for x, size in ((extra, moved), (both_extra, 2 * moved))]
+        rows.append(Row(workload, name, forward_ms[name], both_ms.get(name), *limits, *shares))
+    return rows
+
+
+def _interleaved(run: Callable[[str], None], names: list[str], rounds: int) -> dict[str, float]:
+    """Median milliseconds of each candidate; they take turns, and the slow ones have one."""
+    times: dict[str, list[float]] = {name: [] for name in names}
+    run(OURS)  # the first call of a process loads the kernel and starts its threads
+    for _ in range(rounds):
+        for name, taken in times.items():
+            if not taken or taken[0] < ENOUGH_SECONDS:
+                taken.append(_seconds(lambda name=name: run(name)))  # type: ignore[misc]
+    return {name: 1e3 * statistics.median(taken) for name, taken in times.items()}
+
+
+def _seconds(run: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def _extra_memory(run: Callable[[], None]) -> int | None:
+    """Bytes by which the process grew at most during a run; None where the system does not tell (not Linux)."""
+    if sys.platform != "linux":
+        return None
+    with contextlib.suppress(OSError, AttributeError):  # give back what earlier runs left; not every C library can
+        ctypes.CDLL(None).malloc_trim(0)
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # sets the peak to the present size
+    except OSError:
+        return None
+    before = _resident("VmRSS")
+    run()
+    return max(0, _resident("VmHWM") - before)
+
+
+def _resident(field: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line.split()[1] for line in lines if line.startswith(field + ":")))
+
+
+HEADER = (
+    f"{'':4} {'candidate':18} {'forward ms':>11} {'x limit':>8} {'x ours':>7} {'memory':>7}"
+    f" {'f+b ms':>9} {'x limit':>8} {'x ours':>7} {'memory':>7}"
+)
+
+
+def format_row(row: Row, rows: list[Row]) -> str:
+    """One line of the table; memory is the peak extra over the bytes of inputs and outputs (and their gradients)."""
+    ours = next(x for x in rows if x.workload == row.workload and x.candidate == OURS)
+    forward = _columns(row.forward_ms, row.forward_limit_ms, ours.forward_ms, row.forward_extra, 11)
+    both = _columns(row.both_ms, row.both_limit_ms, ours.both_ms, row.both_extra, 9)
+    return f"{row.workload:4} {row.candidate:18} {forward} {both}"
+
+
+def _columns(ms: float | None, limit: float, ours: float | None, extra: float | None, width: int) -> str:
+    memory = "-" if extra is None else f"{extra:.2f}"
+    if ms is None or ours is None:
+        return f"{'-':>{width}} {'-':>8} {'-':>7} {memory:>7}"
+    return f"{ms:{width}.2f} {ms / limit:8.1f} {ms / ours:7.1f} {memory:>7}"
