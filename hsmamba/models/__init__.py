@@ -1,6 +1,6 @@
 """One file an architecture. Importing this package registers all of them, here and in timm."""
 
-from hsmamba.models import md2f_mamba, mim, msfmamba, rsanet
+from hsmamba.models import md2f_mamba, mim, mmapp, msfmamba, rsanet
 from hsmamba.models._registry import ModelCfg, RegistryEntry, entry, example_inputs, register_model, registry
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "example_inputs",
     "md2f_mamba",
     "mim",
+    "mmapp",
     "msfmamba",
     "register_model",
     "registry",

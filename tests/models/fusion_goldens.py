@@ -74,7 +74,8 @@ def official_gradients(model, state, checkpoint_filter_fn):
         first += value.numel()
     by_number = torch.full((first,), torch.nan)
     for key, numbers in checkpoint_filter_fn(numbered, model).items():
-        by_number[numbers.flatten().long()] = model.get_parameter(key).grad.flatten()
+        if (grad := model.get_parameter(key).grad) is not None:
+            by_number[numbers.flatten().long()] = grad.flatten()
     return {key: by_number[numbers.long()] for key, numbers in numbered.items()}
 
 

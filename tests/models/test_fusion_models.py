@@ -19,9 +19,9 @@ SENSORS = {  # in_chans, guide_chans, scale
     "cave_x8": (31, 3, 8),
     "s1s2": (13, 2, 4),
 }
-SMALL = {"rsanet": {"dim": 4, "depth": 1}}
+SMALL = {"mmapp": {"dim": 4, "depth": 1}, "rsanet": {"dim": 4, "depth": 1}}
 # (multiple, least side) of the guide's grid, as the specifications have it
-SIDES = {"rsanet": (1, 4)}
+SIDES = {"mmapp": (4, 16), "rsanet": (1, 4)}
 
 
 def small(name, **kwargs):

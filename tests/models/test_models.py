@@ -6,6 +6,7 @@ import io
 import pytest
 import torch
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 import hsmamba
 from hsmamba.models import ModelCfg, entry, example_inputs, register_model, registry
@@ -16,7 +17,7 @@ NAMES = sorted(name for name, known in registry().items() if known.cfg.task != "
 CLASSIFIERS = [name for name in NAMES if entry(name).cfg.task == "classification"]
 
 # What a tracer does with one block it does with all: deep networks are traced with few.
-TRACED = {"rsanet": {"depth": 1, "recursions": 2}}
+TRACED = {"mmapp": {"depth": 1, "scale": 2}, "rsanet": {"depth": 1, "recursions": 2}}
 
 
 def build(name, **kwargs):
@@ -26,7 +27,7 @@ def build(name, **kwargs):
 
 def in_a_row(output):
     """The output of a model in one vector; some give a tuple in training."""
-    return torch.cat([x.flatten() for x in output]) if isinstance(output, tuple) else output.flatten()
+    return torch.cat([x.flatten() for x in tree_leaves(output)])
 
 
 def flagged(name, flag, action):

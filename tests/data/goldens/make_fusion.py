@@ -7,6 +7,7 @@ import json
 import sys
 from pathlib import Path
 
+import mmapp_oracle
 import rsanet_oracle
 import torch
 from rsanet_oracle import random_state
@@ -38,7 +39,29 @@ def make_rsanet():
     return config, state, inputs, wanted, run
 
 
-MAKERS = {"rsanet": make_rsanet}
+def make_mmapp():
+    config = {
+        "n_bands": 2,
+        "n_pan": 1,
+        "width": 3,
+        "scale_ratio": 4,
+        "n_fusion_blocks": 1,
+        "kernel_att": 7,
+        "kernel_conv": 3,
+        "heads": 3,
+    }
+    state = random_state(mmapp_oracle.mmapp_shapes(**config), seed=2)
+    inputs = {"ms": rand(2, 2, 4, 5), "pan": rand(2, 1, 16, 20)}
+    wanted = ("F2.0.RB1.conv1.attention1.0.fc.weight", "mb.conv_u2_out.weight", "tail_conv.0.attention1.2.conv2.bias")
+
+    def run(state):
+        out_d4, out_d2, out, ms_u4 = mmapp_oracle.mmapp(*inputs.values(), state, config)
+        return {"out": out, "out_d2": out_d2, "out_d4": out_d4, "ms_u4": ms_u4}
+
+    return config, state, inputs, wanted, run
+
+
+MAKERS = {"mmapp": make_mmapp, "rsanet": make_rsanet}
 
 for arch in sys.argv[1:] or MAKERS:
     config, state, inputs, wanted, run = MAKERS[arch]()

@@ -1,0 +1,125 @@
+"""MMAPP: the official numbers, the equations at any size, the official size, its loss."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from fusion_goldens import Golden, golden_files, relative_error
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mmapp_oracle import RELEASED, mmapp, mmapp_shapes, random_state
+
+import hsmamba
+from hsmamba.errors import SceneError, WeightsError
+from hsmamba.models import entry
+from hsmamba.models.mmapp import MMAPP, MMAPPOutputs, checkpoint_filter_fn, mmapp_loss
+
+PLACES = {
+    "pan_head": "pan_stages.0.conv",
+    "pan_d2": "pan_stages.0.side",
+    "pan_d4": "pan_stages.1.side",
+    "ms_head": "ms_stages.0.conv",
+    "ms_u2": "ms_stages.0.side",
+    "head_acmix0": "head.0.taps.0",
+    "head_afm": "head.0",
+    "f1": "levels.0.blocks",
+    "f2": "levels.1.blocks",
+    "conv_f3": "to_bands",
+}
+
+
+@pytest.mark.parametrize("path", golden_files("mmapp"), ids=lambda path: path.stem)
+def test_golden_outputs_taps_and_gradients(path):
+    golden = Golden(path)
+    output, seen = golden.run(PLACES)
+    assert relative_error(output, golden.output["out"]) < 1e-5
+    golden.assert_taps(seen)
+    golden.assert_gradients(checkpoint_filter_fn)
+    outputs = golden.model.train()(**golden.inputs)
+    for name, got in (("out_d4", outputs.sides[0]), ("out_d2", outputs.sides[1]), ("ms_u4", outputs.ms_up)):
+        assert relative_error(got, golden.output[name]) < 1e-5, name
+    assert torch.equal(outputs.sharp, output)
+
+
+@settings(max_examples=6, deadline=None)
+@given(
+    n_bands=st.integers(1, 3),
+    n_pan=st.integers(1, 3),
+    width=st.integers(1, 4),
+    n_fusion_blocks=st.integers(1, 2),
+    kernel_att=st.sampled_from([3, 5, 7]),
+    heads=st.sampled_from([1, 3, 9]),
+    size=st.tuples(st.integers(4, 6), st.integers(4, 6)),
+    seed=st.integers(0, 99),
+)
+def test_it_agrees_with_its_equations_at_any_size(size, seed, **cfg):
+    cfg |= {"kernel_conv": 3, "scale_ratio": 4}
+    state = random_state(mmapp_shapes(**cfg), seed)
+    # The window alone cannot be read off the tensors.
+    model = hsmamba.load_official("mmapp", state, kernel_att=cfg["kernel_att"]).double()
+    model.load_state_dict(checkpoint_filter_fn(state, model))  # in float64
+    ms = torch.rand(2, cfg["n_bands"], *size, dtype=torch.float64)
+    pan = torch.rand(2, cfg["n_pan"], *(4 * side for side in size), dtype=torch.float64)
+    outputs = model(ms, pan)
+    got = (*outputs.sides, outputs.sharp, outputs.ms_up)
+    torch.testing.assert_close(got, mmapp(ms, pan, state, cfg), rtol=1e-8, atol=1e-8)
+
+
+def test_the_official_size_is_ours_and_what_has_no_influence():
+    shapes = mmapp_shapes(**RELEASED)
+    sizes = {key: torch.Size(shape).numel() for key, shape in shapes.items()}
+    assert len(shapes) == 1544
+    assert sum(sizes.values()) == 951_591
+    used = {key: size for key, size in sizes.items() if not key.startswith("F3.")}
+    assert sum(used.values()) == 816_621
+    cancelling = sum(size for key, size in used.items() if key.endswith("conv_p.bias"))
+    assert sum(p.numel() for p in entry("mmapp").entry_point().parameters()) == 816_621 - cancelling
+
+
+@pytest.mark.parametrize("scale", [2, 8])
+def test_other_ratios_have_a_level_for_each_doubling(scale):
+    model = MMAPP(in_chans=2, scale=scale, dim=3, depth=1)
+    outputs = model(torch.rand(1, 2, 4, 5), torch.rand(1, 1, 4 * scale, 5 * scale))
+    assert outputs.sharp.shape == outputs.ms_up.shape == (1, 2, 4 * scale, 5 * scale)
+    sides = [tuple(side.shape[2:]) for side in outputs.sides]
+    assert sides == [(4 << i, 5 << i) for i in range(scale.bit_length() - 1)]
+
+
+def test_small_images_are_padded_and_every_output_is_cropped():
+    model = MMAPP(in_chans=2, dim=3, depth=1)
+    outputs = model(torch.rand(1, 2, 3, 5), torch.rand(1, 1, 12, 20))
+    shapes = [tuple(x.shape[2:]) for x in (*outputs.sides, outputs.sharp, outputs.ms_up)]
+    assert shapes == [(3, 5), (6, 10), (12, 20), (12, 20)]
+
+
+def test_the_loss_is_that_of_the_release_at_ratio_4():
+    gt, lms = torch.rand(2, 3, 16, 16), torch.rand(2, 3, 16, 16)
+    outputs = MMAPPOutputs(torch.rand(2, 3, 16, 16), (torch.rand(2, 3, 4, 4), torch.rand(2, 3, 8, 8)), lms + 1)
+
+    def reduced(side):
+        return F.interpolate(gt, (side, side), mode="bicubic", align_corners=True)
+
+    want = 0.2 * (outputs.sides[0] - reduced(4)).abs().mean() + 0.3 * (outputs.sides[1] - reduced(8)).abs().mean()
+    want = want + 0.5 * (outputs.sharp - gt).abs().mean() + 0.01
+    torch.testing.assert_close(mmapp_loss(outputs, gt, lms), want)
+
+
+def test_what_it_cannot_do_is_said():
+    with pytest.raises(SceneError, match="pass it as ms"):
+        MMAPP(in_chans=2, dim=3, depth=1)(None, torch.rand(1, 1, 16, 16), torch.rand(1, 2, 16, 16))
+    with pytest.raises(ValueError, match=r"scale must be 2, 4, 8, .*got 3"):
+        MMAPP(scale=3)
+    with pytest.raises(ValueError, match="must be odd and num_heads divide"):
+        MMAPP(num_heads=2)
+
+
+def test_checkpoints_that_do_not_fit_are_listed():
+    cfg = RELEASED | {"width": 2, "n_bands": 2, "n_fusion_blocks": 1}
+    state = random_state(mmapp_shapes(**cfg), seed=0)
+    hsmamba.load_official("mmapp", {f"module.{key}": value for key, value in state.items()})
+    with pytest.raises(TypeError, match="no configuration widht"):
+        hsmamba.load_official("mmapp", state, widht=3)
+    with pytest.raises(ValueError, match="scale_ratio=4 alone"):
+        hsmamba.load_official("mmapp", state, scale_ratio=8)
+    missing = {key: value for key, value in state.items() if key != "F2.0.RB1.conv1.attention1.2.fc.weight"}
+    with pytest.raises(WeightsError, match=r"missing: levels\.1\.blocks\.0\.conv1\.taps\.2\.mix"):
+        hsmamba.load_official("mmapp", missing)
