@@ -1,4 +1,4 @@
-"""Write the tables of models and weights into README.md and docs/models.md, from the registry and the manifest.
+"""Write the tables of models and results into README.md and docs/models.md, from the registry and docs/results.
 
 Run from the repository's root after a model or a weight has changed: python docs/make_tables.py
 A test fails while a page is not up to date.
@@ -11,10 +11,10 @@ from pathlib import Path
 
 import hsmamba
 from hsmamba._files import write_text
-from hsmamba.zoo.manifest import load_manifest
+from hsmamba.engine.recipe import read_results, summarise
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = {"README.md": ("models",), "docs/models.md": ("models", "weights")}
+PAGES = {"README.md": ("models",), "docs/models.md": ("models", "results")}
 
 
 def models_table() -> str:
@@ -30,20 +30,21 @@ def models_table() -> str:
     return "\n".join(rows)
 
 
-def weights_table() -> str:
-    """One row a weight and split: mean and standard deviation over the seeds, in percent."""
-    rows = ["| weight | split | OA | AA | kappa x 100 | licence |", "|---|---|---|---|---|---|"]
-    for name, record in load_manifest().items():
-        for split, metrics in record.metrics.items():
-            if isinstance(metrics.get("oa"), dict):
-                cells = [f"{metrics[key]['mean']:.2f} ± {metrics[key]['std']:.2f}" for key in ("oa", "aa", "kappa")]
-                rows.append(f"| `{name}` | {split} | {' | '.join(cells)} | {record.license} |")
+def results_table() -> str:
+    """One row a recipe and split in docs/results: mean and standard deviation over the seeds, in percent."""
+    rows = ["| recipe | split | seeds | OA | AA | kappa x 100 |", "|---|---|---:|---|---|---|"]
+    for path in sorted((ROOT / "docs" / "results").glob("*.csv")):
+        runs = read_results(path)
+        for split, metrics in summarise(runs).items():
+            cells = [f"{metrics[key]['mean']:.2f} ± {metrics[key]['std']:.2f}" for key in ("oa", "aa", "kappa")]
+            seeds = sum(run["split"] == split for run in runs)
+            rows.append(f"| `{path.stem}` | {split} | {seeds} | {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
 def updated(page: str, text: str) -> str:
     """Return a page with its tables made anew; a table stands between `<!-- name -->` and `<!-- /name -->`."""
-    tables = {"models": models_table, "weights": weights_table}
+    tables = {"models": models_table, "results": results_table}
     for name in PAGES[page]:
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         table = tables[name]()

@@ -1,4 +1,4 @@
-"""The command line: `hsmamba list | info | demo | classify | finetune | evaluate | train | download | verify`.
+"""The command line: `hsmamba list | info | demo | classify | finetune | evaluate | train | download | verify | ...`.
 
 Everything heavy is imported inside the commands, so that `--help` answers at once. A user's mistake ends with one line
 on standard error and exit code 2.
@@ -121,8 +121,24 @@ def list_command(
 
 
 @app.command()
-def info(name: Annotated[str, typer.Argument(help=MODEL_HELP)], as_json: JsonFlag = False) -> None:
+def info(
+    name: Annotated[str | None, typer.Argument(help=MODEL_HELP)] = None,
+    backends: Annotated[bool, typer.Option("--backends", help="The backends of the selective scan here.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
     """Tell what is known of a model: size, cost, inputs, weights with their metrics, paper."""
+    if backends:
+        from hsmamba.ops import available_backends
+
+        states = available_backends()
+        if as_json:
+            _say(json.dumps({key: state._asdict() for key, state in states.items()}))
+            return
+        for key, state in states.items():
+            _say(f"{key:<10} {state}")
+        return
+    if name is None:
+        raise ValueError("name a model (hsmamba list shows them), or ask for --backends")
     from hsmamba import model_info
 
     found = model_info(name)
@@ -291,9 +307,7 @@ def finetune_command(
     if disjoint:
         if fraction is None:
             raise ValueError("--disjoint takes --fraction")
-        split = block_split(
-            opened.labels, patch_size=network.patch_size, fraction=fraction, seed=seed, strict=False
-        )
+        split = block_split(opened.labels, patch_size=network.patch_size, fraction=fraction, seed=seed, strict=False)
     else:
         split = random_split(opened.labels, fraction=fraction, count=count, seed=seed)
     result = finetune(
@@ -414,6 +428,22 @@ def verify(
     for weight, hashes in checked.items():
         for key, digest in hashes.items():
             _say(f"ok  {weight}  {key}  {digest}")
+
+
+bench = typer.Typer(help="Measure our speed beside the peers', in one process.", no_args_is_help=True)
+app.add_typer(bench, name="bench")
+
+
+@bench.command("scan")
+def bench_scan_command(
+    workload: Annotated[list[str] | None, typer.Option(help="Only these workloads (W1, W2a, ...).")] = None,
+    candidate: Annotated[list[str] | None, typer.Option(help="Only these peers; ours always runs.")] = None,
+    rounds: Annotated[int, typer.Option(help="Interleaved rounds; figures are medians.")] = 7,
+) -> None:
+    """Time the selective scan against its peers and against the physical limit of this machine."""
+    from hsmamba.bench.scan import CANDIDATES, WORKLOADS, bench_scan
+
+    bench_scan(workload or WORKLOADS, candidate or CANDIDATES, rounds, say=_say)
 
 
 @app.command()

@@ -47,7 +47,19 @@ def test_no_command_shows_help(run):
     assert "classify" in out + err
 
 
-COMMANDS = ("list", "info", "demo", "classify", "finetune", "evaluate", "train", "download", "verify", "convert")
+COMMANDS = (
+    "list",
+    "info",
+    "demo",
+    "classify",
+    "finetune",
+    "evaluate",
+    "train",
+    "download",
+    "verify",
+    "convert",
+    "bench",
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -63,6 +75,14 @@ def test_list_and_info(run):
     assert "92,167" in run("info", "md2f_mamba")[1]
     assert json.loads(run("info", "md2f_mamba", "--json")[1])["params"] == 92_167
     assert run("--version")[1].strip() == __import__("hsmamba").__version__
+
+
+def test_backends_of_the_scan(run):
+    states = json.loads(run("info", "--backends", "--json")[1])
+    assert states["reference"]["available"]
+    text = run("info", "--backends")[1]
+    assert all(name in text for name in states)
+    assert "hsmamba list" in run("info")[2]
 
 
 def test_finetune_evaluate_classify_and_verify_work_together(run, trained, scene_file, tmp_path):
