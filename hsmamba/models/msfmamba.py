@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from hsmamba.layers.scan_order import columns, columns_back, rows, rows_back
 from hsmamba.layers.ssm import S6, no_weight_decay_names
+from hsmamba.models._official import merge_config, rename
 from hsmamba.models._registry import ModelCfg, register_model
 
 _CITATION = (
@@ -365,28 +366,28 @@ def _check_sizes(in_chans: int, patch_size: int, depth: int) -> None:
 
 
 # Patterns of the official names -> ours, applied in this order.
-_OFFICIAL_NAMES = (
-    (r"^fusionlinear_fusion\.", "head."),
-    (r"\.sar_conv\.", ".aux_conv."),
-    (r"\.MBh\.ln_1\.", ".hsi_spatial.norm."),
-    (r"\.MBx\.ln_1\.", ".aux_spatial.norm."),
-    (r"\.MBh\.self_attention\.", ".hsi_spatial.mixer."),
-    (r"\.MBx\.self_attention\.", ".aux_spatial.mixer."),
-    (r"\.DWconv1\.", ".fine_conv."),
-    (r"\.DWconv2\.", ".coarse_conv."),
-    (r"\.conv_transpose\.", ".upsample."),
-    (r"\.SpBh\.ln_1\.", ".hsi_spectral.norm."),
-    (r"\.SpBh\.self_attention\.", ".hsi_spectral."),
-    (r"\.FSSBlock\.(ln_|in_proj|conv2d|out_proj)1\.", r".fusion.hsi.\1."),
-    (r"\.FSSBlock\.(ln_|in_proj|conv2d|out_proj)2\.", r".fusion.aux.\1."),
-    (r"\.FSSBlock\.attention1\.", ".fusion.aux.cross_scan."),
-    (r"\.FSSBlock\.attention2\.", ".fusion.hsi.cross_scan."),
-    (r"\.ln_\.", ".norm."),
-    (r"\.conv2d\.", ".conv."),
-    (r"\.(x|dt)_(?:proj|projs)_(weight|bias)$", r".ssm.\1_proj_\2"),
-    (r"\.A_logs$", ".ssm.A_log"),
-    (r"\.Ds$", ".ssm.D"),
-)
+_OFFICIAL_NAMES = {
+    r"^fusionlinear_fusion\.": "head.",
+    r"\.sar_conv\.": ".aux_conv.",
+    r"\.MBh\.ln_1\.": ".hsi_spatial.norm.",
+    r"\.MBx\.ln_1\.": ".aux_spatial.norm.",
+    r"\.MBh\.self_attention\.": ".hsi_spatial.mixer.",
+    r"\.MBx\.self_attention\.": ".aux_spatial.mixer.",
+    r"\.DWconv1\.": ".fine_conv.",
+    r"\.DWconv2\.": ".coarse_conv.",
+    r"\.conv_transpose\.": ".upsample.",
+    r"\.SpBh\.ln_1\.": ".hsi_spectral.norm.",
+    r"\.SpBh\.self_attention\.": ".hsi_spectral.",
+    r"\.FSSBlock\.(ln_|in_proj|conv2d|out_proj)1\.": r".fusion.hsi.\1.",
+    r"\.FSSBlock\.(ln_|in_proj|conv2d|out_proj)2\.": r".fusion.aux.\1.",
+    r"\.FSSBlock\.attention1\.": ".fusion.aux.cross_scan.",
+    r"\.FSSBlock\.attention2\.": ".fusion.hsi.cross_scan.",
+    r"\.ln_\.": ".norm.",
+    r"\.conv2d\.": ".conv.",
+    r"\.(x|dt)_(?:proj|projs)_(weight|bias)$": r".ssm.\1_proj_\2",
+    r"\.A_logs$": ".ssm.A_log",
+    r"\.Ds$": ".ssm.D",
+}
 
 
 def official_args(state_dict: dict[str, Tensor], config: dict[str, Any]) -> dict[str, Any]:
@@ -403,7 +404,7 @@ def official_args(state_dict: dict[str, Tensor], config: dict[str, Any]) -> dict
         TypeError: A name that the official configuration does not have.
     """
     first = "layers.0."
-    known = {
+    read_off = {
         "num_classes": state_dict["fusionlinear_fusion.weight"].shape[0],
         "pca_num": state_dict[first + "MBh.ln_1.weight"].shape[0] // 8 + 8,
         "window_size": math.isqrt(state_dict[first + "SpBh.ln_1.weight"].shape[0]) + 2,
@@ -412,9 +413,7 @@ def official_args(state_dict: dict[str, Tensor], config: dict[str, Any]) -> dict
         "d_state": state_dict[first + "SpBh.self_attention.A_logs"].shape[1],
         "expand": _expand_of(state_dict),
     }
-    if unknown := sorted(config.keys() - known.keys()):
-        raise TypeError(f"msfmamba has no configuration {', '.join(unknown)}; there are: {', '.join(known)}")
-    cfg = known | config
+    cfg = merge_config("msfmamba", read_off, config)
     return {
         "in_chans": cfg["pca_num"],
         "num_classes": cfg["num_classes"],
@@ -453,9 +452,7 @@ def checkpoint_filter_fn(state_dict: dict[str, Tensor], model: nn.Module) -> dic
         return state_dict
     shapes = {key: value.shape for key, value in model.state_dict().items()}
     state: dict[str, Tensor] = {}
-    for key, value in state_dict.items():
-        for pattern, ours in _OFFICIAL_NAMES:
-            key = re.sub(pattern, ours, key)
+    for key, value in rename(state_dict, _OFFICIAL_NAMES).items():
         if ".mixer.ssm." in key:  # scans 0 and 1 are the fine ones, 2 and 3 the coarse
             state[key.replace(".ssm.", ".fine_ssm.")] = value[:2]
             state[key.replace(".ssm.", ".coarse_ssm.")] = value[2:]

@@ -1,14 +1,13 @@
 """MSFMamba: the official network's numbers at any size, its parameter counts, and what it says of wrong inputs."""
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
+from classifier_goldens import official_gradient, read_golden
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msfmamba_oracle import msfmamba, random_state
-from safetensors import safe_open
 
 import hsmamba
 from hsmamba.errors import WeightsError
@@ -28,16 +27,6 @@ SMALL = {
     "d_state": 2,
     "expand": 0.25,
 }
-
-
-def _read(path):
-    with safe_open(path, "pt") as file:
-        config = json.loads(file.metadata()["config"])
-        parts = {}
-        for key in file.keys():  # noqa: SIM118 - not a dict
-            kind, name = key.split("/", 1)
-            parts.setdefault(kind, {})[name] = file.get_tensor(key)
-    return config, parts
 
 
 def _taps(model, hsi, aux):
@@ -71,7 +60,7 @@ def _taps(model, hsi, aux):
 
 @pytest.mark.parametrize("path", OWN + SHARED, ids=lambda path: path.stem)
 def test_golden_outputs_and_taps(path):
-    config, parts = _read(path)
+    config, parts = read_golden(path)
     model = hsmamba.load_official("msfmamba", parts["state"], **config).eval()
     inputs = parts["input"]["hsi"].squeeze(1), parts["input"]["x"]
     with torch.no_grad():
@@ -84,33 +73,14 @@ def test_golden_outputs_and_taps(path):
         assert (seen[name] - want).abs().max() < 1e-5 * want.abs().max(), name
 
 
-def _official_gradient(model, official):
-    """The gradient of an official parameter, put together from ours."""
-    marked = {key: value for key, value in checkpoint_filter_fn(_marks(model, official), model).items() if value.any()}
-    grads = [model.get_parameter(name).grad for name in marked]
-    return torch.cat(grads) if len(grads) > 1 else grads[0]
-
-
-def _marks(model, official):
-    """An official state that is zero but for one parameter."""
-    state = random_state(**_config_of(model))
-    return {key: torch.ones_like(value) if key == official else torch.zeros_like(value) for key, value in state.items()}
-
-
-def _config_of(model):
-    kwargs = model.model_args
-    names = ("num_classes", "in_chans", "patch_size", "aux_chans", "depth", "d_state", "expand")
-    return dict(zip(SMALL, (kwargs[name] for name in names), strict=True))
-
-
-@pytest.mark.parametrize("path", [p for p in OWN + SHARED if "grad" in _read(p)[1]], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [p for p in OWN + SHARED if "grad" in read_golden(p)[1]], ids=lambda path: path.stem)
 def test_golden_gradients_of_the_mean_squared_logit(path):
-    config, parts = _read(path)
+    config, parts = read_golden(path)
     model = hsmamba.load_official("msfmamba", parts["state"], **config).eval()
     model(parts["input"]["hsi"].squeeze(1), parts["input"]["x"]).square().mean().backward()
     assert len(parts["grad"]) > 5
     for official, want in parts["grad"].items():
-        got = _official_gradient(model, official).reshape(want.shape)
+        got = official_gradient(model, parts["state"], official, checkpoint_filter_fn)
         assert (got - want).abs().max() <= 1e-4 * want.abs().max(), official
 
 

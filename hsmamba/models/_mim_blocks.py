@@ -1,0 +1,363 @@
+"""Blocks of MiM: central masks, token learner and fuser, and the Mamba blocks of the released versions.
+
+The four scans of a batch are stacked along the batch axis, scan outermost: N = 4 B.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hsmamba.layers.scan_order import quarter_turn, snake
+from hsmamba.layers.ssm import S6
+
+SCANS = 4
+D_STATE = 16  # states of the scans of v1, v2 and of the paper's network
+
+
+def four_scans(x: Tensor) -> Tensor:
+    """Read a map by four snakes: from each corner, by rows and by columns.
+
+    Shape: (B, C, H, W) -> (4 B, H W, C).
+    """
+    return torch.cat([snake(view) for view in (x, x.mT, x.flip(-1), quarter_turn(x))]).mT
+
+
+def pool_tokens(x: Tensor, tokens: int) -> Tensor:
+    """Average tokens down (or up) to a number of them: (N, L, D) -> (N, tokens, D)."""
+    return x if x.shape[1] == tokens else F.adaptive_avg_pool1d(x.mT, tokens).mT
+
+
+def index_mask(length: int, centre: int, like: Tensor) -> Tensor:
+    """Gaussian of the distance in steps from a reference step; its width is the mean distance; sums to 1.
+
+    Args:
+        length: Number of steps L.
+        centre: Reference step c, from 0; may be L.
+        like: Gives the device, and the dtype if it is float64; else float32.
+
+    Returns:
+        (L,)
+    """
+    dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
+    distance = (torch.arange(length, device=like.device, dtype=dtype) - centre).abs()
+    mask = torch.exp(-0.5 * (distance / distance.mean()) ** 2)
+    return mask / mask.sum()
+
+
+def feature_mask(y: Tensor, centre: int) -> Tensor:
+    """Gaussian of the Euclidean distance of each token from a reference token; sums to 1; flat if all are equal.
+
+    Shape: (N, L, E) -> (N, L).
+    """
+    distance = torch.linalg.vector_norm(y - y[:, centre : centre + 1], dim=-1)
+    width = distance.mean(1, keepdim=True).clamp_min(torch.finfo(distance.dtype).tiny)
+    mask = torch.exp(-0.5 * (distance / width) ** 2)
+    return mask / mask.sum(1, keepdim=True)
+
+
+def released_centre(length: int) -> int:
+    """Reference step of the released code, one past the true centre for odd lengths."""
+    return (length + 1) // 2
+
+
+def released_mask(y: Tensor) -> Tensor:
+    """GDM as released: a softmax over the product of two masks that sum to 1, hence almost flat, 1 / L.
+
+    Shape: (N, L, E) -> (N, L, 1).
+    """
+    centre = released_centre(y.shape[1])
+    return (index_mask(y.shape[1], centre, y) * feature_mask(y, centre)).softmax(-1).unsqueeze(-1)
+
+
+def paper_mask(y: Tensor, centre: int) -> Tensor:
+    """GDM as the paper writes it: the product of both Gaussians, 1 at the reference step.
+
+    Shape: (N, L, E) -> (N, L, 1).
+    """
+    mask = index_mask(y.shape[1], centre, y) * feature_mask(y, centre)
+    return (mask / mask[:, centre : centre + 1]).unsqueeze(-1)
+
+
+class ScanBatchNorm(nn.BatchNorm1d):
+    """Batch norm of stacked scans: in training each scan has statistics of its own, as when they come one by one.
+
+    A single value per scan has no variance; there the running statistics serve.
+
+    Shape: (4 B, 1, L) -> the same.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise."""
+        if self.training and input.numel() > SCANS:
+            return torch.cat([super(ScanBatchNorm, self).forward(scan) for scan in input.chunk(SCANS)])
+        return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+
+
+class SequentialAttention(nn.Module):
+    """Weighs each token by sigmoid(ReLU(BN(conv [max; mean]))) of its features, between 0.5 and 1, and transposes.
+
+    Shape: (N, L, E) -> (N, E, L).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(2, 1, 1)
+        self.norm = ScanBatchNorm(1)
+
+    def forward(self, y: Tensor) -> Tensor:
+        """Attend."""
+        weight = self.norm(self.conv(torch.stack([y.amax(-1), y.mean(-1)], dim=1)))  # (N, 1, L)
+        out: Tensor = y.mT * weight.relu().sigmoid()
+        return out
+
+
+class TokenLearner(nn.Module):
+    """STL: softmax over the tokens of U1 M^T picks T mixtures of the tokens of M U2.
+
+    Shape: (N, L, E) -> (N, T, E).
+    """
+
+    def __init__(self, dim: int, tokens: int, drop_rate: float) -> None:
+        super().__init__()
+        self.U1 = nn.Parameter(torch.randn(1, tokens, dim) / math.sqrt(dim))
+        self.U2 = nn.Parameter(torch.randn(1, dim, dim) / math.sqrt(dim))
+        self.drop = nn.Dropout(drop_rate)
+
+    def forward(self, m: Tensor) -> Tensor:
+        """Compress."""
+        x: Tensor = self.drop((self.U1 @ m.mT).softmax(-1) @ (m @ self.U2))
+        return x
+
+
+class TokenFuser(nn.Module):
+    """STF: spread the learned tokens by scores of the gate branch, and add the attended gate branch.
+
+    The released code (`raw=True`) reads (N, T, E) memory as (N, E, T) where it should transpose; its weights depend
+    on it.
+
+    Shape: u, z (N, T, E) -> (N, T, E).
+    """
+
+    def __init__(self, dim: int, tokens: int, *, raw: bool) -> None:
+        super().__init__()
+        self.raw = raw
+        self.projection = nn.Linear(tokens, tokens)
+        self.influence = nn.Linear(dim, tokens)
+        self.attention = SequentialAttention()
+
+    def forward(self, u: Tensor, z: Tensor) -> Tensor:
+        """Fuse."""
+        spread = self.influence(z).sigmoid() @ self._turn(self.projection(self._turn(u)))
+        out: Tensor = spread + self._turn(self.attention(z))
+        return out
+
+    def _turn(self, x: Tensor) -> Tensor:
+        return x.reshape(-1, x.shape[2], x.shape[1]) if self.raw else x.mT
+
+
+class TokenStage(nn.Module):
+    """Attention, STL and STF: what is left of L tokens under the gate branch z.
+
+    Shape: y (N, L, E), z (N, L, E) -> (N, T, D).
+    """
+
+    def __init__(self, inner: int, dim: int, tokens: int, drop_rate: float, *, raw: bool) -> None:
+        super().__init__()
+        self.tokens = tokens
+        self.attention = SequentialAttention()
+        self.learner = TokenLearner(inner, tokens, drop_rate)
+        self.fuser = TokenFuser(inner, tokens, raw=raw)
+        self.out_proj = nn.Linear(inner, dim)
+
+    def forward(self, y: Tensor, z: Tensor) -> Tensor:
+        """Compress L tokens to T."""
+        u = self.learner(self.attention(y).mT)  # (N, T, E)
+        out: Tensor = self.out_proj(self.fuser(u, F.silu(pool_tokens(z, self.tokens)))).tanh()
+        return out
+
+
+class MaskedMerge(nn.Module):
+    """Mask both directions around the centre, join them, and mask again.
+
+    The backward one stays in its reversed order, only its mask is put right: so it was released.
+
+    Shape: forward, backward (N, L, E) -> (N, L, E).
+    """
+
+    def __init__(self, inner: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(2 * inner, inner)
+
+    def forward(self, forward: Tensor, backward: Tensor) -> Tensor:
+        """Mask and join."""
+        c = torch.cat([forward * released_mask(forward), backward * released_mask(backward).flip(1)], dim=-1)
+        out: Tensor = self.proj(c) * released_mask(c)
+        return out
+
+
+class MixerV1(nn.Module):
+    """The Mamba block of v1: a scan of the sequence and one of its reverse, merged, compressed to T tokens.
+
+    Shape: (N, L, D) -> (N, T, D).
+    """
+
+    def __init__(self, dim: int, tokens: int, drop_rate: float) -> None:
+        super().__init__()
+        d = 2 * dim
+        self.in_proj_x = nn.Linear(dim, d)
+        self.in_proj_z = nn.Linear(dim, d)
+        # Depthwise convolutions of size 1, one for each direction: a scale and a shift of each channel.
+        self.conv_weight = nn.Parameter(torch.empty(2, d, 1).uniform_(-1, 1))
+        self.conv_bias = nn.Parameter(torch.empty(2, d, 1).uniform_(-1, 1))
+        self.ssm = S6(d, D_STATE, math.ceil(dim / 16), scans=2, proj_bias=True)
+        nn.init.uniform_(self.ssm.dt_proj_weight, self.ssm.dt_rank**-0.5, 1.0)  # as released: of one sign
+        self.merge = MaskedMerge(d)
+        self.stage = TokenStage(d, dim, tokens, drop_rate, raw=True)
+        nn.init.normal_(self.stage.learner.U1, std=math.sqrt(2 / (tokens * d)))  # as released: fan of a 3-D shape
+        nn.init.normal_(self.stage.learner.U2, std=math.sqrt(2 / (d * d)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Mix and compress."""
+        u, z = self.in_proj_x(x).mT, self.in_proj_z(x)  # (N, d, L), (N, L, d)
+        u = F.silu(torch.stack([u, u.flip(-1)], dim=1) * self.conv_weight + self.conv_bias)  # (N, 2, d, L)
+        out: Tensor = self.stage(self.merge(*self.ssm(u).tanh().mT.unbind(1)), z)
+        return out
+
+
+class VimV2(nn.Module):
+    """The vision Mamba block of v2: one projection for stream and gate, two convolutions of size 1, one shared scan.
+
+    Shape: (N, L, D) -> the same.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim)
+        self.proj = nn.Linear(dim, dim)
+        self.convs = nn.ModuleList([nn.Linear(dim, dim), nn.Linear(dim, dim)])
+        self.ssm = S6(dim, D_STATE, 32, dt_bias="linear")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Mix."""
+        q = self.proj(self.norm(x))
+        u = torch.cat([F.softplus(conv(q)) for conv in self.convs]).mT.unsqueeze(1)  # (2 N, 1, D, L)
+        y = self.ssm(u).mT.reshape(2, *x.shape).sum(0)
+        out: Tensor = F.silu(q) * y + x
+        return out
+
+
+class MixerV2(nn.Module):
+    """The Mamba block of v2: two vision Mamba blocks on the same sequence, merged, compressed to T tokens.
+
+    Shape: (N, L, D) -> (N, T, D).
+    """
+
+    def __init__(self, dim: int, length: int, tokens: int, drop_rate: float, *, re_embed: bool) -> None:
+        super().__init__()
+        self.embed = token_embedding(dim, dim) if re_embed else nn.Identity()
+        self.pos_embed = nn.Parameter(torch.randn(1, length, dim))
+        self.in_proj_x = nn.Linear(dim, dim)
+        self.in_proj_z = nn.Linear(dim, dim)
+        self.drop = nn.Dropout(drop_rate)
+        self.vim1, self.vim2 = VimV2(dim), VimV2(dim)
+        self.merge = MaskedMerge(dim)
+        self.stage = TokenStage(dim, dim, tokens, drop_rate, raw=True)
+        nn.init.normal_(self.stage.learner.U1, std=math.sqrt(2 / (tokens * dim + dim)))  # as released: see v1
+        nn.init.normal_(self.stage.learner.U2, std=math.sqrt(2 / (dim * dim + dim)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Mix and compress."""
+        x = self.in_proj_x(self.embed(x))
+        z = self.in_proj_z(x)
+        x = self.drop(x + self.pos_embed)
+        out: Tensor = self.stage(self.merge(self.vim1(x).tanh(), self.vim2(x).tanh()), z)
+        return out
+
+
+class VimV3(nn.Module):
+    """The vision Mamba block of v3: a scan of each direction under the index mask, gated; D states, rank D.
+
+    Shape: (N, L, D) -> the same.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim)
+        self.proj_x = nn.Linear(dim, dim)
+        self.proj_z = nn.Linear(dim, dim)
+        self.convs = nn.ModuleList([nn.Linear(dim, dim), nn.Linear(dim, dim)])
+        self.ssm = S6(dim, dim, dim, scans=2, dt_bias="linear")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Mix."""
+        length = x.shape[1]
+        normed = self.norm(x)
+        z, q = F.silu(self.proj_z(normed)), self.proj_x(normed)
+        u = torch.stack([self.convs[0](q), self.convs[1](q).flip(1)], dim=1)  # (N, 2, L, D)
+        forward, backward = self.ssm(F.softplus(u).mT).mT.unbind(1)
+        mask = index_mask(length, released_centre(length), x)[:, None]
+        return z * F.silu(forward * mask) + z * F.silu(backward.flip(1) * mask) + x
+
+
+class MixerPaper(nn.Module):
+    """Centralised Mamba-Cross-Scan: both halves of the sequence run towards the centre pixel and include it.
+
+    The convolutions before the scans are causal, of size 4, as in Mamba; the paper's figure gives no size. The halves
+    are masked around their last step, merged (the centre is the mean of its two), and masked around the centre.
+
+    Shape: (N, L, D) -> (N, T, D), L odd.
+    """
+
+    D_CONV = 4
+
+    def __init__(self, dim: int, tokens: int, drop_rate: float) -> None:
+        super().__init__()
+        d = 2 * dim
+        self.in_proj_x = nn.Linear(dim, d)
+        self.in_proj_z = nn.Linear(dim, d)
+        self.conv = nn.Conv1d(2 * d, 2 * d, self.D_CONV, padding=self.D_CONV - 1, groups=2 * d)
+        self.ssm = S6(d, D_STATE, math.ceil(dim / 16), scans=2)
+        self.merge = nn.Sequential(nn.Linear(d, d), nn.Tanh(), nn.LayerNorm(d))
+        self.stage = TokenStage(d, dim, tokens, drop_rate, raw=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Mix and compress."""
+        u, z = self.in_proj_x(x).mT, self.in_proj_z(x)  # (N, d, L), (N, L, d)
+        centre = u.shape[2] // 2
+        halves = torch.cat([u[..., : centre + 1], u.flip(-1)[..., : centre + 1]], dim=1)  # (N, 2 d, c + 1)
+        halves = F.silu(self.conv(halves)[..., : centre + 1])
+        first, second = self.ssm(halves.reshape(-1, 2, u.shape[1], centre + 1)).mT.unbind(1)  # (N, c + 1, d)
+        first, second = first * paper_mask(first, centre), second * paper_mask(second, centre)
+        middle = (first[:, -1:] + second[:, -1:]) / 2
+        y = self.merge(torch.cat([first[:, :-1], middle, second[:, :-1].flip(1)], dim=1))  # (N, L, d)
+        out: Tensor = self.stage(y * paper_mask(y, centre), z)
+        return out
+
+
+class Residual(nn.Module):
+    """LN(tanh(mixer(RMSNorm(x)) + linear(pooled x))).
+
+    Shape: (N, L, D) -> (N, T, D).
+    """
+
+    def __init__(self, dim: int, tokens: int, mixer: nn.Module) -> None:
+        super().__init__()
+        self.tokens = tokens
+        self.norm = nn.RMSNorm(dim, eps=1e-5)
+        self.mixer = mixer
+        self.skip = nn.Linear(dim, dim)
+        self.out_norm = nn.LayerNorm(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Mix and add what came in."""
+        out: Tensor = self.out_norm((self.mixer(self.norm(x)) + self.skip(pool_tokens(x, self.tokens))).tanh())
+        return out
+
+
+def token_embedding(chans: int, dim: int) -> nn.Sequential:
+    """LayerNorm, linear, LayerNorm of tokens: (..., chans) -> (..., dim)."""
+    return nn.Sequential(nn.LayerNorm(chans), nn.Linear(chans, dim), nn.LayerNorm(dim))

@@ -1,0 +1,429 @@
+"""MiM, Mamba-in-Mamba: centralised cross scans in a tokenised Mamba for hyperspectral patches.
+
+Paper: Zhou, Kamata, Wang, Wong, Hou, "Mamba-in-Mamba: Centralized Mamba-Cross-Scan in Tokenized Mamba Model for
+Hyperspectral Image Classification", Neurocomputing 613 (2025) 128751, arXiv 2405.12003.
+
+The official repository (zhouweilian1904/Mamba-in-Mamba) holds three versions, none of which is what the paper draws.
+Its code was not copied: `mim_v1`, `mim_v2` (= `mim`) and `mim_v3` are written from a description and agree with the
+released ones to rounding. `mim_paper` follows the paper: half sequences that meet at the centre pixel, masks that work,
+a prediction at every scale. The masks of v1 and v2 are nearly flat, so that their scans hardly reach the logits:
+docs/models/mim.md has the figures.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hsmamba.layers.ssm import no_weight_decay_names
+from hsmamba.models._mim_blocks import (
+    SCANS,
+    MixerPaper,
+    MixerV1,
+    MixerV2,
+    Residual,
+    VimV3,
+    four_scans,
+    token_embedding,
+)
+from hsmamba.models._mim_official import checkpoint_filter_fn, official_args
+from hsmamba.models._registry import ModelCfg, register_model
+
+__all__ = [
+    "MiM",
+    "MiMPaper",
+    "MiMv1",
+    "MiMv2",
+    "MiMv3",
+    "MultiScaleLogits",
+    "checkpoint_filter_fn",
+    "default_cfgs",
+    "multi_scale_loss",
+    "official_args",
+]
+
+_CITATION = (
+    "Zhou, Kamata, Wang, Wong, Hou: Mamba-in-Mamba: Centralized Mamba-Cross-Scan in Tokenized Mamba Model for "
+    "Hyperspectral Image Classification. Neurocomputing 613, 128751 (2025). arXiv:2405.12003"
+)
+default_cfgs = {
+    name: ModelCfg(summary=summary, citation=_CITATION)
+    for name, summary in {
+        "mim": "Mamba-in-Mamba, four stages: the released version closest to the paper (mim_v2)",
+        "mim_v1": "Mamba-in-Mamba as released, version 1: one stage",
+        "mim_v2": "Mamba-in-Mamba as released, version 2: four stages",
+        "mim_v3": "Mamba-in-Mamba as released, version 3: one vision Mamba block, light",
+        "mim_paper": "Mamba-in-Mamba as the paper draws it: scans to the centre pixel, multi-scale loss",
+    }.items()
+}
+
+
+class MiM(nn.Module):
+    """What the versions of MiM share: four scans, their weighted fusion (WMF), the head.
+
+    A version implements `forward_features(hsi) -> (B, dim)`.
+
+    Args:
+        in_chans: Bands (PCA components) C of the patch.
+        num_classes: Classes K; 0 leaves the head out. The official networks count the background as a class.
+        patch_size: Side S of the patch.
+        dim: Width D.
+        drop_rate: Dropout in the network and before the head.
+    """
+
+    aux_chans = 0
+    variant: str  # of the official configuration; "paper" where there is none
+
+    def __init__(self, in_chans: int, num_classes: int, patch_size: int, dim: int, drop_rate: float) -> None:
+        super().__init__()
+        if patch_size < 2:
+            raise ValueError(f"patch_size is {patch_size}; MiM scans towards a centre and needs at least 2")
+        self.in_chans, self.num_classes, self.patch_size = in_chans, num_classes, patch_size
+        self.num_features = dim
+        self.k_weights = nn.Parameter(torch.full((SCANS,), 1 / SCANS))
+        self.fc = nn.Linear(dim, dim)
+        self.head_drop = nn.Dropout(drop_rate)
+        self.head = nn.Linear(dim, num_classes) if num_classes > 0 else nn.Identity()
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of the parameters that weight decay leaves alone, beside biases and norms."""
+        return no_weight_decay_names(self, "pos_embed", "k_weights", "conv_bias")
+
+    def get_classifier(self) -> nn.Module:
+        """Return the head."""
+        return self.head
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Give the network a new head; `num_classes=0` takes it away."""
+        self.num_classes = num_classes
+        head = nn.Linear(self.num_features, num_classes) if num_classes > 0 else nn.Identity()
+        self.head = head.to(device=self.k_weights.device, dtype=self.k_weights.dtype)
+
+    def check(self, hsi: Tensor) -> None:
+        """Refuse patches that do not fit; any height and width with the right product do.
+
+        Raises:
+            ValueError: With what would fit.
+        """
+        side = self.patch_size
+        if hsi.ndim != 4 or hsi.shape[1] != self.in_chans or hsi.shape[2] * hsi.shape[3] != side * side:
+            raise ValueError(
+                f"hsi is {tuple(hsi.shape)}; this model takes (B, {self.in_chans}, {side}, {side}). Apply the "
+                f"transform of the weight, or create the model with in_chans= and patch_size= of your patches"
+            )
+
+    def fuse(self, tokens: Tensor) -> Tensor:
+        """WMF: the mean token of each scan, weighted by softmax(k_weights): (4 B, T, D) -> (B, D)."""
+        scans = tokens.mean(1).reshape(SCANS, -1, self.num_features)
+        return (self.k_weights.softmax(0)[:, None, None] * scans).sum(0)
+
+    def forward_features(self, hsi: Tensor) -> Tensor:
+        """Compute the fused features, (B, in_chans, S, S) -> (B, dim)."""
+        raise NotImplementedError
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Classify features: (B, dim) -> (B, num_classes), or (B, dim) with `pre_logits`."""
+        x = self.head_drop(self.fc(x).tanh())
+        return x if pre_logits else self.head(x)
+
+    def forward(self, hsi: Tensor, aux: Tensor | None = None) -> Tensor | MultiScaleLogits:
+        """Classify patches.
+
+        Args:
+            hsi: Patches (B, in_chans, S, S), transformed as in training.
+            aux: Not used by this network; must be None.
+
+        Returns:
+            Logits (B, num_classes); the paper's network gives `MultiScaleLogits` in training.
+
+        Raises:
+            ValueError: `hsi` has another shape, or `aux` is given.
+        """
+        if aux is not None:
+            raise ValueError("MiM has one input, hsi; leave aux out (a two-source network is msfmamba)")
+        return self.forward_head(self.forward_features(hsi))
+
+
+class MiMv1(MiM):
+    """Version 1: tokens of the four scans, `depth` times a chain of `depth` Mamba blocks that leave 49 tokens.
+
+    Args:
+        in_chans: See `MiM`.
+        num_classes: See `MiM`.
+        patch_size: See `MiM`.
+        dim: Width D; the scans are 2 D wide.
+        depth: Blocks in the chain, and passes through it.
+        drop_rate: See `MiM`.
+        embed: Embed the bands; without it they must be `dim`.
+
+    Shape:
+        hsi: (B, in_chans, S, S), float. Output: logits (B, num_classes).
+
+    Raises:
+        ValueError: Sizes that do not go together.
+    """
+
+    variant = "1"
+    TOKENS = 49
+
+    def __init__(
+        self,
+        in_chans: int = 60,
+        num_classes: int = 16,
+        patch_size: int = 7,
+        *,
+        dim: int = 64,
+        depth: int = 1,
+        drop_rate: float = 0.1,
+        embed: bool = True,
+    ) -> None:
+        super().__init__(in_chans, num_classes, patch_size, dim, drop_rate)
+        if not embed and in_chans != dim:
+            raise ValueError(f"without an embedding in_chans must be dim; got in_chans={in_chans} and dim={dim}")
+        self.embed = token_embedding(in_chans, dim) if embed else nn.Identity()
+        self.pos_embed = nn.Parameter(torch.randn(1, patch_size**2, dim))
+        self.blocks = nn.ModuleList(
+            Residual(dim, self.TOKENS, MixerV1(dim, self.TOKENS, drop_rate)) for _ in range(depth)
+        )
+        self.norm = nn.LayerNorm(dim)
+
+    def forward_features(self, hsi: Tensor) -> Tensor:
+        """Compute the fused features, (B, in_chans, S, S) -> (B, dim)."""
+        self.check(hsi)
+        x = self.embed(four_scans(hsi)) + self.pos_embed  # (4 B, S S, D)
+        for _ in self.blocks:
+            for block in self.blocks:
+                x = block(x)  # (4 B, 49, D)
+        return self.fuse(self.norm(x).tanh())
+
+
+class MiMv2(MiM):
+    """Version 2: four stages, S^2 -> S^2 -> 25 -> 9 -> 1 tokens, whose fused features are summed.
+
+    Args:
+        in_chans: See `MiM`.
+        num_classes: See `MiM`.
+        patch_size: See `MiM`.
+        dim: Width D.
+        drop_rate: See `MiM`.
+        re_embed: Embed the tokens anew in every stage. The released code does so where the number of bands happens to
+            be `dim`.
+
+    Shape:
+        hsi: (B, in_chans, S, S), float. Output: logits (B, num_classes).
+
+    Raises:
+        ValueError: Sizes that do not go together.
+    """
+
+    variant = "2"
+
+    def __init__(
+        self,
+        in_chans: int = 60,
+        num_classes: int = 16,
+        patch_size: int = 7,
+        *,
+        dim: int = 128,
+        drop_rate: float = 0.0,
+        re_embed: bool = False,
+    ) -> None:
+        super().__init__(in_chans, num_classes, patch_size, dim, drop_rate)
+        lengths = (patch_size**2, patch_size**2, 25, 9, 1)
+        self.embed = nn.Linear(in_chans, dim)
+        self.stages = nn.ModuleList(
+            Residual(dim, tokens, MixerV2(dim, length, tokens, drop_rate, re_embed=re_embed))
+            for length, tokens in pairwise(lengths)
+        )
+
+    def forward_features(self, hsi: Tensor) -> Tensor:
+        """Compute the sum of the stages' fused features, (B, in_chans, S, S) -> (B, dim)."""
+        self.check(hsi)
+        x = self.embed(four_scans(hsi))  # (4 B, S S, D)
+        features = hsi.new_zeros(())
+        for stage in self.stages:
+            x = stage(x)
+            features = features + self.fuse(x)
+        return features
+
+
+class MiMv3(MiM):
+    """Version 3: a stem on cells of the patch, and one vision Mamba block that is applied `depth` times.
+
+    Args:
+        in_chans: See `MiM`.
+        num_classes: See `MiM`.
+        patch_size: See `MiM`.
+        dim: Width D; also the number of states and the rank of the scans.
+        depth: Passes through the block.
+        drop_rate: See `MiM`.
+        cell_size: Side p of the cells that become tokens; larger ones need `in_chans` = `dim`.
+
+    Shape:
+        hsi: (B, in_chans, S, S), float. Output: logits (B, num_classes).
+
+    Raises:
+        ValueError: Sizes that do not go together.
+    """
+
+    variant = "3"
+
+    def __init__(
+        self,
+        in_chans: int = 60,
+        num_classes: int = 16,
+        patch_size: int = 7,
+        *,
+        dim: int = 64,
+        depth: int = 2,
+        drop_rate: float = 0.0,
+        cell_size: int = 1,
+    ) -> None:
+        super().__init__(in_chans, num_classes, patch_size, dim, drop_rate)
+        if patch_size % cell_size or (cell_size > 1 and in_chans != dim):
+            raise ValueError(
+                f"cell_size must divide patch_size, and cells of more than a pixel need in_chans = dim; got "
+                f"cell_size={cell_size}, patch_size={patch_size}, in_chans={in_chans}, dim={dim}"
+            )
+        self.depth, self.cell_size = depth, cell_size
+        self.stem = token_embedding(in_chans * cell_size**2, in_chans)
+        self.embed = token_embedding(in_chans, dim) if cell_size == 1 else nn.Identity()
+        self.pos_embed = nn.Parameter(torch.randn(1, (patch_size // cell_size) ** 2, dim))
+        self.drop = nn.Dropout(drop_rate)
+        self.vim = VimV3(dim)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward_features(self, hsi: Tensor) -> Tensor:
+        """Compute the fused features, (B, in_chans, S, S) -> (B, dim)."""
+        self.check(hsi)
+        p = self.cell_size
+        b, chans, height, width = hsi.shape
+        cells = hsi.reshape(b, chans, height // p, p, width // p, p).permute(0, 2, 4, 3, 5, 1).flatten(3)
+        grid = self.stem(cells).permute(0, 3, 1, 2)  # (B, C, H / p, W / p)
+        x = self.drop(self.embed(four_scans(grid)) + self.pos_embed)  # (4 B, L, D)
+        for _ in range(self.depth):
+            x = self.vim(x)
+        return self.fuse(self.norm(x).tanh())
+
+
+class MultiScaleLogits(NamedTuple):
+    """What `MiMPaper` gives in training."""
+
+    logits: Tensor  # (B, K), the mean of the stages' logits, which is what evaluation gives
+    stage_logits: Tensor  # (B, n, K), one prediction for each stage
+
+
+def multi_scale_loss(output: MultiScaleLogits, target: Tensor, **kwargs: Any) -> Tensor:
+    """Multi-scale loss of the paper: the mean over the stages of the cross entropy of their predictions.
+
+    Args:
+        output: What the network gives in training.
+        target: Classes (B,), int64, or probabilities (B, K).
+        **kwargs: Of `torch.nn.functional.cross_entropy`: weight, label_smoothing, ...
+
+    Returns:
+        Scalar.
+    """
+    stages = output.stage_logits.movedim(1, -1)  # (B, K, n)
+    return F.cross_entropy(stages, target.unsqueeze(-1).expand(*target.shape, stages.shape[-1]), **kwargs)
+
+
+class MiMPaper(MiM):
+    """MiM as the paper describes it, for training anew: no official weights exist.
+
+    A depthwise convolution with a skip and a pointwise convolution; four snakes; stages that take a token grid of side
+    s to s - 2 down to one token, each with scans of both halves towards the centre (`MixerPaper`); WMF with ReLU; every
+    stage's features are classified by the same head. Where the description leaves a choice ours is: widths and states
+    as in v1, no position embedding, the mean of the stages' logits as the prediction.
+
+    Args:
+        in_chans: See `MiM`.
+        num_classes: See `MiM`.
+        patch_size: Side S of the patch, odd, at least 3; there are (S - 1) / 2 stages.
+        dim: Width D; the scans are 2 D wide.
+        drop_rate: See `MiM`.
+
+    Shape:
+        hsi: (B, in_chans, S, S), float. Output: logits (B, num_classes); in training `MultiScaleLogits`.
+
+    Raises:
+        ValueError: Sizes that do not go together.
+    """
+
+    variant = "paper"
+
+    def __init__(
+        self,
+        in_chans: int = 60,
+        num_classes: int = 16,
+        patch_size: int = 7,
+        *,
+        dim: int = 64,
+        drop_rate: float = 0.0,
+    ) -> None:
+        super().__init__(in_chans, num_classes, patch_size, dim, drop_rate)
+        if patch_size % 2 == 0:
+            raise ValueError(
+                f"patch_size is {patch_size}, and a centre pixel needs an odd one: the nearest are {patch_size - 1} "
+                f"and {patch_size + 1}"
+            )
+        self.depthwise = nn.Conv2d(in_chans, in_chans, 3, padding=1, groups=in_chans)
+        self.pointwise = nn.Conv2d(in_chans, dim, 1)
+        tokens = [side**2 for side in range(patch_size - 2, 0, -2)]
+        self.stages = nn.ModuleList(Residual(dim, t, MixerPaper(dim, t, drop_rate)) for t in tokens)
+
+    def forward_features(self, hsi: Tensor) -> Tensor:
+        """Compute the fused features of each of the n stages, (B, in_chans, S, S) -> (B, n, dim)."""
+        self.check(hsi)
+        x = four_scans(self.pointwise(hsi + self.depthwise(hsi)))  # (4 B, S S, D)
+        features = []
+        for stage in self.stages:
+            x = stage(x)
+            features.append(self.fuse(x.relu()))
+        return torch.stack(features, dim=1)
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Classify features: (B, n, dim) -> (B, num_classes), or (B, dim) with `pre_logits`."""
+        x = super().forward_head(x, pre_logits=True).mean(1)
+        return x if pre_logits else self.head(x)
+
+    def forward(self, hsi: Tensor, aux: Tensor | None = None) -> Tensor | MultiScaleLogits:
+        """Classify patches; see `MiM.forward`. In training the prediction of every stage comes along."""
+        if not self.training:
+            return super().forward(hsi, aux)
+        stage_logits = self.head(super().forward_head(self.forward_features(hsi), pre_logits=True))
+        return MultiScaleLogits(stage_logits.mean(1), stage_logits)
+
+
+@register_model
+def mim(**kwargs: Any) -> MiMv2:
+    """MiM: version 2, the released one that is closest to the paper."""
+    return MiMv2(**kwargs)
+
+
+@register_model
+def mim_v1(**kwargs: Any) -> MiMv1:
+    """MiM as released, version 1: one stage of 49 tokens."""
+    return MiMv1(**kwargs)
+
+
+@register_model
+def mim_v2(**kwargs: Any) -> MiMv2:
+    """MiM as released, version 2: four stages down to one token."""
+    return MiMv2(**kwargs)
+
+
+@register_model
+def mim_v3(**kwargs: Any) -> MiMv3:
+    """MiM as released, version 3: light, one vision Mamba block twice."""
+    return MiMv3(**kwargs)
+
+
+@register_model
+def mim_paper(**kwargs: Any) -> MiMPaper:
+    """MiM as the paper describes it: scans towards the centre pixel, working masks, multi-scale loss."""
+    return MiMPaper(**kwargs)

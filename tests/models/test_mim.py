@@ -1,0 +1,400 @@
+"""MiM: the released versions' numbers at any size, their sizes, their inert scans, and the paper's network."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from classifier_goldens import official_gradient, read_golden
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mim_oracle import mim_v1, mim_v2, mim_v3, state_v1, state_v2, state_v3
+from torch import nn
+
+import hsmamba
+from hsmamba.errors import WeightsError
+from hsmamba.layers.ssm import S6
+from hsmamba.models import entry, example_inputs
+from hsmamba.models._mim_blocks import (
+    MixerPaper,
+    ScanBatchNorm,
+    feature_mask,
+    four_scans,
+    index_mask,
+    paper_mask,
+    pool_tokens,
+    released_centre,
+    released_mask,
+)
+from hsmamba.models.mim import MiMPaper, MiMv1, MiMv2, MiMv3, checkpoint_filter_fn, multi_scale_loss
+
+HERE = Path(__file__).resolve()
+OWN = sorted((HERE.parents[1] / "data" / "goldens").glob("mim_*.safetensors"))
+SHARED = sorted((HERE.parents[3] / "shared" / "goldens").glob("mim_*.safetensors"))
+TINY = {"channels": 3, "num_classes": 4, "image_size": 3, "patch_size": 1, "dim": 8}
+
+
+def _golden_model(path):
+    config, parts = read_golden(path)
+    model = hsmamba.load_official(path.name.split("__")[0], parts["state"], **config).eval()
+    return model, parts, parts["input"]["x"].squeeze(1)
+
+
+def _taps(model, hsi):
+    """Run the model; its inner results under the names of the goldens. What comes more than once counts first."""
+    seen = {}
+
+    def keep(module, name, input_names=()):
+        def hook(_module, args, output):
+            seen.setdefault(name, output)
+            for key, value in zip(input_names, args, strict=False):
+                seen.setdefault(key, value)
+
+        return module.register_forward_hook(hook)
+
+    if model.variant == "3":
+        handles = [
+            keep(model.stem, "cells"),
+            keep(model.vim.ssm, "ssm"),
+            keep(model.vim, "vim"),
+            keep(model.norm, "out"),
+        ]
+    else:
+        blocks = model.blocks if model.variant == "1" else model.stages
+        mixer = blocks[0].mixer
+        handles = [
+            keep(mixer.merge, "merged", ("yf", "yb")),
+            keep(mixer.merge.proj, "projected", ("c",)),
+            keep(mixer.stage.attention, "spatial_attn_seq1.weighted"),
+            keep(mixer.stage.fuser, "tokenfuser_seq1"),
+        ]
+        if model.variant == "1":
+            handles.append(keep(model.norm, "out"))
+        else:
+            handles += [keep(model.embed, "s"), keep(mixer.vim1, "mim_1_vim1_seq1")]
+            handles += [keep(block, f"mim_{k}_out") for k, block in enumerate(blocks, 1)]
+    logits = model(hsi)
+    for handle in handles:
+        handle.remove()
+
+    batch = hsi.shape[0]
+    taps = {name: value[:batch] for name, value in seen.items() if name.endswith("seq1") or "_seq1." in name}
+    if model.variant == "3":
+        grid = seen["cells"].permute(0, 3, 1, 2)
+        taps |= {"patch_grid": grid, "vim_seq1_app1": seen["vim"][:batch]}
+        taps |= {f"{name}_ssm_seq1_app1": seen["ssm"][:batch, k].mT for k, name in enumerate(("fwd", "bwd"))}
+        seen["s"] = four_scans(grid)
+    else:
+        length = seen["yf"].shape[1]
+        taps["gdm_index_seq1"] = index_mask(length, released_centre(length), hsi).expand(batch, -1)
+        for tap, name in (("f", "yf"), ("b", "yb"), ("cat", "c")):
+            taps[f"gdm_vector_{tap}_seq1"] = feature_mask(seen[name][:batch], released_centre(length))
+    if "out" in seen:
+        seen["mim_1_out"] = seen.pop("out").tanh()
+    seen.setdefault("s", four_scans(hsi))
+    for name, joint in {"s": "seq{}", "mim_1_out": "mim_1_out.{}", "mim_4_out": "mim_4_out.{}"}.items():
+        if name in seen:
+            taps |= {joint.format(k): scan for k, scan in enumerate(seen[name].chunk(4), 1)}
+    return logits, taps
+
+
+@pytest.mark.parametrize("path", OWN + SHARED, ids=lambda path: path.stem)
+def test_golden_outputs_and_taps(path):
+    model, parts, hsi = _golden_model(path)
+    with torch.no_grad():
+        logits, seen = _taps(model, hsi)
+    wanted = {name[3:]: tap for name, tap in parts.get("tap", {}).items()}  # "07_tokenfuser_seq1"
+    for name, want in (parts["output"] | wanted).items():
+        got = logits if name == "logits" else seen[name]
+        assert got.shape == want.shape, name
+        assert (got - want).abs().max() <= 1e-5 * want.abs().max(), name
+
+
+@pytest.mark.parametrize("path", [p for p in OWN + SHARED if "grad" in read_golden(p)[1]], ids=lambda path: path.stem)
+def test_golden_gradients_of_the_mean_squared_logit(path):
+    model, parts, hsi = _golden_model(path)
+    model(hsi).square().mean().backward()
+    assert len(parts["grad"]) > 5
+    for official, want in parts["grad"].items():
+        got = official_gradient(model, parts["state"], official, checkpoint_filter_fn)
+        assert (got - want).abs().max() <= 1e-4 * want.abs().max(), official
+
+
+def _patches(channels, height, width):
+    return torch.randn(2, channels, height, width, dtype=torch.float64)
+
+
+def _load_double(arch, state, **config):
+    # Little but the tensors is needed: their shapes tell the configuration.
+    model = hsmamba.load_official(arch, state, **config).double().eval()
+    model.load_state_dict(checkpoint_filter_fn(state, model))
+    return model
+
+
+@settings(max_examples=6, deadline=None)
+@given(
+    channels=st.integers(1, 5),
+    size=st.sampled_from([(2, 2), (3, 3), (4, 4), (5, 5), (8, 8), (2, 8)]),
+    dim=st.sampled_from([2, 5, 18]),
+    depth=st.integers(1, 2),
+    cells=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_v1_agrees_with_its_equations_at_any_size(channels, size, dim, depth, cells, seed):
+    torch.manual_seed(seed)
+    channels, patch_size = (dim, 2) if cells else (channels, 1)
+    side = round((size[0] * size[1]) ** 0.5)
+    state = state_v1(channels, 3, side, patch_size, dim, depth, seed)
+    model, x = _load_double("mim_v1", state), _patches(channels, *size)
+    with torch.no_grad():
+        torch.testing.assert_close(model(x), mim_v1(x, state, depth), rtol=1e-8, atol=1e-8)
+
+
+@settings(max_examples=6, deadline=None)
+@given(
+    channels=st.integers(1, 5),
+    size=st.sampled_from([(2, 2), (3, 3), (4, 4), (6, 6), (3, 12)]),
+    dim=st.sampled_from([3, 4, 9]),
+    trap=st.sampled_from([0, 1, 2]),
+    seed=st.integers(0, 99),
+)
+def test_v2_agrees_with_its_equations_at_any_size(channels, size, dim, trap, seed):
+    torch.manual_seed(seed)
+    patch_size = 1
+    if trap:  # as many folded bands as dim: the released code embeds again in every stage
+        channels = max(channels, 3)
+        patch_size, dim = trap, channels * trap**2
+    side = round((size[0] * size[1]) ** 0.5)
+    state = state_v2(channels, 3, side, patch_size, dim, seed)
+    model, x = _load_double("mim_v2", state), _patches(channels, *size)
+    with torch.no_grad():
+        torch.testing.assert_close(model(x), mim_v2(x, state, patch_size), rtol=1e-8, atol=1e-8)
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    channels=st.integers(1, 5),
+    cells=st.sampled_from([(1, 1), (2, 2), (3, 3), (4, 4), (2, 8)]),
+    dim=st.sampled_from([1, 4, 6]),
+    depth=st.integers(1, 3),
+    patch_size=st.integers(1, 3),
+    seed=st.integers(0, 99),
+)
+def test_v3_agrees_with_its_equations_at_any_size(channels, cells, dim, depth, patch_size, seed):
+    torch.manual_seed(seed)
+    height, width = (max(2, n * patch_size) for n in cells)
+    if patch_size > 1:
+        channels = dim
+    side = round((height * width) ** 0.5)
+    state = state_v3(channels, 3, side, patch_size, dim, depth, seed)
+    model, x = _load_double("mim_v3", state), _patches(channels, height, width)
+    with torch.no_grad():
+        torch.testing.assert_close(model(x), mim_v3(x, state, depth, patch_size), rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("name", "seven", "nine"),
+    [
+        ("mim", 1_046_153, 1_066_761),
+        ("mim_v1", 121_698, 123_746),
+        ("mim_v2", 1_046_153, 1_066_761),
+        ("mim_v3", 74_569, 76_617),
+        ("mim_paper", 255_124, 348_705),
+    ],
+)
+def test_parameters_are_those_that_the_official_networks_use(name, seven, nine):
+    for side, params in ((7, seven), (9, nine)):
+        model = entry(name).entry_point(in_chans=60, num_classes=17, patch_size=side)
+        assert sum(p.numel() for p in model.parameters()) == params
+
+
+def _change_by_noise(name):
+    """Relative change of the logits when every scan gives noise of its own mean and deviation instead."""
+    torch.manual_seed(0)
+    model = hsmamba.create_model(name, num_classes=17).eval()
+    inputs = example_inputs(model, 8)
+    with torch.no_grad():
+        before = model(*inputs)
+        for module in model.modules():
+            if isinstance(module, S6):
+                module.register_forward_hook(lambda _m, _i, y: y.mean() + y.std() * torch.randn_like(y))
+        return float((model(*inputs) - before).norm() / before.norm())
+
+
+def test_the_scans_of_v1_and_v2_hardly_reach_the_logits_and_the_papers_do():
+    change = {name: _change_by_noise(name) for name in ("mim_v1", "mim_v2", "mim_v3", "mim_paper")}
+    assert max(change["mim_v1"], change["mim_v2"]) < 1e-4
+    assert 3e-4 < change["mim_v3"] < 1e-2
+    assert change["mim_paper"] > 0.03
+
+
+@pytest.mark.parametrize(("side", "variation"), [(9, 4e-4), (7, 1e-3), (5, 4e-3), (3, 3e-2)])
+def test_released_masks_are_flat_and_the_papers_are_not(side, variation):
+    torch.manual_seed(0)
+    y = torch.randn(16, side * side, 32).tanh()
+    flat, working = released_mask(y), paper_mask(y, (side * side) // 2)
+    torch.testing.assert_close(flat.sum(1), torch.ones(16, 1))
+    assert (flat.std(1) / flat.mean(1)).max() < variation
+    assert (working.std(1) / working.mean(1)).min() > 0.3
+    assert (working.argmax(1) == (side * side) // 2).all()
+    assert (working.amax(1) == 1).all()
+
+
+def test_masks_of_equal_tokens_are_flat_and_have_gradients():
+    y = torch.ones(2, 9, 4, requires_grad=True)
+    mask = feature_mask(y, 5)
+    torch.testing.assert_close(mask, torch.full((2, 9), 1 / 9))
+    mask.square().sum().backward()
+    assert y.grad.isfinite().all()
+
+
+@given(tokens=st.integers(1, 12), length=st.integers(1, 12))
+def test_pooling_keeps_constants_and_the_first_token_leads(tokens, length):
+    x = torch.arange(float(length)).reshape(1, length, 1)
+    pooled = pool_tokens(x, tokens)[0, :, 0]
+    assert pooled.shape == (tokens,)
+    assert bool((pooled.diff() >= 0).all())
+    torch.testing.assert_close(pool_tokens(torch.ones(1, length, 2), tokens), torch.ones(1, tokens, 2))
+
+
+@given(half=st.integers(1, 4))
+def test_the_middle_of_all_four_scans_is_the_centre_pixel(half):
+    side = 2 * half + 1
+    x = torch.arange(float(side * side)).reshape(1, 1, side, side)
+    scans = four_scans(x)[:, :, 0]  # (4, L)
+    assert (scans[:, side * side // 2] == x[0, 0, half, half]).all()
+    corners = [[0, -1], [0, -1], [side - 1, side * (side - 1)], [side * (side - 1), side - 1]]
+    for scan, (first, last) in zip(scans, corners, strict=True):
+        assert (scan[0], scan[-1]) == (x.flatten()[first], x.flatten()[last])
+
+
+def test_stacked_scans_are_normalised_one_by_one_in_training():
+    torch.manual_seed(0)
+    ours, plain = ScanBatchNorm(1), nn.BatchNorm1d(1)
+    x = torch.randn(12, 1, 7) * torch.arange(1.0, 13.0)[:, None, None]
+    torch.testing.assert_close(ours(x), torch.cat([plain(scan) for scan in x.chunk(4)]))
+    torch.testing.assert_close(dict(ours.state_dict()), dict(plain.state_dict()))
+    torch.testing.assert_close(ours.eval()(x), plain.eval()(x))
+    lonely = torch.randn(4, 1, 1)
+    torch.testing.assert_close(ours.train()(lonely), plain(lonely))
+
+
+def test_a_single_sample_can_be_trained_on():
+    model = MiMv2(4, 3, 3, dim=8).train()
+    assert model(torch.randn(1, 4, 3, 3)).isfinite().all()
+
+
+def test_the_papers_mixer_follows_its_equations():
+    torch.manual_seed(0)
+    mixer = MixerPaper(6, 9, 0.0).double().eval()
+    for p in mixer.parameters():
+        nn.init.normal_(p, std=0.4)
+    x = torch.randn(2, 25, 6, dtype=torch.float64)
+    u, z = mixer.in_proj_x(x), mixer.in_proj_z(x)
+    halves = []
+    for k, half in enumerate((u[:, :13], u.flip(1)[:, :13])):
+        f = torch.zeros_like(half)
+        for t in range(13):
+            for lag in range(4):
+                if t >= lag:
+                    f[:, t] += mixer.conv.weight[12 * k : 12 * k + 12, 0, 3 - lag] * half[:, t - lag]
+        f = F.silu(f + mixer.conv.bias[12 * k : 12 * k + 12])
+        ssm, h, y = mixer.ssm, torch.zeros(2, 12, 16, dtype=torch.float64), []
+        for t in range(13):
+            q = f[:, t] @ ssm.x_proj_weight[k].T
+            delta = F.softplus(q[:, :1] @ ssm.dt_proj_weight[k].T + ssm.dt_proj_bias[k])[..., None]
+            h = torch.exp(-delta * ssm.A_log[k].exp()) * h + delta * q[:, None, 1:17] * f[:, t, :, None]
+            y.append((h * q[:, None, 17:]).sum(-1) + ssm.D[k] * f[:, t])
+        halves.append(_masked(torch.stack(y, 1), 12))
+    centre = (halves[0][:, 12:] + halves[1][:, 12:]) / 2
+    y = torch.cat([halves[0][:, :12], centre, halves[1][:, :12].flip(1)], 1)
+    y = F.layer_norm(mixer.merge[0](y).tanh(), (12,), mixer.merge[2].weight, mixer.merge[2].bias)
+    m = mixer.stage.attention(_masked(y, 12)).transpose(1, 2)
+    learner, fuser = mixer.stage.learner, mixer.stage.fuser
+    u = torch.softmax(torch.einsum("te,nle->ntl", learner.U1[0], m), -1) @ m @ learner.U2[0]
+    z = F.silu(pool_tokens(z, 9))
+    spread = torch.einsum(
+        "nst,ntd->nsd", fuser.influence(z).sigmoid(), fuser.projection(u.transpose(1, 2)).transpose(1, 2)
+    )
+    want = mixer.stage.out_proj(spread + fuser.attention(z).transpose(1, 2)).tanh()
+    torch.testing.assert_close(mixer(x), want)
+
+
+def _masked(y, reference):
+    steps = torch.arange(y.shape[1], dtype=y.dtype)
+    gap = (steps - reference).abs()
+    distance = (y - y[:, reference : reference + 1]).norm(dim=-1)
+    mask = torch.exp(-0.5 * (gap / gap.mean()) ** 2 - 0.5 * (distance / distance.mean(1, keepdim=True)) ** 2)
+    return y * mask[..., None]
+
+
+def test_the_papers_network_predicts_at_every_scale_in_training():
+    torch.manual_seed(0)
+    model = MiMPaper(5, 4, 7, dim=8)
+    hsi, target = torch.randn(6, 5, 7, 7), torch.tensor([0, 1, 2, 3, 0, 1])
+    output = model(hsi)
+    assert output.stage_logits.shape == (6, 3, 4)  # 49 -> 25 -> 9 -> 1 tokens
+    torch.testing.assert_close(output.logits, output.stage_logits.mean(1))
+    weight = torch.tensor([1.0, 2.0, 0.5, 0.0])
+    want = sum(F.cross_entropy(stage, target, weight=weight) for stage in output.stage_logits.unbind(1)) / 3
+    torch.testing.assert_close(multi_scale_loss(output, target, weight=weight), want)
+    soft = F.one_hot(target, 4).float()
+    torch.testing.assert_close(multi_scale_loss(output, soft), multi_scale_loss(output, target))
+    multi_scale_loss(output, target).backward()
+    assert all(p.grad is not None for p in model.parameters())
+    assert isinstance(model.eval()(hsi), torch.Tensor)
+
+
+@pytest.mark.parametrize(
+    ("cls", "kwargs", "text"),
+    [
+        (MiMv2, {"patch_size": 1}, "at least 2"),
+        (MiMv1, {"embed": False}, "in_chans=60 and dim=64"),
+        (MiMv3, {"patch_size": 7, "cell_size": 2, "in_chans": 64}, "cell_size=2, patch_size=7"),
+        (MiMv3, {"patch_size": 8, "cell_size": 2}, "need in_chans = dim"),
+        (MiMPaper, {"patch_size": 8}, "the nearest are 7 and 9"),
+    ],
+)
+def test_sizes_that_do_not_go_together_are_refused(cls, kwargs, text):
+    with pytest.raises(ValueError, match=text):
+        cls(**kwargs)
+
+
+def test_wrong_inputs_are_named():
+    model = MiMv3(5, 3, 5, dim=4)
+    with pytest.raises(ValueError, match=r"\(2, 6, 5, 5\).*\(B, 5, 5, 5\)"):
+        model(torch.zeros(2, 6, 5, 5))
+    with pytest.raises(ValueError, match="one input"):
+        model(torch.zeros(2, 5, 5, 5), torch.zeros(2, 1, 5, 5))
+
+
+def test_official_checkpoints_that_do_not_fit_are_told_apart():
+    v1, v2, v3 = state_v1(**TINY, depth=1), state_v2(**TINY), state_v3(**TINY, depth=2)
+    for arch, state, version in (("mim_v2", v1, 1), ("mim", v3, 3), ("mim_v1", v2, 2), ("mim_paper", v2, 2)):
+        with pytest.raises(WeightsError, match=f"a checkpoint of mim_v{version}, not of"):
+            hsmamba.load_official(arch, state)
+    with pytest.raises(ValueError, match="is one of version 3"):
+        hsmamba.load_official("mim_v3", v3, variant="2")
+    with pytest.raises(TypeError, match="no configuration width"):
+        hsmamba.load_official("mim_v3", v3, width=3)
+    with pytest.raises(WeightsError, match="unexpected: extra"):
+        hsmamba.load_official("mim_v3", v3 | {"extra": torch.zeros(1)})
+    with pytest.raises(WeightsError, match=r"missing: vim\.ssm\.A_log"):
+        name = "_ssm.A_log"
+        hsmamba.load_official("mim_v3", {key: x for key, x in v3.items() if "backward" + name not in key})
+    with pytest.raises(WeightsError, match=r"layers\.1\.norm\.weight differs from its other copies"):
+        hsmamba.load_official("mim_v3", v3 | {"mim_1.T_mamba1.layers.1.norm.weight": torch.zeros(8)})
+    with pytest.raises(WeightsError, match="another model"):
+        hsmamba.load_official("mim", {"w": torch.zeros(1)})
+
+
+def test_tied_copies_may_be_left_out():
+    state = state_v3(**TINY, depth=2)
+    once = {key: value for key, value in state.items() if ".layers." not in key}
+    model = hsmamba.load_official("mim_v3", once, depth=2)
+    torch.testing.assert_close(model.vim.norm.weight, state["mim_1.T_mamba1.vim.norm.weight"].float())
+
+
+def test_a_state_with_our_names_passes_the_filter_unchanged():
+    model = MiMv3(5, 3, 5, dim=4)
+    assert checkpoint_filter_fn(model.state_dict(), model).keys() == model.state_dict().keys()
