@@ -6,14 +6,17 @@ interpreter lock is released while it runs. Source: `csrc/`, compiled when the p
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import os
 import platform
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,6 +28,7 @@ WIDEST = 16  # channels in the widest vector, scan.h
 RUNS_PER_THREAD = 4  # runs of tasks that a thread takes one after the other, so that a late thread holds up nobody
 SMALL = 1 << 16  # b d l n under which a second thread costs more than it gives
 
+_PROCESS = os.getpid()
 _int = ctypes.c_int64
 _ptr = ctypes.c_void_p
 
@@ -54,6 +58,16 @@ class _Scan(ctypes.Structure):
         *((name, _ptr) for name in ("dfirst", "dB", "dC")),
         *((name, _int) for name in ("dB_steps", "dC_steps")),
         *((name, _ptr) for name in ("dA", "dD", "dbias")),
+    ]
+
+
+class _Run(ctypes.Structure):
+    """The structure `Run` of csrc/scan.h."""
+
+    _fields_ = [
+        ("scan", ctypes.POINTER(_Scan)),
+        ("scratch", _ptr),
+        *((name, _int) for name in ("scratch_floats", "next_thread", "next_slot")),
     ]
 
 
@@ -218,11 +232,30 @@ def _run(direction: str, scan: _Scan) -> None:
     floats = -(-size_of_scratch(ctypes.byref(scan)) // 16) * 16
     scratch = torch.empty(threads * floats + 16)
     start = -(-scratch.data_ptr() // 64) * 64
-    counter = _int(0)
+    run = _Run(ctypes.pointer(scan), start, floats, 0, 0)
+    team = _openmp_team() if os.getpid() == _PROCESS else None  # a team does not survive a fork
+    if threads == 1:
+        kernel(ctypes.byref(run))
+    elif team is not None:
+        team(kernel, ctypes.byref(run), ctypes.c_uint(threads), ctypes.c_uint(0))
+    else:
+        _on_threads(lambda thread: kernel(ctypes.byref(run)), threads)
 
-    def work(thread: int) -> None:
-        kernel(ctypes.byref(scan), _ptr(start + 4 * floats * thread), ctypes.byref(counter))
 
+@functools.cache
+def _openmp_team() -> Any:
+    """GNU OpenMP's function that runs a team, from the very library that torch runs on; None where torch has another.
+
+    Torch's idle threads spin for a while before they sleep: threads of our own would share the cores with them.
+    """
+    for path in sorted((Path(torch.__file__).parent / "lib").glob("libgomp*.so*")):
+        with contextlib.suppress(OSError, AttributeError):
+            return ctypes.CDLL(str(path)).GOMP_parallel
+    return None
+
+
+def _on_threads(work: Callable[[int], object], threads: int) -> None:
+    """Run `work` on the calling thread and on others of the pool, and wait for all."""
     helpers = [_pool().submit(work, thread) for thread in range(1, threads)]
     work(0)
     for helper in helpers:
@@ -253,10 +286,7 @@ def exponential_rate(rounds: int = 400) -> float:
     best = float("inf")
     for _ in range(10):
         start = time.perf_counter()
-        helpers = [_pool().submit(work, thread) for thread in range(1, len(sums))]
-        work(0)
-        for helper in helpers:
-            helper.result()
+        _on_threads(work, len(sums))
         best = min(best, time.perf_counter() - start)
     return len(sums) * rounds * 2048 / best
 

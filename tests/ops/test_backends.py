@@ -237,6 +237,21 @@ def test_every_instruction_set_of_this_processor(monkeypatch, level):
             torch.testing.assert_close(value, true, rtol=2e-5, atol=2e-5 * true.abs().max().item())
 
 
+def test_threads_of_our_own_where_torch_has_no_gnu_openmp(monkeypatch):
+    if not STATUS["cpu"].available:
+        pytest.skip(str(STATUS["cpu"]))
+    case = arguments(b=8, d=64, length=64, n=16)
+    y = selective_scan(**case, backend="cpu")
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        assert torch.equal(selective_scan(**case, backend="cpu"), y)
+        monkeypatch.setattr(cpu, "_openmp_team", lambda: None)
+        assert torch.equal(selective_scan(**case, backend="cpu"), y)
+    finally:
+        torch.set_num_threads(threads)
+
+
 @pytest.mark.parametrize("backend", FUSED_HERE)
 def test_operator_passes_torch_checks(backend):
     case = {"z": None, "delta_bias": None, "initial_state": None} | arguments()
@@ -389,7 +404,6 @@ u = torch.ones(4, 64, 64); A = -torch.ones(64, 16); B = torch.ones(4, 16, 64)
 y = selective_scan(u, u, A, B, B, backend="cpu")
 pid = os.fork()
 if pid == 0:
-    torch.set_num_threads(2)
     os._exit(0 if torch.equal(selective_scan(u, u, A, B, B, backend="cpu"), y) else 1)
 print(os.waitpid(pid, 0)[1])
 """

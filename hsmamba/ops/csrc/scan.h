@@ -44,4 +44,12 @@ typedef struct {
     float *dD, *dbias;       /* backward: (slots, row), zeros at first */
 } Scan;
 
+/* One call on several threads: each runs the same function on this, and takes its scratch memory and its work from counters. */
+typedef struct {
+    const Scan *scan;
+    float *scratch;         /* aligned to 64 bytes */
+    int64_t scratch_floats; /* for each thread */
+    int64_t next_thread, next_slot;
+} Run;
+
 #endif

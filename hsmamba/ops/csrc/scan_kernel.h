@@ -330,16 +330,20 @@ EXPORT int64_t FN(hsmamba_scan_scratch)(const Scan *s) {
     return (forward > backward ? forward : backward) + TILES * STEPS * VL + (1 + vectors) * s->n * VL;
 }
 
-/* Run tasks until the counter, which the threads of one call share, has passed the last slot. */
-EXPORT void FN(hsmamba_scan_forward)(const Scan *s, float *scratch, int64_t *next_slot) {
+/* Run tasks until the counter has passed the last slot. */
+EXPORT void FN(hsmamba_scan_forward)(Run *run) {
+    const Scan *s = run->scan;
+    float *scratch = run->scratch + run->scratch_floats * __atomic_fetch_add(&run->next_thread, 1, __ATOMIC_RELAXED);
     int64_t tasks = s->b * s->g * s->parts, slot;
-    while ((slot = __atomic_fetch_add(next_slot, 1, __ATOMIC_RELAXED)) < s->slots)
+    while ((slot = __atomic_fetch_add(&run->next_slot, 1, __ATOMIC_RELAXED)) < s->slots)
         for (int64_t i = tasks * slot / s->slots; i < tasks * (slot + 1) / s->slots; i++) FN(forward_task)(s, i, scratch);
 }
 
-EXPORT void FN(hsmamba_scan_backward)(const Scan *s, float *scratch, int64_t *next_slot) {
+EXPORT void FN(hsmamba_scan_backward)(Run *run) {
+    const Scan *s = run->scan;
+    float *scratch = run->scratch + run->scratch_floats * __atomic_fetch_add(&run->next_thread, 1, __ATOMIC_RELAXED);
     int64_t tasks = s->b * s->g * s->parts, slot;
-    while ((slot = __atomic_fetch_add(next_slot, 1, __ATOMIC_RELAXED)) < s->slots)
+    while ((slot = __atomic_fetch_add(&run->next_slot, 1, __ATOMIC_RELAXED)) < s->slots)
         for (int64_t i = tasks * slot / s->slots; i < tasks * (slot + 1) / s->slots; i++) FN(backward_task)(s, slot, i, scratch);
 }
 
