@@ -75,7 +75,7 @@ def create_model(
         _load_fitting(model, state, free={key for key in given if given[key] != args.get(key)}, what=name)
         carrier: Any = model
         carrier.transform = _transform_that_fits(model, folder, name)
-        carrier.class_names = folder.classes if len(folder.classes) == carrier.num_classes else ()
+        carrier.class_names = folder.classes if len(folder.classes) == getattr(model, "num_classes", 0) else ()
         carrier.pretrained_cfg = folder.config
     elif checkpoint_path is not None:
         _load_checkpoint(model, architecture, Path(checkpoint_path))
