@@ -1,6 +1,6 @@
 """One file an architecture. Importing this package registers all of them, here and in timm."""
 
-from hsmamba.models import md2f_mamba, mim, mmapp, msfmamba, rsanet
+from hsmamba.models import md2f_mamba, mim, mmapp, msfmamba, ramsf, rsanet
 from hsmamba.models._registry import ModelCfg, RegistryEntry, entry, example_inputs, register_model, registry
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "mim",
     "mmapp",
     "msfmamba",
+    "ramsf",
     "register_model",
     "registry",
     "rsanet",

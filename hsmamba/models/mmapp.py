@@ -1,7 +1,7 @@
 """MMAPP: multi-branch and multi-scale adaptive progressive pyramid network for pansharpening.
 
-Paper: Zhang, Liu, Wei, Xiang, "MMAPP: Multibranch and Multiscale Adaptive Progressive Pyramid Network for Multispectral
-Image Pansharpening", IEEE JSTARS (2024), doi 10.1109/JSTARS.2024.3490755.
+Paper: Zhang, Liu, Wei, Xiang, "Multi-branch and multi-scale adaptive progressive pyramid network for pansharpening",
+IEEE JSTARS (2024), doi 10.1109/JSTARS.2024.3490755.
 
 Loads the official checkpoints (RSMIF project, Apache-2.0) and computes what they compute. The official network has
 951 591 parameters, of which 134 970 are never used and 207 (biases of position fields) cancel in a softmax: ours leaves
@@ -26,8 +26,8 @@ from hsmamba.models._official import count, merge_attention, merge_config, plain
 from hsmamba.models._registry import ModelCfg, register_model
 
 _CITATION = (
-    "Zhang, Liu, Wei, Xiang: MMAPP: Multibranch and Multiscale Adaptive Progressive Pyramid Network for Multispectral "
-    "Image Pansharpening. IEEE JSTARS (2024). doi:10.1109/JSTARS.2024.3490755"
+    "Zhang, Liu, Wei, Xiang: Multi-branch and multi-scale adaptive progressive pyramid network for pansharpening. "
+    "IEEE JSTARS (2024). doi:10.1109/JSTARS.2024.3490755"
 )
 
 

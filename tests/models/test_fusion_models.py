@@ -19,9 +19,13 @@ SENSORS = {  # in_chans, guide_chans, scale
     "cave_x8": (31, 3, 8),
     "s1s2": (13, 2, 4),
 }
-SMALL = {"mmapp": {"dim": 4, "depth": 1}, "rsanet": {"dim": 4, "depth": 1}}
+SMALL = {
+    "mmapp": {"dim": 4, "depth": 1},
+    "ramsf": {"dim": 8, "align_dim": 4, "mlp_dims": (8, 8)},
+    "rsanet": {"dim": 4, "depth": 1},
+}
 # (multiple, least side) of the guide's grid, as the specifications have it
-SIDES = {"mmapp": (4, 16), "rsanet": (1, 4)}
+SIDES = {"mmapp": (4, 16), "ramsf": (4, 4), "rsanet": (1, 4)}
 
 
 def small(name, **kwargs):

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import mmapp_oracle
+import ramsf_oracle
 import rsanet_oracle
 import torch
 from rsanet_oracle import random_state
@@ -61,7 +62,27 @@ def make_mmapp():
     return config, state, inputs, wanted, run
 
 
-MAKERS = {"mmapp": make_mmapp, "rsanet": make_rsanet}
+def make_ramsf():
+    config = {
+        "n_bands": 3,
+        "n_guide": 2,
+        "scale_ratio": 4,
+        "n_stages": 2,
+        "feat_dim": 8,
+        "align_dim": 5,
+        "mlp_dim": [9, 6],
+    }
+    state = random_state(ramsf_oracle.ramsf_shapes(**config), seed=3)
+    inputs = {"pan": rand(2, 2, 12, 20), "lms": rand(2, 3, 12, 20), "ms": rand(2, 3, 3, 5)}
+    wanted = ("imnet_64.layers.0.weight", "imnet_128.layers.4.bias", "DE_LH.conv1.weight", "blk_8_32.1.weight")
+
+    def run(state):
+        return {"sr": ramsf_oracle.ramsf(*inputs.values(), state, config)}
+
+    return config, state, inputs, wanted, run
+
+
+MAKERS = {"ramsf": make_ramsf, "mmapp": make_mmapp, "rsanet": make_rsanet}
 
 for arch in sys.argv[1:] or MAKERS:
     config, state, inputs, wanted, run = MAKERS[arch]()

@@ -1,0 +1,391 @@
+"""RAMSF: a generic framework for optical remote-sensing multimodal spatial-spectral fusion.
+
+Paper: Liu, Zhang, Wang, "RAMSF, a generic framework for optical remote-sensing multimodal spatial-spectral fusion",
+IEEE TGRS 63 (2025), 1-22, doi 10.1109/TGRS.2025.3552937.
+
+Loads the official checkpoints (RSMIF project, Apache-2.0) and computes what they compute, for any image size. The
+release has ratio 4, two alignment stages; one stage for each doubling is the rule of the paper's figure.
+
+Written from the equations; the code is ours.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from hsmamba.layers.fusion import pad_sides, upsampled
+from hsmamba.layers.wavelet import haar, inverse_haar
+from hsmamba.models._official import merge_config, plain_names, rename
+from hsmamba.models._registry import ModelCfg, register_model
+
+_CITATION = (
+    "Liu, Zhang, Wang: RAMSF, a generic framework for optical remote-sensing multimodal spatial-spectral fusion. "
+    "IEEE TGRS 63, 1-22 (2025). doi:10.1109/TGRS.2025.3552937"
+)
+
+
+def _cfg(what: str) -> ModelCfg:
+    return ModelCfg(task="fusion", summary=f"RAMSF, {what}", citation=_CITATION)
+
+
+default_cfgs = {
+    "ramsf": _cfg("8 bands and PAN"),
+    "ramsf_wv3": _cfg("WorldView-3: 8 bands and PAN"),
+    "ramsf_qb": _cfg("QuickBird: 4 bands and PAN"),
+    "ramsf_gf2": _cfg("GaoFen-2: 4 bands and PAN"),
+    "ramsf_cave_x4": _cfg("CAVE at ratio 4: 31 bands and RGB"),
+    "ramsf_cave_x8": _cfg("CAVE at ratio 8: 31 bands and RGB"),
+    "ramsf_s1s2": _cfg("Sentinel-2 (13 bands) guided by Sentinel-1 (VV, VH)"),
+}
+_TILE_PIXELS = 2048  # pixels of a row tile: hidden layers of that many stay in a CPU's cache
+
+
+class Encoder(nn.Sequential):
+    """3x3 convolution and PReLU, to channels last in memory: so CPUs convolve fastest from here on."""
+
+    def __init__(self, in_chans: int, dim: int) -> None:
+        super().__init__(nn.Conv2d(in_chans, dim, 3, padding=1), nn.PReLU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Encode, (B, in_chans, H, W) -> (B, dim, H, W)."""
+        out: Tensor = self[1](self[0](x))
+        return out.contiguous(memory_format=torch.channels_last)
+
+
+class ResBlock(nn.Module):
+    """x + conv(leaky_relu(conv(x))), 3x3. Shape: (B, dim, H, W) -> the same."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(dim, dim, 3, padding=1)
+        self.conv2 = nn.Conv2d(dim, dim, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add the block's detail."""
+        out: Tensor = x + self.conv2(F.leaky_relu(self.conv1(x)))
+        return out
+
+
+class DetailReconstruction(nn.Module):
+    """LHSDR: details of both images are added in the Haar domain, refined, and joined to the guide's low band.
+
+    Shape: (B, guide_chans, H, W) and (B, in_chans, H, W) -> (B, dim / 4, H, W).
+    """
+
+    def __init__(self, in_chans: int, guide_chans: int, dim: int) -> None:
+        super().__init__()
+        self.guide_stem, self.guide_block = Encoder(guide_chans, dim), ResBlock(dim)
+        self.ms_stem, self.ms_block = Encoder(in_chans, dim), ResBlock(dim)
+        self.hl_block, self.lh_block, self.hh_block = ResBlock(dim), ResBlock(dim), ResBlock(dim)
+        self.mix_block, self.high_block = ResBlock(dim), ResBlock(dim)
+
+    def forward(self, guide: Tensor, ms_up: Tensor) -> Tensor:
+        """Reconstruct the detail."""
+        bands = haar(self.guide_block(self.guide_stem(guide)))
+        # The low band of the coarse image is not used.
+        details = (a + b for a, b in zip(bands[1:], haar(self.ms_block(self.ms_stem(ms_up)))[1:], strict=True))
+        hl, lh, hh = (f(x) for f, x in zip((self.hl_block, self.lh_block, self.hh_block), details, strict=True))
+        high = self.high_block(self.mix_block(hl + lh) + hh)
+        # The release inverts a learned tensor, cut into four groups of channels, not the sub-bands themselves.
+        return inverse_haar(*(high + bands[0]).chunk(4, dim=1))
+
+
+class Align(nn.Module):
+    """One stage of CSFPA: a local implicit function doubles the resolution, guided by the sharp features.
+
+    A perceptron looks from each fine pixel at its four nearest coarse ones: o = MLP(coarse, guide, relative position);
+    the last entry of o is the logit of a softmax over the four, the others are what it averages. A neighbour beyond
+    the border has zero features and the position (0, 0).
+
+    The first layer is linear in coarse features, guide and position. Its coarse part is computed once a coarse pixel
+    (zero beyond the border, as a neighbour there has it), its guide part once a fine pixel, and added. Fine pixels go
+    by their parity, for then each of the four neighbours is a shift of the coarse grid and nothing is gathered.
+
+    Shape: (B, C, h, w) and (B, D, 2 h, 2 w) -> (B, out_chans, 2 h, 2 w).
+    """
+
+    def __init__(self, in_chans: int, guide_chans: int, out_chans: int, mlp_dims: tuple[int, ...]) -> None:
+        super().__init__()
+        self.in_chans = in_chans
+        self.first = nn.Conv2d(in_chans + guide_chans + 2, mlp_dims[0], 1)
+        self.rest = nn.Sequential()
+        for a, b in itertools.pairwise((*mlp_dims, out_chans + 1)):
+            self.rest.extend([nn.ReLU(inplace=True), nn.Conv2d(a, b, 1)])
+        self.grad_checkpointing = False
+
+    def forward(self, x: Tensor, guide: Tensor) -> Tensor:
+        """Double the resolution."""
+        height, width = x.shape[2:]
+        of_coarse, _, of_row, of_column = self._first_layer()
+        y, x_axis = _positions(of_row, 0, height, height, 1), _positions(of_column, 0, width, width, 1)
+        coarse = F.conv2d(x, of_coarse) - y[..., None] - x_axis[:, None]
+        coarse = F.pad(coarse, (1, 1, 1, 1))  # (B, M, h + 2, w + 2)
+        rows = max(1, _TILE_PIXELS // width)
+        tiles = []
+        for row in range(0, height, rows):
+            end = min(row + rows, height)
+            args = coarse[:, :, row : end + 2], guide[:, :, 2 * row : 2 * end], row, (height, width)
+            if self.grad_checkpointing and torch.is_grad_enabled():
+                tiles.append(checkpoint(self._align_rows, *args, use_reentrant=False))
+            else:
+                tiles.append(self._align_rows(*args))
+        return torch.cat(tiles, dim=2)
+
+    def _first_layer(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Weights (M, C, 1, 1) of the coarse features, (M, D, 1, 1) of the guide, (M,) of the row and of the column."""
+        weight = self.first.weight
+        return weight[:, : self.in_chans], weight[:, self.in_chans : -2], weight[:, -2, 0, 0], weight[:, -1, 0, 0]
+
+    def _align_rows(self, coarse: Tensor, guide: Tensor, row: int, size: tuple[int, int]) -> Tensor:
+        """Align the fine rows from 2 * row on: coarse (B, M, R + 2, w + 2), guide (B, D, 2 R, 2 w)."""
+        _, of_guide, of_row, of_column = self._first_layer()
+        rows, (height, width) = guide.shape[2] // 2, size
+        y, x = _positions(of_row, row, rows, height, 2)[..., None], _positions(of_column, 0, width, width, 2)[:, None]
+        out = []
+        for i in (0, 1):
+            for j in (0, 1):
+                fine = F.conv2d(guide[..., i::2, j::2], of_guide, self.first.bias) + y[:, i::2] + x[..., j::2]
+                near = (coarse[..., a : a + rows, b : b + width] for a in (i, i + 1) for b in (j, j + 1))
+                answers = torch.stack([self.rest((fine + z).to(guide.dtype)) for z in near])  # (4, B, O + 1, R, w)
+                out.append((answers[:, :, -1:].softmax(0) * answers[:, :, :-1]).sum(0))
+        return F.pixel_shuffle(torch.stack(out, dim=2).flatten(1, 2), 2)
+
+
+def _positions(weight: Tensor, first: int, count: int, side: int, zoom: int) -> Tensor:
+    """First layer of the position along one axis: twice the distance from the image's centre in coarse pixels.
+
+    Args:
+        weight: (M,).
+        first: First coarse pixel.
+        count: Number of coarse pixels.
+        side: Coarse pixels of the image along this axis.
+        zoom: Pixels for each coarse one, 1 or 2.
+
+    Returns:
+        (M, zoom count), float32 at least: half precision does not resolve positions.
+    """
+    compute = torch.promote_types(weight.dtype, torch.float32)
+    index = torch.arange(zoom * first, zoom * (first + count), dtype=compute, device=weight.device)
+    return weight.to(compute)[:, None] * ((2 * index + 1) / zoom - side)
+
+
+class RAMSF(nn.Module):
+    """RAMSF: detail by wavelets, spectra aligned with it step by step; the up-sampled image plus what that finds.
+
+    Args:
+        in_chans: Bands of the coarse image.
+        guide_chans: Channels of the guide: 1 for PAN, 3 for RGB, 2 for VV and VH.
+        scale: Ratio between the grids, a power of two.
+        dim: Feature channels, a multiple of 4.
+        align_dim: Output width of every alignment stage but the last, its logit included.
+        mlp_dims: Hidden widths of the alignment's perceptrons.
+
+    Shape:
+        ms: (B, in_chans, h, w); guide: (B, guide_chans, scale h, scale w). Output: (B, in_chans, scale h, scale w).
+
+    Raises:
+        ValueError: Sizes that do not go together.
+    """
+
+    def __init__(
+        self,
+        in_chans: int = 8,
+        guide_chans: int = 1,
+        scale: int = 4,
+        *,
+        dim: int = 64,
+        align_dim: int = 33,
+        mlp_dims: tuple[int, ...] = (256, 128),
+    ) -> None:
+        super().__init__()
+        if scale < 2 or scale & (scale - 1):
+            raise ValueError(f"RAMSF doubles the size stage by stage: scale must be 2, 4, 8, ..., got {scale}")
+        if dim % 4 or align_dim < 2 or not mlp_dims:
+            raise ValueError(
+                f"dim must be a multiple of 4, align_dim at least 2 and mlp_dims not empty; got dim={dim}, "
+                f"align_dim={align_dim}, mlp_dims={tuple(mlp_dims)}"
+            )
+        self.in_chans, self.guide_chans, self.scale = in_chans, guide_chans, scale
+        self.detail = DetailReconstruction(in_chans, guide_chans, dim)
+        self.spatial_encoder = Encoder(dim // 4, dim)
+        self.spectral_encoder = Encoder(in_chans, dim)
+        stages = scale.bit_length() - 1
+        dims = (dim, *[align_dim - 1] * (stages - 1), in_chans)
+        self.align = nn.ModuleList(Align(a, dim, b, tuple(mlp_dims)) for a, b in itertools.pairwise(dims))
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of the parameters that weight decay leaves alone, beside biases: the slopes of the PReLUs."""
+        slopes = (name for name, module in self.named_modules() if isinstance(module, nn.PReLU))
+        return {f"{name}.weight" for name in slopes}
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Compute the perceptrons again in the backward pass instead of keeping their hidden layers."""
+        for module in self.modules():
+            if isinstance(module, Align):
+                module.grad_checkpointing = enable
+
+    def forward(self, ms: Tensor | None, guide: Tensor, ms_up: Tensor | None = None) -> Tensor:
+        """Sharpen.
+
+        Args:
+            ms: Coarse image (B, in_chans, h, w), about 0 to 1; None takes the block means of `ms_up`, for an image
+                that lies on the guide's grid but is blurred or clouded.
+            guide: (B, guide_chans, H, W), scale h x scale w where `ms` is given.
+            ms_up: `ms` on the guide's grid; default interp23.
+
+        Returns:
+            (B, in_chans, H, W), not clipped.
+
+        Raises:
+            SceneError: Shapes that do not fit.
+        """
+        ms_up = upsampled(self, ms, guide, ms_up)
+        height, width = guide.shape[2:]
+        guide, ms_up = pad_sides(guide, self.scale), pad_sides(ms_up, self.scale)
+        if ms is None:
+            ms = F.avg_pool2d(ms_up, self.scale)
+        spatial = self.spatial_encoder(self.detail(guide, ms_up))
+        x = self.spectral_encoder(ms)
+        for i, stage in enumerate(self.align, 1):
+            shrink = self.scale >> i
+            x = stage(x, F.max_pool2d(spatial, shrink) if shrink > 1 else spatial)
+        sharp: Tensor = (ms_up + x)[..., :height, :width]
+        return sharp
+
+
+_OFFICIAL_NAMES = {
+    r"^blk_1_32\.": "detail.guide_stem.",
+    r"^blk_8_32\.": "detail.ms_stem.",
+    r"^DE_pan\.": "detail.guide_block.",
+    r"^DE_lms\.": "detail.ms_block.",
+    r"^DE_HL\.": "detail.hl_block.",
+    r"^DE_LH\.": "detail.lh_block.",
+    r"^DE_HH\.": "detail.hh_block.",
+    r"^DE_HH_HH\.": "detail.mix_block.",
+    r"^DE_PAN\.": "detail.high_block.",
+    r"_block\.conv1\.": "_block.conv2.",
+    r"_block\.conv0\.": "_block.conv1.",
+}
+
+
+def _mlp_widths(state_dict: dict[str, Tensor]) -> list[list[int]]:
+    """Output widths of the linear layers of each stage; the release names stages imnet_64, imnet_128, we go on."""
+    stages: list[list[int]] = []
+    while (name := f"imnet_{64 << len(stages)}.layers.{{}}.weight").format(0) in state_dict:
+        layers = itertools.takewhile(state_dict.__contains__, (name.format(2 * i) for i in itertools.count()))
+        stages.append([state_dict[layer].shape[0] for layer in layers])
+    return stages
+
+
+def official_args(state_dict: dict[str, Tensor], config: dict[str, Any]) -> dict[str, Any]:
+    """Translate the official configuration into ours; what is left out is read off the tensors.
+
+    Args:
+        state_dict: State of the official network.
+        config: Any of n_bands, n_guide, scale_ratio, n_stages, feat_dim, align_dim, mlp_dim.
+
+    Returns:
+        Keyword arguments of `RAMSF`.
+
+    Raises:
+        TypeError: A name that the official configuration does not have.
+        ValueError: A ratio that is not 2 to the number of stages.
+    """
+    state = plain_names(state_dict)
+    dim, chans = state["blk_1_32.0.weight"].shape[:2]
+    widths = _mlp_widths(state)
+    stages = len(widths)
+    read_off = {
+        "n_bands": state["blk_8_32.0.weight"].shape[1],
+        "n_guide": chans,
+        "scale_ratio": 1 << stages,
+        "n_stages": stages,
+        "feat_dim": dim,
+        "align_dim": widths[0][-1] if stages > 1 else 33,
+        "mlp_dim": widths[0][:-1],
+    }
+    cfg = merge_config("ramsf", read_off, config)
+    if cfg["scale_ratio"] != 1 << cfg["n_stages"]:
+        raise ValueError(
+            f"every stage of RAMSF doubles the size: scale_ratio must be 2 ** n_stages, got "
+            f"scale_ratio={cfg['scale_ratio']} and n_stages={cfg['n_stages']}"
+        )
+    return {
+        "in_chans": cfg["n_bands"],
+        "guide_chans": cfg["n_guide"],
+        "scale": cfg["scale_ratio"],
+        "dim": cfg["feat_dim"],
+        "align_dim": cfg["align_dim"],
+        "mlp_dims": tuple(cfg["mlp_dim"]),
+    }
+
+
+def checkpoint_filter_fn(state_dict: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Translate the official state to ours; a state with our names passes unchanged.
+
+    Args:
+        state_dict: State of the official network, or ours.
+        model: The network it is for.
+
+    Returns:
+        State with our names.
+    """
+    state_dict = plain_names(state_dict)
+    if "blk_1_32.0.weight" not in state_dict:
+        return state_dict
+    layers = {}
+    for stage, widths in enumerate(_mlp_widths(state_dict)):
+        layers[rf"^imnet_{64 << stage}\.layers\.0\."] = f"align.{stage}.first."
+        for i in range(1, len(widths)):
+            layers[rf"^imnet_{64 << stage}\.layers\.{2 * i}\."] = f"align.{stage}.rest.{2 * i - 1}."
+    state = rename(state_dict, _OFFICIAL_NAMES | layers)
+    # Linear layers are 1x1 convolutions here.
+    return {key: x[..., None, None] if x.ndim == 2 else x for key, x in state.items()}
+
+
+@register_model
+def ramsf(**kwargs: Any) -> RAMSF:
+    """RAMSF of the release: 8 bands, PAN, ratio 4; 666 350 parameters."""
+    return RAMSF(**kwargs)
+
+
+@register_model
+def ramsf_wv3(**kwargs: Any) -> RAMSF:
+    """RAMSF for WorldView-3: 8 bands, PAN, ratio 4."""
+    return RAMSF(**{"in_chans": 8, **kwargs})
+
+
+@register_model
+def ramsf_qb(**kwargs: Any) -> RAMSF:
+    """RAMSF for QuickBird: 4 bands, PAN, ratio 4."""
+    return RAMSF(**{"in_chans": 4, **kwargs})
+
+
+@register_model
+def ramsf_gf2(**kwargs: Any) -> RAMSF:
+    """RAMSF for GaoFen-2: 4 bands, PAN, ratio 4."""
+    return RAMSF(**{"in_chans": 4, **kwargs})
+
+
+@register_model
+def ramsf_cave_x4(**kwargs: Any) -> RAMSF:
+    """RAMSF for CAVE: 31 bands, RGB, ratio 4."""
+    return RAMSF(**{"in_chans": 31, "guide_chans": 3, **kwargs})
+
+
+@register_model
+def ramsf_cave_x8(**kwargs: Any) -> RAMSF:
+    """RAMSF for CAVE: 31 bands, RGB, ratio 8."""
+    return RAMSF(**{"in_chans": 31, "guide_chans": 3, "scale": 8, **kwargs})
+
+
+@register_model
+def ramsf_s1s2(**kwargs: Any) -> RAMSF:
+    """RAMSF for Sentinel-2 (13 bands) guided by Sentinel-1 (VV, VH), both on one grid: pass `ms_up` alone."""
+    return RAMSF(**{"in_chans": 13, "guide_chans": 2, **kwargs})
