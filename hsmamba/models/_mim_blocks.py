@@ -354,7 +354,8 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix and add what came in."""
-        out: Tensor = self.out_norm((self.mixer(self.norm(x)) + self.skip(pool_tokens(x, self.tokens))).tanh())
+        normed = self.norm(x.to(self.norm.weight.dtype))  # autocast, which widens other norms, leaves this one
+        out: Tensor = self.out_norm((self.mixer(normed) + self.skip(pool_tokens(x, self.tokens))).tanh())
         return out
 
 
