@@ -20,12 +20,13 @@ SENSORS = {  # in_chans, guide_chans, scale
     "s1s2": (13, 2, 4),
 }
 SMALL = {
+    "cf2n": {"dim": 8, "depth": 2},
     "mmapp": {"dim": 4, "depth": 1},
     "ramsf": {"dim": 8, "align_dim": 4, "mlp_dims": (8, 8)},
     "rsanet": {"dim": 4, "depth": 1},
 }
 # (multiple, least side) of the guide's grid, as the specifications have it
-SIDES = {"mmapp": (4, 16), "ramsf": (4, 4), "rsanet": (1, 4)}
+SIDES = {"cf2n": (2, 4), "mmapp": (4, 16), "ramsf": (4, 4), "rsanet": (1, 4)}
 
 
 def small(name, **kwargs):

@@ -1,0 +1,93 @@
+"""CF2N: the reconstruction's equations, its sizes, its acceptance checks."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from cf2n_oracle import cf2n, random_state
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import hsmamba
+from hsmamba.errors import WeightsError
+from hsmamba.layers.fusion import pad_sides
+from hsmamba.models import entry
+from hsmamba.models.cf2n import CF2N, WeightedFusion, high_pass
+from hsmamba.ops.upsample import upsample
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    in_chans=st.integers(1, 4),
+    guide_chans=st.integers(1, 3),
+    dim=st.sampled_from([4, 8]),
+    depth=st.integers(1, 3),
+    kernel_size=st.sampled_from([1, 3, 5]),
+    reduction=st.sampled_from([1, 2, 4]),
+    residual=st.booleans(),
+    size=st.tuples(st.integers(2, 6), st.integers(2, 6)),
+    seed=st.integers(0, 99),
+)
+def test_it_agrees_with_its_equations_at_any_size(size, seed, **cfg):
+    model = CF2N(**cfg).double()
+    state = random_state({key: value.shape for key, value in model.state_dict().items()}, seed)
+    model.load_state_dict(state)
+    sides = [2 * side for side in size]
+    pan, lms = (torch.rand(2, c, *sides, dtype=torch.float64) for c in (cfg["guide_chans"], cfg["in_chans"]))
+    want = cf2n(pan, lms, state, cfg["depth"], cfg["residual"])
+    torch.testing.assert_close(model(None, pan, lms), want, rtol=1e-9, atol=1e-9)
+    assert torch.equal(model.eval()(None, pan, lms), model.train()(None, pan, lms))
+
+
+@pytest.mark.parametrize(
+    ("name", "kwargs", "params"),
+    [
+        ("cf2n", {}, 477_302),
+        ("cf2n", {"depth": 4}, 600_936),
+        ("cf2n_qb", {}, 472_694),
+        ("cf2n_cave_x4", {}, 505_526),
+        ("cf2n_s1s2", {}, 483_926),
+    ],
+)
+def test_sizes_are_those_of_the_specification(name, kwargs, params):
+    assert sum(p.numel() for p in entry(name).entry_point(**kwargs).parameters()) == params
+
+
+def test_without_a_last_kernel_the_result_is_the_up_sampled_image():
+    model = CF2N(in_chans=3, dim=8)
+    torch.nn.init.zeros_(model.last.weight2)
+    ms, guide = torch.rand(1, 3, 3, 4), torch.rand(1, 1, 12, 16)
+    assert torch.equal(model(ms, guide), upsample(ms, 4))
+
+
+def test_the_weighted_fusion_with_neutral_gates_is_the_mean():
+    fuse = WeightedFusion(3)
+    for parameter in fuse.parameters():
+        torch.nn.init.zeros_(parameter)
+    a, b = torch.rand(2, 3, 4, 5), torch.rand(2, 3, 4, 5)
+    torch.testing.assert_close(fuse(a, b), (a + b) / 2)
+
+
+def test_the_high_pass_takes_constants_and_slopes_away_and_keeps_a_point():
+    rows = torch.arange(12.0).expand(1, 1, 12, 12)
+    torch.testing.assert_close(high_pass(rows + 5)[..., 2:-2], torch.zeros(1, 1, 12, 8), atol=1e-5, rtol=0)
+    point = F.pad(torch.ones(1, 1, 1, 1), [6] * 4)
+    assert high_pass(point)[0, 0, 6, 6].item() == pytest.approx(24 / 25)
+
+
+@pytest.mark.parametrize("kwargs", [{"dim": 6}, {"dim": 4, "reduction": 8}, {"kernel_size": 2}, {"depth": 0}])
+def test_sizes_that_do_not_go_together_are_refused(kwargs):
+    with pytest.raises(ValueError, match="dim must be a multiple of 4"):
+        CF2N(**kwargs)
+
+
+def test_there_are_no_official_checkpoints():
+    with pytest.raises(WeightsError, match="no official checkpoints"):
+        hsmamba.load_official("cf2n", {})
+
+
+def test_odd_sides_are_padded_and_cropped():
+    torch.manual_seed(0)
+    model = CF2N(in_chans=3, dim=8, depth=2).eval()
+    ms_up, guide = torch.rand(1, 3, 7, 9), torch.rand(1, 1, 7, 9)
+    want = model(None, pad_sides(guide, 2), pad_sides(ms_up, 2))[..., :7, :9]
+    torch.testing.assert_close(model(None, guide, ms_up), want)
