@@ -316,10 +316,12 @@ class _Run:
             inputs, target = self._batch(items, generator)
             self.schedule.step_update(self.epoch * self.steps + step)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.amp):
-                logits = self.model(*inputs)
-            loss = F.cross_entropy(
-                logits.float(), target, weight=self.weight, label_smoothing=self.settings.label_smoothing
-            )
+                output = self.model(*inputs)
+            options: dict[str, Any] = {"weight": self.weight, "label_smoothing": self.settings.label_smoothing}
+            if isinstance(output, Tensor):
+                logits, loss = output, F.cross_entropy(output.float(), target, **options)
+            else:  # a network with outputs for training alone, which bring their loss
+                logits, loss = output.logits, output.loss(target, **options)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             if self.settings.clip_grad is not None:

@@ -42,7 +42,6 @@ __all__ = [
     "MultiScaleLogits",
     "checkpoint_filter_fn",
     "default_cfgs",
-    "multi_scale_loss",
     "official_args",
 ]
 
@@ -316,20 +315,19 @@ class MultiScaleLogits(NamedTuple):
     logits: Tensor  # (B, K), the mean of the stages' logits, which is what evaluation gives
     stage_logits: Tensor  # (B, n, K), one prediction for each stage
 
+    def loss(self, target: Tensor, **kwargs: Any) -> Tensor:
+        """Multi-scale loss of the paper: the mean over the stages of the cross entropy of their predictions.
 
-def multi_scale_loss(output: MultiScaleLogits, target: Tensor, **kwargs: Any) -> Tensor:
-    """Multi-scale loss of the paper: the mean over the stages of the cross entropy of their predictions.
+        Args:
+            target: Classes (B,), int64, or probabilities (B, K).
+            **kwargs: Of `torch.nn.functional.cross_entropy`: weight, label_smoothing, ...
 
-    Args:
-        output: What the network gives in training.
-        target: Classes (B,), int64, or probabilities (B, K).
-        **kwargs: Of `torch.nn.functional.cross_entropy`: weight, label_smoothing, ...
-
-    Returns:
-        Scalar.
-    """
-    stages = output.stage_logits.movedim(1, -1)  # (B, K, n)
-    return F.cross_entropy(stages, target.unsqueeze(-1).expand(*target.shape, stages.shape[-1]), **kwargs)
+        Returns:
+            Scalar, computed in float32 or wider.
+        """
+        stages = self.stage_logits.movedim(1, -1)  # (B, K, n)
+        stages = stages.to(torch.promote_types(stages.dtype, torch.float32))
+        return F.cross_entropy(stages, target.unsqueeze(-1).expand(*target.shape, stages.shape[-1]), **kwargs)
 
 
 class MiMPaper(MiM):

@@ -164,6 +164,14 @@ def test_class_weights_amp_and_no_clipping_run(make_model, scene, split, transfo
         hsmamba.finetune(make_model(), scene, split, transform=transform, class_weights=[1.0], **QUICK)
 
 
+def test_a_network_with_outputs_for_training_alone_is_trained_by_its_own_loss(scene, split, transform):
+    torch.manual_seed(0)
+    model = hsmamba.create_model("mim_paper", in_chans=4, num_classes=3, patch_size=5)
+    result = hsmamba.finetune(model, scene, split, transform=transform, amp=True, **QUICK | {"epochs": 2})
+    assert result.history[1]["loss"] < result.history[0]["loss"]
+    assert hsmamba.evaluate(model, scene, split).oa > 0.4
+
+
 def test_a_dataset_of_patches_serves_as_well_as_a_scene(make_model, scene, split, transform):
     from_scene, from_dataset = make_model(), make_model()
     hsmamba.finetune(from_scene, scene, split, transform=transform, **QUICK)

@@ -26,7 +26,7 @@ from hsmamba.models._mim_blocks import (
     released_centre,
     released_mask,
 )
-from hsmamba.models.mim import MiMPaper, MiMv1, MiMv2, MiMv3, checkpoint_filter_fn, multi_scale_loss
+from hsmamba.models.mim import MiMPaper, MiMv1, MiMv2, MiMv3, checkpoint_filter_fn
 
 HERE = Path(__file__).resolve()
 OWN = sorted((HERE.parents[1] / "data" / "goldens").glob("mim_*.safetensors"))
@@ -337,10 +337,10 @@ def test_the_papers_network_predicts_at_every_scale_in_training():
     torch.testing.assert_close(output.logits, output.stage_logits.mean(1))
     weight = torch.tensor([1.0, 2.0, 0.5, 0.0])
     want = sum(F.cross_entropy(stage, target, weight=weight) for stage in output.stage_logits.unbind(1)) / 3
-    torch.testing.assert_close(multi_scale_loss(output, target, weight=weight), want)
+    torch.testing.assert_close(output.loss(target, weight=weight), want)
     soft = F.one_hot(target, 4).float()
-    torch.testing.assert_close(multi_scale_loss(output, soft), multi_scale_loss(output, target))
-    multi_scale_loss(output, target).backward()
+    torch.testing.assert_close(output.loss(soft), output.loss(target))
+    output.loss(target).backward()
     assert all(p.grad is not None for p in model.parameters())
     assert isinstance(model.eval()(hsi), torch.Tensor)
 
