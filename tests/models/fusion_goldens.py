@@ -41,7 +41,7 @@ class Golden:
 
         def watch(tap):
             def hook(_module, _args, output):
-                seen[tap] = output
+                seen[tap] = output[0] if isinstance(output, tuple) else output
 
             return hook
 

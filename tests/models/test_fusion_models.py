@@ -18,15 +18,18 @@ SENSORS = {  # in_chans, guide_chans, scale
     "cave_x4": (31, 3, 4),
     "cave_x8": (31, 3, 8),
     "s1s2": (13, 2, 4),
+    "small": (8, 1, 4),
+    "base": (8, 1, 4),
 }
 SMALL = {
     "cf2n": {"dim": 8, "depth": 2},
+    "le_mamba": {"dim": 4},
     "mmapp": {"dim": 4, "depth": 1},
     "ramsf": {"dim": 8, "align_dim": 4, "mlp_dims": (8, 8)},
     "rsanet": {"dim": 4, "depth": 1},
 }
 # (multiple, least side) of the guide's grid, as the specifications have it
-SIDES = {"cf2n": (2, 4), "mmapp": (4, 16), "ramsf": (4, 4), "rsanet": (1, 4)}
+SIDES = {"cf2n": (2, 4), "le_mamba": (16, 1), "mmapp": (4, 16), "ramsf": (4, 4), "rsanet": (1, 4)}
 
 
 def small(name, **kwargs):

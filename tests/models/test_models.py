@@ -17,7 +17,12 @@ NAMES = sorted(name for name, known in registry().items() if known.cfg.task != "
 CLASSIFIERS = [name for name in NAMES if entry(name).cfg.task == "classification"]
 
 # What a tracer does with one block it does with all: deep networks are traced with few.
+ONE_LEVEL = {key: (1,) for key in ("enc_depths", "dec_depths", "widen", "expand")} | {"mid_depth": 0, "windows": (4,)}
+ONE_LEVEL |= {"enc_d_state": ((None, 2),), "dec_d_state": ((2, 2),)}
+ONE_LEVEL |= {"enc_kernels": ((None, 3),), "dec_kernels": ((3, 3),)}
 TRACED = {
+    "cf2n": {"depth": 2},
+    "le_mamba": {"scale": 1, "dim": 4, **ONE_LEVEL},
     "mim_paper": {"patch_size": 5},
     "mim_v2": {"patch_size": 3},
     "mmapp": {"depth": 1, "scale": 2},

@@ -7,6 +7,7 @@ import json
 import sys
 from pathlib import Path
 
+import le_mamba_oracle
 import mmapp_oracle
 import ramsf_oracle
 import rsanet_oracle
@@ -82,7 +83,37 @@ def make_ramsf():
     return config, state, inputs, wanted, run
 
 
-MAKERS = {"ramsf": make_ramsf, "mmapp": make_mmapp, "rsanet": make_rsanet}
+def make_le_mamba():
+    config = {
+        "ms_channels": 3,
+        "guide_channels": 2,
+        "out_channels": 3,
+        "width": 5,
+        "enc_depths": [2, 1, 1],
+        "mid_depth": 1,
+        "dec_depths": [2, 1, 1],
+        "widen": [1, 2, 1],
+        "expand": [2, 1, 1],
+        "windows": [4, None, None],
+        "enc_d_state": [[2, 3], [None, 3], [None, 3]],
+        "dec_d_state": [[None, 3], [None, 3], [2, 3]],
+        "enc_kernel": [[3, 5], [None, 3], [None, 3]],
+        "dec_kernel": [[None, 3], [None, 3], [3, 5]],
+        "drop_path": 0.1,
+        "scale": 4,
+    }
+    state = random_state(le_mamba_oracle.le_mamba_shapes(config), seed=4)
+    inputs = {"pan": rand(1, 2, 8, 16), "lms": rand(1, 3, 8, 16), "ms": rand(1, 3, 2, 4)}
+    owner, sharer = "lemm_decoders.2.mods.1.mamba.op", "lemm_decoders.2.mods.2.mamba.op"
+    wanted = (f"{owner}.ssm_state_weight2", f"{sharer}.xs_gate_weight", "lemm_encoders.0.mods.0.mamba.op.A_logs")
+
+    def run(state):
+        return {"sr": le_mamba_oracle.le_mamba(inputs["pan"], inputs["lms"], state, config)}
+
+    return config, state, inputs, wanted, run
+
+
+MAKERS = {"le_mamba": make_le_mamba, "mmapp": make_mmapp, "ramsf": make_ramsf, "rsanet": make_rsanet}
 
 for arch in sys.argv[1:] or MAKERS:
     config, state, inputs, wanted, run = MAKERS[arch]()
