@@ -1,0 +1,75 @@
+"""What the commands share: the app, options that occur more than once, and how models, scenes and outputs are named."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from hsmamba.data import Scene, Split
+
+app = typer.Typer(
+    name="hsmamba",
+    help="A zoo of remote-sensing models with pretrained weights: classify a scene, fine-tune, evaluate.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+SceneArgument = Annotated[str, typer.Argument(help="A .mat, .npy, .npz, ENVI .hdr or GeoTIFF file, or 'indian_pines'.")]
+VariableOption = Annotated[str | None, typer.Option(help="Name of the cube in a file with several arrays.")]
+LabelsOption = Annotated[Path | None, typer.Option(help="Label image on the same grid, 0 = unlabelled.")]
+LabelsVariableOption = Annotated[str | None, typer.Option(help="Name of the labels in a file with several arrays.")]
+DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default cpu.")]
+NanOption = Annotated[str, typer.Option(help="raise: refuse NaN pixels; mask: leave them unclassified.")]
+MODEL_HELP = "architecture.tag, hf-hub:owner/repo[@revision] or local-dir:path (a folder alone will do)."
+
+
+def say(text: object = "") -> None:
+    typer.echo(str(text))
+
+
+def open_or_load(path: str, variable: str | None, labels: Path | None, labels_variable: str | None) -> Scene:
+    from hsmamba.data import load_scene, open_scene
+
+    if not Path(path).suffix and not Path(path).exists():
+        return load_scene(path)
+    return open_scene(path, variable=variable, labels=labels, labels_variable=labels_variable)
+
+
+def named(model: str) -> str:
+    """Let a model folder be named without its prefix."""
+    return f"local-dir:{model}" if (Path(model) / "config.json").is_file() else model
+
+
+def load_model(name: str, **kwargs: Any) -> Any:
+    from hsmamba import create_model
+
+    return create_model(named(name), pretrained=True, **kwargs)
+
+
+def split_of(model: str) -> Split:
+    from hsmamba.zoo.factory import folder_behind
+
+    split = folder_behind(named(model)).load_split()
+    if split is None:
+        raise ValueError(f"{model} carries no split; give one with --split, or --all for every labelled pixel")
+    return split
+
+
+def check_writable(path: Path) -> None:
+    """Refuse an output that cannot be written before the work is done, not after."""
+    folder = path.absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(f"cannot write {str(path)!r}: {folder}: {error.strerror}; choose another folder") from None
+    if path.is_dir():
+        raise ValueError(f"cannot write {str(path)!r}: it is a folder; name a file in it")

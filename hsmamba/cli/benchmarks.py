@@ -1,0 +1,24 @@
+"""Commands that measure: bench scan."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from hsmamba.cli._common import app, say
+
+bench = typer.Typer(help="Measure our speed beside the peers', in one process.", no_args_is_help=True)
+app.add_typer(bench, name="bench")
+
+
+@bench.command("scan")
+def bench_scan_command(
+    workload: Annotated[list[str] | None, typer.Option(help="Only these workloads (W1, W2a, ...).")] = None,
+    candidate: Annotated[list[str] | None, typer.Option(help="Only these peers; ours always runs.")] = None,
+    rounds: Annotated[int, typer.Option(help="Interleaved rounds; figures are medians.")] = 7,
+) -> None:
+    """Time the selective scan against its peers and against the physical limit of this machine."""
+    from hsmamba.bench.scan import CANDIDATES, WORKLOADS, bench_scan
+
+    bench_scan(workload or WORKLOADS, candidate or CANDIDATES, rounds, say=say)
