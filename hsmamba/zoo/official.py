@@ -15,6 +15,13 @@ from hsmamba.errors import WeightsError
 from hsmamba.zoo.build import build, load_strictly
 from hsmamba.zoo.folder import load_tensors
 
+# Where training programs put the network's state, the averaged one first: that is what the papers evaluate.
+_NESTS = (
+    *("ema_model", "params_ema", "model_ema", "ema", "state_dict", "model_state_dict"),
+    *("model", "net", "network", "params", "generator", "online_model"),
+)
+_DEPTH = 4  # how many of them lie in one another at most
+
 
 def load_official(arch: str, state_dict: dict[str, Tensor], **config: Any) -> nn.Module:
     """Build our model from an official checkpoint.
@@ -55,7 +62,9 @@ def read_official(path: str | Path) -> dict[str, Tensor]:
 
     Args:
         path: A safetensors file, or what `torch.save` wrote (read with `weights_only=True`): a state dictionary, or a
-            dictionary that holds one under "state_dict", "model" or "net". A "module." prefix is taken off.
+            dictionary that holds one, itself or in such a dictionary, under a usual name such as "ema_model" (first,
+            for it is the averaged network that papers evaluate), "state_dict", "model" or "net". A "module." prefix is
+            taken off.
 
     Returns:
         Tensors by official name, on the CPU.
@@ -75,9 +84,14 @@ def read_official(path: str | Path) -> dict[str, Tensor]:
             f"{path} cannot be read as a checkpoint of tensors alone ({str(error).splitlines()[0]}); if it holds a "
             f"whole pickled network, save its state where you trust it: torch.save(model.state_dict(), 'state.pth')"
         ) from error
-    for key in ("state_dict", "model", "net"):
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise WeightsError(f"{path} holds no state dictionary (tensors by name), but {type(state).__name__}")
+    outermost = state
+    for _ in range(_DEPTH):
+        key = next((k for k in _NESTS if isinstance(state, dict) and isinstance(state.get(k), dict)), None)
+        state = state if key is None else state[key]
+    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+        found = ", ".join(map(repr, list(outermost)[:20])) if isinstance(outermost, dict) else type(outermost).__name__
+        raise WeightsError(
+            f"{path} holds no state dictionary (tensors by name), but {found or 'nothing'}; looked under "
+            f"{', '.join(_NESTS)}. Take the state out yourself and give it to load_official"
+        )
     return {key.removeprefix("module."): value for key, value in state.items()}
