@@ -23,13 +23,11 @@ from torch import Tensor
 
 from hsmamba.data.sensors import Sensor, band_gains, get_sensor
 from hsmamba.errors import SceneError
+from hsmamba.ops.upsample import interp23 as _interp23
+from hsmamba.ops.upsample import upsample as _upsample
 
 KERNEL_SIZE = 41  # side of the toolbox's MTF kernels, whatever the ratio
 KAISER_BETA = 0.5
-
-# Taps of the 23-tap half-band filter at distances 1, 3, ..., 11; the centre is 1 and even distances are 0
-# (Aiazzi et al., IEEE TGRS 40(10), 2002; twice the published half-filter).
-HALF_BAND = (0.61066818237, -0.145397186478, 0.043619155884, -0.010385513306, 0.001615524292, -0.000120162964)
 
 
 class WaldPair(NamedTuple):
@@ -232,21 +230,6 @@ def _check_divisible(image: Tensor, ratio: int) -> None:
         )
 
 
-def _double(image: Tensor, axis: int, *, odd: bool) -> Tensor:
-    """Double one axis with the half-band filter, circular boundary; samples go to odd or to even indices."""
-    length = image.shape[axis]
-    reach = len(HALF_BAND)
-    wrapped = image.index_select(axis, torch.arange(-reach, length + reach, device=image.device) % length)
-    # A new sample lies between input samples i - 1 and i (odd) or i and i + 1 (even).
-    between = torch.zeros_like(image)
-    for j, tap in enumerate(HALF_BAND):
-        left = wrapped.narrow(axis, reach - j - (1 if odd else 0), length)
-        right = wrapped.narrow(axis, reach + j + (0 if odd else 1), length)
-        between = between + tap * (left + right)
-    pair = (between, image) if odd else (image, between)
-    return torch.stack(pair, dim=axis + 1).flatten(axis, axis + 1)
-
-
 def interp23(image: Tensor, ratio: int = 4) -> Tensor:
     """Up-sample by a power of two with the 23-tap half-band filter (the method called EXP).
 
@@ -266,12 +249,7 @@ def interp23(image: Tensor, ratio: int = 4) -> Tensor:
     """
     check_image(image)
     check_ratio(ratio)
-    if ratio & (ratio - 1):
-        raise ValueError(f"interp23 doubles the size, so ratio must be a power of two, got {ratio}: use upsample")
-    for step in range(ratio.bit_length() - 1):
-        for axis in (2, 3):
-            image = _double(image, axis, odd=step == 0)
-    return image
+    return _interp23(image, ratio)
 
 
 def mirror_index(index: Tensor, length: int) -> Tensor:
@@ -346,12 +324,7 @@ def upsample(ms: Tensor, ratio: int = 4) -> Tensor:
     """
     check_image(ms, "ms")
     check_ratio(ratio)
-    if not ratio & (ratio - 1):
-        return interp23(ms, ratio)
-    for axis in (2, 3):
-        fine = torch.arange(ms.shape[axis] * ratio, dtype=torch.float64)
-        ms = _cubic_axis(ms, axis, (fine - ratio // 2) / ratio, float(ratio))
-    return ms
+    return _upsample(ms, ratio)
 
 
 # --- The protocol --------------------------------------------------------------------------------------------------
