@@ -2,7 +2,8 @@
 
 import torch
 import torch.nn.functional as F
-from rsanet_oracle import conv, random_state
+
+from hsmamba.bench.transcriptions.rsanet import conv, random_state
 
 __all__ = ["TINY", "le_mamba", "le_mamba_shapes", "random_state"]
 

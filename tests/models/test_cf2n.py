@@ -3,11 +3,12 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from cf2n_oracle import cf2n, random_state
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hsmamba
+from hsmamba.bench.transcriptions.cf2n import cf2n
+from hsmamba.bench.transcriptions.rsanet import random_state
 from hsmamba.errors import WeightsError
 from hsmamba.layers.fusion import pad_sides
 from hsmamba.models import entry

@@ -6,9 +6,10 @@ import torch.nn.functional as F
 from fusion_goldens import Golden, golden_files, relative_error
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mmapp_oracle import RELEASED, mmapp, mmapp_shapes, random_state
 
 import hsmamba
+from hsmamba.bench.transcriptions.mmapp import RELEASED, mmapp, mmapp_shapes
+from hsmamba.bench.transcriptions.rsanet import random_state
 from hsmamba.errors import SceneError, WeightsError
 from hsmamba.models import entry
 from hsmamba.models.mmapp import MMAPP, MMAPPOutputs, checkpoint_filter_fn, mmapp_loss

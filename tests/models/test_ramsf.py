@@ -6,10 +6,11 @@ import torch.nn.functional as F
 from fusion_goldens import Golden, golden_files, relative_error
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ramsf_oracle import RELEASED, ramsf, ramsf_shapes, random_state
 
 import hsmamba
 import hsmamba.models.ramsf as module
+from hsmamba.bench.transcriptions.ramsf import RELEASED, ramsf, ramsf_shapes
+from hsmamba.bench.transcriptions.rsanet import random_state
 from hsmamba.errors import WeightsError
 from hsmamba.layers.fusion import pad_sides
 from hsmamba.models import entry

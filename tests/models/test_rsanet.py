@@ -5,9 +5,9 @@ import torch
 from fusion_goldens import Golden, golden_files, relative_error
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rsanet_oracle import RELEASED, random_state, rsanet, rsanet_shapes
 
 import hsmamba
+from hsmamba.bench.transcriptions.rsanet import RELEASED, random_state, rsanet, rsanet_shapes
 from hsmamba.errors import WeightsError
 from hsmamba.models import entry
 from hsmamba.models.rsanet import RSANet, checkpoint_filter_fn

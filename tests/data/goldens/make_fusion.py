@@ -1,4 +1,4 @@
-"""Make the small goldens of the fusion networks: outputs of the oracles in float64, stored as float32.
+"""Make the small goldens of the fusion networks: outputs of the transcriptions in float64, stored as float32.
 
 Run from the repository's root: PYTHONPATH=tests/models python tests/data/goldens/make_fusion.py [ARCHITECTURE ...]
 """
@@ -8,12 +8,11 @@ import sys
 from pathlib import Path
 
 import le_mamba_oracle
-import mmapp_oracle
-import ramsf_oracle
-import rsanet_oracle
 import torch
-from rsanet_oracle import random_state
 from safetensors.torch import save_file
+
+from hsmamba.bench.transcriptions import mmapp, ramsf, rsanet
+from hsmamba.bench.transcriptions.rsanet import random_state
 
 
 def rand(*shape):
@@ -31,12 +30,12 @@ def make_rsanet():
         "kernel_conv": 3,
         "heads": 3,
     }
-    state = random_state(rsanet_oracle.rsanet_shapes(**config), seed=1)
+    state = random_state(rsanet.rsanet_shapes(**config), seed=1)
     inputs = {"pan": rand(2, 2, 6, 9), "lms": rand(2, 3, 6, 9)}
     wanted = ("head_conv.0.weight", "RB1.conv1.attention1.0.conv_p.weight", "tail_conv.attention1.2.conv2.weight")
 
     def run(state):
-        return {"sr": rsanet_oracle.rsanet(*inputs.values(), state, config)}
+        return {"sr": rsanet.rsanet(*inputs.values(), state, config)}
 
     return config, state, inputs, wanted, run
 
@@ -52,12 +51,12 @@ def make_mmapp():
         "kernel_conv": 3,
         "heads": 3,
     }
-    state = random_state(mmapp_oracle.mmapp_shapes(**config), seed=2)
+    state = random_state(mmapp.mmapp_shapes(**config), seed=2)
     inputs = {"ms": rand(2, 2, 4, 5), "pan": rand(2, 1, 16, 20)}
     wanted = ("F2.0.RB1.conv1.attention1.0.fc.weight", "mb.conv_u2_out.weight", "tail_conv.0.attention1.2.conv2.bias")
 
     def run(state):
-        out_d4, out_d2, out, ms_u4 = mmapp_oracle.mmapp(*inputs.values(), state, config)
+        out_d4, out_d2, out, ms_u4 = mmapp.mmapp(*inputs.values(), state, config)
         return {"out": out, "out_d2": out_d2, "out_d4": out_d4, "ms_u4": ms_u4}
 
     return config, state, inputs, wanted, run
@@ -73,12 +72,12 @@ def make_ramsf():
         "align_dim": 5,
         "mlp_dim": [9, 6],
     }
-    state = random_state(ramsf_oracle.ramsf_shapes(**config), seed=3)
+    state = random_state(ramsf.ramsf_shapes(**config), seed=3)
     inputs = {"pan": rand(2, 2, 12, 20), "lms": rand(2, 3, 12, 20), "ms": rand(2, 3, 3, 5)}
     wanted = ("imnet_64.layers.0.weight", "imnet_128.layers.4.bias", "DE_LH.conv1.weight", "blk_8_32.1.weight")
 
     def run(state):
-        return {"sr": ramsf_oracle.ramsf(*inputs.values(), state, config)}
+        return {"sr": ramsf.ramsf(*inputs.values(), state, config)}
 
     return config, state, inputs, wanted, run
 

@@ -1,10 +1,14 @@
-"""RAMSF as plain functions of the official state dictionary: a direct transcription of its equations."""
+"""RAMSF by its equations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from rsanet_oracle import conv, random_state
+from torch import Tensor
 
-__all__ = ["RELEASED", "haar", "inverse_haar", "ramsf", "ramsf_shapes", "random_state"]
+from hsmamba.bench.transcriptions.rsanet import Config, Shapes, State, conv
 
 RELEASED = {
     "n_bands": 8,
@@ -17,12 +21,14 @@ RELEASED = {
 }
 
 
-def haar(x):
+def haar(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Sub-bands LL, HL, LH and HH, (N, C, H / 2, W / 2) each."""
     a, b, c, d = (x[..., i::2, j::2] / 2 for i, j in ((0, 0), (1, 0), (0, 1), (1, 1)))
     return a + b + c + d, -a - b + c + d, -a + b - c + d, a - b - c + d
 
 
-def inverse_haar(x):
+def inverse_haar(x: Tensor) -> Tensor:
+    """Undo `haar` of sub-bands that are consecutive quarters of the channels: (N, 4 C, h, w) -> (N, C, 2 h, 2 w)."""
     quarter = x.shape[1] // 4
     ll, hl, lh, hh = (x[:, i * quarter : (i + 1) * quarter] / 2 for i in range(4))
     out = x.new_zeros(x.shape[0], quarter, 2 * x.shape[2], 2 * x.shape[3])
@@ -33,22 +39,22 @@ def inverse_haar(x):
     return out
 
 
-def stem(x, state, name):
+def _stem(x: Tensor, state: State, name: str) -> Tensor:
     return F.prelu(conv(x, state, f"{name}.0", 1), state[f"{name}.1.weight"])
 
 
-def res_block(x, state, name):
+def _res_block(x: Tensor, state: State, name: str) -> Tensor:
     return x + conv(F.leaky_relu(conv(x, state, f"{name}.conv0", 1), 0.01), state, f"{name}.conv1", 1)
 
 
-def mlp(x, state, name, count):
+def _mlp(x: Tensor, state: State, name: str, count: int) -> Tensor:
     for i in range(count):
         x = F.linear(x, state[f"{name}.layers.{2 * i}.weight"], state[f"{name}.layers.{2 * i}.bias"])
         x = torch.relu(x) if i < count - 1 else x
     return x
 
 
-def align(z, guide, state, name, count):
+def _align(z: Tensor, guide: Tensor, state: State, name: str, count: int) -> Tensor:
     """One stage: four queries of the perceptron for each fine pixel."""
     n, _, h, w = z.shape
     height, width = guide.shape[2:]
@@ -67,42 +73,42 @@ def align(z, guide, state, name, count):
             qx = torch.where(inside, -1 + (2 * j.to(z.dtype) + 1) / w, 0.0)
             relative = torch.stack([(rows - qy) * h, (columns - qx) * w], -1).reshape(1, -1, 2).to(z.dtype)
             query = torch.cat([features.transpose(1, 2), tokens, relative.expand(n, -1, -1)], -1)
-            answers.append(mlp(query, state, name, count))
-    answers = torch.stack(answers)
-    weights = torch.softmax(answers[..., -1:], 0)
-    return (weights * answers[..., :-1]).sum(0).transpose(1, 2).reshape(n, -1, height, width)
+            answers.append(_mlp(query, state, name, count))
+    stacked = torch.stack(answers)
+    weights = torch.softmax(stacked[..., -1:], 0)
+    return (weights * stacked[..., :-1]).sum(0).transpose(1, 2).reshape(n, -1, height, width)
 
 
-def ramsf(pan, lms, ms, state, cfg, taps=None):
-    """Sharp image (N, B, H, W); `taps`, a dictionary, receives the intermediate results of the specification."""
-    taps = {} if taps is None else taps
-    taps["pan_stem"] = stem(pan, state, "blk_1_32")
-    taps["pan_rb"] = res_block(taps["pan_stem"], state, "DE_pan")
-    taps["lms_rb"] = res_block(stem(lms, state, "blk_8_32"), state, "DE_lms")
-    ll, hl, lh, hh = haar(taps["pan_rb"])
-    _, hl_m, lh_m, hh_m = haar(taps["lms_rb"])
-    taps["f_hl"] = res_block(hl + hl_m, state, "DE_HL")
-    f_lh = res_block(lh + lh_m, state, "DE_LH")
-    f_hh = res_block(hh + hh_m, state, "DE_HH")
-    taps["f_hp"] = res_block(res_block(taps["f_hl"] + f_lh, state, "DE_HH_HH") + f_hh, state, "DE_PAN")
-    taps["detail"] = inverse_haar(taps["f_hp"] + ll)
-    taps["hr_spa"] = stem(taps["detail"], state, "spatial_encoder")
-    z = taps["lr_spe"] = stem(ms, state, "spectral_encoder")
+def ramsf(pan: Tensor, lms: Tensor, ms: Tensor, state: State, cfg: Config) -> Tensor:
+    """Sharpen: pan (N, P, H, W), lms (N, B, H, W) and ms (N, B, H / r, W / r) -> (N, B, H, W)."""
+    ll, hl, lh, hh = haar(_res_block(_stem(pan, state, "blk_1_32"), state, "DE_pan"))
+    _, hl_m, lh_m, hh_m = haar(_res_block(_stem(lms, state, "blk_8_32"), state, "DE_lms"))
+    f_hl = _res_block(hl + hl_m, state, "DE_HL")
+    f_lh = _res_block(lh + lh_m, state, "DE_LH")
+    f_hh = _res_block(hh + hh_m, state, "DE_HH")
+    f = _res_block(_res_block(f_hl + f_lh, state, "DE_HH_HH") + f_hh, state, "DE_PAN")
+    spatial = _stem(inverse_haar(f + ll), state, "spatial_encoder")
+    z = _stem(ms, state, "spectral_encoder")
     stages = cfg["n_stages"]
     for t in range(1, stages + 1):
         size = [side // 2 ** (stages - t) for side in pan.shape[2:]]
-        guide = F.adaptive_max_pool2d(taps["hr_spa"], size)
-        if t == stages - 1:
-            taps["guide_half"] = guide
-        z = align(z, guide, state, f"imnet_{64 * 2 ** (t - 1)}", len(cfg["mlp_dim"]) + 1)
-        taps[f"align{t}"] = z
+        guide = F.adaptive_max_pool2d(spatial, size)
+        z = _align(z, guide, state, f"imnet_{64 * 2 ** (t - 1)}", len(cfg["mlp_dim"]) + 1)
     return lms + z
 
 
-def ramsf_shapes(n_bands, n_guide, scale_ratio, n_stages, feat_dim, align_dim, mlp_dim):
+def ramsf_shapes(
+    n_bands: int,
+    n_guide: int,
+    scale_ratio: int,
+    n_stages: int,
+    feat_dim: int,
+    align_dim: int,
+    mlp_dim: Sequence[int],
+) -> Shapes:
     """Shapes of the official state by name."""
     d = feat_dim
-    shapes = {}
+    shapes: Shapes = {}
     stems = {"blk_1_32": n_guide, "blk_8_32": n_bands, "spatial_encoder": d // 4, "spectral_encoder": n_bands}
     for name, chans in stems.items():
         shapes |= {f"{name}.0.weight": (d, chans, 3, 3), f"{name}.0.bias": (d,), f"{name}.1.weight": (1,)}

@@ -1,18 +1,37 @@
-"""RSANet as plain functions of the official state dictionary: a direct transcription of its equations.
+"""RSANet by its equations; what other networks share with it stands here."""
 
-Every window and every scaled tap is an own copy of the image, as the equations have it: the baseline of the benchmark.
-"""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
+
+State = Mapping[str, Tensor]  # tensors by official name
+Config = Mapping[str, Any]  # the official configuration
+Shapes = dict[str, tuple[int, ...]]
+
+RELEASED = {
+    "n_bands": 8,
+    "n_pan": 1,
+    "width": 32,
+    "n_blocks": 3,
+    "n_recursions": 4,
+    "kernel_att": 7,
+    "kernel_conv": 3,
+    "heads": 3,
+}
 
 
-def conv(x, state, name, padding=0):
+def conv(x: Tensor, state: State, name: str, padding: int = 0) -> Tensor:
+    """Convolve by the layer of this name, with its bias if it has one."""
     return F.conv2d(x, state[f"{name}.weight"], state.get(f"{name}.bias"), padding=padding)
 
 
-def windowed_attention(q, k, v, state, name, heads, window):
-    """Attention (N, K, H, W) without its rate; q, k, v as the projections give them."""
+def windowed_attention(q: Tensor, k: Tensor, v: Tensor, state: State, name: str, *, heads: int, window: int) -> Tensor:
+    """Attend (N, K, H, W) without the learned rate; q, k, v as the projections give them."""
     n, channels, height, width = q.shape
     d, p = channels // heads, window // 2
     gx = -1 + 2 * torch.arange(width, dtype=q.dtype) / (width - 1)
@@ -29,8 +48,8 @@ def windowed_attention(q, k, v, state, name, heads, window):
     return (torch.softmax(logits, dim=2) * values).sum(2).reshape(n, channels, height, width)
 
 
-def adaptive_product(x, taps, weight):
-    """y[m] = sum over c and taps of weight[m, c, tap] taps[tap] shifted x[c]; taps (N, k^2, H or 1, W or 1)."""
+def adaptive_product(x: Tensor, taps: Tensor, weight: Tensor) -> Tensor:
+    """y[m] = sum over c and taps of weight[m, c, tap] taps[tap] shifted x[c]; taps (N, k^2, H, W)."""
     n, channels, height, width = x.shape
     k = weight.shape[-1]
     columns = F.unfold(x, k, padding=k // 2).reshape(n, channels, k * k, height, width)
@@ -38,40 +57,30 @@ def adaptive_product(x, taps, weight):
     return (weight.flatten(1) @ scaled).reshape(n, -1, height, width)
 
 
-def self_attention(x, state, name, heads, window):
+def _self_attention(x: Tensor, state: State, name: str, cfg: Config) -> Tensor:
     q, k, v = (conv(x, state, f"{name}.conv{i}") for i in (1, 2, 3))
-    return state[f"{name}.rate1"] * windowed_attention(q, k, v, state, name, heads, window)
+    attended = windowed_attention(q, k, v, state, name, heads=cfg["heads"], window=cfg["kernel_att"])
+    return state[f"{name}.rate1"] * attended
 
 
-def rsam(x, state, name, cfg, taps, tap_names=None):
+def _rsam(x: Tensor, state: State, name: str, cfg: Config) -> Tensor:
     t = x
     last = 2 * (cfg["n_recursions"] - 1)
     for s in range(0, last + 2, 2):
-        t = self_attention(t, state, f"{name}.attention1.{s}", cfg["heads"], cfg["kernel_att"])
-        if tap_names and s in tap_names:
-            taps[tap_names[s]] = t
+        t = _self_attention(t, state, f"{name}.attention1.{s}", cfg)
         t = torch.sigmoid(t) if s == last else torch.relu(t)
-    if tap_names:
-        taps["head_weights"] = t
     return adaptive_product(x, t, state[f"{name}.weight"])
 
 
-def rsanet(pan, lms, state, cfg, taps=None):
-    """Sharp image (N, B, H, W); `taps`, a dictionary, receives the intermediate results of the specification."""
-    taps = {} if taps is None else taps
-    head = rsam(torch.cat([pan, lms], 1), state, "head_conv.0", cfg, taps, {0: "head_sa0", 2: "head_sa1"})
-    taps["head_rsam"] = head
-    x = torch.relu(head)
+def rsanet(pan: Tensor, lms: Tensor, state: State, cfg: Config) -> Tensor:
+    """Sharpen: pan (N, P, H, W) and lms (N, B, H, W) -> (N, B, H, W)."""
+    x = torch.relu(_rsam(torch.cat([pan, lms], 1), state, "head_conv.0", cfg))
     for i in range(1, cfg["n_blocks"] + 1):
-        first = rsam(x, state, f"RB{i}.conv1", cfg, taps)
-        taps.setdefault("rb1_rsam1", first)
-        x = x + rsam(torch.relu(first), state, f"RB{i}.conv2", cfg, taps)
-        taps[f"rb{i}"] = x
-    taps["tail"] = rsam(x, state, "tail_conv", cfg, taps)
-    return lms + taps["tail"]
+        x = x + _rsam(torch.relu(_rsam(x, state, f"RB{i}.conv1", cfg)), state, f"RB{i}.conv2", cfg)
+    return lms + _rsam(x, state, "tail_conv", cfg)
 
 
-def random_state(shapes, seed):
+def random_state(shapes: Mapping[str, tuple[int, ...]], seed: int) -> dict[str, Tensor]:
     """A state of these shapes, float64, every value away from its default: matrices of unit gain, vectors about 0."""
     gen = torch.Generator().manual_seed(seed)
     state = {}
@@ -84,37 +93,35 @@ def random_state(shapes, seed):
     return state
 
 
-def attention_shapes(name, chans, kernel, heads):
+def attention_shapes(name: str, chans: int, kernel: int, heads: int) -> Shapes:
+    """Shapes of one attention layer."""
     taps = kernel**2
-    shapes = {f"{name}.rate1": (1,)}
+    shapes: Shapes = {f"{name}.rate1": (1,)}
     for i in (1, 2, 3):
         shapes |= {f"{name}.conv{i}.weight": (taps, chans, 1, 1), f"{name}.conv{i}.bias": (taps,)}
     shapes |= {f"{name}.conv_p.weight": (taps // heads, 2, 1, 1), f"{name}.conv_p.bias": (taps // heads,)}
     return shapes | {f"{name}.dep_conv.weight": (taps, taps, kernel, kernel)}
 
 
-def rsanet_shapes(n_bands, n_pan, width, n_blocks, n_recursions, kernel_att, kernel_conv, heads):
+def rsanet_shapes(
+    n_bands: int,
+    n_pan: int,
+    width: int,
+    n_blocks: int,
+    n_recursions: int,
+    kernel_att: int,
+    kernel_conv: int,
+    heads: int,
+) -> Shapes:
     """Shapes of the official state by name."""
     modules = {"head_conv.0": (n_pan + n_bands, width)}
     for i in range(1, n_blocks + 1):
         modules |= {f"RB{i}.conv1": (width, width), f"RB{i}.conv2": (width, width)}
     modules["tail_conv"] = (width, n_bands)
-    shapes = {}
+    shapes: Shapes = {}
     for name, (chans, out) in modules.items():
         shapes[f"{name}.weight"] = (out, chans, kernel_conv, kernel_conv)
         for s in range(n_recursions):
             inputs = kernel_conv**2 if s else chans
             shapes |= attention_shapes(f"{name}.attention1.{2 * s}", inputs, kernel_conv, heads)
     return shapes
-
-
-RELEASED = {
-    "n_bands": 8,
-    "n_pan": 1,
-    "width": 32,
-    "n_blocks": 3,
-    "n_recursions": 4,
-    "kernel_att": 7,
-    "kernel_conv": 3,
-    "heads": 3,
-}
