@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from hsmamba.errors import SceneError
 from hsmamba.ops.upsample import upsample
+
+
+class Place(NamedTuple):
+    """Where a tile lies in the image that it was cut from, in pixels of the guide's grid.
+
+    Attributes:
+        top: First row of the tile.
+        left: First column.
+        height: Rows of the whole image.
+        width: Columns.
+    """
+
+    top: int
+    left: int
+    height: int
+    width: int
 
 
 class FusionSizes(Protocol):

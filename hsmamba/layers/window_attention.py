@@ -16,7 +16,16 @@ from torch import Tensor
 from hsmamba.layers.tiling import add_products, halo, run_tiles, shifts, tiles
 
 
-def window_attention(q: Tensor, k: Tensor, v: Tensor, position: Tensor, *, heads: int, window: int) -> Tensor:
+def window_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    position: Tensor,
+    *,
+    heads: int,
+    window: int,
+    image: tuple[int, int] | None = None,
+) -> Tensor:
     """Attend from each pixel to the `window` x `window` pixels around it; the border is reflected.
 
     Softmax and sums are float32 at least; the result has the dtype of `v`.
@@ -28,6 +37,7 @@ def window_attention(q: Tensor, k: Tensor, v: Tensor, position: Tensor, *, heads
         position: (d, 2), maps the pixel's (column, row), each from -1 to 1, to the field of relative positions.
         heads: Number of heads.
         window: Odd side of the window; both sides of the image must be above window // 2.
+        image: Rows and columns of the image of which this is a tile, where it is one: positions are steps in it.
 
     Returns:
         (B, C, H, W).
@@ -36,7 +46,7 @@ def window_attention(q: Tensor, k: Tensor, v: Tensor, position: Tensor, *, heads
     compute = torch.promote_types(dtype, torch.float32)
     q, k, v = (x.to(compute).reshape(batch * heads, chans // heads, height, width) for x in (q, k, v))
     q = q * q.shape[1] ** -0.5
-    k = k - position_field(position.to(compute), height, width)
+    k = k - position_field(position.to(compute), height, width, image)
     pad = [window // 2] * 4
     k, v = F.pad(k, pad, mode="reflect"), F.pad(v, pad, mode="reflect")
     # ONNX knows no custom operator: its graph gets the plain formula.
@@ -45,9 +55,18 @@ def window_attention(q: Tensor, k: Tensor, v: Tensor, position: Tensor, *, heads
     return out.reshape(batch, chans, height, width).to(dtype)
 
 
-def position_field(weight: Tensor, height: int, width: int) -> Tensor:
-    """Map coordinates by `weight` (d, 2): (d, H, W); columns and rows run from -1 to 1, ends included."""
-    x, y = (torch.linspace(-1, 1, n, dtype=weight.dtype, device=weight.device) for n in (width, height))
+def position_field(weight: Tensor, height: int, width: int, image: tuple[int, int] | None = None) -> Tensor:
+    """Map coordinates by `weight` (d, 2): (d, H, W); columns and rows run from -1 to 1 over the image, ends included.
+
+    A tile of a larger `image` gets the steps of that image around 0: where it lies there is the same for all offsets.
+    """
+    ends = [1.0, 1.0]
+    if image is not None:
+        ends = [(n - 1) / max(side - 1, 1) for n, side in zip((height, width), image, strict=True)]
+    y, x = (
+        torch.linspace(-end, end, n, dtype=weight.dtype, device=weight.device)
+        for n, end in zip((height, width), ends, strict=True)
+    )
     return weight[:, :1, None] * x + weight[:, 1:, None] * y[:, None]
 
 

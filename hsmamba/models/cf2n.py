@@ -203,12 +203,17 @@ class CF2N(nn.Module):
         reduction: Of channels in the spectral attention's bottleneck.
         residual: Add the up-sampled image to the result; False is the paper's figure to the letter.
 
+    Attributes:
+        margin: None: the spectral attention looks at the whole image.
+
     Shape:
         ms: (B, in_chans, h, w); guide: (B, guide_chans, scale h, scale w). Output: (B, in_chans, scale h, scale w).
 
     Raises:
         ValueError: Sizes that do not go together.
     """
+
+    margin: int | None = None
 
     def __init__(
         self,

@@ -288,12 +288,17 @@ class LEMamba(nn.Module):
         dec_kernels: The same by decoder stage.
         drop_path_rate: Of the last block; rises evenly from 0.
 
+    Attributes:
+        margin: None: every pixel depends on the whole image.
+
     Shape:
         ms: (B, in_chans, h, w); guide: (B, guide_chans, scale h, scale w). Output: (B, in_chans, scale h, scale w).
 
     Raises:
         ValueError: Sizes that do not go together.
     """
+
+    margin: int | None = None
 
     def __init__(
         self,

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from hsmamba.layers.fusion import pad_sides, upsampled
+from hsmamba.layers.fusion import Place, pad_sides, upsampled
 from hsmamba.layers.wavelet import haar, inverse_haar
 from hsmamba.models._official import merge_config, plain_names, rename
 from hsmamba.models._registry import ModelCfg, register_model
@@ -43,6 +43,7 @@ default_cfgs = {
     "ramsf_cave_x8": _cfg("CAVE at ratio 8: 31 bands and RGB"),
     "ramsf_s1s2": _cfg("Sentinel-2 (13 bands) guided by Sentinel-1 (VV, VH)"),
 }
+_REACH = 17  # guide pixels: stem 1, block 2; half as fine: six convolutions, 12, and 1 of the pairs; encoder 1
 _TILE_PIXELS = 2048  # pixels of a row tile: hidden layers of that many stay in a CPU's cache
 
 
@@ -118,6 +119,7 @@ class Align(nn.Module):
         for a, b in itertools.pairwise((*mlp_dims, out_chans + 1)):
             self.rest.extend([nn.ReLU(inplace=True), nn.Conv2d(a, b, 1)])
         self.grad_checkpointing = False
+        self.place: Place | None = None  # in coarse pixels
 
     def forward(self, x: Tensor, guide: Tensor) -> Tensor:
         """Double the resolution."""
@@ -125,7 +127,8 @@ class Align(nn.Module):
         of_coarse, _, of_row, of_column = self._first_layer()
         y, x_axis = _positions(of_row, 0, height, height, 1), _positions(of_column, 0, width, width, 1)
         coarse = F.conv2d(x, of_coarse) - y[..., None] - x_axis[:, None]
-        coarse = F.pad(coarse, (1, 1, 1, 1))  # (B, M, h + 2, w + 2)
+        beyond = self._beyond(height, width)
+        coarse = F.pad(coarse - beyond, (1, 1, 1, 1)) + beyond  # (B, M, h + 2, w + 2)
         rows = max(1, _TILE_PIXELS // width)
         tiles = []
         for row in range(0, height, rows):
@@ -136,6 +139,15 @@ class Align(nn.Module):
             else:
                 tiles.append(self._align_rows(*args))
         return torch.cat(tiles, dim=2)
+
+    def _beyond(self, height: int, width: int) -> Tensor | float:
+        """First layer of what lies beyond the border: the image's centre, seen from the centre of this tile of it."""
+        if self.place is None:
+            return 0.0
+        _, _, of_row, of_column = self._first_layer()
+        top, left, rows, columns = self.place
+        shift = of_row * (2 * top + height - rows) + of_column * (2 * left + width - columns)
+        return shift[:, None, None]
 
     def _first_layer(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Weights (M, C, 1, 1) of the coarse features, (M, D, 1, 1) of the guide, (M,) of the row and of the column."""
@@ -186,6 +198,9 @@ class RAMSF(nn.Module):
         align_dim: Output width of every alignment stage but the last, its logit included.
         mlp_dims: Hidden widths of the alignment's perceptrons.
 
+    Attributes:
+        margin: Coarse pixels around a tile that have a say in its result.
+
     Shape:
         ms: (B, in_chans, h, w); guide: (B, guide_chans, scale h, scale w). Output: (B, in_chans, scale h, scale w).
 
@@ -215,6 +230,9 @@ class RAMSF(nn.Module):
         self.detail = DetailReconstruction(in_chans, guide_chans, dim)
         self.spatial_encoder = Encoder(dim // 4, dim)
         self.spectral_encoder = Encoder(in_chans, dim)
+        # Each stage looks one pixel of its coarse grid further: guides of the first stage by scale - 2, and within a
+        # pooled block; coarse pixels by 2 in all, and by 1 for their encoder.
+        self.margin = max(3, -(-(_REACH + scale - 2 + scale // 2 - 1) // scale))
         stages = scale.bit_length() - 1
         dims = (dim, *[align_dim - 1] * (stages - 1), in_chans)
         self.align = nn.ModuleList(Align(a, dim, b, tuple(mlp_dims)) for a, b in itertools.pairwise(dims))
@@ -229,6 +247,16 @@ class RAMSF(nn.Module):
         for module in self.modules():
             if isinstance(module, Align):
                 module.grad_checkpointing = enable
+
+    def set_place(self, place: Place | None) -> None:
+        """Take the images that follow as tiles of a larger one: what lies beyond its border has a position in it.
+
+        Args:
+            place: Where the tile lies, `top` and `left` multiples of the scale; None ends it.
+        """
+        for i, stage in enumerate(self.align):
+            if isinstance(stage, Align):
+                stage.place = None if place is None else Place(*(-(-x // self.scale) << i for x in place))
 
     def forward(self, ms: Tensor | None, guide: Tensor, ms_up: Tensor | None = None) -> Tensor:
         """Sharpen.

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hsmamba.layers.adaptive_conv import adaptive_conv
-from hsmamba.layers.fusion import pad_sides, upsampled
+from hsmamba.layers.fusion import Place, pad_sides, upsampled
 from hsmamba.layers.window_attention import window_attention
 from hsmamba.models._official import count, merge_attention, merge_config, plain_names, rename
 from hsmamba.models._registry import ModelCfg, register_model
@@ -54,6 +54,7 @@ class SelfAttention(nn.Module):
         super().__init__()
         taps = kernel_size**2
         self.num_heads, self.window_size = num_heads, window_size
+        self.image: tuple[int, int] | None = None
         self.qkv = nn.Conv2d(in_chans, 3 * taps, 1)
         self.position = nn.Parameter(torch.empty(taps // num_heads, 2).uniform_(-(2**-0.5), 2**-0.5))
         self.rate = nn.Parameter(torch.full((1,), 0.5))
@@ -61,7 +62,8 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Attend."""
         q, k, v = self.qkv(x).chunk(3, dim=1)
-        return self.rate * window_attention(q, k, v, self.position, heads=self.num_heads, window=self.window_size)
+        options = {"heads": self.num_heads, "window": self.window_size}
+        return self.rate * window_attention(q, k, v, self.position, image=self.image, **options)
 
 
 class RSAM(nn.Module):
@@ -114,6 +116,9 @@ class RSANet(nn.Module):
         num_heads: Attention heads, a divisor of k^2.
         window_size: Odd side of the attention window.
 
+    Attributes:
+        margin: Coarse pixels around a tile that have a say in its result.
+
     Shape:
         ms: (B, in_chans, h, w); guide: (B, guide_chans, scale h, scale w). Output: (B, in_chans, scale h, scale w).
 
@@ -142,6 +147,9 @@ class RSANet(nn.Module):
             )
         self.in_chans, self.guide_chans, self.scale = in_chans, guide_chans, scale
         self.window_size = window_size
+        # Of the modules in a row; the kernel of a pixel is where its taps are.
+        reach = (2 * depth + 2) * max(recursions * (window_size // 2), kernel_size // 2)
+        self.margin = -(-reach // scale)
         options = {
             "recursions": recursions,
             "kernel_size": kernel_size,
@@ -155,6 +163,17 @@ class RSANet(nn.Module):
     def no_weight_decay(self) -> set[str]:
         """Names of the parameters that weight decay leaves alone, beside biases."""
         return {name for name, _ in self.named_parameters() if name.endswith((".rate", ".position"))}
+
+    def set_place(self, place: Place | None) -> None:
+        """Take the images that follow as tiles of a larger one, whose size is the unit of the relative positions.
+
+        Args:
+            place: Where the tile lies; None ends it.
+        """
+        least = self.window_size // 2 + 1
+        for module in self.modules():
+            if isinstance(module, SelfAttention):
+                module.image = None if place is None else (max(place.height, least), max(place.width, least))
 
     def forward(self, ms: Tensor | None, guide: Tensor, ms_up: Tensor | None = None) -> Tensor:
         """Sharpen.
