@@ -15,6 +15,7 @@ EXTRAS = {
     "xarray": "geo",
     "spectral": "geo",
     "h5py": "geo",
+    "shapefile": "geo",
     "torchmetrics": "train",
 }
 

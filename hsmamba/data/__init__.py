@@ -8,7 +8,9 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from hsmamba.data.io import load_scene, open_scene
+from hsmamba.data.catalog import list_splits, load_scene, load_scenes, load_split
+from hsmamba.data.io import open_scene
+from hsmamba.data.plots import group_split, load_idtrees
 from hsmamba.data.scene import Scene, gather_pixels, iter_strips, like, neighbour_pairs, valid_mask
 from hsmamba.data.splits import LeakageReport, Split, block_split, leakage, random_split, split_from_maps
 from hsmamba.data.steps import MNF, PCA, MinMax, SelectBands, SensorScale, Standardise, Step
@@ -75,11 +77,16 @@ __all__ = [
     "erase_rim",
     "gather_pixels",
     "get_sensor",
+    "group_split",
     "interp23",
     "iter_strips",
     "leakage",
     "like",
+    "list_splits",
+    "load_idtrees",
     "load_scene",
+    "load_scenes",
+    "load_split",
     "mtf_filter",
     "neighbour_pairs",
     "nikon_d700",

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 
-from hsmamba._optional import optional_import
 from hsmamba.data._formats import Content, Variable, open_file, reading
 from hsmamba.data.scene import Array, Scene, is_dataarray
 from hsmamba.errors import SceneError
@@ -137,68 +135,3 @@ def _as_labels(path: Path, array: Array, content: Content) -> Array:
             raise SceneError(f"the label map in {str(path)!r} has dtype {values.dtype} and values that are no integers")
         values = whole
     return array.copy(data=values) if is_dataarray(array) else values
-
-
-def load_scene(name: str) -> Scene:
-    """Load a scene that comes with a package.
-
-    Args:
-        name: "indian_pines" (AVIRIS, 145 x 145 pixels of 20 m, 200 bands, 16 classes; from tensorly).
-
-    Returns:
-        The scene.
-
-    Raises:
-        SceneError: An unknown name, or arrays that are not those of the scene.
-        MissingExtraError: The package is not installed.
-    """
-    if name not in _SCENES:
-        raise SceneError(f"there is no scene {name!r}; there is {', '.join(map(repr, _SCENES))}, or open_scene(path)")
-    return _SCENES[name]()
-
-
-_INDIAN_PINES_CLASSES = (
-    "Alfalfa",
-    "Corn-notill",
-    "Corn-mintill",
-    "Corn",
-    "Grass-pasture",
-    "Grass-trees",
-    "Grass-pasture-mowed",
-    "Hay-windrowed",
-    "Oats",
-    "Soybean-notill",
-    "Soybean-mintill",
-    "Soybean-clean",
-    "Wheat",
-    "Woods",
-    "Buildings-Grass-Trees-Drives",
-    "Stone-Steel-Towers",
-)
-
-
-def _indian_pines() -> Scene:
-    spec = importlib.util.find_spec("tensorly")  # finds the folder; to import tensorly would take seconds
-    if spec is None or not spec.submodule_search_locations:
-        optional_import("tensorly", "to load the Indian Pines scene")
-        raise SceneError("tensorly has no folder to look for the Indian Pines arrays in; install it anew")
-    folder = Path(spec.submodule_search_locations[0], "datasets", "data")
-    cube, truth = (
-        open_file(folder / f"Indian_pines_{part}.npy", masked=False).variables[""] for part in ("corrected", "gt")
-    )
-    if cube.shape != (145, 145, 200) or truth.shape != (145, 145):
-        raise SceneError(
-            f"the arrays in {str(folder)!r} have the shapes {cube.shape} and {truth.shape}; expected (145, 145, 200) "
-            'and (145, 145): install another release of tensorly: pip install "tensorly>=0.8"'
-        )
-    return Scene(
-        hsi=np.ascontiguousarray(cube.read()),
-        labels=np.ascontiguousarray(truth.read()),
-        class_names=_INDIAN_PINES_CLASSES,
-        name="indian_pines",
-        source="AVIRIS, Indian Pines test site 3, June 1992; Purdue University; as bundled with tensorly",
-        license="CC0-1.0 on its best known Hub copy",
-    )
-
-
-_SCENES: dict[str, Callable[[], Scene]] = {"indian_pines": _indian_pines}

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hsmamba.data._arrays import read_arrays, write_arrays
-from hsmamba.data.scene import Array, Scene, gather_pixels, iter_strips, like, neighbour_pairs
+from hsmamba.data.scene import Array, Scene, check_pixels, gather_pixels, iter_strips, like, neighbour_pairs
 from hsmamba.data.steps import MNF, PCA, STEPS, MinMax, SelectBands, SensorScale, Source, Spectra, Standardise, Step
 from hsmamba.errors import ManifestError, SceneError
 
@@ -76,12 +76,12 @@ class Compose:
                     pairs = step(pairs) if pairs is not None else None
         return self
 
-    def fit_scene(self, scene: Scene, pixels: npt.ArrayLike) -> Self:
-        """Fit on some pixels of a scene, and on their surroundings where a step asks for neighbours.
+    def fit_scene(self, scene: Scene | Sequence[Scene], pixels: npt.ArrayLike) -> Self:
+        """Fit on some pixels of a scene or of several, and on their surroundings where a step asks for neighbours.
 
         Args:
-            scene: The scene; its labels are not looked at.
-            pixels: int (N,) flat indices, usually `split.train`.
+            scene: The scene, or scenes of one kind; their labels are not looked at.
+            pixels: int (N,) flat indices, usually `split.train`; for several scenes the items of their `PatchDataset`.
 
         Returns:
             The transform itself.
@@ -90,17 +90,21 @@ class Compose:
             SceneError: Pixels that a step refuses, or an index outside the scene.
             ValueError: There are steps on "aux" and the scene has none.
         """
-        sources: dict[Source, Array] = {"hsi": scene.hsi}
-        if scene.aux is not None:
-            sources["aux"] = scene.aux
-        neighbours = {
-            on: neighbour_pairs(source, pixels, step.window)
-            for on, source in sources.items()
-            for step in self._steps(on)
-            if isinstance(step, MNF)
-        }
-        spectra = {on: gather_pixels(source, pixels) for on, source in sources.items()}
-        return self.fit(spectra["hsi"], spectra.get("aux"), neighbours=neighbours)
+        scenes = (scene,) if isinstance(scene, Scene) else tuple(scene)
+        chosen = _by_scene(scenes, pixels)
+        names: tuple[Source, ...] = ("hsi",) if scenes[0].aux is None else ("hsi", "aux")
+        windows = {on: step.window for on in names for step in self._steps(on) if isinstance(step, MNF)}
+        spectra: dict[Source, list[Spectra]] = {on: [] for on in names}
+        neighbours: dict[Source, list[Spectra]] = {on: [] for on in windows}
+        for one, here in zip(scenes, chosen, strict=True):
+            for on in names if here.size else ():
+                source: Any = one.hsi if on == "hsi" else one.aux
+                spectra[on].append(gather_pixels(source, here))
+                if on in windows:
+                    neighbours[on].append(neighbour_pairs(source, here, windows[on]))
+        joined = {on: np.concatenate(parts) for on, parts in spectra.items()}
+        pairs = {on: np.concatenate(parts) for on, parts in neighbours.items()}
+        return self.fit(joined["hsi"], joined.get("aux"), neighbours=pairs)
 
     @overload
     def __call__(self, array: npt.NDArray[Any], on: Source = "hsi") -> npt.NDArray[np.float32]: ...
@@ -232,6 +236,14 @@ class Compose:
         for step in self._steps(on):
             array = step(array)
         return array.astype(np.float32, copy=False)
+
+
+def _by_scene(scenes: Sequence[Scene], pixels: npt.ArrayLike) -> list[npt.NDArray[np.int64]]:
+    """Part the items of several scenes into flat indices of each."""
+    starts = np.cumsum([0, *(scene.shape[0] * scene.shape[1] for scene in scenes)])
+    items = check_pixels(pixels, (1, int(starts[-1])))
+    owner = np.searchsorted(starts, items, side="right") - 1
+    return [items[owner == i] - starts[i] for i in range(len(scenes))]
 
 
 def _load_step(record: dict[str, Any], index: int, arrays: dict[str, npt.NDArray[Any]]) -> Step:
