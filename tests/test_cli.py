@@ -130,9 +130,9 @@ def test_classify_writes_a_geotiff_on_the_grid_of_the_scene(run, trained, scene_
 def test_an_interrupted_finetune_resumes(run, scene_file, tmp_path, monkeypatch):
     args = ["finetune", scene_file, "-o", tmp_path / "run", "--count", 20, "--bands", 5, "--epochs", 3, "--json"]
     whole = run(*args[:3], tmp_path / "whole", *args[4:])
-    monkeypatch.setattr(sys.modules["hsmamba.engine.finetune"], "_write_log", _interrupt)
+    monkeypatch.setattr(sys.modules["hsmamba.engine._training"], "write_log", _interrupt)
     assert run(*args)[0] != 0
-    monkeypatch.setattr(sys.modules["hsmamba.engine.finetune"], "_write_log", lambda path, history: None)
+    monkeypatch.setattr(sys.modules["hsmamba.engine._training"], "write_log", lambda path, history: None)
     resumed = run(*args, "--resume")
     assert json.loads(resumed[1])["test"] == json.loads(whole[1])["test"]
 

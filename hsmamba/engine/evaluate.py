@@ -1,20 +1,23 @@
-"""Metrics of a classifier on the pixels of a split."""
+"""Metrics of a classifier on the pixels of a split, or of a fusion network on pairs."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
 from torch import nn
 
 from hsmamba.data import Compose, PatchDataset, Scene, Split
+from hsmamba.data.pairs import FusionPairs
 from hsmamba.engine._predict import predict_items, sizes_of
 from hsmamba.engine.classify import predict_pixels, usable_pixels
+from hsmamba.engine.fusion_evaluate import FusionReport, evaluate_fusion
 from hsmamba.errors import SceneError, SplitError
 from hsmamba.metrics import ClassificationReport
 
 
+@overload
 def evaluate(
     model: nn.Module,
     data: Scene | PatchDataset,
@@ -27,12 +30,32 @@ def evaluate(
     nan: Literal["raise", "mask"] = "raise",
     tta: bool = False,
     progress: bool = False,
-) -> ClassificationReport:
-    """Compare a classifier with the labels of one part of a split.
+) -> ClassificationReport: ...
+
+
+@overload
+def evaluate(model: nn.Module, data: FusionPairs, *, device: torch.device | str | None = None) -> FusionReport: ...
+
+
+def evaluate(
+    model: nn.Module,
+    data: Scene | PatchDataset | FusionPairs,
+    split: Split | None = None,
+    *,
+    part: Literal["train", "val", "test"] = "test",
+    transform: Compose | None = None,
+    batch_size: int | None = None,
+    device: torch.device | str | None = None,
+    nan: Literal["raise", "mask"] = "raise",
+    tta: bool = False,
+    progress: bool = False,
+) -> ClassificationReport | FusionReport:
+    """Compare a classifier with the labels of one part of a split, or a fusion network with the truth of pairs.
 
     Args:
-        model: A classifier; its mode and device are left as they were.
-        data: A labelled scene, or a dataset of patches.
+        model: A network; its mode and device are left as they were.
+        data: A labelled scene or a dataset of patches; or pairs (`hsmamba.data.wald_pairs`), of which only `device` is
+            a further argument.
         split: Pixels of the scene (or items of the dataset) by part.
         part: "train", "val" or "test".
         transform: Fitted preprocessing of a scene; default the one that came with the model.
@@ -43,12 +66,18 @@ def evaluate(
         progress: Show a progress bar.
 
     Returns:
-        OA, AA, kappa, per-class accuracy, F1, confusion matrix.
+        OA, AA, kappa, per-class accuracy, F1, confusion matrix; of pairs the field's tables beside those of the
+        classical methods (`hsmamba.engine.fusion_evaluate.evaluate_fusion`). Both can be printed.
 
     Raises:
         SceneError: The scene has no labels, or does not fit the model.
         SplitError: The split belongs to another scene, or the part is empty.
+        TypeError: There is no split for a scene.
     """
+    if isinstance(data, FusionPairs):
+        return evaluate_fusion(model, data, device=device)
+    if split is None:
+        raise TypeError("evaluate needs the split of the scene, as it came out of finetune")
     pixels = getattr(split, part)
     if pixels.size == 0:
         raise SplitError(f"the split {split.id!r} has no {part} pixels")

@@ -60,6 +60,10 @@ class MMAPPOutputs(NamedTuple):
     sides: tuple[Tensor, ...]
     ms_up: Tensor
 
+    def loss(self, target: Tensor, ms_up: Tensor) -> Tensor:
+        """Compute `mmapp_loss`, by which `hsmamba.finetune` trains."""
+        return mmapp_loss(self, target, ms_up)
+
 
 class AdaptiveConv(nn.Module):
     """A static kernel whose taps are scaled; subclasses make the taps. Shape: (B, C, H, W) -> (B, M, H, W)."""
@@ -243,12 +247,17 @@ class MMAPP(nn.Module):
         num_heads: Attention heads; they divide k^2 into parts that divide it, too.
         window_size: Odd side of the attention window.
 
+    Attributes:
+        margin: None: taps and biases of many layers come from means over the whole image.
+
     Shape:
         ms: (B, in_chans, h, w); guide: (B, guide_chans, scale h, scale w). Output: (B, in_chans, scale h, scale w).
 
     Raises:
         ValueError: Sizes that do not go together.
     """
+
+    margin: int | None = None
 
     def __init__(
         self,

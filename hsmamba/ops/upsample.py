@@ -30,6 +30,19 @@ def upsample(image: Tensor, ratio: int) -> Tensor:
         raise ValueError(f"ratio is {ratio}, expected an integer of 1 or more (4 for most PAN and MS pairs)")
     if ratio & (ratio - 1) == 0:
         return interp23(image, ratio)
+    return bicubic(image, ratio)
+
+
+def bicubic(image: Tensor, ratio: int) -> Tensor:
+    """Up-sample with Keys' bicubic (a = -0.5), mirrored border, in the phase of `upsample`.
+
+    Args:
+        image: (B, C, h, w), floating point.
+        ratio: Scale ratio, an integer of 1 or more.
+
+    Returns:
+        (B, C, r h, r w); input samples are kept.
+    """
     for axis in (2, 3):
         image = _cubic(image, axis, ratio)
     return image

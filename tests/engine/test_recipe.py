@@ -88,17 +88,17 @@ def test_a_recipe_runs_once_and_is_published(recipe, scene, tmp_path):
 
 def test_an_interrupted_recipe_continues_to_the_same_weights(recipe, tmp_path, monkeypatch):
     whole = recipes.run_recipe(recipe, tmp_path / "whole", splits=["random"], seeds=[1], progress=False)
-    module = sys.modules["hsmamba.engine.finetune"]
-    write = module._write_log
+    module = sys.modules["hsmamba.engine._training"]
+    write = module.write_log
 
     def interrupt(path, history):
         write(path, history)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "_write_log", interrupt)
+    monkeypatch.setattr(module, "write_log", interrupt)
     with pytest.raises(KeyboardInterrupt):
         recipes.run_recipe(recipe, tmp_path / "broken", splits=["random"], seeds=[1], progress=False)
-    monkeypatch.setattr(module, "_write_log", write)
+    monkeypatch.setattr(module, "write_log", write)
     rows = recipes.run_recipe(recipe, tmp_path / "broken", splits=["random"], seeds=[1], progress=False)
     assert rows[0]["oa"] == whole[0]["oa"]
     load = hsmamba.zoo.hub.load_tensors

@@ -1,0 +1,292 @@
+"""The training loop that all tasks share: epochs, schedule, average, checkpoints, history.
+
+All randomness of an epoch comes from the seed and the epoch's number, so a resumed run needs no stored random state
+and continues bit for bit.
+"""
+
+from __future__ import annotations
+
+import copy
+import csv
+import io
+import json
+import logging
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from timm.optim import create_optimizer_v2
+from timm.scheduler.cosine_lr import CosineLRScheduler
+from timm.utils.model_ema import ModelEmaV3
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from hsmamba._files import atomic_path, write_text
+from hsmamba.errors import WeightsError
+
+_logger = logging.getLogger(__name__)
+Record = dict[str, float]
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """What decides the course of every training run.
+
+    Attributes:
+        epochs: Passes, or stretches of steps.
+        lr: Peak learning rate of AdamW.
+        weight_decay: Of AdamW; biases, norms and the model's `no_weight_decay()` are left alone.
+        batch_size: Samples a step.
+        warmup_epochs: Epochs of linear warm-up before the cosine.
+        augment: Random flips and quarter turns, jointly for all sources.
+        ema_decay: Decay of an exponential moving average of the weights, which is then validated and kept.
+        amp: Autocast to bfloat16.
+        clip_grad: Largest gradient norm; None for no limit.
+        patience: Stop after so many epochs without a better validation score; None never stops.
+        seed: Of everything random.
+    """
+
+    epochs: int = 100
+    lr: float = 1e-3
+    weight_decay: float = 0.05
+    batch_size: int = 64
+    warmup_epochs: int = 5
+    augment: bool = True
+    ema_decay: float | None = None
+    amp: bool = False
+    clip_grad: float | None = 1.0
+    patience: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        self.check_at_least(epochs=1, batch_size=1, warmup_epochs=0, weight_decay=0)
+        if self.ema_decay is not None:
+            self.check_below_one("ema_decay")
+        if not self.lr > 0:
+            raise ValueError(f"lr is {self.lr!r}; it must be positive")
+
+    def check_at_least(self, **lows: float) -> None:
+        """Raise where a setting is below its least value."""
+        for name, low in lows.items():
+            if not getattr(self, name) >= low:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be at least {low}")
+
+    def check_below_one(self, *names: str) -> None:
+        """Raise where a setting is outside [0, 1)."""
+        for name in names:
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be in [0, 1)")
+
+
+Settings = TypeVar("Settings", bound=TrainingSettings)
+
+
+def make_settings(kind: type[Settings], given: dict[str, Any]) -> Settings:
+    """Make settings of keyword arguments.
+
+    Raises:
+        TypeError: A setting that does not exist.
+        ValueError: A setting out of range.
+    """
+    known = [f.name for f in fields(kind)]
+    if unknown := sorted(given.keys() - set(known)):
+        raise TypeError(f"finetune has no setting {', '.join(unknown)}; there are: {', '.join(known)}")
+    return kind(**given)
+
+
+class Run(ABC):
+    """The state of a training run between epochs, and how it goes on.
+
+    Args:
+        model: The network, trained in place.
+        settings: Of the run.
+        data_id: Fingerprint of the data, which a checkpoint must share.
+        steps: Steps an epoch.
+        device: Where to train.
+    """
+
+    validates = True
+
+    def __init__(
+        self, model: nn.Module, settings: TrainingSettings, data_id: str, steps: int, device: torch.device
+    ) -> None:
+        self.model, self.device = model.to(device), device
+        self.settings, self.data_id, self.steps = settings, data_id, steps
+        self.optimizer = create_optimizer_v2(model, opt="adamw", lr=settings.lr, weight_decay=settings.weight_decay)
+        self.schedule = CosineLRScheduler(
+            self.optimizer,
+            t_initial=settings.epochs * self.steps,
+            lr_min=settings.lr * 1e-2,
+            warmup_t=settings.warmup_epochs * self.steps,
+            warmup_lr_init=settings.lr * 1e-2,
+            warmup_prefix=False,
+            t_in_epochs=False,
+        )
+        self.ema = ModelEmaV3(model, decay=settings.ema_decay) if settings.ema_decay is not None else None
+        self.epoch = 0
+        self.history: list[Record] = []
+        self.best: dict[str, Any] = {"epoch": 0, "score": (-float("inf"), 0.0), "state": model.state_dict()}
+
+    @abstractmethod
+    def batches(self, generator: torch.Generator) -> Iterable[Any]:
+        """Give the batches of an epoch."""
+
+    @abstractmethod
+    def loss(self, batch: Any) -> tuple[Tensor, int, Record]:
+        """Compute a batch's loss, its number of samples and sums over them that the history shall hold as means."""
+
+    @abstractmethod
+    def judge(self, model: nn.Module) -> tuple[Record, tuple[float, float]]:
+        """Compute what the history holds of the validation, and the score: the largest is the best."""
+
+    @property
+    def out_of_patience(self) -> bool:
+        """Whether the validation score has not improved for `patience` epochs."""
+        patience = self.settings.patience
+        return patience is not None and self.validates and self.epoch - self.best["epoch"] >= patience
+
+    def next_epoch(self) -> Record:
+        """Train one epoch, validate, remember the weights if they are the best; give its record."""
+        start = time.perf_counter()
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(self._seed())
+            record = {"epoch": self.epoch + 1, **self._train()}
+        self.epoch += 1
+        kept = self.ema.module if self.ema is not None else self.model
+        score = (0.0, float(self.epoch))
+        if self.validates:
+            figures, score = self.judge(kept)
+            record |= figures
+        if score > tuple(self.best["score"]):
+            self.best = {"epoch": self.epoch, "score": score, "state": copy.deepcopy(kept.state_dict())}
+        record["seconds"] = time.perf_counter() - start
+        self.history.append(record)
+        return record
+
+    def _seed(self) -> int:
+        return int(np.random.SeedSequence([self.settings.seed, self.epoch]).generate_state(1)[0])
+
+    def _train(self) -> Record:
+        generator = torch.Generator().manual_seed(self._seed())
+        self.model.train()
+        sums: Record = {}
+        count = 0
+        for step, batch in enumerate(self.batches(generator)):
+            self.schedule.step_update(self.epoch * self.steps + step)
+            loss, size, figures = self.loss(batch)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            if self.settings.clip_grad is not None:
+                nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_grad)
+            self.optimizer.step()
+            if self.ema is not None:
+                self.ema.update(self.model)
+            for key, value in {"loss": loss.item() * size, **figures}.items():
+                sums[key] = sums.get(key, 0.0) + value
+            count += size
+        return {"lr": self.optimizer.param_groups[0]["lr"], **{key: value / count for key, value in sums.items()}}
+
+    def go(
+        self,
+        *,
+        checkpoint: Path | None,
+        resume: Path | None,
+        log: Path | None,
+        callback: Callable[[Record, nn.Module], bool | None] | None,
+        progress: bool,
+        shown: tuple[str, ...],
+    ) -> None:
+        """Train to the end; the model is then in evaluation mode and holds the best weights.
+
+        Raises:
+            WeightsError: `resume` is no checkpoint of this run.
+        """
+        if resume is not None:
+            self.restore(resume)
+        epochs, stop = self.settings.epochs, False
+        with tqdm(total=epochs, initial=self.epoch, unit="epoch", desc="finetune", disable=not progress) as bar:
+            while self.epoch < epochs and not stop and not self.out_of_patience:
+                try:
+                    record = self.next_epoch()
+                except KeyboardInterrupt:
+                    kept = f"; continue with resume={str(checkpoint)!r}" if checkpoint and self.epoch else ""
+                    _logger.warning("interrupted in epoch %d%s", self.epoch + 1, kept)
+                    raise
+                if checkpoint is not None:
+                    self.save(checkpoint)
+                if log is not None:
+                    write_log(log, self.history)
+                bar.set_postfix({key: f"{record[key]:.4g}" for key in shown if key in record})
+                bar.update()
+                stop = bool(callback(record, self.model)) if callback is not None else False
+        self.model.load_state_dict(self.best["state"])
+        self.model.eval()
+
+    def save(self, path: Path) -> None:
+        """Write the whole state, or leave the older file as it is."""
+        state = {
+            "settings": asdict(self.settings),
+            "split": self.data_id,
+            "epoch": self.epoch,
+            "history": self.history,
+            "best": self.best,
+            "model": self.model.state_dict(),
+            "ema": self.ema.state_dict() if self.ema is not None else None,
+            "optimizer": self.optimizer.state_dict(),
+        }
+        with atomic_path(path) as temporary:
+            torch.save(state, temporary)
+
+    def restore(self, path: Path) -> None:
+        """Continue from a checkpoint of the same run.
+
+        Raises:
+            WeightsError: The file is not one, or belongs to a run with other settings.
+        """
+        try:
+            state = torch.load(path, map_location=self.device, weights_only=True)
+            own = asdict(self.settings) | {"split": self.data_id}
+            theirs = state["settings"] | {"split": state["split"]}
+        except FileNotFoundError:
+            raise WeightsError(
+                f"there is no checkpoint {str(path)!r} to resume; leave resume out to start anew"
+            ) from None
+        except Exception as error:
+            raise WeightsError(f"{str(path)!r} is not a checkpoint of finetune, or is truncated ({error})") from error
+        if differing := sorted(key for key in own if own[key] != theirs.get(key)):
+            listed = ", ".join(f"{key}: {theirs.get(key)!r} there, {own[key]!r} here" for key in differing)
+            raise WeightsError(f"{str(path)!r} belongs to another run ({listed}); resume with its settings")
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.ema is not None:
+            self.ema.load_state_dict(state["ema"])
+        self.epoch, self.history, self.best = state["epoch"], state["history"], state["best"]
+
+
+def write_log(path: Path, history: list[Record]) -> None:
+    """Write a history as `.csv` or `.jsonl`, whole or not at all."""
+    if path.suffix == ".jsonl":
+        text = "".join(json.dumps(record) + "\n" for record in history)
+    else:
+        buffer = io.StringIO()
+        writer = csv.DictWriter(buffer, list(history[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(history)
+        text = buffer.getvalue()
+    write_text(path, text)
+
+
+def check_log(log: str | Path | None) -> Path | None:
+    """Check the suffix of a log before the work is done.
+
+    Raises:
+        ValueError: It is neither .csv nor .jsonl.
+    """
+    if log is not None and Path(log).suffix not in (".csv", ".jsonl"):
+        raise ValueError(f"log is {str(log)!r}; its suffix must be .csv or .jsonl")
+    return None if log is None else Path(log)
