@@ -25,6 +25,7 @@ from hsmamba.data import Compose, Scene, Split, block_split, leakage, load_scene
 from hsmamba.data.transforms import STEPS
 from hsmamba.engine.evaluate import evaluate
 from hsmamba.engine.finetune import FinetuneResult, finetune
+from hsmamba.engine.fusion_recipe import FusionRecipe, parse_fusion_recipe
 from hsmamba.errors import HsmambaError, ManifestError
 from hsmamba.zoo import hub
 from hsmamba.zoo.factory import create_model
@@ -85,14 +86,14 @@ def list_recipes() -> list[str]:
     return sorted(path.name.removesuffix(".toml") for path in folder.iterdir() if path.name.endswith(".toml"))
 
 
-def load_recipe(name: str | Path) -> Recipe:
+def load_recipe(name: str | Path) -> Recipe | FusionRecipe:
     """Read a recipe.
 
     Args:
         name: A recipe of the package ("md2f_mamba.indian_pines"), or the path of a TOML file.
 
     Returns:
-        The recipe.
+        The recipe; a `FusionRecipe` where it has `task = "fusion"`.
 
     Raises:
         ManifestError: No such recipe, not TOML, or fields missing or unknown.
@@ -106,6 +107,8 @@ def load_recipe(name: str | Path) -> Recipe:
         values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise ManifestError(f"{path} is not TOML: {error}") from error
+    if values.get("task") == "fusion":
+        return parse_fusion_recipe(values, path)
     expected = {f.name for f in fields(Recipe)}
     if values.keys() != expected:
         missing, unknown = sorted(expected - values.keys()), sorted(values.keys() - expected)
