@@ -255,6 +255,7 @@ def train(
     split: Annotated[list[str] | None, typer.Option(help="Only these splits.")] = None,
     seed: Annotated[list[int] | None, typer.Option(help="Only these seeds.")] = None,
     publish: Annotated[Path | None, typer.Option(help="Write the model folder of the finished recipe here.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of scenes that come with no package.")] = None,
     device: DeviceOption = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -264,7 +265,7 @@ def train(
     chosen = recipes.load_recipe(recipe)
     folder = out / chosen.name
     check_writable(folder / "results.csv")
-    rows = recipes.run_recipe(chosen, folder, splits=split, seeds=seed, device=device, progress=not as_json)
+    rows = recipes.run_recipe(chosen, folder, data=data, splits=split, seeds=seed, device=device, progress=not as_json)
     summary = recipes.summarise(rows)
     if publish is not None:
         recipes.publish(chosen, folder, publish)

@@ -13,7 +13,7 @@ from hsmamba.data.io import open_scene
 from hsmamba.data.plots import group_split, load_idtrees
 from hsmamba.data.scene import Scene, gather_pixels, iter_strips, like, neighbour_pairs, valid_mask
 from hsmamba.data.splits import LeakageReport, Split, block_split, leakage, random_split, split_from_maps
-from hsmamba.data.steps import MNF, PCA, MinMax, SelectBands, SensorScale, Standardise, Step
+from hsmamba.data.steps import MNF, PCA, Blank, MinMax, SelectBands, SensorScale, Standardise, Step
 from hsmamba.data.transforms import Compose
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ _WITH_TORCH = {
 __all__ = [
     "MNF",
     "PCA",
+    "Blank",
     "Compose",
     "LeakageReport",
     "MinMax",

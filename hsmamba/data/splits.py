@@ -374,20 +374,28 @@ class LeakageReport:
         )
 
 
-def leakage(split: Split, patch_size: int) -> LeakageReport:
+def leakage(split: Split, patch_size: int, shapes: Sequence[tuple[int, int]] | None = None) -> LeakageReport:
     """Count the test pixels that lie inside a patch which training (or validation) looks at.
 
     Args:
         split: The split.
         patch_size: Side P; a pixel sits at index P // 2 of its patch.
+        shapes: Rows and columns of each scene, where the split is one of the items of several.
 
     Raises:
+        SplitError: The split has another number of items than the scenes have pixels.
         ValueError: `patch_size` is below 1.
     """
-    inside = {
-        part: int(covered(_mask(getattr(split, part), split.shape), patch_size).ravel()[split.test].sum())
-        for part in ("train", "val")
-    }
+    shapes = [split.shape] if shapes is None else shapes
+    starts = np.cumsum([0, *(height * width for height, width in shapes)])
+    if starts[-1] != split.shape[0] * split.shape[1]:
+        raise SplitError(f"split {split.id!r} is for {split.shape} pixels, the scenes have {starts[-1]} in all")
+    parts = {part: _mask(getattr(split, part), split.shape).ravel() for part in _PARTS}
+    inside = {"train": 0, "val": 0}
+    for part in inside:
+        for shape, start, end in zip(shapes, starts[:-1], starts[1:], strict=True):
+            reached = covered(parts[part][start:end].reshape(shape), patch_size).ravel()
+            inside[part] += int((reached & parts["test"][start:end]).sum())
     return LeakageReport(patch_size, split.test.size, inside["train"], inside["val"])
 
 

@@ -219,6 +219,15 @@ class SensorScale(Step):
         return (array.astype(np.float64) * self.scale + self.offset).astype(np.float32)
 
 
+class Blank(Step):
+    """Zeros instead of numbers, to ask what a network of two sources makes of the other one alone."""
+
+    kind = "blank"
+
+    def _apply(self, array: Spectra) -> npt.NDArray[np.float32]:
+        return np.zeros(array.shape, np.float32)
+
+
 class Standardise(Step):
     """Bring each band to mean 0 and standard deviation 1 (population); a constant band becomes 0."""
 
@@ -392,4 +401,6 @@ def _project(array: Spectra, mean: Floats, basis: Floats) -> npt.NDArray[np.floa
     return result.reshape(*array.shape[:-1], len(basis))
 
 
-STEPS: dict[str, type[Step]] = {step.kind: step for step in (SelectBands, SensorScale, Standardise, MinMax, PCA, MNF)}
+STEPS: dict[str, type[Step]] = {
+    step.kind: step for step in (SelectBands, SensorScale, Blank, Standardise, MinMax, PCA, MNF)
+}

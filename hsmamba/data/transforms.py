@@ -14,14 +14,26 @@ import numpy.typing as npt
 
 from hsmamba.data._arrays import read_arrays, write_arrays
 from hsmamba.data.scene import Array, Scene, check_pixels, gather_pixels, iter_strips, like, neighbour_pairs
-from hsmamba.data.steps import MNF, PCA, STEPS, MinMax, SelectBands, SensorScale, Source, Spectra, Standardise, Step
+from hsmamba.data.steps import (
+    MNF,
+    PCA,
+    STEPS,
+    Blank,
+    MinMax,
+    SelectBands,
+    SensorScale,
+    Source,
+    Spectra,
+    Standardise,
+    Step,
+)
 from hsmamba.errors import ManifestError, SceneError
 
 if TYPE_CHECKING:
     import xarray as xr
     from typing_extensions import Self
 
-__all__ = ["MNF", "PCA", "STEPS", "Compose", "MinMax", "SelectBands", "SensorScale", "Standardise", "Step"]
+__all__ = ["MNF", "PCA", "STEPS", "Blank", "Compose", "MinMax", "SelectBands", "SensorScale", "Standardise", "Step"]
 
 _BLOCK_BYTES = 2**22  # steps compute in float64: a block of 16-bit numbers takes some ten times as much on its way
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -11,7 +13,7 @@ from torch import nn
 from hsmamba.data import Compose, PatchDataset, Scene, Split
 from hsmamba.data.pairs import FusionPairs
 from hsmamba.engine._predict import predict_items, sizes_of
-from hsmamba.engine.classify import predict_pixels, usable_pixels
+from hsmamba.engine.classify import check_fits, predict_pixels, usable_pixels
 from hsmamba.engine.fusion_evaluate import FusionReport, evaluate_fusion
 from hsmamba.errors import SceneError, SplitError
 from hsmamba.metrics import ClassificationReport
@@ -20,7 +22,7 @@ from hsmamba.metrics import ClassificationReport
 @overload
 def evaluate(
     model: nn.Module,
-    data: Scene | PatchDataset,
+    data: Scene | Sequence[Scene] | PatchDataset,
     split: Split,
     *,
     part: Literal["train", "val", "test"] = "test",
@@ -39,7 +41,7 @@ def evaluate(model: nn.Module, data: FusionPairs, *, device: torch.device | str 
 
 def evaluate(
     model: nn.Module,
-    data: Scene | PatchDataset | FusionPairs,
+    data: Scene | Sequence[Scene] | PatchDataset | FusionPairs,
     split: Split | None = None,
     *,
     part: Literal["train", "val", "test"] = "test",
@@ -54,9 +56,9 @@ def evaluate(
 
     Args:
         model: A network; its mode and device are left as they were.
-        data: A labelled scene or a dataset of patches; or pairs (`hsmamba.data.wald_pairs`), of which only `device` is
-            a further argument.
-        split: Pixels of the scene (or items of the dataset) by part.
+        data: A labelled scene, several of one kind (plots) or a dataset of patches; or pairs
+            (`hsmamba.data.wald_pairs`), of which only `device` is a further argument.
+        split: Pixels of the scene (or items of the scenes or the dataset) by part.
         part: "train", "val" or "test".
         transform: Fitted preprocessing of a scene; default the one that came with the model.
         batch_size: As for `classify`.
@@ -82,39 +84,55 @@ def evaluate(
     if pixels.size == 0:
         raise SplitError(f"the split {split.id!r} has no {part} pixels")
     num_classes = sizes_of(model).num_classes
-    if isinstance(data, PatchDataset):
-        truth = data.labels[pixels]
-        scores = predict_items(model, data, pixels, batch_size=batch_size, device=device, tta=tta)
-        predicted: Any = scores.argmax(1).numpy() + 1
-        names = data.class_names
-    else:
-        truth = labels_of(data, split).ravel()[pixels]
+    if isinstance(data, Scene):
+        truth, names = labels_of(data, split).ravel()[pixels], data.class_names
         wanted = np.zeros(data.shape, bool)
         wanted.ravel()[pixels] = True
         wanted &= usable_pixels(model, data, transform, nan)
         labels, _ = predict_pixels(
             model, data, transform, wanted, batch_size=batch_size, device=device, tta=tta, progress=progress
         )
-        predicted = labels.ravel()[pixels]
-        names = data.class_names
+        predicted: Any = labels.ravel()[pixels]
+    else:
+        dataset = data if isinstance(data, PatchDataset) else _dataset(model, data, transform, nan)
+        every = dataset.labels if isinstance(data, PatchDataset) else labels_of(data, split).ravel()
+        truth, names = every[pixels], dataset.class_names
+        scores = predict_items(model, dataset, pixels, batch_size=batch_size, device=device, tta=tta)
+        predicted = np.where(dataset.labels[pixels] > 0, scores.argmax(1).numpy() + 1, 0)
     check_classes(num_classes, len(names) or int(truth.max()))
     return ClassificationReport.from_labels(
         truth, predicted, names or tuple(f"class {k}" for k in range(1, num_classes + 1))
     )
 
 
-def labels_of(scene: Scene, split: Split) -> np.ndarray[Any, np.dtype[Any]]:
-    """Return the labels (H, W) of a scene that a split belongs to.
+def _dataset(
+    model: nn.Module, scenes: Sequence[Scene], transform: Compose | None, nan: Literal["raise", "mask"]
+) -> PatchDataset:
+    """Cut the patches of several scenes as the model takes them; masked pixels are unlabelled."""
+    sizes = sizes_of(model)
+    transform = transform if transform is not None else getattr(model, "transform", None)
+    for scene in scenes:
+        check_fits(model, scene, transform)
+    sources = [scene if sizes.aux_chans else replace(scene, aux=None) for scene in scenes]
+    return PatchDataset(sources, transform or Compose(), sizes.patch_size, nan=nan)
+
+
+def labels_of(data: Scene | Sequence[Scene], split: Split) -> np.ndarray[Any, np.dtype[Any]]:
+    """Return the labels (H, W) of a scene that a split belongs to, or (1, N) of several scenes.
 
     Raises:
-        SceneError: The scene has no labels.
+        SceneError: A scene has no labels.
         SplitError: The split was made for a scene of another size.
     """
-    if scene.labels is None:
+    scenes = [data] if isinstance(data, Scene) else data
+    if any(scene.labels is None for scene in scenes):
         raise SceneError("the scene has no labels; open it with labels= (a label image on the same grid)")
-    if split.shape != scene.shape:
-        raise SplitError(f"the split {split.id!r} is for a scene of {split.shape} pixels, this one is {scene.shape}")
-    return np.asarray(scene.labels)
+    every = [np.asarray(scene.labels) for scene in scenes]
+    labels = every[0] if isinstance(data, Scene) else np.concatenate([one.ravel() for one in every])[None]
+    if split.shape != labels.shape:
+        what = "this one is" if isinstance(data, Scene) else f"these {len(scenes)} scenes together are"
+        raise SplitError(f"the split {split.id!r} is for a scene of {split.shape} pixels, {what} {labels.shape}")
+    return labels
 
 
 def check_classes(of_model: int, of_data: int) -> None:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from hsmamba.data import PCA, Compose, PatchDataset, Scene, Split, Standardise, augment_d4, erase_rim
+from hsmamba.data import PCA, Compose, PatchDataset, Scene, Split, Standardise, Step, augment_d4, erase_rim
 from hsmamba.data.pairs import FusionPairs
 from hsmamba.engine._predict import predict_items, sizes_of
 from hsmamba.engine._training import Record, Run, TrainingSettings, check_log, make_settings
@@ -88,7 +88,7 @@ class FinetuneResult:
 @overload
 def finetune(
     model: nn.Module,
-    data: Scene | PatchDataset,
+    data: Scene | Sequence[Scene] | PatchDataset,
     split: Split,
     *,
     transform: Compose | None = None,
@@ -119,7 +119,7 @@ def finetune(
 
 def finetune(
     model: nn.Module,
-    data: Scene | PatchDataset | FusionPairs,
+    data: Scene | Sequence[Scene] | PatchDataset | FusionPairs,
     split: Split | None = None,
     *,
     transform: Compose | None = None,
@@ -138,9 +138,9 @@ def finetune(
 
     Args:
         model: A network of `hsmamba.create_model`.
-        data: For a classifier a labelled scene or a dataset of patches; for a fusion network pairs
-            (`hsmamba.data.wald_pairs`).
-        split: Pixels of the scene (or items of the dataset); pairs bring their own.
+        data: For a classifier a labelled scene, several of one kind (plots) or a dataset of patches; for a fusion
+            network pairs (`hsmamba.data.wald_pairs`).
+        split: Pixels of the scene, or items of the scenes or the dataset; pairs bring their own.
         transform: Fitted preprocessing of a scene; default the model's own, else `default_transform`.
         device: Where to train; default where the model is. The model stays there.
         checkpoint: File that holds the whole state after every epoch, written whole or not at all.
@@ -182,24 +182,33 @@ def finetune(
     return FinetuneResult(run.history, run.best["epoch"], run.validate(model), split, chosen)
 
 
-def default_transform(scene: Scene, split: Split, in_chans: int) -> Compose:
+def default_transform(data: Scene | Sequence[Scene], split: Split, in_chans: int) -> Compose:
     """Fit the usual preprocessing on the training pixels.
 
     Args:
-        scene: The scene.
+        data: The scene, or scenes of one kind.
         split: Its split; only the training pixels are looked at.
         in_chans: Bands that the model takes.
 
     Returns:
-        Standardisation of each band and, where the scene has more bands than `in_chans`, PCA and standardisation of
-        the components.
+        Standardisation of each band, auxiliary ones too, and, where the scene has more bands than `in_chans`, PCA and
+        standardisation of the components.
     """
-    steps = [Standardise()] if scene.num_bands == in_chans else [Standardise(), PCA(in_chans), Standardise()]
-    return Compose(steps).fit_scene(scene, split.train)
+    first = data if isinstance(data, Scene) else data[0]
+    steps: list[Step] = [Standardise()]
+    if first.num_bands != in_chans:
+        steps += [PCA(in_chans), Standardise()]
+    if first.aux is not None:
+        steps.append(Standardise(on="aux"))
+    return Compose(steps).fit_scene(data, split.train)
 
 
 def _prepare(
-    model: nn.Module, data: Scene | PatchDataset, split: Split, transform: Compose | None, settings: FinetuneSettings
+    model: nn.Module,
+    data: Scene | Sequence[Scene] | PatchDataset,
+    split: Split,
+    transform: Compose | None,
+    settings: FinetuneSettings,
 ) -> tuple[PatchDataset, Split]:
     """Check the data, set validation pixels aside, fit the transform, cut patches."""
     sizes = sizes_of(model)
@@ -208,17 +217,21 @@ def _prepare(
         raise SplitError(f"the split {split.id!r} has no training pixels")
     if split.val.size == 0 and settings.val_fraction > 0:
         split = split.with_validation(labels, fraction=settings.val_fraction, seed=settings.seed)
-    if isinstance(data, Scene):
+    if isinstance(data, PatchDataset):
+        num_classes = len(data.class_names) or int(labels.max())
+    else:
+        scenes = [data] if isinstance(data, Scene) else list(data)
+        if not sizes.aux_chans:
+            scenes = [replace(scene, aux=None) for scene in scenes]
         transform = transform if transform is not None else getattr(model, "transform", None)
         if transform is None:
-            transform = default_transform(data, split, sizes.in_chans)
-        check_fits(model, data, transform)
+            transform = default_transform(scenes, split, sizes.in_chans)
+        for scene in scenes:
+            check_fits(model, scene, transform)
         carrier: Any = model
-        carrier.transform, carrier.class_names = transform, data.class_names
-        num_classes = data.num_classes
-        data = PatchDataset(data if sizes.aux_chans else replace(data, aux=None), transform, sizes.patch_size)
-    else:
-        num_classes = len(data.class_names) or int(labels.max())
+        carrier.transform, carrier.class_names = transform, scenes[0].class_names
+        num_classes = len(scenes[0].class_names) or int(labels.max())
+        data = PatchDataset(scenes, transform, sizes.patch_size)
     check_classes(sizes.num_classes, num_classes)
     return data, split
 

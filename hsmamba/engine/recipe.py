@@ -11,7 +11,7 @@ import csv
 import platform
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,9 @@ import torch
 from torch import nn
 
 from hsmamba._files import atomic_path, write_text
-from hsmamba.data import Compose, Scene, Split, block_split, leakage, load_scene, random_split
+from hsmamba.data import Compose, Scene, Split, block_split, leakage, load_scenes, load_split, random_split
 from hsmamba.data.transforms import STEPS
-from hsmamba.engine.evaluate import evaluate
+from hsmamba.engine.evaluate import evaluate, labels_of
 from hsmamba.engine.finetune import FinetuneResult, finetune
 from hsmamba.engine.fusion_recipe import FusionRecipe, parse_fusion_recipe
 from hsmamba.errors import HsmambaError, ManifestError
@@ -46,16 +46,17 @@ class Recipe:
 
     Attributes:
         name: Name of the weight, "architecture.tag".
-        scene: Name of a scene that `load_scene` knows.
+        scene: Name of a scene, or of a set of plots, that `load_scenes` knows.
         seeds: One run each, for the split, the initial weights and the training.
         publish: Name of the split whose run with the median validation score becomes the weight.
         holdout: Share of the training pixels that a trial run of that split sets aside for the validation score. The
-            weight itself is then trained on all training pixels, and its last epoch is kept: with a dozen labels a
-            class, each is worth more to the training than to the choice of an epoch.
+            weight itself is then trained on all training and validation pixels, and its last epoch is kept: with few
+            labels a class, each is worth more to the training than to the choice of an epoch. 0 for no trial: then
+            the run of the first seed becomes the weight.
         tta: Whether the metrics are of predictions averaged over flips and quarter turns.
         model_args: Arguments of `create_model`.
         transform: Steps, `{kind, arguments...}` each, fitted on the training pixels.
-        splits: By name: `{kind, arguments...}`, kind "random" or "block".
+        splits: By name: `{kind, arguments...}`, kind "random", "block" or "stored" (a `name` of `list_splits`).
         finetune: Fields of `FinetuneSettings`.
         license: Licence of the weight.
         data: What the record says of the data: name, source, licence, sensor.
@@ -116,7 +117,7 @@ def load_recipe(name: str | Path) -> Recipe | FusionRecipe:
     return Recipe(**values | {"seeds": tuple(values["seeds"]), "transform": tuple(values["transform"])})
 
 
-def make_split(recipe: Recipe, scene: Scene, name: str, seed: int) -> Split:
+def make_split(recipe: Recipe, data: Scene | list[Scene], name: str, seed: int) -> Split:
     """Make the split of a run; arguments as in the recipe, `patch_size` the model's where the kind takes one.
 
     Raises:
@@ -124,17 +125,21 @@ def make_split(recipe: Recipe, scene: Scene, name: str, seed: int) -> Split:
     """
     arguments = dict(recipe.splits.get(name) or {})
     kind = arguments.pop("kind", None)
-    if kind not in _SPLITS:
-        raise ManifestError(f"the recipe's split {name!r} is of kind {kind!r}; kinds are {', '.join(_SPLITS)}")
+    if kind == "stored":
+        return load_split(**arguments)
+    if kind not in _SPLITS or isinstance(data, list):
+        kinds = "stored" if isinstance(data, list) else ", ".join(("stored", *_SPLITS))
+        raise ManifestError(f"the recipe's split {name!r} is of kind {kind!r}; kinds are {kinds}")
     if kind == "block":
         arguments.setdefault("patch_size", recipe.model_args["patch_size"])
-    return _SPLITS[kind](np.asarray(scene.labels), seed=seed, **arguments)
+    return _SPLITS[kind](np.asarray(data.labels), seed=seed, **arguments)
 
 
 def run_recipe(
     recipe: Recipe,
     out: str | Path,
     *,
+    data: str | Path | None = None,
     splits: Iterable[str] | None = None,
     seeds: Iterable[int] | None = None,
     device: str | None = None,
@@ -145,6 +150,7 @@ def run_recipe(
     Args:
         recipe: The recipe.
         out: Folder of the runs: `<split>-seed<seed>/` each, and `results.csv`.
+        data: Folder of scenes that come with no package, as for `load_scene`.
         splits: Names of the splits to run; default all.
         seeds: Seeds to run; default all of the recipe's.
         device: Where to train; default the CPU.
@@ -155,38 +161,46 @@ def run_recipe(
 
     Raises:
         ManifestError: A split that the recipe does not have.
+        SceneError: There are no data.
     """
     out = Path(out)
-    scene = load_scene(recipe.scene)
+    scenes = load_scenes(recipe.scene, data)
     rows = read_results(out / "results.csv")
     for name in splits or recipe.splits:
         for seed in seeds or recipe.seeds:
             if any(row["split"] == name and row["seed"] == seed for row in rows):
                 continue
-            rows.append(_run(recipe, scene, name, seed, out / f"{name}-seed{seed}", device, progress))
+            rows.append(_run(recipe, scenes, name, seed, out / f"{name}-seed{seed}", device, progress))
             rows.sort(key=lambda row: (row["split"] != recipe.publish, row["split"], row["seed"]))
             write_results(out / "results.csv", rows)
     return rows
 
 
-def _run(recipe: Recipe, scene: Scene, name: str, seed: int, folder: Path, device: str | None, progress: bool) -> Row:
-    split = make_split(recipe, scene, name, seed)
+def _run(
+    recipe: Recipe, scenes: list[Scene], name: str, seed: int, folder: Path, device: str | None, progress: bool
+) -> Row:
+    data = scenes[0] if len(scenes) == 1 else scenes
+    split = make_split(recipe, data, name, seed)
+    patch_size = int(recipe.model_args["patch_size"])
     validation: Row = dict.fromkeys(("val_oa", "val_loss"), "")
-    if name == recipe.publish:
-        trial = split.with_validation(np.asarray(scene.labels), fraction=recipe.holdout, seed=seed)
-        _, result = _train(recipe, scene, trial, seed, folder / "trial", device, progress)
+    if name == recipe.publish and recipe.holdout:
+        trial = split
+        if not split.val.size:
+            trial = split.with_validation(labels_of(data, split), fraction=recipe.holdout, seed=seed)
+        _, result = _train(recipe, data, trial, seed, folder / "trial", device, progress)
         last = result.history[-1]
         validation = {"val_oa": _percent(last["val_oa"]), "val_loss": round(last["val_loss"], 4)}
-    model, result = _train(recipe, scene, split, seed, folder, device, progress)
-    report = evaluate(model, scene, split, tta=recipe.tta)
+    whole = replace(split, train=np.union1d(split.train, split.val), val=split.val[:0])
+    model, result = _train(recipe, data, whole, seed, folder, device, progress)
+    report = evaluate(model, data, split, tta=recipe.tta)
     row: Row = {
         "split": name,
         "seed": seed,
         "split_id": split.id,
         "split_sha256": split.sha256,
-        "train_pixels": int(split.train.size),
+        "train_pixels": int(whole.train.size),
         "test_pixels": int(split.test.size),
-        "leakage": round(leakage(split, int(recipe.model_args["patch_size"])).share, 4),
+        "leakage": round(leakage(whole, patch_size, [scene.shape for scene in scenes]).share, 4),
         "epochs": len(result.history),
         **validation,
         **{key: _percent(getattr(report, key)) for key in METRICS},
@@ -195,32 +209,38 @@ def _run(recipe: Recipe, scene: Scene, name: str, seed: int, folder: Path, devic
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads" if device is None else device,
     }
     write_text(folder / "report.txt", f"{report}\n")
-    data = {**recipe.data, "split": {"name": name, "id": split.id, "sha256": split.sha256}, "seed": seed}
+    record = {**recipe.data, "split": {"name": name, "id": split.id, "sha256": split.sha256}, "seed": seed}
     hub.save_pretrained(
         model,
         folder / "model",
         split=split,
         metrics={key: row[key] for key in METRICS},
-        data=data,
+        data=record,
         license=recipe.license,
         recipe=recipe.name,
-        bands=scene.num_bands,
+        bands=scenes[0].num_bands,
     )
     return row
 
 
 def _train(
-    recipe: Recipe, scene: Scene, split: Split, seed: int, folder: Path, device: str | None, progress: bool
+    recipe: Recipe,
+    data: Scene | list[Scene],
+    split: Split,
+    seed: int,
+    folder: Path,
+    device: str | None,
+    progress: bool,
 ) -> tuple[nn.Module, FinetuneResult]:
     """Train from the seed's initial weights on all training pixels of a split, or continue where it was interrupted."""
     steps = [STEPS[step["kind"]](**{k: v for k, v in step.items() if k != "kind"}) for step in recipe.transform]
-    transform = Compose(steps).fit_scene(scene, split.train)
+    transform = Compose(steps).fit_scene(data, split.train)
     torch.manual_seed(seed)
     model = create_model(recipe.architecture, device=device, **recipe.model_args)
     checkpoint = folder / "checkpoint.pt"
     result = finetune(
         model,
-        scene,
+        data,
         split,
         transform=transform,
         checkpoint=checkpoint,
@@ -286,15 +306,21 @@ def summarise(rows: Iterable[Row]) -> dict[str, dict[str, dict[str, float]]]:
 
 
 def median_run(recipe: Recipe, rows: Iterable[Row]) -> Row:
-    """Choose the run that is published: the median by validation OA (then loss, seed) of the recipe's split.
+    """Choose the run that is published, never by its test score.
+
+    It is the median by validation OA (then loss, seed) of the recipe's split, or the first seed's where the recipe
+    holds nothing out.
 
     Raises:
-        HsmambaError: There is no run, or none with validation pixels.
+        HsmambaError: There is no such run.
     """
-    runs = [row for row in rows if row["split"] == recipe.publish and row["val_oa"] != ""]
+    runs = [row for row in rows if row["split"] == recipe.publish]
+    if not recipe.holdout:
+        runs = [row for row in runs if row["seed"] == recipe.seeds[0]]
     if not runs:
-        raise HsmambaError(f"no run of the split {recipe.publish!r} with a validation score; run the recipe first")
-    return sorted(runs, key=lambda row: (row["val_oa"], -row["val_loss"], row["seed"]))[(len(runs) - 1) // 2]
+        raise HsmambaError(f"no run of the split {recipe.publish!r} to publish; run the recipe first")
+    ordered = sorted(runs, key=lambda row: (row["val_oa"], -(row["val_loss"] or 0.0), row["seed"]))
+    return ordered[(len(runs) - 1) // 2]
 
 
 def publish(recipe: Recipe, out: str | Path, folder: str | Path) -> Path:

@@ -53,7 +53,7 @@ sensor = "none"
 def recipe(tmp_path, scene, monkeypatch):
     path = tmp_path / "toy.toml"
     path.write_text(TOML)
-    monkeypatch.setattr(recipes, "load_scene", lambda name: scene)
+    monkeypatch.setattr(recipes, "load_scenes", lambda name, root: [scene])
     return recipes.load_recipe(path)
 
 
