@@ -25,6 +25,7 @@ from hsmamba.cli._common import (
     say,
     split_of,
 )
+from hsmamba.cli.fusion_training import train_fusion
 
 if TYPE_CHECKING:
     from hsmamba.data import Scene
@@ -256,15 +257,22 @@ def train(
     seed: Annotated[list[int] | None, typer.Option(help="Only these seeds.")] = None,
     publish: Annotated[Path | None, typer.Option(help="Write the model folder of the finished recipe here.")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of scenes that come with no package.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Stop a fusion recipe after about so long, to go on later.")
+    ] = None,
     device: DeviceOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Train a weight of the zoo again, by its recipe; continues where an earlier call stopped."""
     from hsmamba.engine import recipe as recipes
+    from hsmamba.engine.fusion_recipe import FusionRecipe
 
     chosen = recipes.load_recipe(recipe)
     folder = out / chosen.name
     check_writable(folder / "results.csv")
+    if isinstance(chosen, FusionRecipe):
+        train_fusion(chosen, folder, data=data, minutes=minutes, publish=publish, device=device, as_json=as_json)
+        return
     rows = recipes.run_recipe(chosen, folder, data=data, splits=split, seeds=seed, device=device, progress=not as_json)
     summary = recipes.summarise(rows)
     if publish is not None:

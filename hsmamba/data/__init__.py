@@ -28,11 +28,19 @@ if TYPE_CHECKING:
         upsample,
         wald,
     )
+    from hsmamba.data.fusion_sets import load_cave, load_ikonos, load_worldview2
+    from hsmamba.data.pairs import FusionPair, FusionPairs, wald_pairs
     from hsmamba.data.patches import Patches, augment_d4, erase_rim
     from hsmamba.data.sensors import Sensor, get_sensor
     from hsmamba.data.srf import nikon_d700, read_response, response_matrix, simulate_bands
 
 _WITH_TORCH = {
+    "FusionPair": "hsmamba.data.pairs",
+    "FusionPairs": "hsmamba.data.pairs",
+    "load_cave": "hsmamba.data.fusion_sets",
+    "load_ikonos": "hsmamba.data.fusion_sets",
+    "load_worldview2": "hsmamba.data.fusion_sets",
+    "wald_pairs": "hsmamba.data.pairs",
     "Sensor": "hsmamba.data.sensors",
     "WaldPair": "hsmamba.data.degrade",
     "bicubic_resize": "hsmamba.data.degrade",
@@ -58,6 +66,8 @@ __all__ = [
     "PCA",
     "Blank",
     "Compose",
+    "FusionPair",
+    "FusionPairs",
     "LeakageReport",
     "MinMax",
     "PatchDataset",
@@ -84,10 +94,13 @@ __all__ = [
     "leakage",
     "like",
     "list_splits",
+    "load_cave",
     "load_idtrees",
+    "load_ikonos",
     "load_scene",
     "load_scenes",
     "load_split",
+    "load_worldview2",
     "mtf_filter",
     "neighbour_pairs",
     "nikon_d700",
@@ -100,6 +113,7 @@ __all__ = [
     "upsample",
     "valid_mask",
     "wald",
+    "wald_pairs",
 ]
 
 

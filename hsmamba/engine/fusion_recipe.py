@@ -45,7 +45,8 @@ class FusionRecipe:
         dataset: Key of `hsmamba.data.fusion_sets.FUSION_SETS`.
         seed: Of the initial weights and the training.
         pairs: Arguments of the data set's reader: ratio, shares of validation and test.
-        model_args: Arguments of `create_model`; bands, channels of the guide and ratio come from the data.
+        model_args: Arguments of `create_model`, None written as "none"; bands, channels of the guide and ratio come
+            from the data.
         finetune: Fields of `FusionSettings`.
         license: Licence of the weight.
         data: What the record says of the data: name, source, licence, sensor.
@@ -79,7 +80,16 @@ def parse_fusion_recipe(values: Mapping[str, Any], path: object) -> FusionRecipe
         raise ManifestError(f"{path}: missing {missing or 'nothing'}, unknown {unknown or 'nothing'}")
     if values["dataset"] not in FUSION_SETS:
         raise ManifestError(f"{path}: no data set {values['dataset']!r}; there are {', '.join(FUSION_SETS)}")
-    return FusionRecipe(**values)
+    return FusionRecipe(**{**values, "model_args": _with_none(values["model_args"])})
+
+
+def _with_none(value: Any) -> Any:
+    """Put None for "none", which TOML has no other way to write."""
+    if isinstance(value, Mapping):
+        return {key: _with_none(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_none(item) for item in value]
+    return None if value == "none" else value
 
 
 def load_pairs(recipe: FusionRecipe, root: str | Path) -> FusionPairs:
