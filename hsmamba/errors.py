@@ -33,3 +33,7 @@ class SplitError(HsmambaError, ValueError):
 
 class MissingExtraError(HsmambaError, ImportError):
     """An optional dependency that is not installed; the text names the extra to install."""
+
+
+class HsmambaWarning(UserWarning):
+    """Something that hsmamba goes on with, and that the caller had better look at."""

@@ -22,7 +22,7 @@ NanPolicy: TypeAlias = Literal["raise", "mask"]
 STRIP_BYTES = 2**26
 _RASTER_DIMS = ("y", "x", "band")
 # Attributes that describe the values of one raster, so that they would be wrong on another raster of the same grid.
-_VALUE_ATTRIBUTES = frozenset(
+VALUE_ATTRIBUTES = frozenset(
     {"_FillValue", "missing_value", "scale_factor", "add_offset", "long_name", "standard_name", "units"}
     | {"valid_min", "valid_max", "valid_range", "wavelength", "wavelength_units", "fwhm", "bbl"}
     | {"STATISTICS_MINIMUM", "STATISTICS_MAXIMUM", "STATISTICS_MEAN", "STATISTICS_STDDEV", "STATISTICS_VALID_PERCENT"}
@@ -67,14 +67,14 @@ class Scene:
     def __post_init__(self) -> None:
         """Bring the fields to their types and hold them against each other."""
         self.class_names = tuple(self.class_names)
-        _check_array(self.hsi, "hsi", ("y", "x", "band"))
+        check_array(self.hsi, "hsi", ("y", "x", "band"))
         if 0 in self.hsi.shape:
             raise SceneError(f"hsi is empty: shape {tuple(self.hsi.shape)}; at least one pixel and one band are needed")
         if self.aux is not None:
-            _check_array(self.aux, "aux", ("y", "x", "band"))
+            check_array(self.aux, "aux", ("y", "x", "band"))
             _check_grid(self.hsi, self.aux, "aux")
         if self.labels is not None:
-            _check_array(self.labels, "labels", ("y", "x"))
+            check_array(self.labels, "labels", ("y", "x"))
             _check_grid(self.hsi, self.labels, "labels")
             _check_labels(self.labels, self.class_names)
         if self.wavelengths is not None:
@@ -109,7 +109,8 @@ class Scene:
         return np.flatnonzero(~self.bad_bands)
 
 
-def _check_array(array: Array, what: str, dims: tuple[str, ...]) -> None:
+def check_array(array: Array, what: str, dims: tuple[str, ...]) -> None:
+    """Raise SceneError unless `array` is numpy or a DataArray of real numbers with these dimensions."""
     shape = getattr(array, "shape", None)
     if not (isinstance(array, np.ndarray) or is_dataarray(array)):
         raise SceneError(f"{what} is a {type(array).__name__}; expected a numpy array or an xarray.DataArray")
@@ -310,5 +311,5 @@ def like(template: Array, array: npt.NDArray[Any], *, name: str | None = None) -
     if array.ndim == 3 and template.sizes.get("band") == array.shape[2]:
         kept.add("band")
     coords = {key: value for key, value in template.coords.items() if set(value.dims) <= kept}
-    attrs = {key: value for key, value in template.attrs.items() if key not in _VALUE_ATTRIBUTES}
+    attrs = {key: value for key, value in template.attrs.items() if key not in VALUE_ATTRIBUTES}
     return type(template)(array, dims=dims, coords=coords, attrs=attrs, name=name)
