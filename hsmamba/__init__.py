@@ -26,6 +26,7 @@ _ATTRIBUTES = {
     "load_scene": "hsmamba.data",
     "Split": "hsmamba.data",
     "classify": "hsmamba.engine",
+    "fuse": "hsmamba.engine",
     "finetune": "hsmamba.engine",
     "evaluate": "hsmamba.engine",
 }

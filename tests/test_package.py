@@ -47,6 +47,7 @@ def test_public_names_are_those_on_record():
         "create_model",
         "evaluate",
         "finetune",
+        "fuse",
         "is_model",
         "list_models",
         "list_pretrained",

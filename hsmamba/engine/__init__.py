@@ -3,6 +3,7 @@
 from hsmamba.engine.classify import Classification, classify
 from hsmamba.engine.evaluate import evaluate
 from hsmamba.engine.finetune import FinetuneResult, FinetuneSettings, default_transform, finetune
+from hsmamba.engine.fuse import fuse
 from hsmamba.engine.fusion_evaluate import FusionReport
 from hsmamba.engine.fusion_finetune import FusionResult, FusionSettings
 
@@ -17,4 +18,5 @@ __all__ = [
     "default_transform",
     "evaluate",
     "finetune",
+    "fuse",
 ]

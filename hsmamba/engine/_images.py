@@ -1,0 +1,203 @@
+"""The images of a fusion: read window by window, scaled to the network's range, without their invalid pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor
+
+from hsmamba.data.scene import Array, is_dataarray
+from hsmamba.ops.upsample import HALF_BAND, upsample
+
+_STRIP_VALUES = 2**24  # of a strip that is looked through for invalid pixels
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image and the numbers that bring it to the network's range.
+
+    Attributes:
+        array: (H, W, C), numpy, memory map or lazy DataArray.
+        factor: The network sees `value * factor + offset`.
+        offset: See `factor`.
+    """
+
+    array: Array
+    factor: float = 1.0
+    offset: float = 0.0
+
+    @property
+    def nodata(self) -> float | None:
+        """Value that stands for "no data" beside NaN, as rioxarray tells it."""
+        value = self.array.attrs.get("_FillValue") if is_dataarray(self.array) else None
+        return None if value is None or np.isnan(value) else float(value)
+
+    @property
+    def may_be_invalid(self) -> bool:
+        """False where no pixel can be invalid: integers without a value for "no data"."""
+        return self.array.dtype.kind == "f" or self.nodata is not None
+
+    def valid(self, values: NDArray[Any]) -> NDArray[np.bool_]:
+        """Tell which pixels of a window (h, w, C) have a finite number in every band that is not `nodata`."""
+        good = np.isfinite(values)
+        if self.nodata is not None:
+            good &= values != self.nodata
+        found: NDArray[np.bool_] = good.all(axis=-1)
+        return found
+
+    def read(self, rows: NDArray[np.int64], columns: NDArray[np.int64], *, fill: bool) -> NDArray[np.float64]:
+        """Read the pixels of some rows and columns, scaled.
+
+        Args:
+            rows: Indices; negative ones and ones beyond the image have been folded back by the caller.
+            columns: See `rows`.
+            fill: Give invalid pixels the values of the nearest valid ones, or 0 where there are none.
+
+        Returns:
+            (h, w, C).
+        """
+        parts = [[_outer(self.array, r, c) for c in _near(columns)] for r in _near(rows)]
+        values = np.concatenate([np.concatenate(row, axis=1) for row in parts], axis=0)
+        scaled: NDArray[np.float64] = values.astype(np.float64) * self.factor + self.offset
+        if fill and self.may_be_invalid and not (valid := self.valid(values)).all():
+            if not valid.any():
+                return np.zeros_like(scaled)
+            nearest = ndimage.distance_transform_edt(~valid, return_distances=False, return_indices=True)
+            scaled = scaled[tuple(nearest)]
+        return scaled
+
+
+def _near(indices: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Split indices where they jump, so that what lies between is not read."""
+    return np.split(indices, np.flatnonzero(np.abs(np.diff(indices)) > 1) + 1)
+
+
+def _outer(array: Array, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[Any]:
+    top, left = int(rows.min()), int(columns.min())
+    window = np.asarray(array[top : int(rows.max()) + 1, left : int(columns.max()) + 1])
+    return window[rows - top][:, columns - left]
+
+
+@dataclass(frozen=True)
+class Images:
+    """What a fusion network gets, in windows of the coarse grid.
+
+    Attributes:
+        ms: Coarse image (h, w, C), or None.
+        guide: (r h, r w, G).
+        ms_up: Coarse image on the guide's grid, or None: it is made of `ms`.
+        ratio: Scale ratio r.
+        fill: Whether there may be invalid pixels, which get the values of near ones.
+        dtype: Of the network.
+        device: Of the network.
+    """
+
+    ms: Image | None
+    guide: Image
+    ms_up: Image | None
+    ratio: int
+    fill: bool
+    dtype: torch.dtype = torch.float32
+    device: torch.device | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns of the guide."""
+        return int(self.guide.array.shape[0]), int(self.guide.array.shape[1])
+
+    @property
+    def coarse_size(self) -> tuple[int, int]:
+        """Rows and columns of the coarse grid; the last may be cut where there is no `ms`."""
+        height, width = self.size
+        return -(-height // self.ratio), -(-width // self.ratio)
+
+    def window(self, rows: slice, columns: slice) -> tuple[Tensor | None, Tensor, Tensor]:
+        """Read a window.
+
+        Args:
+            rows: Of the coarse grid.
+            columns: Of the coarse grid.
+
+        Returns:
+            `ms` (1, C, h, w) or None, `guide` (1, G, r h, r w), `ms_up` (1, C, r h, r w).
+        """
+        coarse = np.arange(rows.start, rows.stop), np.arange(columns.start, columns.stop)
+        fine = tuple(
+            np.arange(part.start * self.ratio, min(part.stop * self.ratio, side))
+            for part, side in zip((rows, columns), self.size, strict=True)
+        )
+        guide = self._tensor(self.guide.read(*fine, fill=self.fill))
+        ms = None if self.ms is None else self._tensor(self.ms.read(*coarse, fill=self.fill))
+        if self.ms_up is not None:
+            return ms, guide, self._tensor(self.ms_up.read(*fine, fill=self.fill))
+        return ms, guide, self._up_sampled(*coarse)
+
+    def _up_sampled(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Tensor:
+        """Up-sample a window with the surroundings that the filter reads, as it would be in the whole image."""
+        if self.ms is None:
+            raise ValueError("there is no coarse image to up-sample")
+        reach = filter_reach(self.ratio)
+        around = []
+        for part, side in zip((rows, columns), self.coarse_size, strict=True):
+            index = np.arange(part[0] - reach, part[-1] + 1 + reach)
+            around.append(fold(index, side, circular=not self.ratio & (self.ratio - 1)))
+        image = upsample(self._tensor(self.ms.read(*around, fill=self.fill)), self.ratio)
+        cut = reach * self.ratio
+        return image[..., cut : image.shape[2] - cut, cut : image.shape[3] - cut]
+
+    def _tensor(self, values: NDArray[np.float64]) -> Tensor:
+        return torch.from_numpy(values).to(self.device, self.dtype).permute(2, 0, 1)[None]
+
+    def valid_rows(self, rows: slice) -> NDArray[np.bool_]:
+        """Tell which pixels of some rows of the guide's grid are valid in all images, (n, W)."""
+        mask = np.ones((rows.stop - rows.start, self.size[1]), bool)
+        for image in (self.guide, self.ms_up):
+            if image is not None and image.may_be_invalid:
+                mask &= image.valid(np.asarray(image.array[rows]))
+        if self.ms is not None and self.ms.may_be_invalid:
+            first = rows.start // self.ratio
+            coarse = self.ms.valid(np.asarray(self.ms.array[first : -(-rows.stop // self.ratio)]))
+            y = np.arange(rows.start, rows.stop) // self.ratio - first
+            mask &= coarse[y][:, np.arange(self.size[1]) // self.ratio]
+        return mask
+
+    def count_invalid(self) -> dict[str, tuple[int, tuple[int, int]]]:
+        """Count the invalid pixels of each image that has any, and give the row and column of the first."""
+        found = {}
+        for name in ("ms", "guide", "ms_up"):
+            image: Image | None = getattr(self, name)
+            if image is None or not image.may_be_invalid:
+                continue
+            shape = image.array.shape
+            step = max(1, _STRIP_VALUES // (shape[1] * shape[2]))
+            count, first = 0, (0, 0)
+            for top in range(0, shape[0], step):
+                bad = ~image.valid(np.asarray(image.array[top : top + step]))
+                if bad.any() and not count:
+                    row, column = np.argwhere(bad)[0]
+                    first = top + int(row), int(column)
+                count += int(bad.sum())
+            if count:
+                found[name] = count, first
+        return found
+
+
+def filter_reach(ratio: int) -> int:
+    """Coarse pixels that up-sampling reads on each side."""
+    if ratio & (ratio - 1):
+        return 2  # Keys' cubic
+    # Every doubling reads as many samples on each side, half as far apart as the one before.
+    return 2 * len(HALF_BAND)
+
+
+def fold(index: NDArray[np.int64], side: int, *, circular: bool) -> NDArray[np.int64]:
+    """Bring indices into 0..side-1 as the up-sampling's border does: around, or mirrored with the border repeated."""
+    if circular:
+        return index % side
+    folded = index % (2 * side)
+    return np.minimum(folded, 2 * side - 1 - folded)
