@@ -144,7 +144,7 @@ def run_fusion_recipe(
         progress=progress,
         **{**recipe.finetune, "seed": recipe.seed},
     )
-    model.transform = Compose([SensorScale(1 / pairs.maximum)])
+    model.transform = Compose([SensorScale(1 / pairs.maximum, on=source) for source in ("hsi", "aux")])
     report = evaluate(model, pairs)
     rows = rows_of(report)
     write_rows(out / "results.csv", rows)

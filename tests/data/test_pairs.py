@@ -1,0 +1,178 @@
+"""Pairs for fusion: what is cut where, what is simulated from what, and which files are read."""
+
+import lzma
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.io import savemat
+
+from hsmamba.data import degrade_ms, load_cave, load_ikonos, load_worldview2, upsample, wald_pairs
+from hsmamba.data.fusion_sets import read_cave
+from hsmamba.data.pairs import crops
+from hsmamba.errors import SceneError, SplitError
+
+
+def scene(seed=0, rows=64, columns=32, bands=4, ratio=4):
+    rng = np.random.default_rng(seed)
+    return rng.uniform(100, 900, (rows, columns, bands)), rng.uniform(100, 900, (rows * ratio, columns * ratio))
+
+
+def make(ms, pan, **options):
+    return wald_pairs(ms, pan, **{"sensor": "QB", "val": 0.25, "test": 0.25, "guard": 4} | options)
+
+
+def tensors(pair):
+    return [tensor for tensor in pair[1:] if tensor is not None]
+
+
+def test_the_parts_have_the_sizes_that_were_asked_for():
+    pairs = make(*scene())
+    assert pairs.train[0].gt.shape == (4, 24, 32)
+    assert [tuple(x.shape) for x in pairs.val[0][1:]] == [(4, 4, 8), (1, 16, 32), (4, 16, 32), (4, 16, 32)]
+    assert pairs.test[0].gt.shape == (4, 16, 32)
+    assert pairs.full[0].guide.shape == (1, 64, 128)
+    assert pairs.full[0].gt is None
+    assert (pairs.in_chans, pairs.guide_chans, pairs.ratio, pairs.maximum) == (4, 1, 4, 2047)
+    torch.testing.assert_close(pairs.val[0].ms, degrade_ms(pairs.val[0].gt[None], sensor="QB")[0])
+
+
+@pytest.mark.parametrize("axis", ["rows", "columns"])
+@given(row=st.integers(0, 63), column=st.integers(0, 31))
+@settings(max_examples=12, deadline=None)
+def test_a_pixel_reaches_its_own_part_alone(axis, row, column):
+    ms, pan = scene()
+    other, sharp = ms.copy(), pan.copy()
+    other[row, column] += 500
+    sharp[row * 4 : row * 4 + 4, column * 4 : column * 4 + 4] += 500
+    if axis == "columns":
+        ms, pan, other, sharp = (np.swapaxes(x, 0, 1) for x in (ms, pan, other, sharp))
+    before, after = make(ms, pan, axis=axis), make(other, sharp, axis=axis)
+    touched = {
+        name
+        for name in ("train", "val", "test", "full")
+        for a, b in zip(getattr(before, name), getattr(after, name), strict=True)
+        if not all(torch.equal(x, y) for x, y in zip(tensors(a), tensors(b), strict=True))
+    }
+    part = next(
+        (n for n, (a, b) in {"train": (0, 24), "val": (28, 44), "test": (48, 64)}.items() if a <= row < b), None
+    )
+    assert touched == ({part} | ({"full"} if part == "test" else set()) if part else set())
+    assert (before.sha256 == after.sha256) == (part in (None, "test"))
+
+
+def test_views_are_the_protocol_on_the_flipped_image():
+    pairs = make(*scene())
+    seen = set()
+    for seed in range(12):
+        view = pairs.views(torch.Generator().manual_seed(seed))[0]
+        gt = pairs.train[0].gt
+        flips = [axes for axes in ((), (-1,), (-2,), (-1, -2)) if torch.equal(view.gt, gt.flip(axes))]
+        seen |= set(flips)
+        torch.testing.assert_close(view.guide, pairs.train[0].guide.flip(flips[0]))
+        torch.testing.assert_close(view.ms, degrade_ms(view.gt[None], sensor="QB")[0])
+        torch.testing.assert_close(view.ms_up, upsample(view.ms[None], 4)[0])
+    assert len(seen) == 4
+    assert torch.equal(pairs.unturned()[0].gt, pairs.train[0].gt)
+
+
+@given(seed=st.integers(0, 99), augment=st.booleans())
+@settings(max_examples=15, deadline=None)
+def test_crops_are_of_one_place_in_every_image(seed, augment):
+    pairs = make(*scene())
+    images = pairs.unturned()
+    batch = crops(images, 5, 8, 4, torch.Generator().manual_seed(seed), augment=augment)
+    assert [tuple(x.shape) for x in batch[1:]] == [(5, 4, 2, 2), (5, 1, 8, 8), (5, 4, 8, 8), (5, 4, 8, 8)]
+    whole = images[0]
+    for n in range(5):
+        found = [
+            (y, x)
+            for y in range(0, 17, 4)
+            for x in range(0, 25, 4)
+            for turn in ((False, True) if augment else (False,))
+            if all(
+                torch.equal(
+                    a[n].transpose(-1, -2) if turn else a[n], b[:, y // s : (y + 8) // s, x // s : (x + 8) // s]
+                )
+                for a, b, s in zip(batch[1:], whole[1:], (4, 1, 1, 1), strict=True)
+            )
+        ]
+        assert len(found) == 1
+
+
+def test_every_place_is_drawn():
+    images = make(*scene()).unturned()
+    generator = torch.Generator().manual_seed(0)
+    first = {float(x[0, 0, 0]) for x in crops(images, 800, 8, 4, generator, augment=False).ms}
+    assert first == set(images[0].ms[0, :5, :7].flatten().tolist())
+
+
+def test_what_does_not_fit_is_named():
+    ms, pan = scene()
+    with pytest.raises(SceneError, match=r"ratio 4 the guide must be .*256, 128"):
+        make(ms, pan[:-64])
+    with pytest.raises(SceneError, match="3 values of ms are not finite"):
+        make(np.where(np.arange(ms.size).reshape(ms.shape) < 3, np.nan, ms), pan)
+    with pytest.raises(SplitError, match="leave nothing of 64 rows"):
+        make(ms, pan, val=0.5, test=0.5)
+    with pytest.raises(ValueError, match=r"test is 1; it must be in \[0, 1\)"):
+        make(ms, pan, test=1)
+    with pytest.raises(ValueError, match="axis is 'diagonal'"):
+        make(ms, pan, axis="diagonal")
+    with pytest.raises(ValueError, match="crop is 6; it must be a multiple of the ratio 4"):
+        crops(make(ms, pan).unturned(), 1, 6, 4, torch.Generator(), augment=True)
+
+
+def test_parts_can_be_left_out_and_the_maximum_comes_from_the_training_part():
+    ms, pan = scene()
+    ms[60:] += 5000
+    pairs = make(ms, pan, sensor="generic", val=0)
+    assert pairs.val == ()
+    assert pairs.maximum == pytest.approx(ms[:44].max())
+    assert make(ms, pan, test=0).full == ()
+
+
+def pack(path, cube):
+    """Write a scene as `read_cave` reads it."""
+    steps = np.diff(cube.astype(np.int32), axis=0, prepend=0).astype("<i2").view(np.uint16)
+    planes = np.stack([steps & 255, steps >> 8]).astype(np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(lzma.compress(planes.tobytes()))
+
+
+def test_cave_is_read_and_split_by_scene(tmp_path):
+    rng = np.random.default_rng(0)
+    cubes = {name: rng.integers(0, 4096, (31, 32, 32)).astype(np.uint16) for name in ("a", "b", "c")}
+    for name, cube in cubes.items():
+        pack(tmp_path / "cave" / f"{name}.{'test' if name == 'c' else 'train'}.xz", cube)
+        found = read_cave(next((tmp_path / "cave").glob(f"{name}.*")))
+        np.testing.assert_array_equal(found, cube)
+    pairs = load_cave(tmp_path, ratio=8, val=("b",), val_size=16)
+    assert [x.name for x in (*pairs.train, *pairs.val, *pairs.test)] == ["a", "b", "c"]
+    assert pairs.val[0].gt.shape == (31, 16, 16)
+    assert pairs.test[0].ms.shape == (31, 4, 4)
+    np.testing.assert_allclose(pairs.test[0].gt.numpy(), cubes["c"] / 4095, atol=1e-6)
+    with pytest.raises(SceneError, match="no training scene x in .*; there are a, b"):
+        load_cave(tmp_path, ratio=8, val=("x",))
+    with pytest.raises(FileNotFoundError, match="--data names the folder that holds cave/"):
+        load_cave(tmp_path / "elsewhere", ratio=8)
+    (tmp_path / "cave" / "d.train.xz").write_bytes(b"something else")
+    with pytest.raises(SceneError, match="no packed CAVE scene"):
+        load_cave(tmp_path, ratio=8, val=())
+
+
+def test_satellite_images_are_read_from_their_files(tmp_path):
+    folder = tmp_path / "worldview2_ikonos"
+    folder.mkdir()
+    ms, pan = scene(bands=8)
+    savemat(folder / "imgWV2.mat", {"I_MS": ms.astype(np.uint16), "I_PAN": pan.astype(np.uint16)})
+    pairs = load_worldview2(tmp_path, val=0.25, test=0.25, guard=4)
+    assert (pairs.in_chans, pairs.maximum, pairs.sensor.name) == (8, 2047, "WV2")
+    np.testing.assert_allclose(pairs.train[0].gt[3].numpy() * 2047, ms[:24, :, 3].astype(np.uint16), rtol=1e-5)
+    with pytest.raises(FileNotFoundError, match=r"imgIK\.mat; --data names"):
+        load_ikonos(tmp_path)
+    savemat(folder / "imgIK.mat", {"I_MS": ms})
+    with pytest.raises(SceneError, match="no variable I_PAN"):
+        load_ikonos(tmp_path)
