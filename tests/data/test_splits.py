@@ -261,3 +261,12 @@ def test_indian_pines_splits_in_blocks_with_every_class_in_training(indian_pines
 def test_random_splits_of_indian_pines_leak(indian_pines):
     report = leakage(random_split(indian_pines.labels, fraction=0.05), 13)
     assert report.test_pixels == 9744 and report.share > 0.99
+
+
+def test_leakage_of_several_scenes_does_not_cross_their_borders():
+    shapes = [(5, 5), (5, 5)]
+    split = Split(np.array([0, 24, 40]), np.array([1, 25, 48]), np.empty(0, np.int64), (1, 50), "two scenes")
+    assert leakage(split, 3, shapes).inside_train == 1  # item 25 follows 24, but in the other scene
+    assert leakage(split, 7, shapes).inside_train == 3  # item 40 is at row 3, column 0 of the second scene: 25, 48
+    with pytest.raises(SplitError, match="the scenes have 25 in all"):
+        leakage(split, 3, shapes[:1])

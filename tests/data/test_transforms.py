@@ -13,6 +13,7 @@ from scipy import ndimage
 from hsmamba.data import (
     MNF,
     PCA,
+    Blank,
     Compose,
     MinMax,
     Scene,
@@ -334,3 +335,12 @@ def test_a_dataarray_keeps_its_grid_and_crs():
     assert (out.dims, out.shape, out.rio.crs) == (("y", "x", "band"), (3, 2, 4), "EPSG:32633")
     np.testing.assert_array_equal(out.y, cube.y)
     np.testing.assert_array_equal(out.values, transform(cube.values))
+
+
+def test_blank_leaves_one_source_out(tmp_path):
+    pixels, heights = np.random.default_rng(0).normal(size=(2, 20, 4))
+    transform = Compose([Standardise(), Blank(on="aux")]).fit(pixels, heights)
+    transform.save(tmp_path / "transform.safetensors")
+    for one in (transform, Compose.load(tmp_path / "transform.safetensors")):
+        assert not one(heights, on="aux").any() and one(heights, on="aux").dtype == np.float32
+        np.testing.assert_allclose(one(pixels).std(0), 1, atol=1e-6)
