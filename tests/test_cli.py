@@ -52,6 +52,7 @@ COMMANDS = (
     "info",
     "demo",
     "classify",
+    "fuse",
     "finetune",
     "evaluate",
     "train",
@@ -125,6 +126,25 @@ def test_classify_writes_a_geotiff_on_the_grid_of_the_scene(run, trained, scene_
         assert (file.crs, file.transform, file.dtypes) == ("EPSG:32616", transform, ("uint8",))
         assert confidence.dtypes == ("float32",)
         assert set(np.unique(file.read(1))) <= {1, 2, 3}
+
+
+def test_two_sources_go_through_every_command(run, scene_file, tmp_path):
+    with np.load(scene_file) as arrays:
+        labels = arrays["labels"]
+    aux = tmp_path / "height.npy"
+    np.save(aux, 5.0 * labels + np.random.default_rng(0).normal(size=labels.shape))
+    out = tmp_path / "two"
+    two = ("--aux", aux)
+    code, text, err = run(
+        "finetune", scene_file, *two, "-m", "msfmamba", "-o", out, "--count", 20, "--epochs", 2, "--json"
+    )
+    assert code == 0, err
+    code, text, err = run("evaluate", out / "model", scene_file, *two, "--json")
+    assert code == 0 and json.loads(text)["oa"] > 0.5, err
+    code, _, err = run("classify", scene_file, *two, "-m", out / "model", "-o", tmp_path / "map.npy")
+    assert code == 0 and np.load(tmp_path / "map.npy").shape == (24, 24), err
+    code, _, err = run("classify", scene_file, "-m", out / "model", "-o", tmp_path / "map.npy")
+    assert code == 2 and "auxiliary source of 1 channels" in err
 
 
 def test_an_interrupted_finetune_resumes(run, scene_file, tmp_path, monkeypatch):

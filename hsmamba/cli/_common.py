@@ -23,6 +23,7 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for programs.
 SceneArgument = Annotated[str, typer.Argument(help="A .mat, .npy, .npz, ENVI .hdr or GeoTIFF file, or 'indian_pines'.")]
 VariableOption = Annotated[str | None, typer.Option(help="Name of the cube in a file with several arrays.")]
 LabelsOption = Annotated[Path | None, typer.Option(help="Label image on the same grid, 0 = unlabelled.")]
+AuxOption = Annotated[Path | None, typer.Option(help="Second source on the same grid: LiDAR, SAR, another camera.")]
 LabelsVariableOption = Annotated[str | None, typer.Option(help="Name of the labels in a file with several arrays.")]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default cpu.")]
 NanOption = Annotated[str, typer.Option(help="raise: refuse NaN pixels; mask: leave them unclassified.")]
@@ -33,12 +34,19 @@ def say(text: object = "") -> None:
     typer.echo(str(text))
 
 
-def open_or_load(path: str, variable: str | None, labels: Path | None, labels_variable: str | None) -> Scene:
+def open_or_load(
+    path: str,
+    variable: str | None,
+    labels: Path | None = None,
+    labels_variable: str | None = None,
+    aux: Path | None = None,
+) -> Scene:
+    """Open a file, or load a scene by its name."""
     from hsmamba.data import load_scene, open_scene
 
     if not Path(path).suffix and not Path(path).exists():
         return load_scene(path)
-    return open_scene(path, variable=variable, labels=labels, labels_variable=labels_variable)
+    return open_scene(path, variable=variable, labels=labels, labels_variable=labels_variable, aux=aux)
 
 
 def named(model: str) -> str:

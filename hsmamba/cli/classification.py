@@ -11,6 +11,7 @@ import typer
 
 from hsmamba.cli._common import (
     MODEL_HELP,
+    AuxOption,
     DeviceOption,
     JsonFlag,
     LabelsOption,
@@ -77,6 +78,7 @@ def classify_command(
     model: Annotated[str, typer.Option("--model", "-m", help=MODEL_HELP)],
     out: Annotated[list[Path], typer.Option("--out", "-o", help="Output: .tif, .npz, .npy or .png; may be repeated.")],
     variable: VariableOption = None,
+    aux: AuxOption = None,
     nan: NanOption = "raise",
     tta: Annotated[
         bool, typer.Option("--tta", help="Average over flips and quarter turns (8 times the work).")
@@ -90,7 +92,7 @@ def classify_command(
         if path.suffix not in _WRITERS:
             raise ValueError(f"cannot write {path.suffix or 'a file without suffix'}; choose {', '.join(_WRITERS)}")
         check_writable(path)
-    opened = open_or_load(scene, variable, None, None)
+    opened = open_or_load(scene, variable, aux=aux)
     network = load_model(model, device=device)
     from hsmamba import classify
 
@@ -156,6 +158,7 @@ def finetune_command(
     labels: LabelsOption = None,
     variable: VariableOption = None,
     labels_variable: LabelsVariableOption = None,
+    aux: AuxOption = None,
     fraction: Annotated[float | None, typer.Option(help="Share of each class's pixels to train on.")] = None,
     count: Annotated[int | None, typer.Option(help="Pixels of each class to train on.")] = None,
     disjoint: Annotated[bool, typer.Option("--disjoint", help="Spatially disjoint blocks (with --fraction).")] = False,
@@ -173,7 +176,7 @@ def finetune_command(
     check_writable(checkpoint)
     if (fraction is None) == (count is None):
         raise ValueError("give either --fraction (0.05 is 5 % of each class) or --count (pixels of each class)")
-    opened = open_or_load(scene, variable, labels, labels_variable)
+    opened = open_or_load(scene, variable, labels, labels_variable, aux)
     import torch
 
     from hsmamba import create_model, finetune, is_model, save_pretrained
@@ -185,9 +188,10 @@ def finetune_command(
     torch.manual_seed(seed)
     new = is_model(model) and "." not in model
     if new:
-        network: Any = create_model(
-            model, num_classes=opened.num_classes, in_chans=min(bands, opened.num_bands), device=device
-        )
+        sizes = {"num_classes": opened.num_classes, "in_chans": min(bands, opened.num_bands)}
+        if opened.aux is not None:
+            sizes["aux_chans"] = int(opened.aux.shape[2])
+        network: Any = create_model(model, device=device, **sizes)
     else:
         network = load_model(model, num_classes=opened.num_classes, device=device)
     if disjoint:
@@ -222,6 +226,7 @@ def evaluate_command(
     labels: LabelsOption = None,
     variable: VariableOption = None,
     labels_variable: LabelsVariableOption = None,
+    aux: AuxOption = None,
     split: Annotated[Path | None, typer.Option(help="A split file; default the one in the model's folder.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Every labelled pixel, whatever the split.")] = False,
     nan: NanOption = "raise",
@@ -234,7 +239,7 @@ def evaluate_command(
 
     from hsmamba import Split, evaluate
 
-    opened = open_or_load(scene, variable, labels, labels_variable)
+    opened = open_or_load(scene, variable, labels, labels_variable, aux)
     network = load_model(model, device=device)
     if every:
         shape = opened.shape
