@@ -1,4 +1,4 @@
-"""The command line: `hsmamba list | info | demo | classify | finetune | evaluate | train | download | verify | ...`.
+"""The command line: `hsmamba list | info | demo | classify | fuse | finetune | evaluate | train | download | ...`.
 
 Everything heavy is imported inside the commands, so that `--help` answers at once. A user's mistake ends with one line
 on standard error and exit code 2.
@@ -12,11 +12,11 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from hsmamba.cli import benchmarks, classification, weights
+from hsmamba.cli import benchmarks, classification, fusion, weights
 from hsmamba.cli._common import app, say
 from hsmamba.errors import HsmambaError
 
-__all__ = ["app", "benchmarks", "classification", "main", "weights"]
+__all__ = ["app", "benchmarks", "classification", "fusion", "main", "weights"]
 
 
 def main() -> NoReturn:

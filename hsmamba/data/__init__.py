@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from hsmamba.data.catalog import list_splits, load_scene, load_scenes, load_split
-from hsmamba.data.io import open_scene
+from hsmamba.data.io import open_image, open_scene
 from hsmamba.data.plots import group_split, load_idtrees
 from hsmamba.data.scene import Scene, gather_pixels, iter_strips, like, neighbour_pairs, valid_mask
 from hsmamba.data.splits import LeakageReport, Split, block_split, leakage, random_split, split_from_maps
@@ -104,6 +104,7 @@ __all__ = [
     "mtf_filter",
     "neighbour_pairs",
     "nikon_d700",
+    "open_image",
     "open_scene",
     "random_split",
     "read_response",

@@ -69,6 +69,27 @@ def open_scene(
     )
 
 
+def open_image(path: PathLike, *, variable: str | None = None) -> Array:
+    """Open one image of a pair that is to be fused, as it is stored.
+
+    Args:
+        path: A file of a format that `open_scene` reads.
+        variable: Name of the image in a `.mat` or `.npz`; not needed where just one array has two or three dimensions.
+
+    Returns:
+        (H, W, B) or (H, W), as a memory map or lazily where the format permits. A GeoTIFF keeps its dtype, and its
+        "no data" value in the attribute `_FillValue`.
+
+    Raises:
+        SceneError: No such file, an unknown or damaged format, several arrays to choose from (listed in the text).
+        MissingExtraError: The format needs a package that is not installed.
+    """
+    path = Path(path)
+    content = open_file(path, masked=path.suffix.lower() not in (".tif", ".tiff"))
+    images = [name for name, found in content.variables.items() if len(found.shape) in (2, 3)]
+    return _take(path, content, images, variable, "variable", "array of two or three dimensions (rows, columns, bands)")
+
+
 def _take(path: Path, content: Content, names: list[str], chosen: str | None, argument: str, wanted: str) -> Array:
     """Read the chosen variable, or the only candidate."""
     listing = "; ".join(f"{name!r} {found.shape} {found.dtype}" for name, found in content.variables.items() if name)

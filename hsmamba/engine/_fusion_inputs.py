@@ -66,8 +66,9 @@ def check_grids(ratio: int, arrays: dict[str, Array]) -> None:
             raise SceneError(
                 f"{name} is {_by(shape)} and the guide {_by(guide)} (rows x columns x bands), {factors[0]:.4g} and "
                 f"{factors[1]:.4g} times as many rows and columns; at the model's scale ratio {ratio} the guide of "
-                f"this {name} must have {shape[0] * step} x {shape[1] * step}: crop both to the same ground, or take a "
-                f"model of another scale"
+                f"this {name} must have {shape[0] * step} x {shape[1] * step}: "
+                + ("are the two swapped?" if max(factors) < 1 else "crop both to the same ground, or take a model ")
+                + "of another scale" * (max(factors) >= 1)
             )
 
 

@@ -246,8 +246,8 @@ def prepare_fusion(
     if (coarse := next((name for name in ("ms", "ms_up") if name in arrays), None)) is None:
         raise SceneError("neither ms nor ms_up is given; pass the coarse image as ms, or up-sampled as ms_up")
     ratio = int(network.scale)
-    check_bands(model, arrays)
     check_grids(ratio, arrays)
+    check_bands(model, arrays)
     check_ground(arrays)
     middle = samples(arrays, ratio)
     units = units_of(model, middle, maximum)

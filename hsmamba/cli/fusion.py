@@ -1,0 +1,101 @@
+"""The command that fuses a sharp and a coarse image."""
+
+from __future__ import annotations
+
+import json
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hsmamba.cli._common import MODEL_HELP, DeviceOption, JsonFlag, app, check_writable, load_model, say
+from hsmamba.errors import HsmambaWarning
+
+if TYPE_CHECKING:
+    from hsmamba.engine.fuse import FusionJob
+
+_SUFFIXES = (".tif", ".tiff", ".npy")
+
+
+@app.command("fuse")
+def fuse_command(
+    guide: Annotated[Path, typer.Argument(help="The sharp image (PAN, RGB, SAR): GeoTIFF, ENVI .hdr, .npy, .mat.")],
+    ms: Annotated[Path, typer.Argument(help="The coarse image (MS, HSI) of the same ground.")],
+    model: Annotated[str, typer.Option("--model", "-m", help=MODEL_HELP)],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Output: .tif or .npy.")],
+    maximum: Annotated[
+        str | None,
+        typer.Option(help="What is 1 to the network: 2047, '10000,255' (MS, guide) or a sensor, 'WV3'."),
+    ] = None,
+    tile: Annotated[int | None, typer.Option(help="Side of a tile or window in pixels of MS.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Windows of a global network at a time.")] = 8,
+    nan: Annotated[str, typer.Option(help="raise: refuse invalid pixels; mask: leave them invalid.")] = "raise",
+    guide_variable: Annotated[str | None, typer.Option(help="Name of the guide in a file with several arrays.")] = None,
+    ms_variable: Annotated[str | None, typer.Option(help="Name of MS in a file with several arrays.")] = None,
+    device: DeviceOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Sharpen a coarse image with a guide; the result lies on the guide's grid, in the units of the coarse image."""
+    if out.suffix.lower() not in _SUFFIXES:
+        raise ValueError(f"cannot write {out.suffix or 'a file without suffix'}; choose {', '.join(_SUFFIXES)}")
+    check_writable(out)
+    from hsmamba.data import open_image
+    from hsmamba.engine.fuse import prepare_fusion
+
+    images = {"ms": open_image(ms, variable=ms_variable), "guide": open_image(guide, variable=guide_variable)}
+    options: Any = {"tile": tile, "batch_size": batch_size, "device": device, "nan": nan, "progress": not as_json}
+    network = load_model(model, device=device)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        job = prepare_fusion(network, **images, maximum=_maximum(maximum), **options)
+    notes = [str(note.message) for note in told if issubclass(note.category, HsmambaWarning)]
+    for note in notes:
+        typer.echo(f"hsmamba: warning: {note}", err=True)
+    start = time.perf_counter()
+    with _writer(out, job) as write:
+        job.run(write)
+    seconds = time.perf_counter() - start
+    height, width, bands = job.shape
+    if as_json:
+        say(json.dumps({"shape": job.shape, "seconds": seconds, "file": str(out), "warnings": notes}))
+        return
+    say(f"wrote {out}: {height} x {width} pixels, {bands} bands, {job.dtype}")
+    say(f"took {seconds:.1f} s, {height * width / seconds:,.0f} pixels a second")
+
+
+def _maximum(text: str | None) -> Any:
+    """Read a number, two numbers or a sensor's name."""
+    if text is None:
+        return None
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        return text
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+@contextmanager
+def _writer(path: Path, job: FusionJob) -> Iterator[Callable[[int, Any], None]]:
+    """Open the output for rows; it appears when it is whole."""
+    import numpy as np
+
+    from hsmamba._files import atomic_path
+    from hsmamba.data.writers import raster_rows
+
+    if path.suffix.lower() != ".npy":
+        grid, values = job.images.guide.array, job.coarse.array
+        with raster_rows(path, job.shape, job.dtype, grid=grid, values=values, nodata=job.fill_value) as write:
+            yield write
+        return
+    with atomic_path(path) as temporary:
+        file = np.lib.format.open_memmap(temporary, mode="w+", dtype=job.dtype, shape=job.shape)
+
+        def keep(top: int, rows: Any) -> None:
+            file[top : top + len(rows)] = rows
+
+        yield keep
+        file.flush()

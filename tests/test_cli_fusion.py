@@ -1,0 +1,133 @@
+"""`hsmamba fuse`: files in, files out, and how mistakes end."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import hsmamba
+from hsmamba import cli
+from hsmamba.data import Compose, SensorScale
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    def call(*args):
+        monkeypatch.setattr(sys, "argv", ["hsmamba", *map(str, args)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out = capsys.readouterr()
+        return ended.value.code or 0, out.out, out.err
+
+    return call
+
+
+@pytest.fixture
+def model(tmp_path):
+    torch.manual_seed(0)
+    network = hsmamba.create_model("rsanet_qb", dim=4, depth=1, recursions=1)
+    transform = Compose([SensorScale(1 / 2047), SensorScale(1 / 2047, on="aux")])
+    return hsmamba.save_pretrained(network, tmp_path / "model", transform=transform, data={"sensor": "QB"})
+
+
+@pytest.fixture
+def images():
+    rng = np.random.default_rng(0)
+    return rng.integers(1, 2048, (12, 15, 4)).astype(np.uint16), rng.integers(1, 2048, (48, 60, 1)).astype(np.uint16)
+
+
+def write_tif(path, values, pixel, **profile):
+    rasterio = pytest.importorskip("rasterio")
+    transform = rasterio.transform.from_origin(500000, 4800000, pixel, pixel)
+    height, width, count = values.shape
+    shape = {"height": height, "width": width, "count": count, "dtype": values.dtype}
+    with rasterio.open(path, "w", driver="GTiff", crs="EPSG:32631", transform=transform, **shape, **profile) as file:
+        file.write(np.moveaxis(values, 2, 0))
+        file.descriptions = [f"band {i}" for i in range(count)]
+    return path
+
+
+def test_geotiffs_in_a_geotiff_out(run, model, images, tmp_path):
+    rasterio = pytest.importorskip("rasterio")
+    pytest.importorskip("rioxarray")
+    ms, guide = images
+    ms[2, 3] = 0
+    pan, low = write_tif(tmp_path / "pan.tif", guide, 0.5), write_tif(tmp_path / "ms.tif", ms, 2, nodata=0)
+    out = tmp_path / "new" / "fused.tif"
+    code, text, err = run("fuse", pan, low, "-m", model, "-o", out, "--tile", 5, "--nan", "mask", "--json")
+    assert code == 0, err
+    assert json.loads(text)["shape"] == [48, 60, 4] and json.loads(text)["warnings"] == []
+    with rasterio.open(out) as file, rasterio.open(pan) as grid:
+        assert (file.crs, file.transform, file.nodata) == (grid.crs, grid.transform, 0)
+        assert file.dtypes == ("uint16",) * 4
+        assert file.descriptions == ("band 0", "band 1", "band 2", "band 3")
+        got = np.moveaxis(file.read(), 0, 2)
+    assert not got[8:12, 12:16].any()
+    network = hsmamba.create_model(f"local-dir:{model}")
+    low, high = (hsmamba.data.open_image(path) for path in (low, pan))
+    np.testing.assert_array_equal(got, hsmamba.fuse(network, low, high, nan="mask", progress=False))
+    assert {path.name for path in out.parent.iterdir()} == {"fused.tif"}
+
+
+def test_arrays_in_an_array_out(run, model, images, tmp_path):
+    ms, guide = images
+    np.save(tmp_path / "pan.npy", guide[..., 0])
+    np.savez(tmp_path / "two.npz", low=ms, other=guide)
+    out = tmp_path / "fused.npy"
+    args = ["fuse", tmp_path / "pan.npy", tmp_path / "two.npz", "-m", model, "-o", out]
+    code, _, err = run(*args)
+    assert code == 2 and "'low' (12, 15, 4)" in err and "variable" in err and not out.exists()
+    code, text, err = run(*args, "--ms-variable", "low")
+    assert code == 0, err
+    assert "48 x 60 pixels, 4 bands, uint16" in text
+    got = np.load(out)
+    assert got.shape == (48, 60, 4) and got.dtype == np.uint16
+    code, _, err = run(*args, "--ms-variable", "low", "--maximum", "4094,2047")
+    assert code == 0, err
+    assert (np.load(out) != got).any()
+    code, _, err = run(*args, "--ms-variable", "low", "--maximum", "QB")
+    assert code == 0, err
+    np.testing.assert_array_equal(np.load(out), got)
+
+
+def test_a_shift_is_told_on_standard_error(run, model, tmp_path):
+    from scipy import ndimage
+
+    rng = np.random.default_rng(0)
+    image = ndimage.gaussian_filter(rng.normal(size=(256, 256)), 2)
+    image = 1000 + 200 * image / image.std()
+    np.save(tmp_path / "pan.npy", np.roll(image, 8, 0))
+    np.save(tmp_path / "ms.npy", np.repeat(image.reshape(64, 4, 64, 4).mean((1, 3))[..., None], 4, 2))
+    args = ["fuse", tmp_path / "pan.npy", tmp_path / "ms.npy", "-m", model, "-o", tmp_path / "out.npy"]
+    code, text, err = run(*args, "--json")
+    assert code == 0, err
+    assert "warning: the guide looks misregistered" in err and "further down" in err
+    assert len(json.loads(text)["warnings"]) == 1
+
+
+def test_mistakes_end_with_one_line_and_leave_nothing(run, model, images, tmp_path):
+    ms, guide = images
+    np.save(tmp_path / "pan.npy", guide)
+    np.save(tmp_path / "ms.npy", ms)
+    np.save(tmp_path / "three.npy", ms[..., :3])
+    np.save(tmp_path / "bad.npy", np.where(guide < 9, np.nan, guide))
+    before = sorted(tmp_path.rglob("*"))
+    pan, low, out = tmp_path / "pan.npy", tmp_path / "ms.npy", tmp_path / "out.npy"
+    for args, text in [
+        ((low, pan, "-o", out), "are the two swapped"),
+        ((pan, tmp_path / "three.npy", "-o", out), "takes 4 (QB: blue, green, red, NIR)"),
+        ((pan, low, "-o", tmp_path / "out.doc"), "choose .tif"),
+        ((pan, low, "-o", "/proc/nothing/x.npy"), "cannot write"),
+        ((tmp_path / "bad.npy", low, "-o", out), "hold NaN"),
+        ((pan, low, "-o", out, "--nan", "drop"), "mask"),
+        ((tmp_path / "none.npy", low, "-o", out), "none.npy"),
+        ((pan, low, "-o", out, "--maximum", "landsat"), "unknown sensor"),
+    ]:
+        code, printed, err = run("fuse", *args, "-m", model)
+        assert code == 2 and printed == "" and len(err.strip().splitlines()) == 1, err
+        assert text in err
+    code, _, err = run("fuse", pan, low, "-o", out, "-m", "md2f_mamba.indian_pines")
+    assert code == 2 and "no fusion network" in err
+    assert sorted(tmp_path.rglob("*")) == before
