@@ -14,7 +14,13 @@ from hsmamba._files import write_text
 from hsmamba.engine.recipe import read_results, summarise
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = {"README.md": ("models",), "docs/models.md": ("models", "results")}
+PAGES = {"README.md": ("models",), "docs/models.md": ("models", "results"), "docs/training_fusion.md": ("fusion",)}
+FIGURES = {  # of each data set: resolution, metrics
+    "worldview2": {"reduced": ("SAM", "ERGAS", "Q2n", "SCC", "PSNR"), "full": ("D_lambda_K", "D_s", "HQNR")},
+    "ikonos": {"reduced": ("SAM", "ERGAS", "Q2n", "SCC", "PSNR"), "full": ("D_lambda_K", "D_s", "HQNR")},
+    "cave_x4": {"reduced": ("PSNR", "SSIM", "SAM", "ERGAS")},
+    "cave_x8": {"reduced": ("PSNR", "SSIM", "SAM", "ERGAS")},
+}
 
 
 def models_table() -> str:
@@ -42,9 +48,32 @@ def results_table() -> str:
     return "\n".join(rows)
 
 
+def fusion_table() -> str:
+    """One table a data set: the weights' figures below those of the classical methods, means over the test images."""
+    parts = []
+    for tag, resolutions in FIGURES.items():
+        figures: dict[str, dict[str, dict[str, float]]] = {}
+        paths = sorted((ROOT / "docs" / "results" / "fusion").glob(f"*.{tag}.csv"))
+        for path in paths:
+            for row in read_results(path):
+                method = f"`{path.stem}`" if row["method"] == path.stem.partition(".")[0] else row["method"]
+                for metric in resolutions.get(row["resolution"], ()):
+                    images = figures.setdefault(method, {}).setdefault(metric, {})
+                    images[row["image"]] = row[metric]
+        columns = [metric for metrics in resolutions.values() for metric in metrics]
+        names = sorted(figures, key=lambda name: name.startswith("`"))
+        rows = [f"| {tag} | {' | '.join(columns)} |", "|---|" + "---:|" * len(columns)]
+        for name in names:
+            means = [sum(figures[name][metric].values()) / len(figures[name][metric]) for metric in columns]
+            rows.append(f"| {name} | {' | '.join(f'{mean:.3f}' for mean in means)} |")
+        if paths:
+            parts.append("\n".join(rows))
+    return "\n\n".join(parts)
+
+
 def updated(page: str, text: str) -> str:
     """Return a page with its tables made anew; a table stands between `<!-- name -->` and `<!-- /name -->`."""
-    tables = {"models": models_table, "results": results_table}
+    tables = {"models": models_table, "results": results_table, "fusion": fusion_table}
     for name in PAGES[page]:
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         table = tables[name]()

@@ -10,6 +10,7 @@ import shutil
 from pathlib import Path
 
 from hsmamba._files import write_text
+from hsmamba.engine.fusion_recipe import FusionRecipe, publish_fusion
 from hsmamba.engine.recipe import load_recipe, publish
 from hsmamba.zoo.card import model_card
 from hsmamba.zoo.folder import read_folder
@@ -27,12 +28,17 @@ def main() -> None:
     args = parser.parse_args()
     recipe = load_recipe(args.recipe)
     runs = args.runs / recipe.name
-    folder = publish(recipe, runs, ROOT / "hsmamba" / "weights" / recipe.name)
+    place, results = ROOT / "hsmamba" / "weights" / recipe.name, ROOT / "docs" / "results"
+    if isinstance(recipe, FusionRecipe):
+        folder, results = publish_fusion(recipe, runs, place), results / "fusion"
+    else:
+        folder = publish(recipe, runs, place)
     record = record_of(read_folder(folder), recipe.name.partition(".")[2])
     manifest = ROOT / "weights_manifest.json"
     write_manifest((load_manifest(manifest) | {record.name: record}).values(), manifest)
     write_text(folder / "README.md", model_card(record))  # which names it as the manifest does
-    shutil.copyfile(runs / "results.csv", ROOT / "docs" / "results" / f"{recipe.name}.csv")
+    results.mkdir(exist_ok=True)
+    shutil.copyfile(runs / "results.csv", results / f"{recipe.name}.csv")
     print(f"published {record.name}: now run python docs/make_tables.py")
 
 

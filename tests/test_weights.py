@@ -15,7 +15,11 @@ from hsmamba.zoo.factory import folder_behind
 from hsmamba.zoo.manifest import load_manifest, weights_folder
 
 ROOT = Path(__file__).resolve().parents[1]
-RECORDS = load_manifest()
+RECORDS = {
+    name: record
+    for name, record in load_manifest().items()
+    if isinstance(recipes.load_recipe(record.recipe), recipes.Recipe)
+}
 EMBEDDED = [name for name in RECORDS if (weights_folder() / name).is_dir()]
 
 

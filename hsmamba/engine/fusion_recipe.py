@@ -7,6 +7,7 @@ for each image and method.
 
 from __future__ import annotations
 
+import copy
 import csv
 import platform
 import time
@@ -145,12 +146,13 @@ def run_fusion_recipe(
         **{**recipe.finetune, "seed": recipe.seed},
     )
     model.transform = Compose([SensorScale(1 / pairs.maximum, on=source) for source in ("hsi", "aux")])
+    model.half().float()  # stored in half the space; the figures are of what is stored
     report = evaluate(model, pairs)
     rows = rows_of(report)
     write_rows(out / "results.csv", rows)
     write_text(out / "report.txt", f"{report}\n")
     hub.save_pretrained(
-        model,
+        copy.deepcopy(model).half(),
         out / "model",
         metrics=_metrics(report),
         data={**recipe.data, "maximum": pairs.maximum, "training": _training(recipe, pairs, result, device)},
@@ -239,7 +241,7 @@ def publish_fusion(recipe: FusionRecipe, out: str | Path, folder: str | Path) ->
         raise HsmambaError(f"{out} holds no model yet; run the recipe {recipe.name} first")
     trained = hub.read_folder(source)
     return hub.save_pretrained(
-        create_model(f"local-dir:{source}"),
+        create_model(f"local-dir:{source}", dtype=torch.float16),
         folder,
         metrics=trained.metrics,
         data=trained.data,

@@ -154,9 +154,9 @@ def test_cave_is_read_and_split_by_scene(tmp_path):
     assert pairs.val[0].gt.shape == (31, 16, 16)
     assert pairs.test[0].ms.shape == (31, 4, 4)
     np.testing.assert_allclose(pairs.test[0].gt.numpy(), cubes["c"] / 4095, atol=1e-6)
-    with pytest.raises(SceneError, match="no training scene x in .*; there are a, b"):
+    with pytest.raises(SceneError, match=r"no training scene x in .*; there are a, b"):
         load_cave(tmp_path, ratio=8, val=("x",))
-    with pytest.raises(FileNotFoundError, match="--data names the folder that holds cave/"):
+    with pytest.raises(FileNotFoundError, match="--data names the folder that holds cave"):
         load_cave(tmp_path / "elsewhere", ratio=8)
     (tmp_path / "cave" / "d.train.xz").write_bytes(b"something else")
     with pytest.raises(SceneError, match="no packed CAVE scene"):
