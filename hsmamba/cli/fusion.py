@@ -46,7 +46,10 @@ def fuse_command(
     from hsmamba.data import open_image
     from hsmamba.engine.fuse import prepare_fusion
 
-    images = {"ms": open_image(ms, variable=ms_variable), "guide": open_image(guide, variable=guide_variable)}
+    images: dict[str, Any] = {
+        "ms": open_image(ms, variable=ms_variable),
+        "guide": open_image(guide, variable=guide_variable),
+    }
     options: Any = {"tile": tile, "batch_size": batch_size, "device": device, "nan": nan, "progress": not as_json}
     network = load_model(model, device=device)
     with warnings.catch_warnings(record=True) as told:
