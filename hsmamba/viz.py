@@ -1,4 +1,4 @@
-"""Pictures: label maps with legend, false-colour composites, confusion matrices, training curves.
+"""Pictures: label maps with legend, false-colour composites, fused images, confusion matrices, training curves.
 
 Every function returns a `matplotlib.figure.Figure` (save it with `figure.savefig(path)`); none touches pyplot's state.
 """
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsmamba._optional import optional_import
-from hsmamba.data import Scene
+from hsmamba.data import FusionPair, Scene
 from hsmamba.metrics import ClassificationReport
 
 _TRUE_COLOUR_NM = (650.0, 550.0, 450.0)
@@ -184,4 +184,54 @@ def training_curves(history: Sequence[dict[str, float]]) -> Any:
                 axes.plot(epochs, [record[key] for record in history], label=key.replace("_", " "))
         axes.set(xlabel="epoch", ylabel=label)
         axes.legend(frameon=False)
+    return figure
+
+
+def fusion_comparison(pair: FusionPair, fused: Any, *, bands: Sequence[int] | None = None, title: str = "") -> Any:
+    """Draw guide, coarse image, fused image and, where the truth is known, truth and error, one above the other.
+
+    Composites share the stretch of the truth (of the coarse image where there is none), so that colours compare. The
+    error is the root mean square over the bands, in the unit of the pair times 100.
+
+    Args:
+        pair: The images, see `hsmamba.data.wald_pairs`.
+        fused: (C, r h, r w), what a network made of them (`hsmamba.engine.fusion_evaluate.predict`).
+        bands: Of the composites, see `composite`.
+        title: Above all.
+
+    Returns:
+        A matplotlib Figure.
+
+    Raises:
+        ValueError: `fused` has another shape than the up-sampled coarse image, or `bands` are not three of them.
+    """
+    sharp = np.asarray(fused)
+    if sharp.shape != tuple(pair.ms_up.shape):
+        raise ValueError(f"fused is {sharp.shape}; this pair needs {tuple(pair.ms_up.shape)}")
+    truth = None if pair.gt is None else pair.gt.numpy()
+    model = (truth if truth is not None else pair.ms_up.numpy()).transpose(1, 2, 0)
+    if bands is None:
+        bands = [len(sharp) // 2, len(sharp) // 3, len(sharp) // 6]
+    composite(model, bands)  # says what is wrong with the bands
+    low, high = np.percentile(model[..., list(bands)], (2, 98), axis=(0, 1))
+
+    def stretched(image: NDArray[Any]) -> NDArray[Any]:
+        return np.clip((image[list(bands)].transpose(1, 2, 0) - low) / np.maximum(high - low, 1e-12), 0, 1)
+
+    guide = pair.guide.numpy()
+    shown = guide.mean(0) if len(guide) != 3 else guide.transpose(1, 2, 0) / guide.max()
+    pictures = [(shown, "guide"), (stretched(pair.ms.numpy()), "coarse image"), (stretched(sharp), "fused")]
+    if truth is not None:
+        pictures.append((stretched(truth), "truth"))
+    height, width = sharp.shape[1:]
+    rows = len(pictures) + (truth is not None)
+    figure = _figure(7, rows * (7 * height / width + 0.3) + 0.3)
+    axes = np.atleast_1d(figure.subplots(rows, 1))
+    for place, (image, name) in zip(axes, pictures, strict=False):
+        _show(place, image, name, **({"cmap": "gray"} if image.ndim == 2 else {}))
+    if truth is not None:
+        error = 100 * np.sqrt(np.mean((sharp - truth) ** 2, axis=0))
+        drawn = _show(axes[-1], error, "error x 100", cmap="magma", vmin=0, vmax=float(np.percentile(error, 99)))
+        figure.colorbar(drawn, ax=axes[-1], fraction=0.046)
+    figure.suptitle(title)
     return figure

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hsmamba import viz
-from hsmamba.data import Scene
+from hsmamba.data import Scene, wald_pairs
 from hsmamba.metrics import ClassificationReport
 
 
@@ -52,3 +52,21 @@ def test_figures_hold_what_they_show(tmp_path):
         path = tmp_path / f"{number}.png"
         each.savefig(path)
         assert path.stat().st_size > 1000
+
+
+def test_a_fused_image_is_drawn_beside_what_it_was_made_of(tmp_path):
+    rng = np.random.default_rng(0)
+    pairs = wald_pairs(rng.uniform(1, 9, (64, 48, 4)), rng.uniform(1, 9, (256, 192)), sensor="generic", maximum=9)
+    pair, full = pairs.test[0], pairs.full[0]
+    fused = pair.ms_up + 0.1
+    figure = viz.fusion_comparison(pair, fused, title="toy")
+    images = [axes.images[0].get_array() for axes in figure.axes if axes.images]
+    titles = [axes.get_title() for axes in figure.axes[:5]]
+    assert titles == ["guide", "coarse image", "fused", "truth", "error x 100"]
+    np.testing.assert_allclose(images[4], 100 * np.sqrt(((fused - pair.gt) ** 2).mean(0)), rtol=1e-5)
+    figure.savefig(tmp_path / "fused.png")
+    assert len([axes for axes in viz.fusion_comparison(full, full.ms_up).axes if axes.images]) == 3
+    with pytest.raises(ValueError, match=r"fused is \(4, 5, 5\); this pair needs \(4, 20, 48\)"):
+        viz.fusion_comparison(pair, np.zeros((4, 5, 5)))
+    with pytest.raises(ValueError, match="three indices from 0 to 3"):
+        viz.fusion_comparison(pair, fused, bands=(0, 1, 7))
