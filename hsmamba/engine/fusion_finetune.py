@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hsmamba.data import Compose, SensorScale
 from hsmamba.data.pairs import FusionPair, FusionPairs, crops
 from hsmamba.engine._training import Record, Run, TrainingSettings
 from hsmamba.engine.fusion_evaluate import Figures, predict
@@ -93,12 +94,16 @@ def train_fusion(
 ) -> FusionResult:
     """Train a fusion network in place; `hsmamba.finetune` calls this. Options are those of `Run.go`.
 
+    The model's `transform` becomes the scale of the pairs, so that `fuse` knows what is 1 to it.
+
     Raises:
         SceneError: The pairs do not fit the model, or there are none to train on.
         WeightsError: The checkpoint to resume is none of this run.
     """
     run = _FusionRun(model, pairs, settings, device)
     run.go(shown=("loss", "val_psnr", "val_ergas"), **options)
+    carrier: Any = model
+    carrier.transform = Compose([SensorScale(1 / pairs.maximum, on=source) for source in ("hsi", "aux")])
     return FusionResult(run.history, run.best["epoch"], run.judge(model)[0] if run.validates else None, settings)
 
 

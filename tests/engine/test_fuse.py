@@ -3,6 +3,7 @@
 import logging
 import re
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -72,6 +73,12 @@ def test_every_network_says_how_far_it_looks(name):
     margin = hsmamba.create_model(name).margin
     assert (margin is None) == name.startswith(("le_mamba", "mmapp", "cf2n"))
     assert margin is None or margin > 0
+
+
+def test_margins_are_those_of_the_user_guide():
+    page = (Path(__file__).resolve().parents[2] / "docs" / "fusion.md").read_text(encoding="utf-8")
+    for title, name in (("RAMSF", "ramsf"), ("RSANet", "rsanet")):
+        assert f"| {title} | {hsmamba.create_model(name).margin} |" in page
 
 
 @pytest.mark.parametrize(("name", "scale"), LOCAL)
