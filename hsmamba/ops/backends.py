@@ -29,6 +29,7 @@ class Backend(NamedTuple):
     devices: tuple[str, ...]  # device types it runs on; empty for all
     float64: bool  # computes in float64 too
     states: bool  # takes an initial state and differentiates through the last one
+    plain: bool  # made of torch operations: runs wherever they do, forward-mode derivatives included
     unavailable: Callable[[], str | None]  # why it cannot run on this machine, None where it can
     summary: str
 
@@ -50,17 +51,22 @@ def _always() -> None:
 
 
 BACKENDS = {
-    "cpu": Backend(("cpu",), False, True, cpu.unavailable, "compiled CPU kernel, float32, several threads"),
+    "cpu": Backend(("cpu",), False, True, False, cpu.unavailable, "compiled CPU kernel, float32, several threads"),
     "triton": Backend(
-        ("cuda",), False, True, triton_scan.unavailable, "own GPU kernels, compiled by Triton on first use"
+        ("cuda",), False, True, False, triton_scan.unavailable, "own GPU kernels, compiled by Triton on first use"
     ),
-    "mamba_ssm": Backend(("cuda",), False, False, official.unavailable, "the CUDA kernel of the mamba-ssm package"),
-    "lean": Backend((), True, True, _always, "torch operations on a state kept in place, hand-written backward"),
-    "torch": Backend((), True, True, _always, "differentiable torch operations, parallel over time, any derivative"),
-    "reference": Backend((), True, True, _always, "the definition as a loop over time, for comparison"),
+    "mamba_ssm": Backend(
+        ("cuda",), False, False, False, official.unavailable, "the CUDA kernel of the mamba-ssm package"
+    ),
+    "lean": Backend((), True, True, False, _always, "torch operations on a state kept in place, hand-written backward"),
+    "torch": Backend(
+        (), True, True, True, _always, "differentiable torch operations, parallel over time, any derivative"
+    ),
+    "reference": Backend((), True, True, True, _always, "the definition as a loop over time, for comparison"),
 }
 
-# What runs where nothing is asked for: the first available one. Devices that are not named take the last row.
+# What runs where nothing is asked for: the first available one. Devices that are not named take the last row, as do
+# calls that need plain operations.
 PREFERENCE = {
     "cpu": ("cpu", "lean"),
     "cuda": ("triton", "mamba_ssm", "torch"),
@@ -117,7 +123,7 @@ def check_name(name: str, origin: str) -> None:
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # a graph that is being compiled keeps the choice
-def choose_backend(asked: str | None, device: str, is_float64: bool, with_states: bool, exporting: bool) -> str:
+def choose_backend(asked: str | None, device: str, is_float64: bool, with_states: bool, plain: str | None) -> str:
     """Pick the backend of one call.
 
     Args:
@@ -125,7 +131,7 @@ def choose_backend(asked: str | None, device: str, is_float64: bool, with_states
         device: Type of the tensors' device ("cpu", "cuda", "mps", ...).
         is_float64: Whether to compute in float64.
         with_states: Whether an initial state is given or the last state is wanted.
-        exporting: Whether a graph for a runtime without custom operators is being made.
+        plain: What needs plain torch operations ("ONNX export", ...), None where nothing does.
 
     Returns:
         A key of `BACKENDS` that can run the call.
@@ -136,23 +142,22 @@ def choose_backend(asked: str | None, device: str, is_float64: bool, with_states
     """
     if asked is not None:
         check_name(asked, f"backend= or {ENVIRONMENT}")
-        why = _refusal(asked, device, is_float64, with_states)
+        why = _refusal(asked, device, is_float64, with_states, plain)
         if why:
             raise BackendUnavailableError(f"the scan backend {asked!r} was asked for but cannot run: {why}")
+        _log_choice(asked, device, is_float64, "it was asked for")
         return asked
-    if exporting:
-        return "torch"
     refused: dict[str, str] = {}
-    for name in PREFERENCE.get(device, PREFERENCE[""]):
-        why = _refusal(name, device, is_float64, with_states)
+    for name in PREFERENCE[""] if plain else PREFERENCE.get(device, PREFERENCE[""]):
+        why = _refusal(name, device, is_float64, with_states, plain)
         if not why:
-            _log_choice(name, device, is_float64, tuple(refused.items()))
+            _log_choice(name, device, is_float64, plain and f"for {plain}", tuple(refused.items()))
             return name
         refused[name] = why
     raise BackendUnavailableError(f"no scan backend runs on {device}: {refused}")
 
 
-def _refusal(name: str, device: str, is_float64: bool, with_states: bool) -> str | None:
+def _refusal(name: str, device: str, is_float64: bool, with_states: bool, plain: str | None) -> str | None:
     """Why a backend does not take these tensors; None if it does."""
     row = BACKENDS[name]
     if row.devices and device not in row.devices:
@@ -163,11 +168,16 @@ def _refusal(name: str, device: str, is_float64: bool, with_states: bool) -> str
     if with_states and not row.states:
         able = ", ".join(other for other, x in BACKENDS.items() if x.states and (not x.devices or device in x.devices))
         return f"it takes no initial state and gives no gradient through the last one; take one of {able}"
+    if plain and not row.plain:
+        able = ", ".join(other for other, x in BACKENDS.items() if x.plain)
+        return f"{plain} needs plain torch operations; take one of {able}, or leave the choice to the rule"
     return row.unavailable()
 
 
 @functools.cache
-def _log_choice(name: str, device: str, is_float64: bool, refused: tuple[tuple[str, str], ...]) -> None:
+def _log_choice(
+    name: str, device: str, is_float64: bool, because: str | None, refused: tuple[tuple[str, str], ...] = ()
+) -> None:
     """Say once which backend runs; as a warning where the better one is missing on this machine."""
     kind = f"{device} {'float64' if is_float64 else 'float32'}"
     missing = [f"{other}: {why}" for other, why in refused if not (is_float64 and not BACKENDS[other].float64)]
@@ -176,4 +186,4 @@ def _log_choice(name: str, device: str, is_float64: bool, refused: tuple[tuple[s
             "selective scan for %s tensors runs on %r, slower than it could be; %s", kind, name, "; ".join(missing)
         )
     else:
-        logger.info("selective scan for %s tensors runs on %r (%s)", kind, name, BACKENDS[name].summary)
+        logger.info("selective scan for %s tensors runs on %r (%s)", kind, name, because or BACKENDS[name].summary)

@@ -127,8 +127,7 @@ def forward(inputs: ScanInputs, save: bool) -> tuple[Tensor, Tensor, Tensor]:
     checkpoints = y.new_empty((b, checkpoint_count(length), n, d) if save else 0)
     scan.y, scan.last = _sequence(y), last.data_ptr()
     scan.checkpoints = checkpoints.data_ptr() if save else None
-    _run("forward", scan)
-    del keep
+    _run("forward", scan, [*keep, y, last, checkpoints])
     return y.to(dtype), last, checkpoints
 
 
@@ -160,8 +159,7 @@ def backward(inputs: ScanInputs, checkpoints: Tensor, dy: Tensor, dlast: Tensor 
     scan.dlast = None if dlast is None else dlast.data_ptr()
     scan.dB, scan.dC, scan.dB_steps, scan.dC_steps = dB.data_ptr(), dC.data_ptr(), dB.shape[4], dC.shape[4]
     scan.dA, scan.dD, scan.dbias = dA.data_ptr(), dD.data_ptr(), dbias.data_ptr()
-    _run("backward", scan)
-    del keep
+    _run("backward", scan, [*keep, checkpoints, dy, dlast, du, ddelta, dz, dh0, dB, dC, dA, dD, dbias])
     return ScanGrads(
         du,
         ddelta,
@@ -181,8 +179,13 @@ def _sum_parts(grad: Tensor, like: Tensor) -> Tensor:
     return grad if grad.shape[0] == like.shape[0] else grad.sum(0, keepdim=True)
 
 
-def _describe(inputs: ScanInputs) -> tuple[_Scan, list[Tensor]]:
-    """Fill in what forward and backward share; the tensors that come back must outlive the run."""
+def _describe(inputs: ScanInputs) -> tuple[_Scan, list[Tensor | None]]:
+    """Fill in what forward and backward share, and list the tensors behind it, which must outlive the run."""
+    if inputs.u.device.type != "cpu":  # a program that was exported for the CPU and moved
+        raise ValueError(
+            f"the CPU kernel got tensors on {inputs.u.device}; export the model on that device, or decompose the "
+            f"operator: program.run_decompositions(hsmamba.ops.decompositions())"
+        )
     b, d, length = inputs.u.shape
     n, g = inputs.A.shape[1], inputs.B.shape[1]
     row = d + WIDEST
@@ -205,7 +208,7 @@ def _describe(inputs: ScanInputs) -> tuple[_Scan, list[Tensor]]:
     scan.B, scan.C = _projection(inputs.B), _projection(inputs.C)
     scan.A, scan.D, scan.bias = A.data_ptr(), D.data_ptr(), bias.data_ptr()
     scan.first = None if first is None else first.data_ptr()
-    return scan, [A, D, bias, *([] if first is None else [first]), *(x for x in inputs if isinstance(x, Tensor))]
+    return scan, [A, D, bias, first, *inputs[:9]]
 
 
 def _sequence(x: Tensor | None) -> _Sequence:
@@ -218,7 +221,7 @@ def _projection(x: Tensor) -> _Projection:
     return _Projection(x.data_ptr(), *strides)
 
 
-def _run(direction: str, scan: _Scan) -> None:
+def _run(direction: str, scan: _Scan, tensors: list[Tensor | None]) -> None:
     """Run the kernel on the calling thread and as many others as torch may use."""
     if scan.slots == 0:
         return
@@ -239,7 +242,11 @@ def _run(direction: str, scan: _Scan) -> None:
     elif team is not None:
         team(kernel, ctypes.byref(run), ctypes.c_uint(threads), ctypes.c_uint(0))
     else:
-        _on_threads(lambda thread: kernel(ctypes.byref(run)), threads)
+
+        def work(_: int, held: object = (scan, scratch, tensors)) -> None:
+            kernel(ctypes.byref(run))  # an interrupt may end the call around it before every thread is done
+
+        _on_threads(work, threads)
 
 
 @functools.cache

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import torch
@@ -109,7 +108,7 @@ def check_inputs(
             raise ValueError(_shape_error(f"{name} should be {shape}", present))
     B = _four_axes("B", B, (b, d, n, length), present)
     C = _four_axes("C", C, (b, d, n, length), present)
-    groups = math.lcm(B.shape[1], C.shape[1])
+    groups = _common_multiple(B.shape[1], C.shape[1])
     B, C = (x if x.shape[1] == groups else x.repeat_interleave(groups // x.shape[1], dim=1) for x in (B, C))
     return ScanInputs(u, delta, A, B, C, D, z, delta_bias, initial_state, delta_softplus)
 
@@ -130,6 +129,14 @@ def _four_axes(name: str, x: Tensor, sizes: tuple[int, int, int, int], present: 
         return x
     forms = f"({d}, {n}), ({b}, {n}, {length}) or ({b}, g, {n}, {length})"
     raise ValueError(_shape_error(f"{name} is {forms} with a number of groups g that divides d = {d}", present))
+
+
+def _common_multiple(x: int, y: int) -> int:
+    """The least common multiple; math.lcm takes no symbolic sizes."""
+    small, multiple = min(x, y), max(x, y)
+    while multiple % small:
+        multiple += max(x, y)
+    return multiple
 
 
 def _shape_error(rule: str, present: dict[str, Tensor]) -> str:

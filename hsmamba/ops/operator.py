@@ -38,7 +38,7 @@ def scan_op(
     """Run a fused backend: y (b, d, l), last state (b, d, n), checkpoints (b, checkpoints, n, d) or nothing."""
     inputs = ScanInputs(u, delta, A, B, C, D, z, delta_bias, initial_state, delta_softplus)
     y, last, checkpoints = FUSED[backend].forward(inputs, save)
-    return y, last, checkpoints
+    return _laid_out_like(u, y), last, checkpoints
 
 
 @scan_op.register_fake
@@ -91,10 +91,10 @@ def scan_backward_op(
     return [_laid_out_like(x, grad) for x, grad in pairs if x is not None and grad is not None]
 
 
-def _laid_out_like(x: Tensor, grad: Tensor) -> Tensor:
-    """The gradient in the dtype and memory layout that the fake kernel promises."""
+def _laid_out_like(x: Tensor, value: Tensor) -> Tensor:
+    """A value of x's shape in the dtype and memory layout that the fake kernel promises."""
     promised = torch.empty_like(x)
-    return grad if grad.dtype == x.dtype and grad.stride() == promised.stride() else promised.copy_(grad)
+    return value if value.dtype == x.dtype and value.stride() == promised.stride() else promised.copy_(value)
 
 
 @scan_backward_op.register_fake

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -68,13 +71,41 @@ def selective_scan(
         u.device.type,
         u.dtype == torch.float64,
         return_last_state or initial_state is not None,
-        torch.onnx.is_in_onnx_export(),
+        _needs_plain_operations(),
     )
     if name in PLAIN:
         y, last = PLAIN[name](inputs)
     else:
         y, last, _ = run_scan(*inputs, _needs_gradient(inputs), name)
     return (y, last) if return_last_state else y
+
+
+def decompositions() -> dict[Any, Callable[..., Any]]:
+    """Decompose the operator in a program that was exported with it, for runtimes that know torch's own operators only.
+
+    `torch.onnx.export(model, ...)` needs none of this. For a program that exists already, or for other runtimes::
+
+        program = torch.export.export(model, inputs).run_decompositions(hsmamba.ops.decompositions())
+
+    Returns:
+        Table of `ExportedProgram.run_decompositions`, from the operator to plain torch operations.
+    """
+
+    def scan(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
+        y, last = scan_torch(ScanInputs(*args[:10]))
+        return y, last, last.new_empty(0)  # the checkpoints are for a backward, which an exported program has not
+
+    return {torch.ops.hsmamba.selective_scan.default: scan}
+
+
+def _needs_plain_operations() -> str | None:
+    """What is going on that custom operators have no part in, None if nothing is."""
+    if torch.onnx.is_in_onnx_export():
+        return "ONNX export"
+    # Without this, torch drops the tangents of a custom operator's inputs and says nothing.
+    if torch.autograd.forward_ad._current_level >= 0:
+        return "forward-mode differentiation"
+    return None
 
 
 def _needs_gradient(inputs: ScanInputs) -> bool:

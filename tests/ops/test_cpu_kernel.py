@@ -1,0 +1,114 @@
+"""The compiled CPU kernel: every instruction set, threads, forks, interrupts, a folder that cannot be written to."""
+
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from scan_cases import ROOT, STATUS, arguments, in_new_process
+
+from hsmamba.ops import cpu, selective_scan
+from hsmamba.ops.inputs import check_inputs
+
+pytestmark = pytest.mark.skipif(not STATUS["cpu"].available, reason=str(STATUS["cpu"]))
+
+
+@pytest.mark.parametrize("level", ["baseline", "avx2", "avx512"])
+def test_every_instruction_set_of_this_processor(monkeypatch, level):
+    levels = ["baseline", "avx2", "avx512"]
+    if levels.index(level) > levels.index(cpu.level()):
+        pytest.skip(f"{level} does not run here")
+    monkeypatch.setattr(cpu, "level", lambda: level)
+    for d, n in ((6, 3), (74, 5)):
+        case = arguments(d=d, n=n, length=70)
+        leaves = {k: v.requires_grad_() for k, v in case.items() if isinstance(v, torch.Tensor)}
+        grads = []
+        for name in ("reference", "cpu"):
+            y = selective_scan(**case, backend=name)
+            grads.append([y, *torch.autograd.grad(y.square().sum(), list(leaves.values()))])
+        for true, value in zip(*grads, strict=True):
+            torch.testing.assert_close(value, true, rtol=2e-5, atol=2e-5 * true.abs().max().item())
+
+
+def test_threads_of_our_own_where_torch_has_no_gnu_openmp(monkeypatch):
+    case = arguments(b=8, d=64, length=64, n=16)
+    y = selective_scan(**case, backend="cpu")
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        assert torch.equal(selective_scan(**case, backend="cpu"), y)
+        monkeypatch.setattr(cpu, "_openmp_team", lambda: None)
+        assert torch.equal(selective_scan(**case, backend="cpu"), y)
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("team", [True, False])
+def test_several_python_threads_at_once(monkeypatch, team):
+    if not team:
+        monkeypatch.setattr(cpu, "_openmp_team", lambda: None)
+    cases = [arguments(b=8, d=64, length=40 + i, n=16) for i in range(6)]
+
+    def gradient(case):
+        u = case["u"].detach().requires_grad_()
+        return torch.autograd.grad(selective_scan(**case | {"u": u}, backend="cpu").square().sum(), u)[0]
+
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        alone = [gradient(case) for case in cases]
+        with ThreadPoolExecutor(4) as pool:
+            for _ in range(3):
+                assert all(torch.equal(x, y) for x, y in zip(pool.map(gradient, cases), alone, strict=True))
+    finally:
+        torch.set_num_threads(threads)
+
+
+FORK_AND_INTERRUPT = """
+import os, signal, threading, torch
+from hsmamba.ops import cpu, selective_scan
+print(cpu.LIBRARIES)
+torch.set_num_threads(3)
+# Small enough for torch's own operations to stay on one thread: torch itself hangs after a fork where they do not.
+u = torch.ones(4, 64, 64, requires_grad=True); A = -torch.ones(64, 16); B = torch.ones(4, 16, 64)
+def gradient():
+    return torch.autograd.grad(selective_scan(u, u, A, B, B, backend="cpu").sum(), u)[0]
+want = gradient()
+if hasattr(os, "fork"):
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0 if torch.equal(gradient(), want) else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+for pool in (False, True) if os.name == "posix" else ():
+    if pool:
+        cpu._openmp_team = lambda: None
+    for i in range(4):
+        try:
+            threading.Timer(0.01 * i, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+            while True:
+                gradient()
+        except KeyboardInterrupt:
+            assert torch.equal(gradient(), want)
+"""
+
+
+def test_a_read_only_folder_forks_and_interrupts(tmp_path):
+    package = tmp_path / "site" / "hsmamba"
+    shutil.copytree(ROOT / "hsmamba" / "ops", package / "ops", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("__init__.py", "errors.py"):
+        shutil.copy(ROOT / "hsmamba" / name, package)
+    files = sorted(tmp_path.rglob("*"))
+    for path in files:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    nowhere = {"HOME": str(tmp_path / "none"), "PYTHONDONTWRITEBYTECODE": "1"}
+    run = in_new_process(FORK_AND_INTERRUPT, cwd=tmp_path, PYTHONPATH=str(package.parent), **nowhere)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.strip() == str(package / "ops" / "lib")
+    assert sorted(tmp_path.rglob("*")) == files
+
+
+def test_tensors_of_another_device_are_refused_by_the_operator_too():
+    case = {"z": None, "delta_bias": None, "initial_state": None} | arguments()
+    inputs = check_inputs(**{k: x.to("meta") if isinstance(x, torch.Tensor) else x for k, x in case.items()})
+    with pytest.raises(ValueError, match=r"CPU kernel got tensors on meta.*decompositions"):
+        cpu.forward(inputs, False)
