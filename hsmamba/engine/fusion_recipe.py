@@ -26,13 +26,14 @@ from hsmamba.data.pairs import FusionPairs
 from hsmamba.engine._training import Record
 from hsmamba.engine.evaluate import evaluate
 from hsmamba.engine.finetune import finetune
-from hsmamba.engine.fusion_evaluate import FULL, REDUCED, FusionReport
+from hsmamba.engine.fusion_evaluate import FULL, REDUCED, Figures, FusionReport
 from hsmamba.engine.fusion_finetune import FusionResult
 from hsmamba.errors import HsmambaError, ManifestError
 from hsmamba.zoo import hub
 from hsmamba.zoo.factory import create_model
 
 Row = dict[str, Any]
+_KINDS = {"reduced resolution": False, "full resolution": True}
 _COLUMNS = ("resolution", "image", "method", *REDUCED, *FULL)
 
 
@@ -148,14 +149,25 @@ def run_fusion_recipe(
     model.transform = Compose([SensorScale(1 / pairs.maximum, on=source) for source in ("hsi", "aux")])
     model.half().float()  # stored in half the space; the figures are of what is stored
     report = evaluate(model, pairs)
+    tables = {kind: means for kind, full in _KINDS.items() if (means := _rounded(report.mean(full=full)))}
     rows = rows_of(report)
     write_rows(out / "results.csv", rows)
     write_text(out / "report.txt", f"{report}\n")
     hub.save_pretrained(
         copy.deepcopy(model).half(),
         out / "model",
-        metrics=_metrics(report),
-        data={**recipe.data, "maximum": pairs.maximum, "training": _training(recipe, pairs, result, device)},
+        metrics={kind: means[report.model] for kind, means in tables.items()},
+        data={
+            **recipe.data,
+            "maximum": pairs.maximum,
+            **_training(recipe, pairs, result, device),
+            "baselines": {
+                f"{method}, {kind}": figures
+                for kind, means in tables.items()
+                for method, figures in means.items()
+                if method != report.model
+            },
+        },
         license=recipe.license,
         recipe=recipe.name,
         bands=pairs.in_chans,
@@ -185,31 +197,24 @@ def _training(recipe: FusionRecipe, pairs: FusionPairs, result: FusionResult, de
     if done < settings.epochs:
         text += f"; the recipe asks for {settings.epochs}: the run was stopped early and the recipe continues it"
     return {
-        "summary": text,
+        "training": text,
         "epochs": done,
-        "epochs of the recipe": settings.epochs,
-        "best epoch by validation": result.best_epoch,
+        "epochs_of_recipe": settings.epochs,
+        "best_epoch": result.best_epoch,
+        "validation": {key: round(value, 4) for key, value in (result.validation or {}).items()},
         "minutes": round(minutes, 1),
-        "images": {
+        "torch": torch.__version__,
+        "seed": recipe.seed,
+        "split": {
             "train": [image.name for image in pairs.train],
             "val": [pair.name for pair in pairs.val],
             "test": [pair.name for pair in pairs.test],
         },
-        "seed": recipe.seed,
-        "torch": torch.__version__,
-        "validation": {key: round(value, 4) for key, value in (result.validation or {}).items()},
     }
 
 
-def _metrics(report: FusionReport) -> dict[str, dict[str, float]]:
-    """Figures for the record: the network first, then the classical methods on the same images."""
-    metrics = {}
-    for title, full in (("reduced resolution", False), ("full resolution", True)):
-        means = report.mean(full=full)
-        for method in sorted(means, key=lambda method: method != report.model):
-            key = f"{method}, {title}"
-            metrics[key] = {metric: round(value, 4) for metric, value in means[method].items()}
-    return metrics
+def _rounded(means: dict[str, Figures]) -> dict[str, Figures]:
+    return {method: {key: round(value, 4) for key, value in figures.items()} for method, figures in means.items()}
 
 
 def rows_of(report: FusionReport) -> list[Row]:

@@ -88,8 +88,9 @@ def model_card(model: WeightRecord | ModelFolder, *, repo_id: str | None = None)
         title=f"{model.architecture}, trained on {dataset}" if dataset else model.architecture,
         summary=cfg.summary or f"A model of the architecture `{model.architecture}`.",
         model=_bullets(facts),
-        data=_bullets(model.data) or "Not recorded.",
-        results=metrics_table(model.metrics) or "Not recorded.",
+        data=_bullets({key: value for key, value in model.data.items() if key != "baselines"}) or "Not recorded.",
+        # What other methods gave on the same images stands below, and not among the results that the Hub indexes.
+        results=metrics_table({**model.metrics, **model.data.get("baselines", {})}) or "Not recorded.",
         recipe=_training(model.recipe),
         load="\n".join(_load_lines(model, repo_id)),
         license=model.license,

@@ -191,20 +191,23 @@ def test_a_recipe_that_is_stopped_goes_on_to_the_same_weight(recipe, tmp_path):
     data = tmp_path / "data"
     whole = recipes.run_fusion_recipe(recipe, tmp_path / "whole", data, progress=False)
     recipes.run_fusion_recipe(recipe, tmp_path / "broken", data, minutes=0, progress=False)
-    record = hsmamba.zoo.hub.read_folder(tmp_path / "broken" / "model").data["training"]
+    record = hsmamba.zoo.hub.read_folder(tmp_path / "broken" / "model").data
     assert record["epochs"] == 1
-    assert "the recipe asks for 3: the run was stopped early" in record["summary"]
+    assert "the recipe asks for 3: the run was stopped early" in record["training"]
     resumed = recipes.run_fusion_recipe(recipe, tmp_path / "broken", data, progress=False)
     assert resumed.reduced == whole.reduced
     folder = recipes.publish_fusion(recipe, tmp_path / "broken", tmp_path / "weights" / recipe.name)
     first, second = (hsmamba.create_model(f"local-dir:{at}") for at in (tmp_path / "whole" / "model", folder))
     assert same(first, second)
     found = hsmamba.zoo.hub.read_folder(folder)
-    assert found.data["training"]["epochs"] == 3
+    assert found.data["epochs"] == 3
+    card = (folder / "README.md").read_text()
+    assert "| GSA, reduced resolution | " in card
+    assert "GSA" not in card.partition("# ramsf")[0]  # the Hub's index is of the network's own results
     assert found.data["maximum"] == 2047
     assert found.license == "LicenseRef-NonProfit"
     again = evaluate_fusion(first, recipes.load_pairs(recipe, data)).mean()
-    assert again["ramsf"]["SAM"] == pytest.approx(found.metrics["ramsf, reduced resolution"]["SAM"], abs=1e-3)
+    assert again["ramsf"]["SAM"] == pytest.approx(found.metrics["reduced resolution"]["SAM"], abs=1e-3)
     rows = list(csv.DictReader((tmp_path / "broken" / "results.csv").open()))
     assert {row["method"] for row in rows} >= {"ramsf", "EXP", "GSA"}
     assert {row["resolution"] for row in rows} == {"reduced", "full"}
