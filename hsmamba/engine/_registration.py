@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 _SIGMA = 1.0  # pixels: width of the correlation peak, by a low pass; aliased detail of the images differs
-_BLOCK = 8  # pixels that the fit of the bands averages over, so that a shift does not spoil it
-_MOST_BANDS = 16  # of the fit; neighbouring bands tell the same
+_BLOCK = 8  # pixels that the bands' correlation with the guide averages over, so that a shift does not spoil it
+_MOST_BANDS = 16  # neighbouring bands tell the same
 _SIGNIFICANT = 8.0  # peak over the spread of the correlation; noise alone reaches 5
 
 
@@ -40,9 +40,8 @@ class Shift(NamedTuple):
 def measure_shift(ms: NDArray[np.float64], guide: NDArray[np.float64]) -> Shift | None:
     """Measure the shift between two images on one grid, to about a tenth of a pixel.
 
-    The bands are combined to what resembles the guide most (least squares on block means), because a guide correlates
-    with some bands and not, or inversely, with others. Peak: a Gaussian through the highest value and its neighbours
-    (phase correlation: Kuglin and Hines, 1975).
+    Bands are weighted by their correlation with the guide, because it shows some of them, and some inverted. Peak: a
+    Gaussian through the highest value and its neighbours (phase correlation: Kuglin and Hines, 1975).
 
     Args:
         ms: (h, w, C), finite.
@@ -71,19 +70,21 @@ def measure_shift(ms: NDArray[np.float64], guide: NDArray[np.float64]) -> Shift 
 
 
 def _combined(ms: NDArray[np.float64], guide: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The affine combination of bands that is nearest to the guide, seen coarsely."""
-    step = -(-ms.shape[2] // _MOST_BANDS)
-    bands = ms[..., ::step] / max(float(np.abs(ms).max()), np.finfo(float).tiny)
-    design = np.concatenate([_block_means(bands), np.ones((*_block_means(guide).shape, 1))], axis=-1)
-    weights, *_ = np.linalg.lstsq(design.reshape(-1, design.shape[-1]), _block_means(guide).ravel(), rcond=1e-4)
-    combined: NDArray[np.float64] = bands @ weights[:-1]
+    """The mean of the standardised bands, each weighted by its correlation with the guide, seen coarsely.
+
+    A least-squares fit would resemble the guide more, but differences of bands that lie apart imitate a shift.
+    """
+    bands = np.stack([_standardised(band) for band in np.moveaxis(ms[..., :: -(-ms.shape[2] // _MOST_BANDS)], 2, 0)])
+    coarse = _standardised(_block_means(guide))
+    weights = [np.mean(_standardised(_block_means(band)) * coarse) for band in bands]
+    combined: NDArray[np.float64] = np.tensordot(np.asarray(weights), bands, 1)
     return combined
 
 
-def _block_means(image: NDArray[np.float64], block: int = _BLOCK) -> NDArray[np.float64]:
-    height, width = (side // block for side in image.shape[:2])
-    cut = image[: height * block, : width * block]
-    means: NDArray[np.float64] = cut.reshape(height, block, width, block, *image.shape[2:]).mean(axis=(1, 3))
+def _block_means(image: NDArray[np.float64]) -> NDArray[np.float64]:
+    height, width = (side // _BLOCK for side in image.shape)
+    cut = image[: height * _BLOCK, : width * _BLOCK]
+    means: NDArray[np.float64] = cut.reshape(height, _BLOCK, width, _BLOCK).mean(axis=(1, 3))
     return means
 
 
