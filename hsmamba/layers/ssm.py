@@ -6,7 +6,7 @@ Source: Gu and Dao, Mamba, arXiv 2312.00752, algorithm 2; the initialisation is 
 from __future__ import annotations
 
 import math
-from typing import Literal, cast
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -51,7 +51,8 @@ class S6(nn.Module):
         dt_bias: "log_uniform", steps from 0.001 to 0.1 as in Mamba, or "linear", torch's default of a linear layer.
 
     Shape:
-        u: (B, K, d, L), driver: (B, K, e, L). Output: (B, K, d, L).
+        u: (B, K, d, L), driver: (B, K, e, L). Output: (B, K, d, L); with `return_last_state` also the
+        states after the last step (B, K, d, N).
     """
 
     def __init__(
@@ -84,7 +85,9 @@ class S6(nn.Module):
         else:
             init_dt_bias_(self.dt_proj_bias)
 
-    def forward(self, u: Tensor, driver: Tensor | None = None) -> Tensor:
+    def forward(
+        self, u: Tensor, driver: Tensor | None = None, return_last_state: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
         """Scan u (B, K, d, L), with steps, B and C from the driver (B, K, e, L), or from u itself."""
         b, scans, d, length = u.shape
         # Grouped convolutions of size 1 are the K projections at once, without a copy of the weights per sample.
@@ -97,7 +100,7 @@ class S6(nn.Module):
         parts = [self.dt_rank, self.d_state, self.d_state]
         r, B, C = torch.split(x.reshape(b, scans, sum(parts), length), parts, dim=2)  # (B, K, R | N | N, L)
         delta = F.conv1d(r.flatten(1, 2), self.dt_proj_weight.flatten(0, 1).unsqueeze(-1), groups=scans)
-        y = selective_scan(
+        result = selective_scan(
             u.flatten(1, 2),
             delta,
             -self.A_log.exp().flatten(0, 1),
@@ -106,8 +109,12 @@ class S6(nn.Module):
             self.D.flatten(),
             delta_bias=self.dt_proj_bias.flatten(),
             delta_softplus=True,
+            return_last_state=return_last_state,
         )
-        return cast(Tensor, y).reshape(b, scans, d, length)  # a pair only where the last state is asked for
+        if not isinstance(result, tuple):
+            return result.reshape(b, scans, d, length)
+        y, last = result
+        return y.reshape(b, scans, d, length), last.reshape(b, scans, d, self.d_state)
 
 
 def no_weight_decay_names(model: nn.Module, *more: str) -> set[str]:

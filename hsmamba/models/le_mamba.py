@@ -16,7 +16,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +29,6 @@ from hsmamba.layers.scan_order import columns, columns_back, rows, rows_back
 from hsmamba.layers.ssm import S6, no_weight_decay_names
 from hsmamba.models._le_mamba_official import checkpoint_filter_fn, official_args
 from hsmamba.models._registry import ModelCfg, register_model
-from hsmamba.ops import selective_scan
 
 __all__ = ["LEMamba", "checkpoint_filter_fn", "default_cfgs", "official_args"]
 
@@ -106,25 +105,12 @@ class Scan(nn.Module):
         by_row, by_column = rows(x), columns(x)
         x = torch.stack([by_row, by_column, by_row.flip(-1), by_column.flip(-1)], dim=1)  # (B, 4, d, L)
         u = x if self.sharing is None or previous is None else self.sharing(x, previous, skip)
-        y, last = _scan(self.ssm, u, x)
+        y, last = self.ssm(u, x, return_last_state=True)
         by_row, by_column = (y[:, i] + y[:, i + 2].flip(-1) for i in (0, 1))
         x = rows_back(by_row, height, width) + columns_back(by_column, height, width)
         x = self.out_norm(x.movedim(1, -1))
         # The release has no gradient through shared states.
         return self.out_proj(x * F.silu(z)), last.detach()
-
-
-def _scan(ssm: S6, u: Tensor, driver: Tensor) -> tuple[Tensor, Tensor]:
-    """Run the scans of an S6 layer and return y (B, K, d, L) and the last states (B, K, d, N) too."""
-    b, scans, d, length = u.shape
-    parts = [ssm.dt_rank, ssm.d_state, ssm.d_state]
-    x = F.conv1d(driver.flatten(1, 2), ssm.x_proj_weight.flatten(0, 1).unsqueeze(-1), groups=scans)
-    r, B, C = torch.split(x.view(b, scans, sum(parts), length), parts, dim=2)
-    delta = F.conv1d(r.flatten(1, 2), ssm.dt_proj_weight.flatten(0, 1).unsqueeze(-1), groups=scans)
-    A, D, bias = -ssm.A_log.exp().flatten(0, 1), ssm.D.flatten(), ssm.dt_proj_bias.flatten()
-    pair = selective_scan(u.flatten(1, 2), delta, A, B, C, D, None, bias, True, return_last_state=True)
-    y, last = cast(tuple[Tensor, Tensor], pair)
-    return y.view(b, scans, d, length), last.view(b, scans, d, ssm.d_state)
 
 
 class GatedMlp(nn.Module):

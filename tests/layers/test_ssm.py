@@ -10,9 +10,9 @@ from hsmamba.layers.ssm import S6, init_dt_bias_, no_weight_decay_names
 
 
 def naive(module, u, driver):
-    """The equations, one step, scan and sample at a time."""
+    """The equations, one step, scan and sample at a time: outputs and last states."""
     rank, states = module.dt_rank, module.d_state
-    y = torch.zeros_like(u)
+    y, last = torch.zeros_like(u), u.new_zeros(*u.shape[:3], states)
     for sample in range(u.shape[0]):
         for k in range(u.shape[1]):
             h = torch.zeros(u.shape[2], states, dtype=u.dtype)
@@ -25,7 +25,8 @@ def naive(module, u, driver):
                 h = torch.exp(-delta[:, None] * module.A_log[k].exp()) * h
                 h = h + (delta * u[sample, k, :, t])[:, None] * b
                 y[sample, k, :, t] = h @ c + module.D[k] * u[sample, k, :, t]
-    return y
+            last[sample, k] = h
+    return y, last
 
 
 @settings(max_examples=25, deadline=None)
@@ -45,7 +46,9 @@ def test_s6_is_the_recurrence_of_each_scan(batch, scans, d_inner, d_state, dt_ra
     u = torch.randn(batch, scans, d_inner, length, dtype=torch.float64)
     driver = None if d_driver is None else torch.randn(batch, scans, d_driver, length, dtype=torch.float64)
     with torch.no_grad():
-        torch.testing.assert_close(module(u, driver), naive(module, u, u if driver is None else driver))
+        y, last = naive(module, u, u if driver is None else driver)
+        torch.testing.assert_close(module(u, driver), y)
+        torch.testing.assert_close(module(u, driver, return_last_state=True), (y, last))
 
 
 def test_the_initialisation_is_mambas():
