@@ -216,7 +216,8 @@ def fusion_comparison(pair: FusionPair, fused: Any, *, bands: Sequence[int] | No
     low, high = np.percentile(model[..., list(bands)], (2, 98), axis=(0, 1))
 
     def stretched(image: NDArray[Any]) -> NDArray[Any]:
-        return np.clip((image[list(bands)].transpose(1, 2, 0) - low) / np.maximum(high - low, 1e-12), 0, 1)
+        scaled = (image[list(bands)].transpose(1, 2, 0) - low) / np.maximum(high - low, 1e-12)
+        return np.asarray(np.clip(scaled, 0, 1))
 
     guide = pair.guide.numpy()
     shown = guide.mean(0) if len(guide) != 3 else guide.transpose(1, 2, 0) / guide.max()
