@@ -45,6 +45,7 @@ default_cfgs = {
 }
 _REACH = 17  # guide pixels: stem 1, block 2; half as fine: six convolutions, 12, and 1 of the pairs; encoder 1
 _TILE_PIXELS = 2048  # pixels of a row tile: hidden layers of that many stay in a CPU's cache
+_MIN_IMAGES = 16  # rows of a tile at least: torch gives 1x1 convolutions of so many images to oneDNN on one thread, too
 
 
 class Encoder(nn.Sequential):
@@ -126,28 +127,31 @@ class Align(nn.Module):
         height, width = x.shape[2:]
         of_coarse, _, of_row, of_column = self._first_layer()
         y, x_axis = _positions(of_row, 0, height, height, 1), _positions(of_column, 0, width, width, 1)
-        coarse = F.conv2d(x, of_coarse) - y[..., None] - x_axis[:, None]
-        beyond = self._beyond(height, width)
-        coarse = F.pad(coarse - beyond, (1, 1, 1, 1)) + beyond  # (B, M, h + 2, w + 2)
-        rows = max(1, _TILE_PIXELS // width)
+        # Channels last from here on: what a pixel's layers read lies together.
+        coarse = F.conv2d(x, of_coarse).permute(0, 2, 3, 1) - y[:, None] - x_axis
+        around = (0, 0, 1, 1, 1, 1)
+        if self.place is None:
+            coarse = F.pad(coarse, around)  # (B, h + 2, w + 2, M)
+        else:
+            beyond = self._beyond(self.place, height, width)
+            coarse = F.pad(coarse - beyond, around) + beyond
+        guide = guide.permute(0, 2, 3, 1)
+        rows = max(_MIN_IMAGES, _TILE_PIXELS // width)
         tiles = []
         for row in range(0, height, rows):
             end = min(row + rows, height)
-            args = coarse[:, :, row : end + 2], guide[:, :, 2 * row : 2 * end], row, (height, width)
+            args = coarse[:, row : end + 2], guide[:, 2 * row : 2 * end], row, (height, width)
             if self.grad_checkpointing and torch.is_grad_enabled():
                 tiles.append(checkpoint(self._align_rows, *args, use_reentrant=False))
             else:
                 tiles.append(self._align_rows(*args))
-        return torch.cat(tiles, dim=2)
+        return torch.cat(tiles, dim=1).permute(0, 3, 1, 2)
 
-    def _beyond(self, height: int, width: int) -> Tensor | float:
+    def _beyond(self, place: Place, height: int, width: int) -> Tensor:
         """First layer of what lies beyond the border: the image's centre, seen from the centre of this tile of it."""
-        if self.place is None:
-            return 0.0
         _, _, of_row, of_column = self._first_layer()
-        top, left, rows, columns = self.place
-        shift = of_row * (2 * top + height - rows) + of_column * (2 * left + width - columns)
-        return shift[:, None, None]
+        top, left, rows, columns = place
+        return of_row * (2 * top + height - rows) + of_column * (2 * left + width - columns)
 
     def _first_layer(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Weights (M, C, 1, 1) of the coarse features, (M, D, 1, 1) of the guide, (M,) of the row and of the column."""
@@ -155,18 +159,34 @@ class Align(nn.Module):
         return weight[:, : self.in_chans], weight[:, self.in_chans : -2], weight[:, -2, 0, 0], weight[:, -1, 0, 0]
 
     def _align_rows(self, coarse: Tensor, guide: Tensor, row: int, size: tuple[int, int]) -> Tensor:
-        """Align the fine rows from 2 * row on: coarse (B, M, R + 2, w + 2), guide (B, D, 2 R, 2 w)."""
+        """Align fine rows from 2 * row on: coarse (B, R + 2, w + 2, M), guide (B, 2 R, 2 w, D) -> (B, 2 R, 2 w, O)."""
         _, of_guide, of_row, of_column = self._first_layer()
-        rows, (height, width) = guide.shape[2] // 2, size
-        y, x = _positions(of_row, row, rows, height, 2)[..., None], _positions(of_column, 0, width, width, 2)[:, None]
+        batch, rows, (height, width) = guide.shape[0], guide.shape[1] // 2, size
+        y, x = _positions(of_row, row, rows, height, 2), _positions(of_column, 0, width, width, 2)
+        fine = F.conv2d(_rows_as_images(guide), of_guide, self.first.bias)
+        fine = fine.squeeze(2).mT.reshape(batch, 2 * rows, 2 * width, -1) + y[:, None] + x
+        activation, *layers = self.rest
         out = []
         for i in (0, 1):
             for j in (0, 1):
-                fine = F.conv2d(guide[..., i::2, j::2], of_guide, self.first.bias) + y[:, i::2] + x[..., j::2]
-                near = (coarse[..., a : a + rows, b : b + width] for a in (i, i + 1) for b in (j, j + 1))
-                answers = torch.stack([self.rest((fine + z).to(guide.dtype)) for z in near])  # (4, B, O + 1, R, w)
-                out.append((answers[:, :, -1:].softmax(0) * answers[:, :, :-1]).sum(0))
-        return F.pixel_shuffle(torch.stack(out, dim=2).flatten(1, 2), 2)
+                here = fine[:, i::2, j::2]
+                answers = []
+                for a in (i, i + 1):
+                    for b in (j, j + 1):
+                        hidden = (here + coarse[:, a : a + rows, b : b + width]).to(guide.dtype)
+                        z = _rows_as_images(activation(hidden))
+                        for layer in layers:
+                            z = layer(z)
+                        answers.append(z.squeeze(2))  # (B R, O + 1, w)
+                o = torch.stack(answers)
+                out.append((o[:, :, -1:].softmax(0) * o[:, :, :-1]).sum(0))
+        fine = torch.stack(out).view(2, 2, batch * rows, -1, width).permute(2, 0, 4, 1, 3)  # (B R, 2, w, 2, O)
+        return fine.reshape(batch, 2 * rows, 2 * width, -1)
+
+
+def _rows_as_images(x: Tensor) -> Tensor:
+    """(B, H, W, C) as B H images of one row, (B H, C, 1, W), channels last; no copy where x is contiguous."""
+    return x.flatten(0, 1).mT.unsqueeze(2)
 
 
 def _positions(weight: Tensor, first: int, count: int, side: int, zoom: int) -> Tensor:
@@ -180,11 +200,11 @@ def _positions(weight: Tensor, first: int, count: int, side: int, zoom: int) -> 
         zoom: Pixels for each coarse one, 1 or 2.
 
     Returns:
-        (M, zoom count), float32 at least: half precision does not resolve positions.
+        (zoom count, M), float32 at least: half precision does not resolve positions.
     """
     compute = torch.promote_types(weight.dtype, torch.float32)
     index = torch.arange(zoom * first, zoom * (first + count), dtype=compute, device=weight.device)
-    return weight.to(compute)[:, None] * ((2 * index + 1) / zoom - side)
+    return ((2 * index + 1) / zoom - side)[:, None] * weight.to(compute)
 
 
 class RAMSF(nn.Module):

@@ -78,6 +78,7 @@ def test_tiles_and_checkpoints_change_nothing(monkeypatch):
     ms, guide = torch.rand(2, 3, 5, 4, dtype=torch.float64), torch.rand(2, 2, 20, 16, dtype=torch.float64)
     whole = model(ms, guide)
     gradients = torch.autograd.grad(whole.square().mean(), model.parameters())
+    monkeypatch.setattr(module, "_MIN_IMAGES", 1)
     monkeypatch.setattr(module, "_TILE_PIXELS", 8)  # two coarse rows of the first stage, one of the second
     for enable in (False, True):
         model.set_grad_checkpointing(enable)
