@@ -17,12 +17,14 @@ from hsmamba.data.writers import write_raster
 
 
 def synthetic(height: int = 96, width: int = 128, ratio: int = 4) -> tuple[np.ndarray, np.ndarray]:
-    """PAN (ratio height, ratio width) and MS (height, width, 4) of fields and roads, uint16 digital numbers."""
+    """PAN (ratio height, ratio width) and MS (height, width, 4) of fields and tracks, uint16 digital numbers."""
     rng = np.random.default_rng(0)
-    fields = np.kron(rng.integers(0, 6, (height // 8, width // 8)), np.ones((8 * ratio, 8 * ratio), int))
-    fields[:: 11 * ratio], fields[:, 5 :: 13 * ratio] = 6, 6
-    colours = rng.uniform(150, 1200, (7, 4))
-    sharp = colours[fields] * rng.normal(1, 0.05, (*fields.shape, 1))
+    y, x = np.mgrid[: ratio * height, : ratio * width]
+    fields = (y // 37 * 31 + x // 53 * 17 + (y + x) // 91 * 7) % 6
+    fields[(y + 2 * x) % 113 < 3] = 6
+    colours = rng.uniform(200, 1200, (7, 1)) * rng.uniform(0.8, 1.25, (7, 4))
+    furrows = 1 + 0.1 * np.sin(0.7 * x + 0.4 * y * (fields - 3)) + rng.normal(0, 0.02, fields.shape)
+    sharp = colours[fields] * furrows[..., None]
     coarse = sharp.reshape(height, ratio, width, ratio, 4).mean((1, 3))
     return sharp.mean(2).astype(np.uint16), coarse.astype(np.uint16)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Any, TypeAlias
 
@@ -147,7 +148,7 @@ def samples(arrays: dict[str, Array], ratio: int) -> dict[str, NDArray[np.float6
 
 
 def units_of(model: Any, middle: dict[str, NDArray[np.float64]], maximum: Maximum | None) -> dict[str, Units]:
-    """Find what brings each image to the network's range: the caller's word, the transform, the record, or nothing.
+    """Find what brings each image to the network's range: the caller's word, the transform, the record, or a guess.
 
     Args:
         model: The network.
@@ -158,30 +159,41 @@ def units_of(model: Any, middle: dict[str, NDArray[np.float64]], maximum: Maximu
         Factor and offset by image.
 
     Raises:
-        SceneError: Nothing is known, or the numbers cannot be of that unit.
+        SceneError: The numbers cannot be of the unit on record.
         ValueError: A maximum that is none, or a transform that cannot be undone.
     """
+    peaks = {name: float(np.abs(values[np.isfinite(values)]).max(initial=0)) for name, values in middle.items()}
     name = "ms" if "ms" in middle else "ms_up"
-    finite = middle[name][np.isfinite(middle[name])]
-    peak = float(np.abs(finite).max()) if finite.size else None
     if maximum is not None:
-        (low, high), origin = _given(maximum), "maximum="
+        low, high = _given(maximum)
     elif (known := _known(model)) is not None:
-        (low, high), origin = known, "what came with the weights"
-    elif peak is None or peak <= 1.5:
-        return dict.fromkeys(middle, (1.0, 0.0))
+        low, high = known
+        shown = peaks[name] * low[0] + low[1]
+        if peaks[name] and not _PLAUSIBLE[0] <= abs(shown) <= _PLAUSIBLE[1]:
+            raise SceneError(
+                f"the middle of {name} reaches {peaks[name]:g}, which would be {shown:g} to the network: "
+                f"{1 / low[0]:g} is 1 by what came with its weights. Other units, it seems; give maximum=, the number "
+                f"that is 1 in yours"
+            )
     else:
-        raise SceneError(
-            f"{name} reaches {peak:g}, and the model has no record of the number that is 1 to it; give maximum=, for "
-            f'example 2047 for 11 bits, 10000 for scaled reflectance, or a sensor: "WV3"'
-        )
-    shown = None if peak is None else peak * low[0] + low[1]
-    if maximum is None and shown and not _PLAUSIBLE[0] <= abs(shown) <= _PLAUSIBLE[1]:
-        raise SceneError(
-            f"the middle of {name} reaches {peak:g}, which would be {shown:g} to the network by {origin} "
-            f"({1 / low[0]:g} is 1): other units, it seems; give maximum=, the number that is 1 in yours"
-        )
+        low, high = _guessed(peaks[name], peaks["guide"])
     return {key: high if key == "guide" else low for key in middle}
+
+
+def _guessed(low: float, high: float) -> tuple[Units, Units]:
+    """Take the bits that the largest values of both images need, and tell the caller of `fuse`."""
+    pair = [1.0 if peak <= 1.5 else float(2 ** max(8, math.ceil(math.log2(peak + 1))) - 1) for peak in (low, high)]
+    if max(pair) <= 16 * min(pair):
+        pair = [max(pair)] * 2
+    if pair != [1, 1]:
+        warnings.warn(
+            f"nothing is on record of the number that is 1 to this model; {pair[0]:g} is taken for the coarse image, "
+            f"whose middle reaches {low:g}, and {pair[1]:g} for the guide ({high:g}). Give maximum= to be sure, for "
+            f'example 2047 for 11 bits, 10000 for scaled reflectance, or a sensor: "WV3"',
+            HsmambaWarning,
+            stacklevel=5,
+        )
+    return (1 / pair[0], 0.0), (1 / pair[1], 0.0)
 
 
 def _given(maximum: Maximum) -> tuple[Units, Units]:

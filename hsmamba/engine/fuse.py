@@ -62,8 +62,8 @@ def fuse(
         guide: Sharp image (r h, r w, G) or (r h, r w) of the same ground, r the model's `scale`.
         ms_up: The coarse image on the guide's grid; default `ms` up-sampled as the network's training has it.
         maximum: Number that is 1 to the network: one for both images, a pair (of `ms`, of `guide`), or a sensor
-            ("WV3"). Default what came with the weights; without such, floating-point images up to about 1 are taken as
-            they are.
+            ("WV3"). Default what came with the weights; without such, images up to about 1 are taken as they are, and
+            of others the bits that their values need, with a warning.
         tile: Side of a tile in pixels of `ms`, default 512 pixels of the guide; of a window of a global network, a
             multiple of 4, default 16. One as large as the image runs the network once, on the whole.
         batch_size: Windows of a global network at a time.
@@ -84,7 +84,8 @@ def fuse(
         ValueError: An argument out of its range.
 
     Warns:
-        HsmambaWarning: The images look misregistered by more than half a pixel of `ms`; the text has the shift.
+        HsmambaWarning: The images look misregistered by more than half a pixel of `ms` (the text has the shift), or
+            `maximum` had to be guessed.
     """
     job = prepare_fusion(
         model, ms, guide, ms_up=ms_up, maximum=maximum, tile=tile, batch_size=batch_size, device=device, nan=nan,

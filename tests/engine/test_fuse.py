@@ -1,5 +1,6 @@
 """Fusing whole scenes: tiles equal the whole image, units and grids are kept, bad input is named."""
 
+import functools
 import logging
 import re
 import warnings
@@ -58,8 +59,7 @@ def scene(height, width, scale, chans=3, guide_chans=2, dtype=np.float64, seed=0
     return rng.random((height, width, chans)).astype(dtype), guide.astype(dtype)
 
 
-def fuse(model, ms, guide, **kwargs):
-    return hsmamba.fuse(model, ms, guide, **{"progress": False} | kwargs)
+fuse = functools.partial(hsmamba.fuse, progress=False)
 
 
 def whole(model, ms, guide, ms_up=None):
@@ -234,22 +234,34 @@ def test_what_came_with_the_weights_is_taken():
         )
         assert (low, high) == pytest.approx(wanted)
         assert np.unique(fuse(model, ms, guide)).tolist() == [1000]
-    with pytest.raises(SceneError, match=r"0\.0005.*by what came with the weights.*\(2000 is 1\).*maximum="):
+    with pytest.raises(SceneError, match=r"reaches 1, .* 0\.0005 to the network: 2000 is 1.*maximum="):
         fuse(by_record, ms / 1000.0, guide / 1000.0)
     by_transform.transform = Compose([PCA(2)])
     with pytest.raises(ValueError, match=r"pca.*SensorScale alone"):
         fuse(by_transform, ms, guide)
 
 
-def test_units_that_nobody_knows_are_asked_for():
-    ms, guide = np.full((6, 6, 2), 1000, np.uint16), np.full((12, 12), 500, np.uint16)
-    with pytest.raises(SceneError, match=r"ms reaches 1000.*maximum=.*2047"):
-        fuse(Copy(), ms, guide)
+def test_units_that_nobody_knows_are_guessed_and_told():
+    ms, guide = np.full((6, 6, 2), 1000, np.uint16), np.full((12, 12), 1500, np.uint16)
+    for low, high, want in [
+        (ms, guide, (2047, 2047)),
+        (ms // 4, guide, (2047, 2047)),
+        (ms * 10, guide // 10, (16383, 255)),
+    ]:
+        with pytest.warns(HsmambaWarning, match=r"maximum= to be sure") as told:
+            job = prepare_fusion(Copy(), low, high)
+        assert (1 / job.coarse.factor, 1 / job.images.guide.factor) == pytest.approx(want)
+        assert f"{want[0]} is taken" in str(told[0].message)
+    with pytest.warns(HsmambaWarning) as told:
+        assert np.unique(fuse(Copy(), ms, guide)).tolist() == [1000]
+    assert told[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert fuse(Copy(), ms / 1000.0, guide / 1000.0).max() == pytest.approx(1)
     with pytest.raises(ValueError, match=r"generic.*not known"):
         fuse(Copy(), ms, guide, maximum="generic")
     with pytest.raises(ValueError, match="above 0"):
         fuse(Copy(), ms, guide, maximum=-1)
-    assert fuse(Copy(), ms / 1000.0, guide / 1000.0).max() == pytest.approx(1)
 
 
 def test_two_axes_in_two_axes_out():
