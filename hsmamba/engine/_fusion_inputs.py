@@ -31,7 +31,7 @@ def check_bands(model: Any, arrays: dict[str, Array]) -> None:
         if array.shape[2] != expected:
             known = "" if name == "guide" else _bands_on_record(model)
             raise SceneError(
-                f"{name} has {array.shape[2]} bands, {type(model).__name__} takes {expected}{known}; select these "
+                f"{name} has {array.shape[2]} {'band' if array.shape[2] == 1 else 'bands'}, {type(model).__name__} takes {expected}{known}; select these "
                 f"bands in this order, or create and train a model with "
                 f"{'guide_chans' if name == 'guide' else 'in_chans'}={array.shape[2]}"
             )

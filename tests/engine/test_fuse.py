@@ -386,7 +386,7 @@ def test_another_number_of_bands_names_those_of_the_weight():
         SceneError, match=r"ms has 4 bands.*takes 3 \(QB: blue, green, red, NIR: 485, 560, 660, 830 nm\)"
     ):
         fuse(model, ms, guide)
-    with pytest.raises(SceneError, match=r"guide has 1 bands.*takes 2.*guide_chans=1"):
+    with pytest.raises(SceneError, match=r"guide has 1 band,.*takes 2.*guide_chans=1"):
         fuse(model, ms[..., :3], guide[..., 0])
 
 
