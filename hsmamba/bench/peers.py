@@ -1,10 +1,12 @@
 """The selective scan as users run it today without a CUDA kernel: three fall-backs, written anew.
 
-All take u, delta (b, d, l), A (d, n), B, C (b, g, n, l), D, delta_bias (d,), with softplus, and return y (b, d, l).
+All take u, delta (b, d, l), A (d, n), B, C (b, g, n, l), D, delta_bias (d,), with softplus, and return y (b, d, l) and
+the last state (b, d, n).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,7 +22,9 @@ def _expanded(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, delta_bias: Tensor
     return decay, (dt * u)[..., None] * B
 
 
-def reference_loop(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor) -> Tensor:
+def reference_loop(
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor
+) -> tuple[Tensor, Tensor]:
     """Step by step through the (b, d, l, n) tensors, one multiplication by C a step: mamba-ssm's reference."""
     decay, x = _expanded(u, delta, A, B, delta_bias)
     C = C.repeat_interleave(u.shape[1] // C.shape[1], dim=1)  # (b, d, n, l)
@@ -29,12 +33,12 @@ def reference_loop(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D:
     for t in range(u.shape[2]):
         h = decay[:, :, t] * h + x[:, :, t]
         y.append(torch.einsum("bdn,bdn->bd", h, C[..., t]))
-    return torch.stack(y, dim=2) + D[:, None] * u
+    return torch.stack(y, dim=2) + D[:, None] * u, h
 
 
 def transformers_loop(
     u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
     """The same loop with a matrix product a step: the slow path of the transformers library."""
     b, d, length = u.shape
     groups = C.shape[1]
@@ -44,15 +48,17 @@ def transformers_loop(
     for t in range(length):
         h = decay[:, :, t] * h + x[:, :, t]
         y.append(torch.matmul(h.view(b, groups, d // groups, -1), C[..., t, None]).view(b, d))
-    return torch.stack(y, dim=2) + D[:, None] * u
+    return torch.stack(y, dim=2) + D[:, None] * u, h
 
 
-def parallel_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor) -> Tensor:
+def parallel_scan(
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor
+) -> tuple[Tensor, Tensor]:
     """A work-efficient parallel scan over the (b, d, l, n) tensors with its own backward: the method of mamba.py."""
     decay, x = _expanded(u, delta, A, B, delta_bias)
     h: Tensor = _ParallelScan.apply(decay, x)
     C = C.repeat_interleave(u.shape[1] // C.shape[1], dim=1).transpose(2, 3)
-    return (h * C).sum(-1) + D[:, None] * u
+    return (h * C).sum(-1) + D[:, None] * u, h[:, :, -1]
 
 
 def _sweep(decay: Tensor, x: Tensor) -> None:
@@ -97,3 +103,10 @@ class _ParallelScan(torch.autograd.Function):
         _sweep(_padded(later, full), g)
         g = g[:, :, :length].flip(2)
         return g * F.pad(h[:, :, :-1], (0, 0, 1, 0)), g
+
+
+PEERS: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {
+    "reference loop": reference_loop,  # mamba-ssm's
+    "transformers loop": transformers_loop,
+    "parallel scan": parallel_scan,  # mamba.py's
+}

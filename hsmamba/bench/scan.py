@@ -7,19 +7,15 @@ and outputs at the measured bandwidth, whichever is longer; the multiply-adds ar
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import statistics
-import sys
-import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from hsmamba.bench import peers
+from hsmamba.bench.measure import bandwidth, extra_memory, interleaved
+from hsmamba.bench.peers import PEERS
 from hsmamba.ops import cpu, selective_scan
 from hsmamba.ops.backends import choose_backend, forced_backend
 
@@ -32,7 +28,6 @@ WORKLOADS = {  # b, d, l, n, g
     "W4": (1, 192, 16384, 16, 4),  # a long scene sequence
 }
 OURS = "hsmamba"
-ENOUGH_SECONDS = 3.0  # a run that took longer is not repeated
 QUADRATIC_LIMIT = 2e10  # b d l n l over which the loops' backward, quadratic in l, is left out
 QUADRATIC = ("reference loop", "transformers loop")
 
@@ -42,11 +37,13 @@ def _ours(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, 
     return y if isinstance(y, Tensor) else y[0]
 
 
+def _output(peer: Callable[..., tuple[Tensor, Tensor]], *inputs: Tensor) -> Tensor:
+    return peer(*inputs)[0]
+
+
 CANDIDATES: dict[str, Callable[..., Tensor]] = {
     OURS: _ours,
-    "reference loop": peers.reference_loop,  # mamba-ssm's
-    "transformers loop": peers.transformers_loop,
-    "parallel scan": peers.parallel_scan,  # mamba.py's
+    **{name: partial(_output, peer) for name, peer in PEERS.items()},
 }
 
 
@@ -77,10 +74,7 @@ def measure_machine() -> Machine:
     Raises:
         RuntimeError: The compiled kernel, whose exponential is measured, is missing; says why.
     """
-    source = torch.ones(1 << 24)  # 64 MiB
-    target = torch.ones_like(source)
-    seconds = min(_seconds(lambda: target.copy_(source)) for _ in range(10))
-    return Machine(torch.get_num_threads(), cpu.exponential_rate(), 2 * source.nbytes / seconds)
+    return Machine(torch.get_num_threads(), cpu.exponential_rate(), bandwidth())
 
 
 def make_inputs(b: int, d: int, length: int, n: int, g: int) -> list[Tensor]:
@@ -122,7 +116,7 @@ def bench_scan(
             if name not in known:
                 raise ValueError(f"bench scan knows no {name!r}; there are: {', '.join(known)}")
     machine = measure_machine()
-    backend = choose_backend(forced_backend(), "cpu", False, False, False)
+    backend = choose_backend(forced_backend(), "cpu", False, False, None)
     say(f"{machine.threads} threads, {machine.exponentials / 1e9:.1f} G exponentials/s, "
         f"{machine.bandwidth / 1e9:.1f} GB/s; {OURS} runs on {backend!r} ({cpu.level()})")  # fmt: skip
     say(HEADER)
@@ -149,53 +143,16 @@ def _bench_workload(workload: str, names: list[str], rounds: int, machine: Machi
         torch.autograd.grad(CANDIDATES[name](*inputs), inputs, dy)
 
     skipped = QUADRATIC if b * d * length * n * length > QUADRATIC_LIMIT else ()
-    backward_names = [name for name in names if name not in skipped]
-    forward_ms = _interleaved(forward, names, rounds)
-    both_ms = _interleaved(both, backward_names, rounds)
+    both(OURS)  # the first call of a process loads the kernel and starts its threads
+    forward_ms = interleaved({name: partial(forward, name) for name in names}, rounds)
+    both_ms = interleaved({name: partial(both, name) for name in names if name not in skipped}, rounds)
     rows = []
     for name in names:
-        extra = _extra_memory(lambda name=name: forward(name))  # type: ignore[misc]
-        both_extra = _extra_memory(lambda name=name: both(name)) if name in both_ms else None  # type: ignore[misc]
+        extra = extra_memory(partial(forward, name))
+        both_extra = extra_memory(partial(both, name)) if name in both_ms else None
         shares = [None if x is None else x / size for x, size in ((extra, moved), (both_extra, 2 * moved))]
         rows.append(Row(workload, name, forward_ms[name], both_ms.get(name), *limits, *shares))
     return rows
-
-
-def _interleaved(run: Callable[[str], None], names: list[str], rounds: int) -> dict[str, float]:
-    """Median milliseconds of each candidate; they take turns, and the slow ones have one."""
-    times: dict[str, list[float]] = {name: [] for name in names}
-    run(OURS)  # the first call of a process loads the kernel and starts its threads
-    for _ in range(rounds):
-        for name, taken in times.items():
-            if not taken or taken[0] < ENOUGH_SECONDS:
-                taken.append(_seconds(lambda name=name: run(name)))  # type: ignore[misc]
-    return {name: 1e3 * statistics.median(taken) for name, taken in times.items()}
-
-
-def _seconds(run: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
-
-
-def _extra_memory(run: Callable[[], None]) -> int | None:
-    """Bytes by which the process grew at most during a run; None where the system does not tell (not Linux)."""
-    if sys.platform != "linux":
-        return None
-    with contextlib.suppress(OSError, AttributeError):  # give back what earlier runs left; not every C library can
-        ctypes.CDLL(None).malloc_trim(0)
-    try:
-        Path("/proc/self/clear_refs").write_text("5")  # sets the peak to the present size
-    except OSError:
-        return None
-    before = _resident("VmRSS")
-    run()
-    return max(0, _resident("VmHWM") - before)
-
-
-def _resident(field: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * int(next(line.split()[1] for line in lines if line.startswith(field + ":")))
 
 
 HEADER = (

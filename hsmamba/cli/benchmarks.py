@@ -1,4 +1,4 @@
-"""Commands that measure: bench scan."""
+"""Commands that measure: bench scan, bench models."""
 
 from __future__ import annotations
 
@@ -22,3 +22,14 @@ def bench_scan_command(
     from hsmamba.bench.scan import CANDIDATES, WORKLOADS, bench_scan
 
     bench_scan(workload or WORKLOADS, candidate or CANDIDATES, rounds, say=say)
+
+
+@bench.command("models")
+def bench_models_command(
+    model: Annotated[list[str] | None, typer.Option(help="Only these networks (msfmamba, rsanet, ...).")] = None,
+    rounds: Annotated[int, typer.Option(help="Interleaved rounds; figures are medians.")] = 7,
+) -> None:
+    """Time whole networks against a fall-back scan, or against a transcription of their equations; minutes."""
+    from hsmamba.bench.models import MODELS, bench_models
+
+    bench_models(model or MODELS, rounds, say=say)

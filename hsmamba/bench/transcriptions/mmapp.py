@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +19,7 @@ from hsmamba.bench.transcriptions.rsanet import (
     windowed_attention,
 )
 
-RELEASED = {
+RELEASED: dict[str, Any] = {
     "n_bands": 8,
     "n_pan": 1,
     "width": 32,

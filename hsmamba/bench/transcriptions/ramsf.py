@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from hsmamba.bench.transcriptions.rsanet import Config, Shapes, State, conv
 
-RELEASED = {
+RELEASED: dict[str, Any] = {
     "n_bands": 8,
     "n_guide": 1,
     "scale_ratio": 4,

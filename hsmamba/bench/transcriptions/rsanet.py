@@ -13,7 +13,7 @@ State = Mapping[str, Tensor]  # tensors by official name
 Config = Mapping[str, Any]  # the official configuration
 Shapes = dict[str, tuple[int, ...]]
 
-RELEASED = {
+RELEASED: dict[str, Any] = {
     "n_bands": 8,
     "n_pan": 1,
     "width": 32,
