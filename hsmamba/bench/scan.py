@@ -89,6 +89,19 @@ def make_inputs(b: int, d: int, length: int, n: int, g: int) -> list[Tensor]:
     return [x.requires_grad_() for x in (*inputs, randn(d), randn(d) - 4)]
 
 
+def moved_bytes(workload: str) -> int:
+    """Bytes of a workload's inputs and its output; their gradients are as many again."""
+    b, d, length, n, g = WORKLOADS[workload]
+    return 4 * (3 * b * d * length + 2 * b * g * n * length + d * n + 2 * d)
+
+
+def limits_ms(workload: str, machine: Machine) -> tuple[float, float]:
+    """Milliseconds that no scan of a workload can beat on a machine: forward, and forward + backward."""
+    b, d, length, n, _ = WORKLOADS[workload]
+    once = 1e3 * max(b * d * length * n / machine.exponentials, moved_bytes(workload) / machine.bandwidth)
+    return once, 2 * once
+
+
 def bench_scan(
     workloads: Iterable[str] = WORKLOADS,
     candidates: Iterable[str] = CANDIDATES,
@@ -119,6 +132,9 @@ def bench_scan(
     backend = choose_backend(forced_backend(), "cpu", False, False, None)
     say(f"{machine.threads} threads, {machine.exponentials / 1e9:.1f} G exponentials/s, "
         f"{machine.bandwidth / 1e9:.1f} GB/s; {OURS} runs on {backend!r} ({cpu.level()})")  # fmt: skip
+    limits = {workload: limits_ms(workload, machine) for workload in workloads}
+    say("limit in ms, forward / forward + backward: "
+        + ", ".join(f"{name} {once:.2f} / {both:.2f}" for name, (once, both) in limits.items()))  # fmt: skip
     say(HEADER)
     rows = []
     for workload in workloads:
@@ -132,8 +148,8 @@ def _bench_workload(workload: str, names: list[str], rounds: int, machine: Machi
     b, d, length, n, g = WORKLOADS[workload]
     inputs = make_inputs(b, d, length, n, g)
     dy = torch.randn(b, d, length)
-    moved = sum(x.nbytes for x in inputs) + dy.nbytes  # inputs and output, and again for their gradients
-    limits = [1e3 * max(k * b * d * length * n / machine.exponentials, k * moved / machine.bandwidth) for k in (1, 2)]
+    moved = moved_bytes(workload)
+    limits = limits_ms(workload, machine)
 
     def forward(name: str) -> None:
         with torch.no_grad():

@@ -28,9 +28,10 @@ def test_the_table(monkeypatch):
     rows = bench.bench_scan(["tiny"], ["parallel scan"], rounds=2, say=lines.append)
     assert [row.candidate for row in rows] == ["hsmamba", "parallel scan"]
     assert all(row.forward_ms > 0 and row.both_ms > 0 and row.both_limit_ms >= row.forward_limit_ms > 0 for row in rows)
-    assert len(lines) == 4
+    assert len(lines) == 5
     assert "exponentials/s" in lines[0]
-    assert lines[2].split()[:2] == ["tiny", "hsmamba"]
+    assert f"tiny {rows[0].forward_limit_ms:.2f} / {rows[0].both_limit_ms:.2f}" in lines[1]
+    assert lines[3].split()[:2] == ["tiny", "hsmamba"]
 
 
 def test_loops_have_no_backward_on_long_sequences(monkeypatch):
@@ -42,7 +43,17 @@ def test_loops_have_no_backward_on_long_sequences(monkeypatch):
     rows = bench.bench_scan(["tiny"], ["reference loop"], rounds=1, say=lines.append)
     assert rows[1].both_ms is None
     assert rows[0].both_ms > 0
-    assert lines[3].split()[-4] == "-"
+    assert lines[4].split()[-4] == "-"
+
+
+def test_the_limit_counts_every_byte_once_and_every_exponential():
+    inputs = bench.make_inputs(*bench.WORKLOADS["W2a"])
+    assert bench.moved_bytes("W2a") == sum(x.nbytes for x in inputs) + inputs[0].nbytes
+    b, d, length, n, _ = bench.WORKLOADS["W2a"]
+    assert bench.limits_ms("W2a", bench.Machine(1, 1e9, 1e15)) == pytest.approx(
+        (b * d * length * n / 1e6, 2 * b * d * length * n / 1e6)
+    )
+    assert bench.limits_ms("W2a", bench.Machine(1, 1e15, 1e9))[0] == pytest.approx(bench.moved_bytes("W2a") / 1e6)
 
 
 def test_unknown_names_are_refused():
