@@ -43,6 +43,8 @@ class FinetuneSettings(TrainingSettings):
         label_smoothing: Of the cross-entropy.
         class_weights: "balanced" (inverse frequency among the training pixels), K numbers, or None.
         mixup: Alpha of mixup; 0 for none.
+        jitter: Standard deviation of an offset that is added to the transformed bands, one draw for each channel of each
+            patch; 0 for none.
         erase: Probability that the outer rings of a patch are set to 0 (`hsmamba.data.erase_rim`); 0 for none.
         val_fraction: Share of each class's training pixels set aside for validation where the split has none.
     """
@@ -50,12 +52,13 @@ class FinetuneSettings(TrainingSettings):
     label_smoothing: float = 0.1
     class_weights: Literal["balanced"] | Sequence[float] | None = None
     mixup: float = 0.0
+    jitter: float = 0.0
     erase: float = 0.0
     val_fraction: float = 0.1
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_at_least(mixup=0, erase=0, label_smoothing=0, val_fraction=0)
+        self.check_at_least(mixup=0, jitter=0, erase=0, label_smoothing=0, val_fraction=0)
         self.check_below_one("label_smoothing", "val_fraction")
 
 
@@ -293,6 +296,8 @@ class _Run(Run):
         target = F.one_hot(labels, self.num_classes).float()
         if self.settings.augment:
             sources = list(augment_d4(*sources, generator=generator))
+        if self.settings.jitter:
+            sources = [x + self.settings.jitter * torch.randn(*x.shape[:2], 1, 1, generator=generator) for x in sources]
         if self.settings.erase:
             sources = list(erase_rim(*sources, probability=self.settings.erase, generator=generator))
         if self.settings.mixup:

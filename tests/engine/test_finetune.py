@@ -60,12 +60,35 @@ def test_without_validation_pixels_the_last_epoch_is_kept(make_model, scene, spl
 
 def test_a_run_depends_on_its_seed_alone(make_model, scene, split, transform):
     models = [make_model() for _ in range(3)]
-    settings = QUICK | {"epochs": 2, "mixup": 0.4, "erase": 0.5}
+    settings = QUICK | {"epochs": 2, "mixup": 0.4, "erase": 0.5, "jitter": 0.2}
     for model, seed in zip(models, (1, 1, 2), strict=True):
         torch.manual_seed(int(torch.randint(99, (1,))))
         hsmamba.finetune(model, scene, split, transform=transform, seed=seed, **settings)
     assert states_equal(models[0], models[1])
     assert not states_equal(models[0], models[2])
+
+
+def test_jitter_moves_whole_channels_of_a_patch(scene, split, transform):
+    class Spy(torch.nn.Module):
+        in_chans, aux_chans, num_classes, patch_size = 4, 0, 3, 5
+
+        def __init__(self):
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.ones(1))
+            self.seen = []
+
+        def forward(self, hsi):
+            self.seen.append(hsi)
+            return self.scale * hsi.mean((2, 3))[:, :3]
+
+    spies = Spy(), Spy()
+    for spy, jitter in zip(spies, (0.0, 0.5), strict=True):
+        settings = QUICK | {"epochs": 1, "augment": False, "val_fraction": 0.0, "jitter": jitter}
+        hsmamba.finetune(spy, scene, split, transform=transform, **settings)
+    plain, moved = (torch.cat(spy.seen) for spy in spies)
+    offset = moved - plain
+    torch.testing.assert_close(offset, offset[:, :, :1, :1].expand_as(offset))
+    assert 0.4 < float(offset[:, :, 0, 0].std()) < 0.6
 
 
 def test_the_random_state_of_the_caller_is_left_alone(make_model, scene, split, transform):
@@ -79,7 +102,7 @@ def test_the_random_state_of_the_caller_is_left_alone(make_model, scene, split, 
 
 @pytest.mark.parametrize("ema_decay", [None, 0.9])
 def test_an_interrupted_run_resumes_bit_for_bit(make_model, scene, split, transform, tmp_path, ema_decay):
-    settings = QUICK | {"epochs": 5, "mixup": 0.3, "erase": 0.3, "ema_decay": ema_decay}
+    settings = QUICK | {"epochs": 5, "mixup": 0.3, "erase": 0.3, "jitter": 0.1, "ema_decay": ema_decay}
     whole = make_model(drop_rate=0.3)
     want = hsmamba.finetune(whole, scene, split, transform=transform, **settings)
     path = tmp_path / "run" / "checkpoint.pt"
