@@ -43,8 +43,8 @@ class FinetuneSettings(TrainingSettings):
         label_smoothing: Of the cross-entropy.
         class_weights: "balanced" (inverse frequency among the training pixels), K numbers, or None.
         mixup: Alpha of mixup; 0 for none.
-        jitter: Standard deviation of an offset that is added to the transformed bands, one draw for each channel of each
-            patch; 0 for none.
+        jitter: Standard deviation of an offset added to the transformed bands, one draw for each channel of each patch;
+            0 for none.
         erase: Probability that the outer rings of a patch are set to 0 (`hsmamba.data.erase_rim`); 0 for none.
         val_fraction: Share of each class's training pixels set aside for validation where the split has none.
     """
