@@ -28,6 +28,15 @@ def test_an_order_is_the_permutation_it_says_and_its_inverse_undoes_it(name, hei
     assert torch.equal(back(forward(x), height, width), x)
     sequence = torch.randn(2, 3, height * width)
     assert torch.equal(forward(back(sequence, height, width)), sequence)
+    # backwards in time, and from the other corners: a flip, which undoes itself
+    backwards = forward(so.index_map(height, width)).flip(-1)
+    assert backwards.tolist() == order.tolist()[::-1]
+    assert torch.equal(back(forward(x).flip(-1).flip(-1), height, width), x)
+    for axes in ((-1,), (-2,), (-1, -2)):
+        mirrored = forward(so.index_map(height, width).flip(axes))
+        assert sorted(mirrored.tolist()) == sorted(order.tolist())
+        assert torch.equal(forward(x.flip(axes)), x.flatten(2)[..., mirrored])
+        assert torch.equal(back(forward(x.flip(axes)), height, width).flip(axes), x)
 
 
 @given(height=SIDES, width=SIDES)

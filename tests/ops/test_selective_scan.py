@@ -11,14 +11,15 @@ FORWARD_TOLERANCE, GRADIENT_TOLERANCE = 2e-6, 2e-5
 STATUS = available_backends()
 HERE = [name for name in ("cpu", "lean", "torch") if STATUS[name].available]
 
-shapes = st.fixed_dictionaries(
-    {
-        "b": st.integers(0, 5),
-        "groups": st.integers(1, 4),
-        "per_group": st.integers(1, 37),
-        "l": st.one_of(st.integers(0, 3), st.integers(4, 140)),
-        "n": st.integers(1, 20),
-    }
+
+def sizes(**ranges):
+    return st.fixed_dictionaries({name: st.integers(*ends) for name, ends in ranges.items()})
+
+
+shapes = st.one_of(
+    sizes(b=(0, 5), groups=(1, 4), per_group=(1, 37), l=(0, 3), n=(1, 20)),
+    sizes(b=(0, 5), groups=(1, 4), per_group=(1, 37), l=(4, 140), n=(1, 20)),
+    sizes(b=(1, 2), groups=(1, 2), per_group=(1, 9), l=(141, 3000), n=(1, 5)),
 )
 options = st.fixed_dictionaries({name: st.booleans() for name in ("D", "z", "delta_bias", "initial_state", "softplus")})
 weights = st.sampled_from(["constant", "time", "grouped"])
@@ -49,7 +50,7 @@ def make_case(b, groups, per_group, l, n, *, B="grouped", C="grouped", seed=0, d
 
 def run(case, settings_, backend, cotangents=None):
     """Outputs and the gradients of every argument."""
-    leaves = {name: x.detach().clone().requires_grad_() for name, x in case.items()}
+    leaves = {name: x.detach().requires_grad_() for name, x in case.items()}
     y, last = selective_scan(**leaves, **settings_, backend=backend)
     dy, dlast = cotangents or (torch.randn_like(y), torch.randn_like(last))
     outputs = [(y, dy.to(y.dtype)), (last, dlast.to(last.dtype))]
@@ -68,12 +69,31 @@ def error(value, truth):
     return ((value.double() - truth).abs().max() / truth.abs().max().clamp_min(1e-6)).item()
 
 
-def check(case, settings_, backend, forward=FORWARD_TOLERANCE, gradient=GRADIENT_TOLERANCE, dtype=torch.float32):
-    """Hold a backend on the case in `dtype` against the reference in float64 on the same rounded numbers."""
+LAYOUTS = {
+    "contiguous": lambda x: x,
+    "channels last": lambda x: x.transpose(1, -1).contiguous().transpose(1, -1),
+    "every second step": lambda x: x.repeat_interleave(2, -1)[..., ::2],
+    "flipped": lambda x: x.flip(-1),
+    "part of a larger tensor": lambda x: torch.cat([x, x], 1)[:, : x.shape[1]],
+    "one row for all": lambda x: x[:, :1].expand_as(x),
+}
+
+
+def check(
+    case, settings_, backend, forward=FORWARD_TOLERANCE, gradient=GRADIENT_TOLERANCE, dtype=torch.float32, layout=None
+):
+    """Hold a backend on the case in `dtype` against the reference in float64 on the same rounded numbers.
+
+    Where a sum of many terms happens to end near zero float32 itself is worse than the bounds; there the backend may be
+    four times as far off as the reference in float32.
+    """
     rounded = {name: x.to(dtype) for name, x in case.items()}
+    if layout is not None:
+        rounded = {name: LAYOUTS[layout](x) if x.ndim > 2 else x.float() for name, x in rounded.items()}
     exact = {k: x.double() for k, x in rounded.items()}
     state = case["u"].shape[:2] + case["A"].shape[1:]
-    cotangents = torch.randn(case["u"].shape).to(dtype), torch.randn(state)  # y comes and goes in u's dtype
+    rng = torch.Generator().manual_seed(1)
+    cotangents = torch.randn(case["u"].shape, generator=rng).to(dtype), torch.randn(state, generator=rng)
     truth, true_grads, _ = run(exact, settings_, "reference", cotangents)
     values, grads, _ = run(rounded, settings_, backend, cotangents)
     assert values[0].dtype == rounded["u"].dtype
@@ -81,17 +101,31 @@ def check(case, settings_, backend, forward=FORWARD_TOLERANCE, gradient=GRADIENT
     for name, value, true in zip(("y", "last state"), values, truth, strict=True):
         assert value.shape == true.shape
         assert error(value, true) <= forward, name
+    single = None
     for name, true in true_grads.items():
         assert grads[name] is None or grads[name].dtype == rounded[name].dtype
-        assert error(grads[name], true) <= gradient, f"gradient of {name}"
+        if (off := error(grads[name], true)) > gradient:
+            if single is None:
+                single = run({k: x.float() for k, x in rounded.items()}, settings_, "reference", cotangents)[1]
+            assert off <= 4 * error(single[name], true), f"gradient of {name}"
 
 
 @pytest.mark.parametrize("backend", HERE)
-@given(shape=shapes, present=options, B=weights, C=weights, seed=st.integers(0, 1000))
-@settings(max_examples=25, deadline=None)
-def test_agrees_with_float64_reference(backend, shape, present, B, C, seed):
+@given(
+    shape=shapes,
+    present=options,
+    B=weights,
+    C=weights,
+    layout=st.sampled_from(sorted(LAYOUTS)),
+    dtype=st.sampled_from([torch.float32, torch.float32, torch.bfloat16, torch.float16]),
+    seed=st.integers(0, 1000),
+)
+@settings(max_examples=30, deadline=None)
+def test_agrees_with_float64_reference(backend, shape, present, B, C, layout, dtype, seed):
     case, settings_ = make_case(**shape, B=B, C=C, seed=seed, **present)
-    check(case, settings_, backend)
+    # Of half precision only what comes out is rounded: the state is float32.
+    bounds = (FORWARD_TOLERANCE, GRADIENT_TOLERANCE) if dtype == torch.float32 else (torch.finfo(dtype).eps,) * 2
+    check(case, settings_, backend, *bounds, dtype=dtype, layout=layout)
 
 
 @pytest.mark.parametrize("backend", HERE)
@@ -144,15 +178,6 @@ def test_mixed_dtypes_as_under_autocast(backend):
     truth, _ = selective_scan(**{k: x.double() for k, x in mixed.items()}, **settings_, backend="reference")
     assert (y.dtype, last.dtype) == (torch.bfloat16, torch.float32)
     assert error(y, truth) <= torch.finfo(torch.bfloat16).eps
-
-
-LAYOUTS = {
-    "channels last": lambda x: x.transpose(1, 2).contiguous().transpose(1, 2),
-    "every second step": lambda x: x.repeat_interleave(2, -1)[..., ::2],
-    "flipped": lambda x: x.flip(-1),
-    "part of a larger tensor": lambda x: torch.cat([x, x], 1)[:, : x.shape[1]],
-    "one row for all": lambda x: x[:, :1].expand_as(x),
-}
 
 
 @pytest.mark.parametrize("backend", HERE)
