@@ -13,6 +13,7 @@ from hsmamba.bench.transcriptions.rsanet import random_state
 from hsmamba.errors import SceneError, WeightsError
 from hsmamba.models import entry
 from hsmamba.models.mmapp import MMAPP, MMAPPOutputs, checkpoint_filter_fn, mmapp_loss
+from hsmamba.ops.upsample import upsample
 
 PLACES = {
     "pan_head": "pan_stages.0.conv",
@@ -124,3 +125,13 @@ def test_checkpoints_that_do_not_fit_are_listed():
     missing = {key: value for key, value in state.items() if key != "F2.0.RB1.conv1.attention1.2.fc.weight"}
     with pytest.raises(WeightsError, match=r"missing: levels\.1\.blocks\.0\.conv1\.taps\.2\.mix"):
         hsmamba.load_official("mmapp", missing)
+
+
+def test_the_residual_adds_the_up_sampled_image():
+    plain, residual = (MMAPP(in_chans=2, dim=3, depth=1, residual=option).eval() for option in (False, True))
+    residual.load_state_dict(plain.state_dict())
+    ms, guide = torch.rand(1, 2, 5, 6), torch.rand(1, 1, 20, 24)
+    ms_up = torch.rand(1, 2, 20, 24)
+    torch.testing.assert_close(residual(ms, guide, ms_up), plain(ms, guide) + ms_up)
+    torch.testing.assert_close(residual(ms, guide), plain(ms, guide) + upsample(ms, 4))
+    assert torch.equal(residual.train()(ms, guide, ms_up).ms_up, plain.train()(ms, guide, ms_up).ms_up)
