@@ -9,7 +9,7 @@ import pytest
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 ARGUMENTS = {
     "classify_scene.py": ["--out", "map.png"],
-    "fuse_scene.py": ["--epochs", "1", "--steps", "2"],
+    "fuse_scene.py": ["--out", "fused.npy"],
     "finetune_few_labels.py": ["--epochs", "1", "--count", "3", "--out", "model"],
 }
 
