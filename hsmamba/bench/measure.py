@@ -9,28 +9,39 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
 ENOUGH_SECONDS = 3.0  # a run that took longer is not repeated
 
 
-def interleaved(runs: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Time functions that take turns, so that whatever else the machine does meets them all.
+class Measured(NamedTuple):
+    """What one of several functions took."""
+
+    ms: float
+    extra: int | None  # peak bytes above what the process held before; None where the system does not tell (not Linux)
+
+
+def measure(runs: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Measured]:
+    """Measure functions that take turns, so that whatever else the machine does meets them all.
 
     Args:
         runs: Functions by name.
-        rounds: Turns of each; one that takes over `ENOUGH_SECONDS` has only one.
+        rounds: Turns of each after a first one, which tells the memory; where that one takes over `ENOUGH_SECONDS` it
+            is the only one.
 
     Returns:
-        Median milliseconds by name.
+        Median milliseconds and memory by name.
     """
-    times: dict[str, list[float]] = {name: [] for name in runs}
+    first = {name: _time_and_memory(run) for name, run in runs.items()}
+    times = {name: [once] for name, (once, _) in first.items()}
+    quick = [name for name, (once, _) in first.items() if once < ENOUGH_SECONDS]
+    times |= {name: [] for name in quick}
     for _ in range(rounds):
-        for name, taken in times.items():
-            if not taken or taken[0] < ENOUGH_SECONDS:
-                taken.append(seconds(runs[name]))
-    return {name: 1e3 * statistics.median(taken) for name, taken in times.items()}
+        for name in quick:
+            times[name].append(seconds(runs[name]))
+    return {name: Measured(1e3 * statistics.median(times[name]), extra) for name, (_, extra) in first.items()}
 
 
 def seconds(run: Callable[[], object]) -> float:
@@ -47,19 +58,23 @@ def bandwidth() -> float:
     return 2 * source.nbytes / min(seconds(lambda: target.copy_(source)) for _ in range(10))
 
 
-def extra_memory(run: Callable[[], object]) -> int | None:
-    """Bytes by which the process grew at most during a run; None where the system does not tell (not Linux)."""
+def _time_and_memory(run: Callable[[], object]) -> tuple[float, int | None]:
+    before = _reset_peak()
+    taken = seconds(run)
+    return taken, None if before is None else max(0, _resident("VmHWM") - before)
+
+
+def _reset_peak() -> int | None:
+    """Set the process's peak memory to what it holds now, and return that; None where the system does not tell."""
     if sys.platform != "linux":
         return None
     with contextlib.suppress(OSError, AttributeError):  # give back what earlier runs left; not every C library can
         ctypes.CDLL(None).malloc_trim(0)
     try:
-        Path("/proc/self/clear_refs").write_text("5")  # sets the peak to the present size
+        Path("/proc/self/clear_refs").write_text("5")
     except OSError:
         return None
-    before = _resident("VmRSS")
-    run()
-    return max(0, _resident("VmHWM") - before)
+    return _resident("VmRSS")
 
 
 def _resident(field: str) -> int:

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hsmamba.bench.measure import bandwidth, extra_memory, interleaved
+from hsmamba.bench.measure import bandwidth, measure
 from hsmamba.bench.peers import PEERS
 from hsmamba.bench.transcriptions import cf2n, mmapp, ramsf, rsanet
 from hsmamba.ops import scan_backend
@@ -267,15 +267,14 @@ def check_equal(subject: Subject) -> None:
 
 def _bench_subject(subject: Subject, rounds: int) -> list[Row]:
     check_equal(subject)
-    times = interleaved({name: x.run for name, x in subject.candidates.items()}, rounds)
-    extras = {name: extra_memory(x.run) for name, x in subject.candidates.items()}
+    measured = measure({name: x.run for name, x in subject.candidates.items()}, rounds)
+    ours = measured[OURS]
     rows = []
-    for name, ms in times.items():
-        extra, our_extra = extras[name], extras[OURS]
+    for name, (ms, extra) in measured.items():
         time_share = memory_share = None
         if name != OURS:
-            time_share = times[OURS] / ms
-            memory_share = our_extra / extra if extra and our_extra is not None else None
+            time_share = ours.ms / ms
+            memory_share = ours.extra / extra if extra and ours.extra is not None else None
         what = (subject.model, subject.size, subject.work, name)
         rows.append(Row(*what, ms, extra, time_share, memory_share, None if name == OURS else subject.goal))
     return rows

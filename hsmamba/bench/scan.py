@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hsmamba.bench.measure import bandwidth, extra_memory, interleaved
+from hsmamba.bench.measure import bandwidth, measure
 from hsmamba.bench.peers import PEERS
 from hsmamba.ops import cpu, selective_scan
 from hsmamba.ops.backends import choose_backend, forced_backend
@@ -160,14 +160,13 @@ def _bench_workload(workload: str, names: list[str], rounds: int, machine: Machi
 
     skipped = QUADRATIC if b * d * length * n * length > QUADRATIC_LIMIT else ()
     both(OURS)  # the first call of a process loads the kernel and starts its threads
-    forward_ms = interleaved({name: partial(forward, name) for name in names}, rounds)
-    both_ms = interleaved({name: partial(both, name) for name in names if name not in skipped}, rounds)
+    forwards = measure({name: partial(forward, name) for name in names}, rounds)
+    boths = measure({name: partial(both, name) for name in names if name not in skipped}, rounds)
     rows = []
-    for name in names:
-        extra = extra_memory(partial(forward, name))
-        both_extra = extra_memory(partial(both, name)) if name in both_ms else None
-        shares = [None if x is None else x / size for x, size in ((extra, moved), (both_extra, 2 * moved))]
-        rows.append(Row(workload, name, forward_ms[name], both_ms.get(name), *limits, *shares))
+    for name, once in forwards.items():
+        twice = boths.get(name)
+        shares = [None if x is None or x.extra is None else x.extra / k / moved for k, x in ((1, once), (2, twice))]
+        rows.append(Row(workload, name, once.ms, twice.ms if twice else None, *limits, *shares))
     return rows
 
 

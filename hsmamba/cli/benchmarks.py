@@ -1,4 +1,4 @@
-"""Commands that measure: bench scan, bench models."""
+"""Commands that measure: bench scan, bench models, bench mim."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ app.add_typer(bench, name="bench")
 def bench_scan_command(
     workload: Annotated[list[str] | None, typer.Option(help="Only these workloads (W1, W2a, ...).")] = None,
     candidate: Annotated[list[str] | None, typer.Option(help="Only these peers; ours always runs.")] = None,
-    rounds: Annotated[int, typer.Option(help="Interleaved rounds; figures are medians.")] = 7,
+    rounds: Annotated[int, typer.Option(min=1, help="Interleaved rounds; figures are medians.")] = 7,
 ) -> None:
     """Time the selective scan against its peers and against the physical limit of this machine."""
     from hsmamba.bench.scan import CANDIDATES, WORKLOADS, bench_scan
@@ -27,9 +27,19 @@ def bench_scan_command(
 @bench.command("models")
 def bench_models_command(
     model: Annotated[list[str] | None, typer.Option(help="Only these networks (msfmamba, rsanet, ...).")] = None,
-    rounds: Annotated[int, typer.Option(help="Interleaved rounds; figures are medians.")] = 7,
+    rounds: Annotated[int, typer.Option(min=1, help="Interleaved rounds; figures are medians.")] = 7,
 ) -> None:
     """Time whole networks against a fall-back scan, or against a transcription of their equations; minutes."""
     from hsmamba.bench.models import MODELS, bench_models
 
     bench_models(model or MODELS, rounds, say=say)
+
+
+@bench.command("mim")
+def bench_mim_command(
+    patch_size: Annotated[int, typer.Option(help="Side of the patches, odd.")] = 7,
+) -> None:
+    """Measure how much the scans of each version of MiM reach its logits, and how flat its masks are."""
+    from hsmamba.bench.mim import bench_mim
+
+    bench_mim(patch_size, say=say)

@@ -1,10 +1,13 @@
 """The benchmark of whole networks: every peer computes what ours does, the table holds together."""
 
+import time
+from functools import partial
+
 import pytest
 import torch
 
 from hsmamba.bench import models as bench
-from hsmamba.bench.measure import extra_memory, interleaved
+from hsmamba.bench.measure import measure
 from hsmamba.ops import available_backends, selective_scan
 
 TINY = {
@@ -83,18 +86,17 @@ def test_unknown_models_are_refused():
 
 
 def test_slow_runs_are_not_repeated_and_the_others_take_turns(monkeypatch):
-    monkeypatch.setattr("hsmamba.bench.measure.ENOUGH_SECONDS", 0.0)
+    monkeypatch.setattr("hsmamba.bench.measure.ENOUGH_SECONDS", 0.1)
     order = []
-    interleaved({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, rounds=3)
-    assert order == ["a", "b"]
-    monkeypatch.setattr("hsmamba.bench.measure.ENOUGH_SECONDS", 60.0)
-    order.clear()
-    interleaved({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, rounds=3)
+    runs = {name: partial(order.append, name) for name in "ab"}
+    measured = measure(runs | {"slow": lambda: time.sleep(0.2)}, rounds=2)
     assert order == ["a", "b"] * 3
+    assert measured["slow"].ms >= 200
+    assert 0 < measured["a"].ms < 200
 
 
 def test_peak_memory_sees_what_a_run_took_and_gave_back():
-    extra = extra_memory(lambda: torch.ones(1 << 24).sum())  # 64 MiB
+    extra = measure({"": lambda: torch.ones(1 << 24).sum()}, rounds=1)[""].extra  # 64 MiB
     if extra is None:
         pytest.skip("this system does not tell a process its peak memory")
     assert 0.9 * 2**26 < extra < 2**27
