@@ -12,9 +12,9 @@ from mim_oracle import mim_v1, mim_v2, mim_v3, state_v1, state_v2, state_v3
 from torch import nn
 
 import hsmamba
+from hsmamba.bench.mim import VERSIONS, bench_mim, change_by_noise
 from hsmamba.errors import WeightsError
-from hsmamba.layers.ssm import S6
-from hsmamba.models import entry, example_inputs
+from hsmamba.models import entry
 from hsmamba.models._mim_blocks import (
     MixerPaper,
     ScanBatchNorm,
@@ -208,24 +208,22 @@ def test_parameters_are_those_that_the_official_networks_use(name, seven, nine):
         assert sum(p.numel() for p in model.parameters()) == params
 
 
-def change_by_noise(name, patch_size=7, seed=0):
-    """Relative change of the logits when every scan gives noise of its own mean and deviation instead."""
-    torch.manual_seed(seed)
-    model = hsmamba.create_model(name, num_classes=17, patch_size=patch_size).eval()
-    inputs = example_inputs(model, 8, seed=seed)
-    with torch.no_grad():
-        before = model(*inputs)
-        for module in model.modules():
-            if isinstance(module, S6):
-                module.register_forward_hook(lambda _m, _i, y: y.mean() + y.std() * torch.randn_like(y))
-        return float((model(*inputs) - before).norm() / before.norm())
-
-
 def test_the_scans_of_v1_and_v2_hardly_reach_the_logits_and_the_papers_do():
     change = {name: change_by_noise(name) for name in ("mim_v1", "mim_v2", "mim_v3", "mim_paper")}
     assert max(change["mim_v1"], change["mim_v2"]) < 1e-4
     assert 3e-4 < change["mim_v3"] < 1e-2
     assert change["mim_paper"] > 0.03
+
+
+def test_the_report_of_the_scans_influence():
+    lines = []
+    bench_mim(5, range(1), lines.append)
+    change = {name: float(figure) for name, figure in (line.split() for line in lines[1:5])}
+    assert change == {name: pytest.approx(change_by_noise(name, 5), rel=0.1) for name in VERSIONS}
+    assert change["mim_paper"] > 1000 * change["mim_v2"]
+    tokens, released, paper = zip(*(line.replace("tokens", "").split() for line in lines[6:]), strict=True)
+    assert tokens == ("81", "49", "25", "9")
+    assert all(100 * float(ours) < float(theirs) for ours, theirs in zip(released[:3], paper, strict=False))
 
 
 @pytest.mark.parametrize(("side", "variation"), [(9, 4e-4), (7, 1e-3), (5, 4e-3), (3, 3e-2)])
