@@ -33,8 +33,8 @@ def check_bands(model: Any, arrays: dict[str, Array]) -> None:
             noun = "band" if array.shape[2] == 1 else "bands"
             argument = "guide_chans" if name == "guide" else "in_chans"
             raise SceneError(
-                f"{name} has {array.shape[2]} {noun}, {type(model).__name__} takes {expected}{known}; select these bands "
-                f"in this order, or create and train a model with {argument}={array.shape[2]}"
+                f"{name} has {array.shape[2]} {noun}, {type(model).__name__} takes {expected}{known}; select these "
+                f"bands in this order, or create and train a model with {argument}={array.shape[2]}"
             )
 
 
