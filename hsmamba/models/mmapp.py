@@ -305,6 +305,8 @@ class MMAPP(nn.Module):
             AFM(2 * in_chans + guide_chans, in_chans, **attention), nn.ReLU(), AFM(in_chans, in_chans, **attention)
         )
         self.apply(_init_weights)
+        if residual:  # starts from the up-sampled image: a large wrong detail would soon drive the tail's ReLU to zero
+            nn.init.normal_(self.tail[-1].weight, std=1e-3)
 
     def no_weight_decay(self) -> set[str]:
         """Names of the parameters that weight decay leaves alone, beside biases."""
