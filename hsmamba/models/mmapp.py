@@ -301,12 +301,11 @@ class MMAPP(nn.Module):
         dims = [dim + 2 * in_chans * level for level in range(levels)]
         self.levels = nn.ModuleList(Level(width, in_chans, depth, **attention) for width in dims)
         self.to_bands = nn.Conv2d(dims[-1], in_chans, 3, padding=1)
-        self.tail = nn.Sequential(
-            AFM(2 * in_chans + guide_chans, in_chans, **attention), nn.ReLU(), AFM(in_chans, in_chans, **attention)
-        )
+        end = AFM(in_chans, in_chans, **attention)
+        self.tail = nn.Sequential(AFM(2 * in_chans + guide_chans, in_chans, **attention), nn.ReLU(), end)
         self.apply(_init_weights)
         if residual:  # starts from the up-sampled image: a large wrong detail would soon drive the tail's ReLU to zero
-            nn.init.normal_(self.tail[-1].weight, std=1e-3)
+            nn.init.normal_(end.weight, std=1e-3)
 
     def no_weight_decay(self) -> set[str]:
         """Names of the parameters that weight decay leaves alone, beside biases."""
