@@ -14,7 +14,13 @@ from hsmamba._files import write_text
 from hsmamba.engine.recipe import read_results, summarise
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = {"README.md": ("models",), "docs/models.md": ("models", "results"), "docs/training_fusion.md": ("fusion",)}
+PAGES = {
+    "README.md": ("models",),
+    "docs/models.md": ("models", "results"),
+    "docs/models/mim.md": ("fixed",),
+    "docs/models/msfmamba.md": ("idtrees",),
+    "docs/training_fusion.md": ("fusion",),
+}
 FIGURES = {  # of each data set: resolution, metrics
     "worldview2": {"reduced": ("SAM", "ERGAS", "Q2n", "SCC", "PSNR"), "full": ("D_lambda_K", "D_s", "HQNR")},
     "ikonos": {"reduced": ("SAM", "ERGAS", "Q2n", "SCC", "PSNR"), "full": ("D_lambda_K", "D_s", "HQNR")},
@@ -36,12 +42,12 @@ def models_table() -> str:
     return "\n".join(rows)
 
 
-def results_table() -> str:
-    """One row a recipe and split in docs/results: mean and standard deviation over the seeds, in percent."""
+def results_table(pattern: str = "*.csv", only: str | None = None) -> str:
+    """One row a recipe and split (or those of one name) in docs/results: mean and deviation over the seeds, percent."""
     rows = ["| recipe | split | seeds | OA | AA | kappa x 100 |", "|---|---|---:|---|---|---|"]
-    for path in sorted((ROOT / "docs" / "results").glob("*.csv")):
+    for path in sorted((ROOT / "docs" / "results").glob(pattern)):
         runs = read_results(path)
-        for split, metrics in summarise(runs).items():
+        for split, metrics in summarise(row for row in runs if only in (None, row["split"])).items():
             cells = [f"{metrics[key]['mean']:.2f} ± {metrics[key]['std']:.2f}" for key in ("oa", "aa", "kappa")]
             seeds = sum(run["split"] == split for run in runs)
             rows.append(f"| `{path.stem}` | {split} | {seeds} | {' | '.join(cells)} |")
@@ -73,7 +79,13 @@ def fusion_table() -> str:
 
 def updated(page: str, text: str) -> str:
     """Return a page with its tables made anew; a table stands between `<!-- name -->` and `<!-- /name -->`."""
-    tables = {"models": models_table, "results": results_table, "fusion": fusion_table}
+    tables = {
+        "models": models_table,
+        "results": results_table,
+        "fixed": lambda: results_table(only="fixed"),
+        "idtrees": lambda: results_table("*.idtrees2020*.csv"),
+        "fusion": fusion_table,
+    }
     for name in PAGES[page]:
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         table = tables[name]()

@@ -17,10 +17,19 @@ def make_tables():
     return module
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/models.md", "docs/training_fusion.md"])
+@pytest.mark.parametrize(
+    "page",
+    [
+        "README.md",
+        "docs/models.md",
+        "docs/models/mim.md",
+        "docs/models/msfmamba.md",
+        "docs/training_fusion.md",
+    ],
+)
 def test_tables_are_up_to_date(make_tables, page):
     text = (ROOT / page).read_text(encoding="utf-8")
-    assert re.search(r"<!-- (models|fusion) -->\n\|", text)
+    assert re.search(r"<!-- (models|fixed|idtrees|fusion) -->\n\|", text)
     assert make_tables.updated(page, text) == text, "run: python docs/make_tables.py"
 
 
