@@ -301,6 +301,8 @@ class MiMv3(MiM):
         self.check(hsi)
         p = self.cell_size
         b, chans, height, width = hsi.shape
+        if height % p or width % p:
+            raise ValueError(f"hsi is {tuple(hsi.shape)}; height and width must be divisible by {p}, the cells' side")
         cells = hsi.reshape(b, chans, height // p, p, width // p, p).permute(0, 2, 4, 3, 5, 1).flatten(3)
         grid = self.stem(cells).permute(0, 3, 1, 2)  # (B, C, H / p, W / p)
         x = self.drop(self.embed(four_scans(grid)) + self.pos_embed)  # (4 B, L, D)
@@ -365,10 +367,8 @@ class MiMPaper(MiM):
     ) -> None:
         super().__init__(in_chans, num_classes, patch_size, dim, drop_rate)
         if patch_size % 2 == 0:
-            raise ValueError(
-                f"patch_size is {patch_size}, and a centre pixel needs an odd one: the nearest are {patch_size - 1} "
-                f"and {patch_size + 1}"
-            )
+            nearest = f"are {patch_size - 1} and {patch_size + 1}" if patch_size > 2 else "is 3"
+            raise ValueError(f"patch_size is {patch_size}, and a centre pixel needs an odd one: the nearest {nearest}")
         self.depthwise = nn.Conv2d(in_chans, in_chans, 3, padding=1, groups=in_chans)
         self.pointwise = nn.Conv2d(in_chans, dim, 1)
         tokens = [side**2 for side in range(patch_size - 2, 0, -2)]

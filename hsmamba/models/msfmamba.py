@@ -354,10 +354,9 @@ def _check_sizes(in_chans: int, patch_size: int, depth: int) -> None:
     if not 1 <= depth <= 4:
         raise ValueError(f"depth is {depth}; MSFMamba has 1 to 4 layers")
     if patch_size % 2 == 0:
-        raise ValueError(
-            f"patch_size is {patch_size}, and MSFMamba needs an odd one: the nearest are {patch_size - 1} and "
-            f"{patch_size + 1}"
-        )
+        odd = [side for side in (patch_size - 1, patch_size + 1) if side > 2 * depth] or [2 * depth + 1]
+        nearest = f"are {odd[0]} and {odd[1]}" if len(odd) == 2 else f"is {odd[0]}"
+        raise ValueError(f"patch_size is {patch_size}, and MSFMamba needs an odd one: the nearest {nearest}")
     if patch_size <= 2 * depth:
         raise ValueError(f"patch_size is {patch_size}; {depth} layers need at least {2 * depth + 1}")
     used = sum(8 - 2 * i for i in range(depth))

@@ -121,7 +121,13 @@ def test_golden_gradients_of_the_mean_squared_logit(path):
 
 
 def _patches(channels, height, width):
-    return torch.randn(2, channels, height, width, dtype=torch.float64)
+    return torch.randn(2, channels, height, width, dtype=torch.float64, requires_grad=True)
+
+
+def _same_with_gradients(logits, want, x):
+    torch.testing.assert_close(logits, want, rtol=1e-8, atol=1e-8)
+    gradients = [torch.autograd.grad(output.square().mean(), x)[0] for output in (logits, want)]
+    torch.testing.assert_close(*gradients, rtol=1e-6, atol=1e-7 * gradients[1].abs().max().item() + 1e-10)
 
 
 def _load_double(arch, state, **config):
@@ -146,8 +152,7 @@ def test_v1_agrees_with_its_equations_at_any_size(channels, size, dim, depth, ce
     side = round((size[0] * size[1]) ** 0.5)
     state = state_v1(channels, 3, side, patch_size, dim, depth, seed)
     model, x = _load_double("mim_v1", state), _patches(channels, *size)
-    with torch.no_grad():
-        torch.testing.assert_close(model(x), mim_v1(x, state, depth), rtol=1e-8, atol=1e-8)
+    _same_with_gradients(model(x), mim_v1(x, state, depth), x)
 
 
 @settings(max_examples=6, deadline=None)
@@ -167,8 +172,7 @@ def test_v2_agrees_with_its_equations_at_any_size(channels, size, dim, trap, see
     side = round((size[0] * size[1]) ** 0.5)
     state = state_v2(channels, 3, side, patch_size, dim, seed)
     model, x = _load_double("mim_v2", state), _patches(channels, *size)
-    with torch.no_grad():
-        torch.testing.assert_close(model(x), mim_v2(x, state, patch_size), rtol=1e-8, atol=1e-8)
+    _same_with_gradients(model(x), mim_v2(x, state, patch_size), x)
 
 
 @settings(max_examples=10, deadline=None)
@@ -188,8 +192,7 @@ def test_v3_agrees_with_its_equations_at_any_size(channels, cells, dim, depth, p
     side = round((height * width) ** 0.5)
     state = state_v3(channels, 3, side, patch_size, dim, depth, seed)
     model, x = _load_double("mim_v3", state), _patches(channels, height, width)
-    with torch.no_grad():
-        torch.testing.assert_close(model(x), mim_v3(x, state, depth, patch_size), rtol=1e-8, atol=1e-8)
+    _same_with_gradients(model(x), mim_v3(x, state, depth, patch_size), x)
 
 
 @pytest.mark.parametrize(
@@ -351,6 +354,7 @@ def test_the_papers_network_predicts_at_every_scale_in_training():
         (MiMv3, {"patch_size": 7, "cell_size": 2, "in_chans": 64}, "cell_size=2, patch_size=7"),
         (MiMv3, {"patch_size": 8, "cell_size": 2}, "need in_chans = dim"),
         (MiMPaper, {"patch_size": 8}, "the nearest are 7 and 9"),
+        (MiMPaper, {"patch_size": 2}, "the nearest is 3"),
     ],
 )
 def test_sizes_that_do_not_go_together_are_refused(cls, kwargs, text):
@@ -362,6 +366,8 @@ def test_wrong_inputs_are_named():
     model = MiMv3(5, 3, 5, dim=4)
     with pytest.raises(ValueError, match=r"\(2, 6, 5, 5\).*\(B, 5, 5, 5\)"):
         model(torch.zeros(2, 6, 5, 5))
+    with pytest.raises(ValueError, match=r"\(2, 4, 1, 16\).* divisible by 2"):
+        MiMv3(4, 3, 4, dim=4, cell_size=2)(torch.zeros(2, 4, 1, 16))
     with pytest.raises(ValueError, match="one input"):
         model(torch.zeros(2, 5, 5, 5), torch.zeros(2, 1, 5, 5))
 
@@ -384,6 +390,29 @@ def test_official_checkpoints_that_do_not_fit_are_told_apart():
         hsmamba.load_official("mim_v3", v3 | {"mim_1.T_mamba1.layers.1.norm.weight": torch.zeros(8)})
     with pytest.raises(WeightsError, match="another model"):
         hsmamba.load_official("mim", {"w": torch.zeros(1)})
+
+
+def test_the_released_checkpoint_is_refused_with_what_differs():
+    """An unreleased successor of v3: a class token, half the states, a stem to the width, a decoder."""
+    state = {key: x.float() for key, x in state_v3(10, 17, 7, 1, 8, 2).items()}
+    top = "mim_1.T_mamba1."
+    state |= {
+        f"{top}pos_embedding": torch.zeros(1, 50, 8),
+        f"{top}cls_token": torch.zeros(1, 1, 8),
+        "to_patch_embedding.2.weight": torch.zeros(8, 10),
+        "to_patch_embedding.2.bias": torch.zeros(8),
+        "to_patch_embedding.3.weight": torch.zeros(8),
+        "to_patch_embedding.3.bias": torch.zeros(8),
+        "back.0.weight": torch.zeros(8, 8, 3, 3),
+    }
+    for key in [key for key in state if key.endswith(("A_log", "deltaBC_layer.weight"))]:
+        state[key] = state[key][:, :4] if key.endswith("A_log") else state[key][:16]
+    with pytest.raises(WeightsError) as caught:
+        hsmamba.load_official("mim_v3", state)
+    text = str(caught.value)
+    assert "unexpected: back.0.weight, cls_token" in text
+    assert "vim.ssm.A_log (2, 8, 4) instead of (2, 8, 8)" in text
+    assert "pos_embed (1, 50, 8) instead of (1, 49, 8)" in text
 
 
 def test_tied_copies_may_be_left_out():

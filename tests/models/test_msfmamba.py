@@ -104,10 +104,14 @@ def test_it_agrees_with_its_equations_at_any_size(classes, bands, half_side, cha
     model.load_state_dict(checkpoint_filter_fn(state, model))
     hsi = torch.randn(2, pca_num, window_size, window_size, dtype=torch.float64)
     aux = torch.randn(2, chans, window_size, window_size, dtype=torch.float64)
-    with torch.no_grad():
-        feat, logits, _ = msfmamba(hsi[:, None], aux, state)
-        torch.testing.assert_close(model.forward_features(hsi, aux), feat, rtol=1e-8, atol=1e-8)
-        torch.testing.assert_close(model(hsi, aux), logits, rtol=1e-8, atol=1e-8)
+    inputs = hsi.requires_grad_(), aux.requires_grad_()
+    feat, want, _ = msfmamba(hsi[:, None], aux, state)
+    torch.testing.assert_close(model.forward_features(hsi, aux), feat, rtol=1e-8, atol=1e-8)
+    logits = model(hsi, aux)
+    torch.testing.assert_close(logits, want, rtol=1e-8, atol=1e-8)
+    gradients = (torch.autograd.grad(output.square().mean(), inputs) for output in (logits, want))
+    for got, true in zip(*gradients, strict=True):
+        torch.testing.assert_close(got, true, rtol=1e-6, atol=1e-7 * true.abs().max().item())
 
 
 @given(
@@ -173,6 +177,7 @@ def test_no_samples_give_no_logits():
     ("kwargs", "text"),
     [
         ({"patch_size": 10}, "the nearest are 9 and 11"),
+        ({"patch_size": 4, "depth": 2}, "the nearest is 5"),
         ({"patch_size": 3, "depth": 2, "in_chans": 30}, "2 layers need at least 5"),
         ({"in_chans": 8}, "at least 9"),
         ({"in_chans": 14, "depth": 2}, "at least 15"),
