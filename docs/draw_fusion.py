@@ -1,7 +1,7 @@
 """Draw guide, coarse image, fused image, truth and error of a fusion weight's test images.
 
-python docs/draw_fusion.py RECIPE DATA OUT [--model MODEL]: pictures go to the folder OUT, one for each image, at reduced
-and at full resolution. Mind the terms of the data before you show them.
+python docs/draw_fusion.py RECIPE DATA OUT [--model MODEL]: pictures go to the folder OUT, one for each image, at
+reduced and at full resolution. Mind the terms of the data before you show them.
 """
 
 from __future__ import annotations
