@@ -297,7 +297,8 @@ class VimV3(nn.Module):
         length = x.shape[1]
         normed = self.norm(x)
         z, q = F.silu(self.proj_z(normed)), self.proj_x(normed)
-        u = torch.stack([self.convs[0](q), self.convs[1](q).flip(1)], dim=1)  # (N, 2, L, D)
+        # The flip stands before the convolution: behind it, torch traces the layout of the flip's gradient wrongly.
+        u = torch.stack([self.convs[0](q), self.convs[1](q.flip(1))], dim=1)  # (N, 2, L, D)
         forward, backward = self.ssm(F.softplus(u).mT).mT.unbind(1)
         mask = index_mask(length, released_centre(length), x)[:, None]
         return z * F.silu(forward * mask) + z * F.silu(backward.flip(1) * mask) + x

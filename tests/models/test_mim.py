@@ -415,6 +415,17 @@ def test_the_released_checkpoint_is_refused_with_what_differs():
     assert "pos_embed (1, 50, 8) instead of (1, 49, 8)" in text
 
 
+def test_a_training_step_of_v3_compiles():
+    torch.manual_seed(0)
+    model, x = MiMv3(5, 3, 3, dim=4, depth=1), torch.randn(2, 5, 3, 3)
+    parameters = list(model.parameters())
+    torch._dynamo.reset()
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    gradients = (torch.autograd.grad(run(x).square().mean(), parameters) for run in (compiled, model))
+    for got, want in zip(*gradients, strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-6)
+
+
 def test_tied_copies_may_be_left_out():
     state = state_v3(**TINY, depth=2)
     once = {key: value for key, value in state.items() if ".layers." not in key}
