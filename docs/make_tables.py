@@ -7,6 +7,7 @@ A test fails while a page is not up to date.
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 
 import hsmamba
@@ -29,6 +30,7 @@ FIGURES = {  # of each data set: resolution, metrics
 }
 
 
+@cache  # two pages have it, and to count the multiply-adds of every network takes long
 def models_table() -> str:
     """One row a registered architecture: name, task, parameters, multiply-adds, weights, what it is."""
     rows = ["| model | task | parameters | multiply-adds | weights | |", "|---|---|---:|---:|---|---|"]
