@@ -2,8 +2,7 @@
 
 The folder (`root`) holds
 
-    cave/SCENE.train.xz, cave/SCENE.test.xz    packed CAVE scenes, see `read_cave`; or
-    cave/SCENE/.../*_01.png ... *_31.png       the scenes as Columbia University offers them
+    cave/SCENE.train.xz, cave/SCENE.test.xz    packed CAVE scenes, see `read_cave`
     worldview2_ikonos/imgWV2.mat, imgIK.mat    `I_MS` (320, 320, C) and `I_PAN` (1280, 1280)
 
 None of it comes with the package: each set has its own terms.
