@@ -161,7 +161,10 @@ def _refusal(name: str, device: str, is_float64: bool, with_states: bool, plain:
     """Why a backend does not take these tensors; None if it does."""
     row = BACKENDS[name]
     if row.devices and device not in row.devices:
-        return f"it runs on {' or '.join(row.devices)} tensors, these are on {device}; leave the choice to the rule"
+        missing = row.unavailable()
+        also = f" (nor is it available here: {missing})" if missing else ""
+        where = " or ".join(row.devices)
+        return f"it runs on {where} tensors, these are on {device}{also}; leave the choice to the rule"
     if is_float64 and not row.float64:
         wide = ", ".join(other for other, x in BACKENDS.items() if x.float64)
         return f"it computes in float32 and u is float64; take one of {wide}, or convert to float32"

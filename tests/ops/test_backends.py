@@ -85,6 +85,9 @@ def test_a_backend_that_cannot_run_says_why():
         selective_scan(**arguments(dtype=torch.float64), backend="cpu")
     with pytest.raises(BackendUnavailableError, match="it runs on cuda tensors, these are on cpu"):
         selective_scan(**arguments(), backend="mamba_ssm")
+    if not STATUS["triton"].available:
+        with pytest.raises(BackendUnavailableError, match="nor is it available here: it needs"):
+            selective_scan(**arguments(), backend="triton")
     if not STATUS["mamba_ssm"].available:
         with pytest.raises(BackendUnavailableError, match=r"hsmamba\[cuda\]|MAMBA_FORCE_BUILD"):
             backends.choose_backend("mamba_ssm", "cuda", False, False, None)
