@@ -64,8 +64,8 @@ def test_several_python_threads_at_once(monkeypatch, team):
         torch.set_num_threads(threads)
 
 
-FORK_AND_INTERRUPT = """
-import os, signal, threading, torch
+FORK = """
+import os, torch
 from hsmamba.ops import cpu, selective_scan
 print(cpu.LIBRARIES)
 torch.set_num_threads(3)
@@ -79,20 +79,10 @@ if hasattr(os, "fork"):
     if pid == 0:
         os._exit(0 if torch.equal(gradient(), want) else 1)
     assert os.waitpid(pid, 0)[1] == 0
-for pool in (False, True) if os.name == "posix" else ():
-    if pool:
-        cpu._openmp_team = lambda: None
-    for i in range(4):
-        try:
-            threading.Timer(0.01 * i, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
-            while True:
-                gradient()
-        except KeyboardInterrupt:
-            assert torch.equal(gradient(), want)
 """
 
 
-def test_a_read_only_folder_forks_and_interrupts(tmp_path):
+def test_a_read_only_folder_and_a_fork(tmp_path):
     package = tmp_path / "site" / "hsmamba"
     shutil.copytree(ROOT / "hsmamba" / "ops", package / "ops", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("__init__.py", "errors.py"):
@@ -101,7 +91,7 @@ def test_a_read_only_folder_forks_and_interrupts(tmp_path):
     for path in files:
         path.chmod(0o555 if path.is_dir() else 0o444)
     nowhere = {"HOME": str(tmp_path / "none"), "PYTHONDONTWRITEBYTECODE": "1"}
-    run = in_new_process(FORK_AND_INTERRUPT, cwd=tmp_path, PYTHONPATH=str(package.parent), **nowhere)
+    run = in_new_process(FORK, cwd=tmp_path, PYTHONPATH=str(package.parent), **nowhere)
     assert run.returncode == 0, run.stderr
     assert run.stdout.strip() == str(package / "ops" / "lib")
     assert sorted(tmp_path.rglob("*")) == files
