@@ -249,7 +249,7 @@ def publish_fusion(recipe: FusionRecipe, out: str | Path, folder: str | Path) ->
         create_model(f"local-dir:{source}", dtype=torch.float16),
         folder,
         metrics=trained.metrics,
-        data=trained.data,
+        data={**trained.data, **recipe.data},
         license=trained.license,
         recipe=recipe.name,
         bands=trained.bands,
