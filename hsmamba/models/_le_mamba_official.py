@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from hsmamba.models._official import count, merge_config, plain_names, rename
+from hsmamba.models._official import count, merge_config, rename
 
 _OFFICIAL_NAMES = {
     r"^intro\.": "stem.",
@@ -53,7 +53,7 @@ def official_args(state_dict: dict[str, Tensor], config: dict[str, Any]) -> dict
         TypeError: A name that the official configuration does not have.
         ValueError: An output of other bands than the input.
     """
-    cfg = merge_config("le_mamba", _read_off(plain_names(state_dict)), config)
+    cfg = merge_config("le_mamba", _read_off(state_dict), config)
     if cfg["out_channels"] != cfg["ms_channels"]:
         raise ValueError(
             f"LE-Mamba adds its input to its output: out_channels must be ms_channels, got {cfg['out_channels']} and "
@@ -121,7 +121,6 @@ def checkpoint_filter_fn(state_dict: dict[str, Tensor], model: nn.Module) -> dic
     Returns:
         State with our names and shapes.
     """
-    state_dict = plain_names(state_dict)
     if "intro.weight" not in state_dict:
         return state_dict
     blocks = {

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from hsmamba.models._official import count, merge_attention, merge_config, plain_names, rename
+from hsmamba.models._official import count, merge_attention, merge_config, rename
 
 _OFFICIAL_NAMES = {
     r"^pb\.head_conv\.": "pan_stages.0.conv.",
@@ -54,17 +54,16 @@ def official_args(state_dict: dict[str, Tensor], config: dict[str, Any]) -> dict
         TypeError: A name that the official configuration does not have.
         ValueError: A ratio that the official network does not have.
     """
-    state = plain_names(state_dict)
-    dim, pan_chans, kernel, _ = state["pb.head_conv.weight"].shape
+    dim, pan_chans, kernel, _ = state_dict["pb.head_conv.weight"].shape
     read_off = {
-        "n_bands": state["mb.head_conv.weight"].shape[1],
+        "n_bands": state_dict["mb.head_conv.weight"].shape[1],
         "n_pan": pan_chans,
         "width": dim,
         "scale_ratio": 4,
-        "n_fusion_blocks": count(state, "F1.0.RB{}.conv1.weight"),
+        "n_fusion_blocks": count(state_dict, "F1.0.RB{}.conv1.weight"),
         "kernel_att": 7,
         "kernel_conv": kernel,
-        "heads": kernel**2 // state["head_conv.attention1.0.conv_p.weight"].shape[0],
+        "heads": kernel**2 // state_dict["head_conv.attention1.0.conv_p.weight"].shape[0],
     }
     cfg = merge_config("mmapp", read_off, config)
     if cfg["scale_ratio"] != 4:
@@ -91,7 +90,6 @@ def checkpoint_filter_fn(state_dict: dict[str, Tensor], model: nn.Module) -> dic
     Returns:
         State with our names and shapes, without the official network's tensors that have no influence.
     """
-    state_dict = plain_names(state_dict)
     if "pb.head_conv.weight" not in state_dict:
         return state_dict
     state = {key: value for key, value in merge_attention(state_dict).items() if not key.startswith("F3.")}

@@ -9,11 +9,6 @@ import torch
 from torch import Tensor
 
 
-def plain_names(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Take off the "module." that DataParallel puts before every name."""
-    return {key.removeprefix("module."): value for key, value in state_dict.items()}
-
-
 def count(state_dict: dict[str, Tensor], pattern: str) -> int:
     """Count the modules of a numbered family, for example `count(state, "RB{}.conv1.weight")`, from 0 or from 1."""
     first = 0 if pattern.format(0) in state_dict else 1

@@ -21,7 +21,7 @@ from torch.utils.checkpoint import checkpoint
 
 from hsmamba.layers.fusion import Place, pad_sides, upsampled
 from hsmamba.layers.wavelet import haar, inverse_haar
-from hsmamba.models._official import merge_config, plain_names, rename
+from hsmamba.models._official import merge_config, rename
 from hsmamba.models._registry import ModelCfg, register_model
 
 _CITATION = (
@@ -345,12 +345,11 @@ def official_args(state_dict: dict[str, Tensor], config: dict[str, Any]) -> dict
         TypeError: A name that the official configuration does not have.
         ValueError: A ratio that is not 2 to the number of stages.
     """
-    state = plain_names(state_dict)
-    dim, chans = state["blk_1_32.0.weight"].shape[:2]
-    widths = _mlp_widths(state)
+    dim, chans = state_dict["blk_1_32.0.weight"].shape[:2]
+    widths = _mlp_widths(state_dict)
     stages = len(widths)
     read_off = {
-        "n_bands": state["blk_8_32.0.weight"].shape[1],
+        "n_bands": state_dict["blk_8_32.0.weight"].shape[1],
         "n_guide": chans,
         "scale_ratio": 1 << stages,
         "n_stages": stages,
@@ -384,7 +383,6 @@ def checkpoint_filter_fn(state_dict: dict[str, Tensor], model: nn.Module) -> dic
     Returns:
         State with our names.
     """
-    state_dict = plain_names(state_dict)
     if "blk_1_32.0.weight" not in state_dict:
         return state_dict
     layers = {}

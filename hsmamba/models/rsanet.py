@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from hsmamba.layers.adaptive_conv import adaptive_conv
 from hsmamba.layers.fusion import Place, pad_sides, upsampled
 from hsmamba.layers.window_attention import window_attention
-from hsmamba.models._official import count, merge_attention, merge_config, plain_names, rename
+from hsmamba.models._official import count, merge_attention, merge_config, rename
 from hsmamba.models._registry import ModelCfg, register_model
 
 _CITATION = (
@@ -220,19 +220,18 @@ def official_args(state_dict: dict[str, Tensor], config: dict[str, Any]) -> dict
     Raises:
         TypeError: A name that the official configuration does not have.
     """
-    state = plain_names(state_dict)
-    dim, chans, kernel, _ = state["head_conv.0.weight"].shape
-    bands = state["tail_conv.weight"].shape[0]
-    recursions = sum(f"head_conv.0.attention1.{2 * i}.rate1" in state for i in range(len(state)))
+    dim, chans, kernel, _ = state_dict["head_conv.0.weight"].shape
+    bands = state_dict["tail_conv.weight"].shape[0]
+    recursions = sum(f"head_conv.0.attention1.{2 * i}.rate1" in state_dict for i in range(len(state_dict)))
     read_off = {
         "n_bands": bands,
         "n_pan": chans - bands,
         "width": dim,
-        "n_blocks": count(state, "RB{}.conv1.weight"),
+        "n_blocks": count(state_dict, "RB{}.conv1.weight"),
         "n_recursions": recursions,
         "kernel_att": 7,
         "kernel_conv": kernel,
-        "heads": kernel**2 // state["head_conv.0.attention1.0.conv_p.weight"].shape[0],
+        "heads": kernel**2 // state_dict["head_conv.0.attention1.0.conv_p.weight"].shape[0],
         "scale_ratio": 4,
     }
     cfg = merge_config("rsanet", read_off, config)
@@ -259,7 +258,6 @@ def checkpoint_filter_fn(state_dict: dict[str, Tensor], model: nn.Module) -> dic
     Returns:
         State with our names and shapes, without the official network's tensors that have no influence.
     """
-    state_dict = plain_names(state_dict)
     if "head_conv.0.weight" not in state_dict:
         return state_dict
     state = {key: value for key, value in merge_attention(state_dict).items() if not key.endswith("dep_conv.weight")}

@@ -28,7 +28,8 @@ def load_official(arch: str, state_dict: dict[str, Tensor], **config: Any) -> nn
 
     Args:
         arch: Name of the architecture, for example "md2f_mamba_ref".
-        state_dict: The official network's state, tensors by official name.
+        state_dict: The official network's state, tensors by official name; the "module." that DataParallel puts before
+            every name may be there.
         **config: The official configuration in the vocabulary of the paper's code; what the shapes of the tensors
             tell may be left out.
 
@@ -45,6 +46,7 @@ def load_official(arch: str, state_dict: dict[str, Tensor], **config: Any) -> nn
     module = sys.modules[entry.module]
     if not hasattr(module, "official_args"):
         raise WeightsError(f"{arch} has no official checkpoints; weights of its own load by create_model")
+    state_dict = {key.removeprefix("module."): value for key, value in state_dict.items()}
     try:
         model_args = module.official_args(state_dict, config)
     except KeyError as error:
@@ -63,8 +65,7 @@ def read_official(path: str | Path) -> dict[str, Tensor]:
     Args:
         path: A safetensors file, or what `torch.save` wrote (read with `weights_only=True`): a state dictionary, or a
             dictionary that holds one, itself or in such a dictionary, under a usual name such as "ema_model" (first,
-            for it is the averaged network that papers evaluate), "state_dict", "model" or "net". A "module." prefix is
-            taken off.
+            for it is the averaged network that papers evaluate), "state_dict", "model" or "net".
 
     Returns:
         Tensors by official name, on the CPU.
@@ -94,4 +95,4 @@ def read_official(path: str | Path) -> dict[str, Tensor]:
             f"{path} holds no state dictionary (tensors by name), but {found or 'nothing'}; looked under "
             f"{', '.join(_NESTS)}. Take the state out yourself and give it to load_official"
         )
-    return {key.removeprefix("module."): value for key, value in state.items()}
+    return state

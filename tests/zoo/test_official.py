@@ -6,7 +6,7 @@ import torch
 from hsmamba.errors import WeightsError
 from hsmamba.zoo.official import read_official
 
-STATE = {"module.conv.weight": torch.ones(2, 2), "module.conv.bias": torch.zeros(2)}
+STATE = {"conv.weight": torch.ones(2, 2), "conv.bias": torch.zeros(2)}
 OTHER = {"conv.weight": torch.full((2, 2), 9.0)}
 
 
