@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,38 @@ from hsmamba.layers.fusion import Place, pad_sides
 
 Write = Callable[[int, Tensor], None]  # gets the first row and the finished rows (C, n, W), from top to bottom
 Advance = Callable[[int], object]  # gets the number of pixels that are done
+
+_TILE = 512  # pixels of the guide, side of a tile
+_WINDOW = 16  # coarse pixels, side of the windows of a global network: the usual patches of training
+
+_logger = logging.getLogger(__name__)
+
+
+def fuse_images(
+    model: nn.Module, images: Images, write: Write, advance: Advance, *, tile: int | None = None, batch_size: int = 8
+) -> None:
+    """Fuse in tiles, or in windows where the network's `margin` is None and the image is larger than one.
+
+    Args:
+        model: A network in evaluation mode.
+        images: What to fuse.
+        write: Takes the result.
+        advance: Takes the progress.
+        tile: Side of a tile or a window in coarse pixels; None for the default.
+        batch_size: Windows at a time.
+    """
+    margin: int | None = getattr(model, "margin", None)
+    longest = max(images.coarse_size)
+    if margin is not None:
+        fuse_tiles(model, images, tile or max(1, _TILE // images.ratio), margin, write, advance)
+    elif (window := tile or _WINDOW) >= longest:
+        fuse_tiles(model, images, longest, 0, write, advance)
+    else:
+        _logger.info(
+            "%s sees the whole image at once: fused in overlapping windows of %d x %d coarse pixels",
+            type(model).__name__, window, window,
+        )  # fmt: skip
+        fuse_windows(model, images, window, batch_size, write, advance)
 
 
 def fuse_tiles(model: nn.Module, images: Images, tile: int, margin: int, write: Write, advance: Advance) -> None:

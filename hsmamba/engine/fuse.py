@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
@@ -25,14 +24,10 @@ from hsmamba.engine._fusion_inputs import (
 )
 from hsmamba.engine._images import Image, Images
 from hsmamba.engine._predict import evaluating
-from hsmamba.engine._tiles import fuse_tiles, fuse_windows
+from hsmamba.engine._tiles import fuse_images
 from hsmamba.errors import SceneError
 
 Nan: TypeAlias = Literal["raise", "mask"]
-
-_logger = logging.getLogger(__name__)
-_TILE = 512  # pixels of the guide, side of a tile
-_WINDOW = 16  # coarse pixels, side of the windows of a global network: the usual patches of training
 
 
 def fuse(
@@ -150,9 +145,7 @@ class FusionJob:
         Args:
             write: Gets the first row and finished rows (n, W, C) of the result, from top to bottom.
         """
-        margin: int | None = getattr(self.model, "margin", None)
         height, width = self.images.size
-        longest = max(self.images.coarse_size)
         with (
             evaluating(self.model, self.device) as where,
             tqdm(total=height * width, unit="px", desc="fuse", disable=not self.progress, leave=False) as bar,
@@ -162,17 +155,7 @@ class FusionJob:
             def finish(top: int, rows: Tensor) -> None:
                 write(top, self._finished(top, rows))
 
-            if margin is not None:
-                tile = self.tile or max(1, _TILE // images.ratio)
-                fuse_tiles(self.model, images, tile, margin, finish, bar.update)
-            elif (window := self.tile or _WINDOW) >= longest:
-                fuse_tiles(self.model, images, longest, 0, finish, bar.update)
-            else:
-                _logger.info(
-                    "%s sees the whole image at once: fused in overlapping windows of %d x %d coarse pixels",
-                    type(self.model).__name__, window, window,
-                )  # fmt: skip
-                fuse_windows(self.model, images, window, self.batch_size, finish, bar.update)
+            fuse_images(self.model, images, finish, bar.update, tile=self.tile, batch_size=self.batch_size)
 
     def _finished(self, top: int, rows: Tensor) -> NDArray[Any]:
         """Bring rows (C, n, W) of the network's output to units, dtype and mask of the result."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from hsmamba.baselines import BASELINES
 from hsmamba.data.pairs import FusionPair, FusionPairs
+from hsmamba.engine._images import Image, Images
 from hsmamba.engine._predict import evaluating
+from hsmamba.engine._tiles import fuse_images
 from hsmamba.errors import SceneError
 from hsmamba.layers.fusion import check_fusion_inputs
 from hsmamba.metrics import fusion as metrics
@@ -73,8 +76,9 @@ def evaluate_fusion(
 ) -> FusionReport:
     """Compute the field's tables of a network on the test images, beside the classical methods.
 
-    Every result is clipped to [0, 1] times the maximum. Figures of PAN and MS are of digital numbers without the
-    toolbox's border; those of guides with several channels (CAVE) are of [0, 1] and whole images.
+    Networks run as in `hsmamba.fuse`: global ones in overlapping windows. Every result is clipped to [0, 1] times the
+    maximum. Figures of PAN and MS are of digital numbers without the toolbox's border; those of guides with several
+    channels (CAVE) are of [0, 1] and whole images.
 
     Args:
         model: A fusion network; its mode and device are left as they were.
@@ -100,13 +104,32 @@ def evaluate_fusion(
     return FusionReport(name, reduced, full)
 
 
-def predict(model: nn.Module, pair: FusionPair, device: torch.device | str | None = None) -> Tensor:
-    """Fuse one pair as a whole, (C, H, W) on the CPU, clipped to [0, 1]."""
+def predict(
+    model: nn.Module, pair: FusionPair, device: torch.device | str | None = None, *, whole: bool = False
+) -> Tensor:
+    """Fuse one pair as `hsmamba.fuse` does, (C, H, W) on the CPU, clipped to [0, 1].
+
+    Args:
+        model: A fusion network; its mode and device are left as they were.
+        pair: The images.
+        device: Where to compute; default where the model is.
+        whole: Give a global network the whole image instead of overlapping windows: a fraction of the time.
+    """
+    network: Any = model
+    inputs = (pair.ms, pair.guide, pair.ms_up)
+    check_fusion_inputs(network, *(tensor[None] for tensor in inputs))
+    arrays = (Image(tensor.permute(1, 2, 0).numpy()) for tensor in inputs)
+    fused = torch.empty(pair.ms.shape[0], *pair.guide.shape[1:])
+
+    def keep(top: int, rows: Tensor) -> None:
+        fused[:, top : top + rows.shape[1]] = rows.clamp(0, 1)
+
     with evaluating(model, device) as where:
-        images = [tensor[None].to(where) for tensor in (pair.ms, pair.guide, pair.ms_up)]
-        check_fusion_inputs(model, *images)  # type: ignore[arg-type]  # every fusion network has the sizes
-        fused: Tensor = model(*images)
-        return fused[0].float().clamp(0, 1).cpu()
+        images = Images(*arrays, network.scale, fill=False, dtype=next(model.parameters()).dtype, device=where)
+        is_global = getattr(model, "margin", None) is None
+        tile = max(images.coarse_size) if whole and is_global else None
+        fuse_images(model, images, keep, lambda _: None, tile=tile)
+    return fused
 
 
 def _baselines(pairs: FusionPairs) -> dict[str, Callable[[FusionPair], Tensor]]:

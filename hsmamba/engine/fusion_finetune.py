@@ -155,7 +155,7 @@ class _FusionRun(Run):
             rim = min(2 * self.pairs.ratio, min(pair.guide.shape[-2:]) // 4)
             truth, fused = (
                 image[None, :, rim:-rim, rim:-rim]
-                for image in (torch.as_tensor(pair.gt), predict(model, pair, self.device))
+                for image in (torch.as_tensor(pair.gt), predict(model, pair, self.device, whole=True))
             )
             psnr += float(metrics.psnr(truth, fused, data_range=1.0)) / len(self.pairs.val)
             ergas += float(metrics.ergas(truth, fused, ratio=self.pairs.ratio)) / len(self.pairs.val)

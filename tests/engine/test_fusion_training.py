@@ -12,7 +12,7 @@ import hsmamba
 from hsmamba.data import interp23, wald_pairs
 from hsmamba.engine import FusionSettings
 from hsmamba.engine import fusion_recipe as recipes
-from hsmamba.engine.fusion_evaluate import evaluate_fusion
+from hsmamba.engine.fusion_evaluate import evaluate_fusion, predict
 from hsmamba.engine.fusion_finetune import gaussian_ssim
 from hsmamba.engine.recipe import list_recipes, load_recipe
 from hsmamba.errors import HsmambaError, ManifestError, SceneError, WeightsError
@@ -110,6 +110,19 @@ class Copy(torch.nn.Module):
 
     def forward(self, ms, guide, ms_up):
         return ms_up
+
+
+@pytest.mark.parametrize("name", ["ramsf", "cf2n"])
+def test_figures_are_of_what_fuse_gives_and_validation_sees_whole_images(pairs, name):
+    model, pair = make(name).eval(), pairs.test[0]
+    ms, guide = (image.permute(1, 2, 0).numpy() for image in (pair.ms, pair.guide))
+    fused = torch.from_numpy(hsmamba.fuse(model, ms, guide, maximum=1, progress=False)).permute(2, 0, 1)
+    torch.testing.assert_close(predict(model, pair), fused.clamp(0, 1), atol=1e-5, rtol=0)
+    with torch.no_grad():
+        whole = model(pair.ms[None], pair.guide[None], pair.ms_up[None])[0].clamp(0, 1)
+    torch.testing.assert_close(predict(model, pair, whole=True), whole, atol=1e-5, rtol=0)
+    differing = (whole - predict(model, pair)).abs().max()
+    assert (differing > 1e-4) == (model.margin is None)
 
 
 def test_the_table_has_the_classical_methods_and_all_metrics(pairs):
