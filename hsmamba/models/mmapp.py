@@ -301,11 +301,15 @@ class MMAPP(nn.Module):
         dims = [dim + 2 * in_chans * level for level in range(levels)]
         self.levels = nn.ModuleList(Level(width, in_chans, depth, **attention) for width in dims)
         self.to_bands = nn.Conv2d(dims[-1], in_chans, 3, padding=1)
-        end = AFM(in_chans, in_chans, **attention)
-        self.tail = nn.Sequential(AFM(2 * in_chans + guide_chans, in_chans, **attention), nn.ReLU(), end)
+        start, end = AFM(2 * in_chans + guide_chans, in_chans, **attention), AFM(in_chans, in_chans, **attention)
+        self.tail = nn.Sequential(start, nn.ReLU(), end)
         self.apply(_init_weights)
-        if residual:  # starts from the up-sampled image: a large wrong detail would soon drive the tail's ReLU to zero
-            nn.init.normal_(end.weight, std=1e-3)
+        if residual:
+            # A large wrong detail would soon drive the tail's ReLU to zero: start from none. Taps of dark images are
+            # products of small means, through which no gradient comes: start from 1.
+            nn.init.zeros_(end.weight)
+            for conv in (start, end):
+                nn.init.ones_(conv.image_taps.get_parameter("3.bias"))
 
     def no_weight_decay(self) -> set[str]:
         """Names of the parameters that weight decay leaves alone, beside biases."""

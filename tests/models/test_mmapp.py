@@ -127,6 +127,17 @@ def test_checkpoints_that_do_not_fit_are_listed():
         hsmamba.load_official("mmapp", missing)
 
 
+def test_a_residual_network_starts_as_the_up_sampled_image_and_learns_from_dark_ones():
+    torch.manual_seed(0)
+    model = MMAPP(in_chans=2, dim=3, depth=1, residual=True)
+    ms, pan = 0.02 * torch.rand(1, 2, 8, 8), 0.02 * torch.rand(1, 1, 32, 32)
+    up = torch.rand(1, 2, 32, 32)
+    sharp = model(ms, pan, up).sharp
+    assert torch.equal(sharp, up)
+    sharp.sum().backward()
+    assert model.tail[2].weight.grad.abs().max() > 0.1
+
+
 def test_the_residual_adds_the_up_sampled_image():
     plain, residual = (MMAPP(in_chans=2, dim=3, depth=1, residual=option).eval() for option in (False, True))
     residual.load_state_dict(plain.state_dict())
