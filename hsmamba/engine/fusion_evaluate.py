@@ -116,16 +116,16 @@ def predict(
         whole: Give a global network the whole image instead of overlapping windows: a fraction of the time.
     """
     network: Any = model
-    inputs = (pair.ms, pair.guide, pair.ms_up)
-    check_fusion_inputs(network, *(tensor[None] for tensor in inputs))
-    arrays = (Image(tensor.permute(1, 2, 0).numpy()) for tensor in inputs)
+    check_fusion_inputs(network, pair.ms[None], pair.guide[None], pair.ms_up[None])
+    ms, guide, ms_up = (Image(tensor.permute(1, 2, 0).numpy()) for tensor in (pair.ms, pair.guide, pair.ms_up))
     fused = torch.empty(pair.ms.shape[0], *pair.guide.shape[1:])
 
     def keep(top: int, rows: Tensor) -> None:
         fused[:, top : top + rows.shape[1]] = rows.clamp(0, 1)
 
     with evaluating(model, device) as where:
-        images = Images(*arrays, network.scale, fill=False, dtype=next(model.parameters()).dtype, device=where)
+        dtype = next(model.parameters()).dtype
+        images = Images(ms, guide, ms_up, network.scale, fill=False, dtype=dtype, device=where)
         is_global = getattr(model, "margin", None) is None
         tile = max(images.coarse_size) if whole and is_global else None
         fuse_images(model, images, keep, lambda _: None, tile=tile)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar, overload
 
 import timm.models
@@ -16,6 +16,16 @@ from hsmamba.errors import UnknownModelError
 Task = Literal["classification", "fusion"]
 EntryPoint = Callable[..., nn.Module]
 F = TypeVar("F", bound=EntryPoint)
+
+SENSORS: dict[str, tuple[str, dict[str, int]]] = {  # what is fused, and the sizes that say so
+    "wv3": ("WorldView-3: 8 bands and PAN", {"in_chans": 8}),
+    "qb": ("QuickBird: 4 bands and PAN", {"in_chans": 4}),
+    "gf2": ("GaoFen-2: 4 bands and PAN", {"in_chans": 4}),
+    "cave_x4": ("CAVE at ratio 4: 31 bands and RGB", {"in_chans": 31, "guide_chans": 3}),
+    "cave_x8": ("CAVE at ratio 8: 31 bands and RGB", {"in_chans": 31, "guide_chans": 3, "scale": 8}),
+    # Both on one grid: pass `ms_up` alone.
+    "s1s2": ("Sentinel-2 (13 bands) guided by Sentinel-1 (VV, VH)", {"in_chans": 13, "guide_chans": 2}),
+}
 
 
 @dataclass(frozen=True)
@@ -90,6 +100,30 @@ def register_model(entry_point: F | None = None, *, cfg: ModelCfg | None = None)
         return function
 
     return register if entry_point is None else register(entry_point)
+
+
+def register_presets(entry_point: EntryPoint, *sensors: str) -> None:
+    """Register `NAME_SENSOR` for each of `SENSORS` that is named: a fusion architecture with the sizes of its images.
+
+    Args:
+        entry_point: A registered entry point; its module and citation are those of the presets.
+        *sensors: Keys of `SENSORS`.
+    """
+    base = entry(entry_point.__name__)
+    title = base.cfg.summary.rpartition(", ")[0]
+    for sensor in sensors:
+        what, sizes = SENSORS[sensor]
+        preset = _with_defaults(entry_point, sizes)
+        preset.__name__ = preset.__qualname__ = f"{base.name}_{sensor}"
+        preset.__module__, preset.__doc__ = base.module, f"{title}, {what}."
+        register_model(preset, cfg=replace(base.cfg, summary=f"{title}, {what}"))
+
+
+def _with_defaults(entry_point: EntryPoint, sizes: Mapping[str, int]) -> EntryPoint:
+    def preset(**kwargs: Any) -> nn.Module:
+        return entry_point(**{**sizes, **kwargs})
+
+    return preset
 
 
 def _mirror_into_timm(name: str, function: EntryPoint) -> None:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from hsmamba.layers.adaptive_conv import adaptive_conv
 from hsmamba.layers.fusion import pad_sides, upsampled
 from hsmamba.layers.wavelet import haar, inverse_haar
-from hsmamba.models._registry import ModelCfg, register_model
+from hsmamba.models._registry import ModelCfg, register_model, register_presets
 
 _CITATION = (
     "Liu, Zhang, Wang, Xiang, Xie: A novel cross fusion model with fine-grained detail reconstruction for remote "
@@ -29,19 +29,7 @@ _CITATION = (
 )
 
 
-def _cfg(what: str) -> ModelCfg:
-    return ModelCfg(task="fusion", summary=f"CF2N (a reconstruction), {what}", citation=_CITATION)
-
-
-default_cfgs = {
-    "cf2n": _cfg("8 bands and PAN"),
-    "cf2n_wv3": _cfg("WorldView-3: 8 bands and PAN"),
-    "cf2n_qb": _cfg("QuickBird: 4 bands and PAN"),
-    "cf2n_gf2": _cfg("GaoFen-2: 4 bands and PAN"),
-    "cf2n_cave_x4": _cfg("CAVE at ratio 4: 31 bands and RGB"),
-    "cf2n_cave_x8": _cfg("CAVE at ratio 8: 31 bands and RGB"),
-    "cf2n_s1s2": _cfg("Sentinel-2 (13 bands) guided by Sentinel-1 (VV, VH)"),
-}
+default_cfgs = {"cf2n": ModelCfg(task="fusion", summary="CF2N (a reconstruction), 8 bands and PAN", citation=_CITATION)}
 _BOX = 5  # side of the mean that the high-pass takes away
 
 
@@ -288,37 +276,4 @@ def cf2n(**kwargs: Any) -> CF2N:
     return CF2N(**kwargs)
 
 
-@register_model
-def cf2n_wv3(**kwargs: Any) -> CF2N:
-    """CF2N for WorldView-3: 8 bands, PAN, ratio 4."""
-    return CF2N(**{"in_chans": 8, **kwargs})
-
-
-@register_model
-def cf2n_qb(**kwargs: Any) -> CF2N:
-    """CF2N for QuickBird: 4 bands, PAN, ratio 4."""
-    return CF2N(**{"in_chans": 4, **kwargs})
-
-
-@register_model
-def cf2n_gf2(**kwargs: Any) -> CF2N:
-    """CF2N for GaoFen-2: 4 bands, PAN, ratio 4."""
-    return CF2N(**{"in_chans": 4, **kwargs})
-
-
-@register_model
-def cf2n_cave_x4(**kwargs: Any) -> CF2N:
-    """CF2N for CAVE: 31 bands, RGB, ratio 4."""
-    return CF2N(**{"in_chans": 31, "guide_chans": 3, **kwargs})
-
-
-@register_model
-def cf2n_cave_x8(**kwargs: Any) -> CF2N:
-    """CF2N for CAVE: 31 bands, RGB, ratio 8."""
-    return CF2N(**{"in_chans": 31, "guide_chans": 3, "scale": 8, **kwargs})
-
-
-@register_model
-def cf2n_s1s2(**kwargs: Any) -> CF2N:
-    """CF2N for Sentinel-2 (13 bands) guided by Sentinel-1 (VV, VH), both on one grid: pass `ms_up` alone."""
-    return CF2N(**{"in_chans": 13, "guide_chans": 2, **kwargs})
+register_presets(cf2n, "wv3", "qb", "gf2", "cave_x4", "cave_x8", "s1s2")

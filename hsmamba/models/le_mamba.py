@@ -28,7 +28,7 @@ from hsmamba.layers.fusion import pad_sides, upsampled
 from hsmamba.layers.scan_order import columns, columns_back, rows, rows_back
 from hsmamba.layers.ssm import S6, no_weight_decay_names
 from hsmamba.models._le_mamba_official import checkpoint_filter_fn, official_args
-from hsmamba.models._registry import ModelCfg, register_model
+from hsmamba.models._registry import ModelCfg, register_model, register_presets
 
 __all__ = ["LEMamba", "checkpoint_filter_fn", "default_cfgs", "official_args"]
 
@@ -46,11 +46,6 @@ default_cfgs = {
     "le_mamba": _cfg("tiny: 8 bands and PAN"),
     "le_mamba_small": _cfg("small: 8 bands and PAN"),
     "le_mamba_base": _cfg("base: 8 bands and PAN"),
-    "le_mamba_wv3": _cfg("WorldView-3: 8 bands and PAN"),
-    "le_mamba_qb": _cfg("QuickBird: 4 bands and PAN"),
-    "le_mamba_gf2": _cfg("GaoFen-2: 4 bands and PAN"),
-    "le_mamba_cave_x4": _cfg("CAVE at ratio 4: 31 bands and RGB"),
-    "le_mamba_cave_x8": _cfg("CAVE at ratio 8: 31 bands and RGB"),
 }
 _SCANS = 4  # rows and columns, forwards and backwards
 Pair = tuple[int | None, int]  # of the local branch (None: no local branch) and of the global one
@@ -428,31 +423,4 @@ def le_mamba_base(**kwargs: Any) -> LEMamba:
     return LEMamba(**{**depths, "drop_path_rate": 0.2, **kwargs})
 
 
-@register_model
-def le_mamba_wv3(**kwargs: Any) -> LEMamba:
-    """LE-Mamba tiny for WorldView-3: 8 bands, PAN, ratio 4."""
-    return LEMamba(**{"in_chans": 8, **kwargs})
-
-
-@register_model
-def le_mamba_qb(**kwargs: Any) -> LEMamba:
-    """LE-Mamba tiny for QuickBird: 4 bands, PAN, ratio 4."""
-    return LEMamba(**{"in_chans": 4, **kwargs})
-
-
-@register_model
-def le_mamba_gf2(**kwargs: Any) -> LEMamba:
-    """LE-Mamba tiny for GaoFen-2: 4 bands, PAN, ratio 4."""
-    return LEMamba(**{"in_chans": 4, **kwargs})
-
-
-@register_model
-def le_mamba_cave_x4(**kwargs: Any) -> LEMamba:
-    """LE-Mamba tiny for CAVE: 31 bands, RGB, ratio 4."""
-    return LEMamba(**{"in_chans": 31, "guide_chans": 3, **kwargs})
-
-
-@register_model
-def le_mamba_cave_x8(**kwargs: Any) -> LEMamba:
-    """LE-Mamba tiny for CAVE: 31 bands, RGB, ratio 8."""
-    return LEMamba(**{"in_chans": 31, "guide_chans": 3, "scale": 8, **kwargs})
+register_presets(le_mamba, "wv3", "qb", "gf2", "cave_x4", "cave_x8")

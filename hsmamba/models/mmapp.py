@@ -23,7 +23,7 @@ from hsmamba.layers.adaptive_conv import adaptive_conv
 from hsmamba.layers.fusion import check_fusion_inputs, pad_sides
 from hsmamba.layers.window_attention import window_attention
 from hsmamba.models._mmapp_official import checkpoint_filter_fn, official_args
-from hsmamba.models._registry import ModelCfg, register_model
+from hsmamba.models._registry import ModelCfg, register_model, register_presets
 from hsmamba.ops.upsample import upsample
 
 __all__ = ["MMAPP", "MMAPPOutputs", "checkpoint_filter_fn", "default_cfgs", "mmapp_loss", "official_args"]
@@ -34,18 +34,7 @@ _CITATION = (
 )
 
 
-def _cfg(what: str) -> ModelCfg:
-    return ModelCfg(task="fusion", summary=f"MMAPP, {what}", citation=_CITATION)
-
-
-default_cfgs = {
-    "mmapp": _cfg("8 bands and PAN"),
-    "mmapp_wv3": _cfg("WorldView-3: 8 bands and PAN"),
-    "mmapp_qb": _cfg("QuickBird: 4 bands and PAN"),
-    "mmapp_gf2": _cfg("GaoFen-2: 4 bands and PAN"),
-    "mmapp_cave_x4": _cfg("CAVE at ratio 4: 31 bands and RGB"),
-    "mmapp_cave_x8": _cfg("CAVE at ratio 8: 31 bands and RGB"),
-}
+default_cfgs = {"mmapp": ModelCfg(task="fusion", summary="MMAPP, 8 bands and PAN", citation=_CITATION)}
 
 
 class MMAPPOutputs(NamedTuple):
@@ -402,31 +391,4 @@ def mmapp(**kwargs: Any) -> MMAPP:
     return MMAPP(**kwargs)
 
 
-@register_model
-def mmapp_wv3(**kwargs: Any) -> MMAPP:
-    """MMAPP for WorldView-3: 8 bands, PAN, ratio 4."""
-    return MMAPP(**{"in_chans": 8, **kwargs})
-
-
-@register_model
-def mmapp_qb(**kwargs: Any) -> MMAPP:
-    """MMAPP for QuickBird: 4 bands, PAN, ratio 4."""
-    return MMAPP(**{"in_chans": 4, **kwargs})
-
-
-@register_model
-def mmapp_gf2(**kwargs: Any) -> MMAPP:
-    """MMAPP for GaoFen-2: 4 bands, PAN, ratio 4."""
-    return MMAPP(**{"in_chans": 4, **kwargs})
-
-
-@register_model
-def mmapp_cave_x4(**kwargs: Any) -> MMAPP:
-    """MMAPP for CAVE: 31 bands, RGB, ratio 4."""
-    return MMAPP(**{"in_chans": 31, "guide_chans": 3, **kwargs})
-
-
-@register_model
-def mmapp_cave_x8(**kwargs: Any) -> MMAPP:
-    """MMAPP for CAVE: 31 bands, RGB, ratio 8; its third level is ours."""
-    return MMAPP(**{"in_chans": 31, "guide_chans": 3, "scale": 8, **kwargs})
+register_presets(mmapp, "wv3", "qb", "gf2", "cave_x4", "cave_x8")

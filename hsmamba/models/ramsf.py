@@ -22,7 +22,7 @@ from torch.utils.checkpoint import checkpoint
 from hsmamba.layers.fusion import Place, pad_sides, upsampled
 from hsmamba.layers.wavelet import haar, inverse_haar
 from hsmamba.models._official import merge_config, rename
-from hsmamba.models._registry import ModelCfg, register_model
+from hsmamba.models._registry import ModelCfg, register_model, register_presets
 
 _CITATION = (
     "Liu, Zhang, Wang: RAMSF, a generic framework for optical remote-sensing multimodal spatial-spectral fusion. "
@@ -30,19 +30,7 @@ _CITATION = (
 )
 
 
-def _cfg(what: str) -> ModelCfg:
-    return ModelCfg(task="fusion", summary=f"RAMSF, {what}", citation=_CITATION)
-
-
-default_cfgs = {
-    "ramsf": _cfg("8 bands and PAN"),
-    "ramsf_wv3": _cfg("WorldView-3: 8 bands and PAN"),
-    "ramsf_qb": _cfg("QuickBird: 4 bands and PAN"),
-    "ramsf_gf2": _cfg("GaoFen-2: 4 bands and PAN"),
-    "ramsf_cave_x4": _cfg("CAVE at ratio 4: 31 bands and RGB"),
-    "ramsf_cave_x8": _cfg("CAVE at ratio 8: 31 bands and RGB"),
-    "ramsf_s1s2": _cfg("Sentinel-2 (13 bands) guided by Sentinel-1 (VV, VH)"),
-}
+default_cfgs = {"ramsf": ModelCfg(task="fusion", summary="RAMSF, 8 bands and PAN", citation=_CITATION)}
 _REACH = 17  # guide pixels: stem 1, block 2; half as fine: six convolutions, 12, and 1 of the pairs; encoder 1
 _TILE_PIXELS = 2048  # pixels of a row tile: hidden layers of that many stay in a CPU's cache
 _MIN_IMAGES = 16  # rows of a tile at least: torch gives 1x1 convolutions of so many images to oneDNN on one thread, too
@@ -401,37 +389,4 @@ def ramsf(**kwargs: Any) -> RAMSF:
     return RAMSF(**kwargs)
 
 
-@register_model
-def ramsf_wv3(**kwargs: Any) -> RAMSF:
-    """RAMSF for WorldView-3: 8 bands, PAN, ratio 4."""
-    return RAMSF(**{"in_chans": 8, **kwargs})
-
-
-@register_model
-def ramsf_qb(**kwargs: Any) -> RAMSF:
-    """RAMSF for QuickBird: 4 bands, PAN, ratio 4."""
-    return RAMSF(**{"in_chans": 4, **kwargs})
-
-
-@register_model
-def ramsf_gf2(**kwargs: Any) -> RAMSF:
-    """RAMSF for GaoFen-2: 4 bands, PAN, ratio 4."""
-    return RAMSF(**{"in_chans": 4, **kwargs})
-
-
-@register_model
-def ramsf_cave_x4(**kwargs: Any) -> RAMSF:
-    """RAMSF for CAVE: 31 bands, RGB, ratio 4."""
-    return RAMSF(**{"in_chans": 31, "guide_chans": 3, **kwargs})
-
-
-@register_model
-def ramsf_cave_x8(**kwargs: Any) -> RAMSF:
-    """RAMSF for CAVE: 31 bands, RGB, ratio 8."""
-    return RAMSF(**{"in_chans": 31, "guide_chans": 3, "scale": 8, **kwargs})
-
-
-@register_model
-def ramsf_s1s2(**kwargs: Any) -> RAMSF:
-    """RAMSF for Sentinel-2 (13 bands) guided by Sentinel-1 (VV, VH), both on one grid: pass `ms_up` alone."""
-    return RAMSF(**{"in_chans": 13, "guide_chans": 2, **kwargs})
+register_presets(ramsf, "wv3", "qb", "gf2", "cave_x4", "cave_x8", "s1s2")

@@ -22,7 +22,7 @@ from hsmamba.layers.adaptive_conv import adaptive_conv
 from hsmamba.layers.fusion import Place, pad_sides, upsampled
 from hsmamba.layers.window_attention import window_attention
 from hsmamba.models._official import count, merge_attention, merge_config, rename
-from hsmamba.models._registry import ModelCfg, register_model
+from hsmamba.models._registry import ModelCfg, register_model, register_presets
 
 _CITATION = (
     "Liu, Wei, Zhang, Feng, Xiang: Recursive Self-Attention Modules-Based Network for Panchromatic and Multispectral "
@@ -30,18 +30,7 @@ _CITATION = (
 )
 
 
-def _cfg(what: str) -> ModelCfg:
-    return ModelCfg(task="fusion", summary=f"RSANet, {what}", citation=_CITATION)
-
-
-default_cfgs = {
-    "rsanet": _cfg("8 bands and PAN"),
-    "rsanet_wv3": _cfg("WorldView-3: 8 bands and PAN"),
-    "rsanet_qb": _cfg("QuickBird: 4 bands and PAN"),
-    "rsanet_gf2": _cfg("GaoFen-2: 4 bands and PAN"),
-    "rsanet_cave_x4": _cfg("CAVE at ratio 4: 31 bands and RGB"),
-    "rsanet_cave_x8": _cfg("CAVE at ratio 8: 31 bands and RGB"),
-}
+default_cfgs = {"rsanet": ModelCfg(task="fusion", summary="RSANet, 8 bands and PAN", citation=_CITATION)}
 
 
 class SelfAttention(nn.Module):
@@ -271,31 +260,4 @@ def rsanet(**kwargs: Any) -> RSANet:
     return RSANet(**kwargs)
 
 
-@register_model
-def rsanet_wv3(**kwargs: Any) -> RSANet:
-    """RSANet for WorldView-3: 8 bands, PAN, ratio 4."""
-    return RSANet(**{"in_chans": 8, **kwargs})
-
-
-@register_model
-def rsanet_qb(**kwargs: Any) -> RSANet:
-    """RSANet for QuickBird: 4 bands, PAN, ratio 4."""
-    return RSANet(**{"in_chans": 4, **kwargs})
-
-
-@register_model
-def rsanet_gf2(**kwargs: Any) -> RSANet:
-    """RSANet for GaoFen-2: 4 bands, PAN, ratio 4."""
-    return RSANet(**{"in_chans": 4, **kwargs})
-
-
-@register_model
-def rsanet_cave_x4(**kwargs: Any) -> RSANet:
-    """RSANet for CAVE: 31 bands, RGB, ratio 4."""
-    return RSANet(**{"in_chans": 31, "guide_chans": 3, **kwargs})
-
-
-@register_model
-def rsanet_cave_x8(**kwargs: Any) -> RSANet:
-    """RSANet for CAVE: 31 bands, RGB, ratio 8."""
-    return RSANet(**{"in_chans": 31, "guide_chans": 3, "scale": 8, **kwargs})
+register_presets(rsanet, "wv3", "qb", "gf2", "cave_x4", "cave_x8")
