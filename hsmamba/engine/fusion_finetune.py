@@ -149,17 +149,23 @@ class _FusionRun(Run):
         return loss, len(gt), {}
 
     def judge(self, model: nn.Module) -> tuple[Record, tuple[float, float]]:
-        """PSNR, then ERGAS, on the validation pairs without the rim where up-sampling wraps around."""
-        psnr = ergas = 0.0
-        for pair in self.pairs.val:
-            rim = min(2 * self.pairs.ratio, min(pair.guide.shape[-2:]) // 4)
-            truth, fused = (
-                image[None, :, rim:-rim, rim:-rim]
-                for image in (torch.as_tensor(pair.gt), predict(model, pair, self.device, whole=True))
-            )
-            psnr += float(metrics.psnr(truth, fused, data_range=1.0)) / len(self.pairs.val)
-            ergas += float(metrics.ergas(truth, fused, ratio=self.pairs.ratio)) / len(self.pairs.val)
-        return {"val_psnr": psnr, "val_ergas": ergas}, (psnr, -ergas)
+        """PSNR, then ERGAS, on the validation pairs."""
+        figures = validate(model, self.pairs, self.device)
+        return figures, (figures["val_psnr"], -figures["val_ergas"])
+
+
+def validate(model: nn.Module, pairs: FusionPairs, device: torch.device | None = None) -> Figures:
+    """Compute mean PSNR and ERGAS on the validation pairs, whole but for the rim where up-sampling wraps around."""
+    psnr = ergas = 0.0
+    for pair in pairs.val:
+        rim = min(2 * pairs.ratio, min(pair.guide.shape[-2:]) // 4)
+        truth, fused = (
+            image[None, :, rim:-rim, rim:-rim]
+            for image in (torch.as_tensor(pair.gt), predict(model, pair, device, whole=True))
+        )
+        psnr += float(metrics.psnr(truth, fused, data_range=1.0)) / len(pairs.val)
+        ergas += float(metrics.ergas(truth, fused, ratio=pairs.ratio)) / len(pairs.val)
+    return {"val_psnr": psnr, "val_ergas": ergas}
 
 
 def gaussian_ssim(fused: Tensor, truth: Tensor) -> Tensor:
