@@ -1,5 +1,6 @@
 """The fusion weights that come with the package: what their records say is what comes out."""
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -76,11 +77,13 @@ def test_an_embedded_weight_gives_the_figures_of_its_record(name):
     # Another processor rounds otherwise, and the figures are of the weight before it was stored in half the space.
     assert validate(model, pairs) == pytest.approx(record.data["validation"], rel=5e-3)
     if recipe.dataset == "cave":
-        return  # the test scenes take minutes
+        return  # the test scenes take minutes, as do the overlapping windows of a global network at full resolution
+    if model.margin is None:
+        pairs = dataclasses.replace(pairs, full=())
     report = evaluate_fusion(model, pairs, baselines=False)
     for kind, full in (("reduced resolution", False), ("full resolution", True)):
-        found = report.mean(full=full)[model.architecture]
-        assert found == pytest.approx(record.metrics[kind], rel=2e-3, abs=2e-4)
+        for figures in report.mean(full=full).values():
+            assert figures == pytest.approx(record.metrics[kind], rel=2e-3, abs=2e-4)
 
 
 def validation_scenes(root, recipe):

@@ -20,7 +20,6 @@ import torch
 from torch import nn
 
 from hsmamba._files import atomic_path, write_text
-from hsmamba.data import Compose, SensorScale
 from hsmamba.data.fusion_sets import FUSION_SETS
 from hsmamba.data.pairs import FusionPairs
 from hsmamba.engine._training import Record
@@ -146,7 +145,6 @@ def run_fusion_recipe(
         progress=progress,
         **{**recipe.finetune, "seed": recipe.seed},
     )
-    model.transform = Compose([SensorScale(1 / pairs.maximum, on=source) for source in ("hsi", "aux")])
     model.half().float()  # stored in half the space; the figures are of what is stored
     report = evaluate(model, pairs)
     tables = {kind: means for kind, full in _KINDS.items() if (means := _rounded(report.mean(full=full)))}
