@@ -56,9 +56,11 @@ def run_tiles(image: Tensor, copies: int, work: Callable[[slice, slice], None]) 
         with mode(), torch.no_grad():
             work(*part)
 
-    with ThreadPoolExecutor(min(threads, len(parts)), initializer=partial(torch.set_num_threads, 1)) as pool:
-        list(pool.map(run, parts))
-    torch.set_num_threads(threads)  # the workers' number would be the one of threads to come
+    try:
+        with ThreadPoolExecutor(min(threads, len(parts)), initializer=partial(torch.set_num_threads, 1)) as pool:
+            list(pool.map(run, parts))
+    finally:
+        torch.set_num_threads(threads)  # the workers' number would be the one of threads to come
 
 
 def halo(rows: slice, kernel: int) -> slice:

@@ -12,10 +12,11 @@ import functools
 import os
 import platform
 import sys
+import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import torch
@@ -262,11 +263,23 @@ def _openmp_team() -> Any:
 
 
 def _on_threads(work: Callable[[int], object], threads: int) -> None:
-    """Run `work` on the calling thread and on others of the pool, and wait for all."""
-    helpers = [_pool().submit(work, thread) for thread in range(1, threads)]
+    """Run `work` on the calling thread and on others, and wait for all."""
+    done: SimpleQueue[BaseException | None] = SimpleQueue()
+
+    def help_with(thread: int) -> None:
+        error = None
+        try:
+            work(thread)
+        except BaseException as raised:
+            error = raised
+        done.put(error)
+
+    for thread in range(1, threads):
+        _helpers().put(functools.partial(help_with, thread))
     work(0)
-    for helper in helpers:
-        helper.result()
+    for _ in range(1, threads):
+        if (error := done.get()) is not None:
+            raise error
 
 
 def exponential_rate(rounds: int = 400) -> float:
@@ -299,10 +312,21 @@ def exponential_rate(rounds: int = 400) -> float:
 
 
 @functools.cache
-def _pool() -> ThreadPoolExecutor:
-    """Threads that wait for work; made on first use, and anew in a forked process."""
-    return ThreadPoolExecutor(max_workers=max(1, (os.cpu_count() or 1) - 1), thread_name_prefix="hsmamba-scan")
+def _helpers() -> SimpleQueue[Callable[[], None]]:
+    """Give the queue of the threads that wait for work; they are made on first use, and anew in a forked process.
+
+    No executor: its locks are taken in Python, where an interrupt can leave one locked for good.
+    """
+    tasks: SimpleQueue[Callable[[], None]] = SimpleQueue()
+
+    def serve() -> None:
+        while True:
+            tasks.get()()
+
+    for _ in range(max(1, (os.cpu_count() or 1) - 1)):
+        threading.Thread(target=serve, name="hsmamba-scan", daemon=True).start()
+    return tasks
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.cache_clear)
+    os.register_at_fork(after_in_child=_helpers.cache_clear)

@@ -1,6 +1,7 @@
 """The compiled CPU kernel: every instruction set, threads, forks, interrupts, a folder that cannot be written to."""
 
 import shutil
+import signal
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -95,6 +96,43 @@ def test_a_read_only_folder_and_a_fork(tmp_path):
     assert run.returncode == 0, run.stderr
     assert run.stdout.strip() == str(package / "ops" / "lib")
     assert sorted(tmp_path.rglob("*")) == files
+
+
+INTERRUPTS = """
+import faulthandler, random, signal
+from hsmamba.ops import cpu
+faulthandler.dump_traceback_later(120, exit=True)
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+interrupted = 0
+for _ in range(10_000):
+    try:
+        signal.setitimer(signal.ITIMER_REAL, random.uniform(5e-6, 3e-4))
+        for _ in range(20):
+            cpu._on_threads(lambda thread: None, 3)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    except KeyboardInterrupt:
+        interrupted += 1
+assert interrupted > 1000, interrupted
+seen = []
+cpu._on_threads(seen.append, 3)
+assert sorted(seen) == [0, 1, 2]
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs POSIX timers")
+def test_interrupts_leave_the_helping_threads_free():
+    run = in_new_process(INTERRUPTS)
+    assert run.returncode == 0, run.stderr
+
+
+def test_an_error_of_a_helping_thread_is_raised():
+    def work(thread):
+        if thread:
+            raise ValueError(f"thread {thread}")
+
+    with pytest.raises(ValueError, match=r"thread [12]"):
+        cpu._on_threads(work, 3)
+    cpu._on_threads(str, 3)
 
 
 def test_tensors_of_another_device_are_refused_by_the_operator_too():
