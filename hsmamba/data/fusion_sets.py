@@ -27,7 +27,7 @@ from hsmamba.data.srf import nikon_d700, simulate_bands
 from hsmamba.errors import SceneError
 
 CAVE_BANDS = 31  # 400, 410, ..., 700 nm
-# The usual 20 training and 11 test scenes; the 32nd, watercolors, is left out for its PNG files, of another depth.
+# The usual 20 training and 11 test scenes; watercolors, the 32nd, is in neither part.
 CAVE_TRAINING = (
     *("beads", "cloth", "egyptian_statue", "face", "fake_and_real_food", "fake_and_real_lemons"),
     *("fake_and_real_peppers", "fake_and_real_strawberries", "fake_and_real_sushi", "glass_tiles", "oil_painting"),
