@@ -195,7 +195,7 @@ def fusion_comparison(pair: FusionPair, fused: Any, *, bands: Sequence[int] | No
 
     Args:
         pair: The images, see `hsmamba.data.wald_pairs`.
-        fused: (C, r h, r w), what a network made of them (`hsmamba.engine.fusion_evaluate.predict`).
+        fused: (C, r h, r w), what a network made of them (`hsmamba.engine.fusion.evaluate.predict`).
         bands: Of the composites, see `composite`.
         title: Above all.
 

@@ -2,16 +2,15 @@
 
 import importlib.util
 import re
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.conftest import ROOT
 
 
 @pytest.fixture(scope="module")
 def make_tables():
-    spec = importlib.util.spec_from_file_location("make_tables", ROOT / "docs" / "make_tables.py")
+    spec = importlib.util.spec_from_file_location("make_tables", ROOT / "tools" / "make_tables.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -30,7 +29,7 @@ def make_tables():
 def test_tables_are_up_to_date(make_tables, page):
     text = (ROOT / page).read_text(encoding="utf-8")
     assert re.search(r"<!-- (models|fixed|idtrees|fusion) -->\n\|", text)
-    assert make_tables.updated(page, text) == text, "run: python docs/make_tables.py"
+    assert make_tables.updated(page, text) == text, "run: python tools/make_tables.py"
 
 
 def test_links_between_pages_lead_somewhere():

@@ -2,11 +2,12 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+from tests.conftest import ROOT
+
+EXAMPLES = ROOT / "examples"
 ARGUMENTS = {
     "classify_scene.py": ["--out", "map.png"],
     "fuse_scene.py": ["--out", "fused.npy"],

@@ -270,7 +270,7 @@ def train(
 ) -> None:
     """Train a weight of the zoo again, by its recipe; continues where an earlier call stopped."""
     from hsmamba.engine import recipe as recipes
-    from hsmamba.engine.fusion_recipe import FusionRecipe
+    from hsmamba.engine.fusion.recipe import FusionRecipe
 
     chosen = recipes.load_recipe(recipe)
     folder = out / chosen.name

@@ -16,7 +16,7 @@ from hsmamba.cli._common import MODEL_HELP, DeviceOption, JsonFlag, app, check_w
 from hsmamba.errors import HsmambaWarning
 
 if TYPE_CHECKING:
-    from hsmamba.engine.fuse import FusionJob
+    from hsmamba.engine.fusion.job import FusionJob
 
 _SUFFIXES = (".tif", ".tiff", ".npy")
 
@@ -44,7 +44,7 @@ def fuse_command(
         raise ValueError(f"cannot write {out.suffix or 'a file without suffix'}; choose {', '.join(_SUFFIXES)}")
     check_writable(out)
     from hsmamba.data import open_image
-    from hsmamba.engine.fuse import prepare_fusion
+    from hsmamba.engine.fusion.job import prepare_fusion
 
     images: dict[str, Any] = {
         "ms": open_image(ms, variable=ms_variable),

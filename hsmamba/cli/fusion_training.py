@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from hsmamba.cli._common import say
 
 if TYPE_CHECKING:
-    from hsmamba.engine.fusion_recipe import FusionRecipe
+    from hsmamba.engine.fusion.recipe import FusionRecipe
 
 
 def train_fusion(
@@ -30,7 +30,7 @@ def train_fusion(
         ValueError: It is not said where the data are.
     """
     from hsmamba.data.catalog import DATA_VARIABLE
-    from hsmamba.engine.fusion_recipe import publish_fusion, run_fusion_recipe
+    from hsmamba.engine.fusion.recipe import publish_fusion, run_fusion_recipe
 
     root = data or os.environ.get(DATA_VARIABLE)
     if root is None:

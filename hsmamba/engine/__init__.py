@@ -1,11 +1,11 @@
 """What a user does with a model: classify a scene, fuse images, fine-tune, evaluate, train by a recipe."""
 
-from hsmamba.engine.classify import Classification, classify
-from hsmamba.engine.evaluate import evaluate
-from hsmamba.engine.finetune import FinetuneResult, FinetuneSettings, default_transform, finetune
-from hsmamba.engine.fuse import fuse
-from hsmamba.engine.fusion_evaluate import FusionReport
-from hsmamba.engine.fusion_finetune import FusionResult, FusionSettings
+from hsmamba.engine.classification.evaluate import evaluate
+from hsmamba.engine.classification.job import Classification, classify
+from hsmamba.engine.classification.train import FinetuneResult, FinetuneSettings, default_transform, finetune
+from hsmamba.engine.fusion.evaluate import FusionReport
+from hsmamba.engine.fusion.job import fuse
+from hsmamba.engine.fusion.train import FusionResult, FusionSettings
 
 __all__ = [
     "Classification",

@@ -23,9 +23,9 @@ from torch import nn
 from hsmamba._files import atomic_path, write_text
 from hsmamba.data import Compose, Scene, Split, block_split, leakage, load_scenes, load_split, random_split
 from hsmamba.data.transforms import STEPS
-from hsmamba.engine.evaluate import evaluate, labels_of
-from hsmamba.engine.finetune import FinetuneResult, finetune
-from hsmamba.engine.fusion_recipe import FusionRecipe, parse_fusion_recipe
+from hsmamba.engine.classification.evaluate import evaluate, labels_of
+from hsmamba.engine.classification.train import FinetuneResult, finetune
+from hsmamba.engine.fusion.recipe import FusionRecipe, parse_fusion_recipe
 from hsmamba.errors import HsmambaError, ManifestError
 from hsmamba.zoo import hub
 from hsmamba.zoo.factory import create_model

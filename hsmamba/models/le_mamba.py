@@ -27,8 +27,8 @@ from torch.utils.checkpoint import checkpoint
 from hsmamba.layers.fusion import pad_sides, upsampled
 from hsmamba.layers.scan_order import columns, columns_back, rows, rows_back
 from hsmamba.layers.ssm import S6, no_weight_decay_names
-from hsmamba.models._le_mamba_official import checkpoint_filter_fn, official_args
 from hsmamba.models._registry import ModelCfg, register_model, register_presets
+from hsmamba.models.official.le_mamba import checkpoint_filter_fn, official_args
 
 __all__ = ["LEMamba", "checkpoint_filter_fn", "default_cfgs", "official_args"]
 

@@ -30,8 +30,8 @@ from hsmamba.models._mim_blocks import (
     four_scans,
     token_embedding,
 )
-from hsmamba.models._mim_official import checkpoint_filter_fn, official_args
 from hsmamba.models._registry import ModelCfg, register_model
+from hsmamba.models.official.mim import checkpoint_filter_fn, official_args
 
 __all__ = [
     "MiM",

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 
 from hsmamba.layers.scan_order import columns, columns_back, rows, rows_back
 from hsmamba.layers.ssm import S6, no_weight_decay_names
-from hsmamba.models._official import merge_config, rename
 from hsmamba.models._registry import ModelCfg, register_model
+from hsmamba.models.official.shared import merge_config, rename
 
 _CITATION = (
     "Gao, Jin, Zhou, Dong, Du: MSFMamba: Multi-Scale Feature Fusion State Space Model for Multi-Source Remote Sensing "

@@ -21,8 +21,8 @@ from torch.utils.checkpoint import checkpoint
 
 from hsmamba.layers.fusion import Place, pad_sides, upsampled
 from hsmamba.layers.wavelet import haar, inverse_haar
-from hsmamba.models._official import merge_config, rename
 from hsmamba.models._registry import ModelCfg, register_model, register_presets
+from hsmamba.models.official.shared import merge_config, rename
 
 _CITATION = (
     "Liu, Zhang, Wang: RAMSF, a generic framework for optical remote-sensing multimodal spatial-spectral fusion. "

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from hsmamba.layers.adaptive_conv import adaptive_conv
 from hsmamba.layers.fusion import Place, pad_sides, upsampled
 from hsmamba.layers.window_attention import window_attention
-from hsmamba.models._official import count, merge_attention, merge_config, rename
 from hsmamba.models._registry import ModelCfg, register_model, register_presets
+from hsmamba.models.official.shared import count, merge_attention, merge_config, rename
 
 _CITATION = (
     "Liu, Wei, Zhang, Feng, Xiang: Recursive Self-Attention Modules-Based Network for Panchromatic and Multispectral "

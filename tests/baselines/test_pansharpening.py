@@ -1,7 +1,5 @@
 """Classical baselines: what each promises, and that they beat plain up-sampling on a simulated pair."""
 
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -10,8 +8,9 @@ from hsmamba.data.degrade import degrade_ms, interp23, mtf_filter, mtf_kernels, 
 from hsmamba.data.sensors import Sensor
 from hsmamba.errors import SceneError
 from hsmamba.metrics import fusion
+from tests.conftest import DATA
 
-SCENES = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "worldview2_ikonos"
+SCENES = DATA / "worldview2_ikonos"
 
 QB = "QB"
 

@@ -1,7 +1,6 @@
 """Readers: every format written and opened again, choices among arrays, damaged files, real files where they are."""
 
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +9,7 @@ import scipy.io
 from hsmamba.data import Scene, gather_pixels, iter_strips, like, load_scene, open_scene, valid_mask
 from hsmamba.data._formats import nanometres
 from hsmamba.errors import MissingExtraError, SceneError
-
-SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
+from tests.conftest import DATA
 
 
 def cube(dtype=np.uint16, height=6, width=5, bands=4):
@@ -318,14 +316,14 @@ def test_unknown_scenes_name_the_known_ones():
         load_scene("salinas")
 
 
-needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data are not here")
+needs_shared = pytest.mark.skipif(not DATA.is_dir(), reason="the shared data are not here")
 
 
 @needs_shared
 def test_enmap_tiles_open_with_their_bands():
     pytest.importorskip("rioxarray", reason="needs the geo extra")
     tile = "enmap_potsdam_tile_128_0.tif"
-    folder = SHARED / "enmap_potsdam"
+    folder = DATA / "enmap_potsdam"
     scene = open_scene(folder / "images" / tile, labels=folder / "labels" / tile)
     assert scene.hsi.shape == (32, 32, 224) and scene.bad_bands.sum() == 6 and scene.labels.shape == (32, 32)
     assert scene.wavelengths[0] == pytest.approx(418.24) and (np.diff(scene.wavelengths) > 0).sum() > 200
@@ -338,7 +336,7 @@ def test_enmap_tiles_open_with_their_bands():
 @needs_shared
 def test_the_real_envi_cube_opens():
     pytest.importorskip("spectral", reason="needs the geo extra")
-    folder = SHARED / "envi_samples" / "EnMAP-Box"
+    folder = DATA / "envi_samples" / "EnMAP-Box"
     scene = open_scene(folder / "cubus_gamsberg_subset.hdr")
     assert scene.hsi.shape == (25, 10, 189) and scene.wavelengths[0] == pytest.approx(426.82)
     with pytest.raises(SceneError, match="spectral library"):
@@ -348,6 +346,6 @@ def test_the_real_envi_cube_opens():
 @needs_shared
 def test_real_matlab_files_open():
     with pytest.raises(SceneError, match=r"'hyprImg' \(128, 128, 48\) uint16.*'rgbImg'.*variable="):
-        open_scene(SHARED / "dfc2018_houston_crop" / "houston_dataset.mat")
-    scene = open_scene(SHARED / "eo1_paris" / "paris_data_hs_ms.mat", variable="HSim", aux_variable="MSim")
+        open_scene(DATA / "dfc2018_houston_crop" / "houston_dataset.mat")
+    scene = open_scene(DATA / "eo1_paris" / "paris_data_hs_ms.mat", variable="HSim", aux_variable="MSim")
     assert scene.hsi.shape == (72, 72, 128) and scene.aux.shape == (72, 72, 9)

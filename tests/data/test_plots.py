@@ -3,7 +3,6 @@
 import csv
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,9 +25,7 @@ from hsmamba.data import (
     load_split,
 )
 from hsmamba.errors import SceneError, SplitError
-
-REPOSITORY = Path(__file__).resolve().parents[2]
-DATA = REPOSITORY.parent / "shared" / "data"
+from tests.conftest import DATA, ROOT
 
 
 def square(left, top, side):
@@ -167,12 +164,12 @@ def test_scenes_of_a_folder_say_what_is_missing(tmp_path, monkeypatch):
 @pytest.mark.skipif(not DATA.is_dir(), reason="needs the data folder beside the repository")
 def test_real_data_give_the_stored_splits(tmp_path):
     pytest.importorskip("tensorly")
-    script = [sys.executable, "docs/make_splits.py", str(DATA), "--out", str(tmp_path)]
-    subprocess.run(script, cwd=REPOSITORY, check=True, capture_output=True)
+    script = [sys.executable, "tools/make_splits.py", str(DATA), "--out", str(tmp_path)]
+    subprocess.run(script, cwd=ROOT, check=True, capture_output=True)
     made = sorted(tmp_path.iterdir())
     assert len(made) == 4
     for path in made:
-        assert path.read_bytes() == (REPOSITORY / "hsmamba" / "splits" / path.name).read_bytes()
+        assert path.read_bytes() == (ROOT / "hsmamba" / "splits" / path.name).read_bytes()
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="needs the data folder beside the repository")

@@ -1,7 +1,5 @@
 """Response tables: reading them, turning them into weights, simulating bands."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -10,8 +8,9 @@ from hypothesis import strategies as st
 
 from hsmamba.data.srf import nikon_d700, read_response, response_matrix, simulate_bands
 from hsmamba.errors import SceneError
+from tests.conftest import DATA
 
-TABLES = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "srf"
+TABLES = DATA / "srf"
 
 MICROMETRES = """# a table of 2020
 #

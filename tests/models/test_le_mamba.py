@@ -2,16 +2,17 @@
 
 import pytest
 import torch
-from fusion_goldens import Golden, golden_files, relative_error
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from le_mamba_oracle import TINY, le_mamba, le_mamba_shapes, random_state
 
 import hsmamba
 from hsmamba.errors import WeightsError
 from hsmamba.layers.fusion import pad_sides
 from hsmamba.models import entry
 from hsmamba.models.le_mamba import LEMamba, LEVMBlock, checkpoint_filter_fn
+from tests.conftest import golden_files
+from tests.goldens.fusion import Golden, relative_error
+from tests.oracles.le_mamba import TINY, le_mamba, le_mamba_shapes, random_state
 
 PLACES = {
     "intro": "stem",
@@ -37,7 +38,7 @@ SMALL = {
 }
 
 
-@pytest.mark.parametrize("path", golden_files("le_mamba"), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", golden_files("le_mamba__*.safetensors"), ids=lambda path: path.stem)
 def test_golden_output_taps_and_gradients(path):
     golden = Golden(path)
     whole_map = golden.model.encoder[0].blocks[0].global_branch

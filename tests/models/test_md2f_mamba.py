@@ -1,14 +1,12 @@
 """MD2F-Mamba: the article's numbers, the paper's size, the equations of the paper's variant."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from md2f_oracle import article_logits, article_state
 from safetensors import safe_open
 from torch import nn
 
@@ -22,10 +20,11 @@ from hsmamba.models.md2f_mamba import (
     cross_similarity_fusion,
 )
 from hsmamba.zoo.info import count_macs
+from tests.conftest import ROOT, SHARED
+from tests.oracles.md2f_mamba import article_logits, article_state
 
-HERE = Path(__file__).resolve()
-OWN = sorted((HERE.parents[1] / "data" / "goldens").glob("md2f_mamba*.safetensors"))
-SHARED = sorted((HERE.parents[3] / "shared" / "goldens").glob("md2f_mamba*.safetensors"))
+OWN = sorted((ROOT / "tests" / "goldens").glob("md2f_mamba*.safetensors"))
+SHARED = sorted((SHARED / "goldens").glob("md2f_mamba*.safetensors"))
 TAPS = {
     "01_init_extractor": ("init_extractor", "output"),
     "02_mdconv": ("mdconv", "output"),

@@ -1,14 +1,10 @@
 """MiM: the released versions' numbers at any size, their sizes, their inert scans, and the paper's network."""
 
-from pathlib import Path
-
 import pytest
 import torch
 import torch.nn.functional as F
-from classifier_goldens import official_gradient, read_golden
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mim_oracle import mim_v1, mim_v2, mim_v3, state_v1, state_v2, state_v3
 from torch import nn
 
 import hsmamba
@@ -27,10 +23,12 @@ from hsmamba.models._mim_blocks import (
     released_mask,
 )
 from hsmamba.models.mim import MiMPaper, MiMv1, MiMv2, MiMv3, checkpoint_filter_fn
+from tests.conftest import ROOT, SHARED
+from tests.goldens.classifiers import official_gradient, read_golden
+from tests.oracles.mim import mim_v1, mim_v2, mim_v3, state_v1, state_v2, state_v3
 
-HERE = Path(__file__).resolve()
-OWN = sorted((HERE.parents[1] / "data" / "goldens").glob("mim_*.safetensors"))
-SHARED = sorted((HERE.parents[3] / "shared" / "goldens").glob("mim_*.safetensors"))
+OWN = sorted((ROOT / "tests" / "goldens").glob("mim_*.safetensors"))
+SHARED = sorted((SHARED / "goldens").glob("mim_*.safetensors"))
 TINY = {"channels": 3, "num_classes": 4, "image_size": 3, "patch_size": 1, "dim": 8}
 
 

@@ -3,7 +3,6 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from fusion_goldens import Golden, golden_files, relative_error
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +13,8 @@ from hsmamba.errors import SceneError, WeightsError
 from hsmamba.models import entry
 from hsmamba.models.mmapp import MMAPP, MMAPPOutputs, checkpoint_filter_fn, mmapp_loss
 from hsmamba.ops.upsample import upsample
+from tests.conftest import golden_files
+from tests.goldens.fusion import Golden, relative_error
 
 PLACES = {
     "pan_head": "pan_stages.0.conv",
@@ -29,7 +30,7 @@ PLACES = {
 }
 
 
-@pytest.mark.parametrize("path", golden_files("mmapp"), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", golden_files("mmapp__*.safetensors"), ids=lambda path: path.stem)
 def test_golden_outputs_taps_and_gradients(path):
     golden = Golden(path)
     output, seen = golden.run(PLACES)

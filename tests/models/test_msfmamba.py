@@ -1,23 +1,21 @@
 """MSFMamba: the official network's numbers at any size, its parameter counts, and what it says of wrong inputs."""
 
-from pathlib import Path
-
 import pytest
 import torch
-from classifier_goldens import official_gradient, read_golden
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from msfmamba_oracle import msfmamba, random_state
 
 import hsmamba
 from hsmamba.errors import WeightsError
 from hsmamba.layers.scan_order import rows_back
 from hsmamba.models import entry
 from hsmamba.models.msfmamba import MSFMamba, checkpoint_filter_fn, official_args
+from tests.conftest import ROOT, SHARED
+from tests.goldens.classifiers import official_gradient, read_golden
+from tests.oracles.msfmamba import msfmamba, random_state
 
-HERE = Path(__file__).resolve()
-OWN = sorted((HERE.parents[1] / "data" / "goldens").glob("msfmamba__*.safetensors"))
-SHARED = sorted((HERE.parents[3] / "shared" / "goldens").glob("msfmamba__*.safetensors"))
+OWN = sorted((ROOT / "tests" / "goldens").glob("msfmamba__*.safetensors"))
+SHARED = sorted((SHARED / "goldens").glob("msfmamba__*.safetensors"))
 SMALL = {
     "num_classes": 3,
     "pca_num": 10,

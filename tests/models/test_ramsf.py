@@ -3,7 +3,6 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from fusion_goldens import Golden, golden_files, relative_error
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +14,8 @@ from hsmamba.errors import WeightsError
 from hsmamba.layers.fusion import pad_sides
 from hsmamba.models import entry
 from hsmamba.models.ramsf import RAMSF, checkpoint_filter_fn
+from tests.conftest import golden_files
+from tests.goldens.fusion import Golden, relative_error
 
 PLACES = {
     "pan_stem": "detail.guide_stem",
@@ -29,7 +30,7 @@ PLACES = {
 }
 
 
-@pytest.mark.parametrize("path", golden_files("ramsf"), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", golden_files("ramsf__*.safetensors"), ids=lambda path: path.stem)
 def test_golden_output_taps_and_gradients(path):
     golden = Golden(path)
     output, seen = golden.run(PLACES)

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from fusion_goldens import Golden, golden_files, relative_error
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,6 +10,8 @@ from hsmamba.bench.transcriptions.rsanet import RELEASED, random_state, rsanet, 
 from hsmamba.errors import WeightsError
 from hsmamba.models import entry
 from hsmamba.models.rsanet import RSANet, checkpoint_filter_fn
+from tests.conftest import golden_files
+from tests.goldens.fusion import Golden, relative_error
 
 PLACES = {
     "head_sa0": "head.taps.0",
@@ -23,7 +24,7 @@ PLACES = {
 }
 
 
-@pytest.mark.parametrize("path", golden_files("rsanet"), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", golden_files("rsanet__*.safetensors"), ids=lambda path: path.stem)
 def test_golden_output_taps_and_gradients(path):
     golden = Golden(path)
     blocks = {f"rb{i + 1}": f"blocks.{i}" for i in range(golden.config["n_blocks"])}

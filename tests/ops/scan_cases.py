@@ -3,15 +3,14 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import torch
 
 from hsmamba.ops import available_backends
+from tests.conftest import ROOT
 
 STATUS = available_backends()
 FUSED_HERE = [name for name in ("cpu", "lean") if STATUS[name].available]
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def arguments(b=2, d=6, length=40, n=4, g=2, dtype=torch.float32):

@@ -5,7 +5,6 @@ import sys
 
 import pytest
 import torch
-from scan_cases import STATUS, arguments, in_new_process
 
 from hsmamba.ops import (
     BackendUnavailableError,
@@ -18,6 +17,7 @@ from hsmamba.ops import (
     triton_scan,
 )
 from hsmamba.ops.inputs import check_inputs
+from tests.ops.scan_cases import STATUS, arguments, in_new_process
 
 
 def used_backend(monkeypatch, **case):

@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from scan_cases import ROOT, STATUS, arguments, in_new_process
 
 from hsmamba.ops import cpu, selective_scan
 from hsmamba.ops.inputs import check_inputs
+from tests.ops.scan_cases import ROOT, STATUS, arguments, in_new_process
 
 pytestmark = pytest.mark.skipif(not STATUS["cpu"].available, reason=str(STATUS["cpu"]))
 

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from scan_cases import FUSED_HERE, arguments
 from torch.utils.checkpoint import checkpoint
 
 from hsmamba.ops import BackendUnavailableError, decompositions, scan_backend, selective_scan
 from hsmamba.ops.inputs import check_inputs
 from hsmamba.ops.operator import scan_backward_op, scan_op
+from tests.ops.scan_cases import FUSED_HERE, arguments
 
 LAYOUTS = {
     "contiguous": lambda x: x,

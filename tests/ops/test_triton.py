@@ -10,8 +10,8 @@ import torch
 
 from hsmamba.ops import available_backends
 from hsmamba.ops.inputs import check_inputs
+from tests.conftest import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 SHAPES = [(3, 6, 70, 5, 2), (2, 4, 1, 3, 1), (1, 4, 33, 16, 4), (2, 10, 32, 4, 1), (0, 4, 33, 3, 4)]  # b, d, l, n, g
 
 

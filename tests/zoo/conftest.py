@@ -6,12 +6,12 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-from hub_server import HubServer
 
-_ROOT = Path(__file__).resolve().parents[2]
+from tests.conftest import ROOT
+from tests.zoo.hub_server import HubServer
+
 _WORKER = """
 import json, sys
 from hsmamba.errors import HsmambaError
@@ -52,7 +52,7 @@ def client(hub, tmp_path):
             "HF_HUB_DISABLE_XET": "1",
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",
             "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": os.pathsep.join([str(_ROOT), os.environ.get("PYTHONPATH", "")]),
+            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
             **variables,
         }
         return subprocess.Popen(
@@ -77,6 +77,6 @@ def client(hub, tmp_path):
 
 @pytest.fixture
 def tiny():
-    from tiny_model import Tiny
+    from tests.zoo.tiny_model import Tiny
 
     return Tiny

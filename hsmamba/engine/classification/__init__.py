@@ -1,0 +1,1 @@
+"""Classification of scenes: predict, train, evaluate, run recipes."""

@@ -1,0 +1,1 @@
+"""Image fusion: sharpen, train, evaluate, run recipes."""

@@ -1,0 +1,256 @@
+"""Whether the images of a fusion fit each other and the network, and what brings them to the network's range."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hsmamba.data import SensorScale
+from hsmamba.data.scene import Array, is_dataarray
+from hsmamba.data.sensors import get_sensor
+from hsmamba.engine.fusion.images import Image
+from hsmamba.engine.fusion.registration import measure_shift
+from hsmamba.errors import HsmambaWarning, SceneError
+
+Maximum: TypeAlias = "float | tuple[float, float] | str"
+Units: TypeAlias = "tuple[float, float]"  # the network sees value * first + second
+
+_SAMPLE = 256  # coarse pixels, side of the middle part on which units and registration are looked at
+_PLAUSIBLE = (1e-3, 10.0)  # largest values that the network may be shown; others are of another unit
+_FAR = 0.5  # coarse pixels, a shift that is worth a warning
+
+
+def check_bands(model: Any, arrays: dict[str, Array]) -> None:
+    """Raise SceneError, with the bands that the weight was trained on, unless all images have the model's channels."""
+    for name, array in arrays.items():
+        expected = int(model.guide_chans if name == "guide" else model.in_chans)
+        if array.shape[2] != expected:
+            known = "" if name == "guide" else _bands_on_record(model)
+            noun = "band" if array.shape[2] == 1 else "bands"
+            argument = "guide_chans" if name == "guide" else "in_chans"
+            raise SceneError(
+                f"{name} has {array.shape[2]} {noun}, {type(model).__name__} takes {expected}{known}; select these "
+                f"bands in this order, or create and train a model with {argument}={array.shape[2]}"
+            )
+
+
+def _bands_on_record(model: Any) -> str:
+    record = getattr(model, "pretrained_cfg", None) or {}
+    data, wavelengths = record.get("data") or {}, record.get("wavelengths")
+    parts = [str(data["sensor"])] if data.get("sensor") else []
+    if data.get("sensor") and (sensor := _sensor_or_none(data["sensor"])) is not None and sensor.bands:
+        parts.append(", ".join(sensor.bands))
+    if wavelengths:
+        parts.append(f"{', '.join(f'{nm:.0f}' for nm in wavelengths)} nm")
+    return f" ({': '.join(parts)})" if parts else ""
+
+
+def _sensor_or_none(name: Any) -> Any:
+    try:
+        return get_sensor(str(name))
+    except ValueError:  # a sensor that the protocol's table does not have
+        return None
+
+
+def check_grids(ratio: int, arrays: dict[str, Array]) -> None:
+    """Raise SceneError, with both shapes and the ratio, unless the guide's grid is `ratio` times as fine as `ms`."""
+    guide = arrays["guide"].shape
+    for name, step in (("ms", ratio), ("ms_up", 1)):
+        if name not in arrays:
+            continue
+        shape = arrays[name].shape
+        if (shape[0] * step, shape[1] * step) != guide[:2]:
+            factors = guide[0] / shape[0], guide[1] / shape[1]
+            raise SceneError(
+                f"{name} is {_by(shape)} and the guide {_by(guide)} (rows x columns x bands), {factors[0]:.4g} and "
+                f"{factors[1]:.4g} times as many rows and columns; at the model's scale ratio {ratio} the guide of "
+                f"this {name} must have {shape[0] * step} x {shape[1] * step}: "
+                + ("are the two swapped?" if max(factors) < 1 else "crop both to the same ground, or take a model ")
+                + "of another scale" * (max(factors) >= 1)
+            )
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
+
+
+def check_ground(arrays: dict[str, Array]) -> None:
+    """Raise SceneError where georeferenced images have another CRS or lie more than half a coarse pixel apart."""
+    guide = arrays["guide"]
+    for name in arrays.keys() - {"guide"}:
+        array = arrays[name]
+        ours, theirs = _crs(array), _crs(guide)
+        if ours is None or theirs is None:
+            continue
+        if not _same_crs(ours, theirs):
+            raise SceneError(
+                f"{name} and the guide have other coordinate reference systems ({ours[:60]}... and {theirs[:60]}...); "
+                f"reproject {name} to the CRS of the guide"
+            )
+        edges = [_edges(image) for image in (array, guide)]
+        step = [abs(end - start) / side for (start, end), side in zip(edges[0], array.shape, strict=False)]
+        apart = [
+            max(abs(a - b) for a, b in zip(*pair, strict=True)) / pixel
+            for *pair, pixel in zip(*edges, step, strict=True)
+        ]
+        if max(apart) > _FAR:
+            raise SceneError(
+                f"by their coordinates, edges of {name} and of the guide lie {apart[0]:.2f} (rows) and {apart[1]:.2f} "
+                f"(columns) pixels of {name} apart; crop both to the same ground"
+            )
+
+
+def _crs(array: Array) -> str | None:
+    """CRS as well-known text, where there are coordinates in it."""
+    if not is_dataarray(array) or not {"x", "y", "spatial_ref"} <= set(array.coords) or min(array.shape[:2]) < 2:
+        return None
+    text = array.coords["spatial_ref"].attrs.get("crs_wkt")
+    return str(text) if text else None
+
+
+def _same_crs(a: str, b: str) -> bool:
+    if a == b:
+        return True
+    from rasterio.crs import CRS  # whoever has a CRS in an array has rasterio
+
+    return bool(CRS.from_wkt(a) == CRS.from_wkt(b))
+
+
+def _edges(array: Any) -> list[tuple[float, float]]:
+    """First and last edge of the rows and of the columns."""
+    found = []
+    for axis in ("y", "x"):
+        first, last = (float(array[axis][i]) for i in (0, -1))
+        half = (last - first) / (array.sizes[axis] - 1) / 2
+        found.append((first - half, last + half))
+    return found
+
+
+def samples(arrays: dict[str, Array], ratio: int) -> dict[str, NDArray[np.float64]]:
+    """Read the middle part of every image, the same ground for all, NaN where a pixel is invalid.
+
+    Returns:
+        (h, w, C) by name, `ms` at most 256 x 256, the others `ratio` times as fine.
+    """
+    height, width = (-(-side // ratio) for side in arrays["guide"].shape[:2])
+    parts = [slice(max(0, (side - _SAMPLE) // 2), (side + _SAMPLE) // 2) for side in (height, width)]
+    found = {}
+    for name, array in arrays.items():
+        step = 1 if name == "ms" else ratio
+        window = np.asarray(array[tuple(slice(part.start * step, part.stop * step) for part in parts)])
+        values = window.astype(np.float64)
+        values[~Image(array).valid(window)] = np.nan
+        found[name] = values
+    return found
+
+
+def units_of(model: Any, middle: dict[str, NDArray[np.float64]], maximum: Maximum | None) -> dict[str, Units]:
+    """Find what brings each image to the network's range: the caller's word, the transform, the record, or a guess.
+
+    Args:
+        model: The network.
+        middle: Middle part of each image, to see whether its numbers can be meant so.
+        maximum: See `fuse`.
+
+    Returns:
+        Factor and offset by image.
+
+    Raises:
+        SceneError: The numbers cannot be of the unit on record.
+        ValueError: A maximum that is none, or a transform that cannot be undone.
+    """
+    peaks = {name: float(np.abs(values[np.isfinite(values)]).max(initial=0)) for name, values in middle.items()}
+    name = "ms" if "ms" in middle else "ms_up"
+    if maximum is not None:
+        low, high = _given(maximum)
+    elif (known := _known(model)) is not None:
+        low, high = known
+        shown = peaks[name] * low[0] + low[1]
+        if peaks[name] and not _PLAUSIBLE[0] <= abs(shown) <= _PLAUSIBLE[1]:
+            raise SceneError(
+                f"the middle of {name} reaches {peaks[name]:g}, which would be {shown:g} to the network: "
+                f"{1 / low[0]:g} is 1 by what came with its weights. Other units, it seems; give maximum=, the number "
+                f"that is 1 in yours"
+            )
+    else:
+        low, high = _guessed(peaks[name], peaks["guide"])
+    return {key: high if key == "guide" else low for key in middle}
+
+
+def _guessed(low: float, high: float) -> tuple[Units, Units]:
+    """Take the bits that the largest values of both images need, and tell the caller of `fuse`."""
+    pair = [1.0 if peak <= 1.5 else float(2 ** max(8, math.ceil(math.log2(peak + 1))) - 1) for peak in (low, high)]
+    if max(pair) <= 16 * min(pair):
+        pair = [max(pair)] * 2
+    if pair != [1, 1]:
+        warnings.warn(
+            f"nothing is on record of the number that is 1 to this model; {pair[0]:g} is taken for the coarse image, "
+            f"whose middle reaches {low:g}, and {pair[1]:g} for the guide ({high:g}). Give maximum= to be sure, for "
+            f'example 2047 for 11 bits, 10000 for scaled reflectance, or a sensor: "WV3"',
+            HsmambaWarning,
+            stacklevel=5,
+        )
+    return (1 / pair[0], 0.0), (1 / pair[1], 0.0)
+
+
+def _given(maximum: Maximum) -> tuple[Units, Units]:
+    if isinstance(maximum, str):
+        sensor = get_sensor(maximum)
+        if sensor.maximum is None:
+            raise ValueError(f"the largest number of sensor {sensor.name!r} is not known; give maximum= as a number")
+        maximum = sensor.maximum
+    pair = tuple(maximum) if isinstance(maximum, (tuple, list)) else (maximum, maximum)
+    if len(pair) != 2 or not all(np.isfinite(value) and value > 0 for value in pair):
+        raise ValueError(f"maximum is {maximum!r}; expected a number above 0, a pair (of ms, of guide), or a sensor")
+    return (1 / float(pair[0]), 0.0), (1 / float(pair[1]), 0.0)
+
+
+def _known(model: Any) -> tuple[Units, Units] | None:
+    """What the weights brought: their transform, else `maximum` or `sensor` of the data on record."""
+    transform = getattr(model, "transform", None)
+    if transform is not None and transform.steps:
+        units = {"hsi": (1.0, 0.0), "aux": (1.0, 0.0)}
+        for step in transform.steps:
+            if not isinstance(step, SensorScale):
+                raise ValueError(
+                    f"the model's transform has a step {step.kind}, of which fuse cannot bring the result back; it "
+                    f"takes SensorScale alone: give maximum="
+                )
+            factor, offset = units[step.on]
+            units[step.on] = factor * step.scale, offset * step.scale + step.offset
+        return units["hsi"], units["aux"]
+    data = (getattr(model, "pretrained_cfg", None) or {}).get("data") or {}
+    maximum = data.get("maximum")
+    if maximum is None and data.get("sensor") and (sensor := _sensor_or_none(data["sensor"])) is not None:
+        maximum = sensor.maximum
+    return None if maximum is None else _given(maximum)
+
+
+def warn_of_shift(middle: dict[str, NDArray[np.float64]], ratio: int) -> None:
+    """Warn the caller of `fuse` where the middle of the images looks shifted by more than half a pixel of `ms`."""
+    if "ms" not in middle:
+        return
+    ms = middle["ms"]
+    guide = middle["guide"].mean(axis=2)
+    height, width = (min(n, g // ratio) for n, g in zip(ms.shape, guide.shape, strict=False))
+    ms = ms[:height, :width]
+    guide = guide[: height * ratio, : width * ratio].reshape(height, ratio, width, ratio).mean(axis=(1, 3))
+    valid = np.isfinite(ms).all(axis=2) & np.isfinite(guide)
+    if valid.mean() < 0.5:
+        return
+    ms = np.where(valid[..., None], ms, ms[valid].mean(axis=0))
+    shift = measure_shift(ms, np.where(valid, guide, guide[valid].mean()))
+    if shift is None or not shift.is_sure or shift.length <= _FAR:
+        return
+    down, right = ("down" if shift.rows > 0 else "up"), ("right" if shift.columns > 0 else "left")
+    warnings.warn(
+        f"the guide looks misregistered: it shows the ground {abs(shift.rows):.2f} pixels of ms further {down} and "
+        f"{abs(shift.columns):.2f} further {right} than ms does (phase correlation of the middle {height} x {width} "
+        f"pixels of ms). A network puts detail where the guide has it: co-register the images first",
+        HsmambaWarning,
+        stacklevel=4,
+    )

@@ -1,0 +1,285 @@
+"""Sharpen a coarse image with a guide, whatever its size: tile by tile, in the units and on the grid of the input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from hsmamba.data.scene import VALUE_ATTRIBUTES, Array, check_array, is_dataarray
+from hsmamba.engine.classification.predict import evaluating
+from hsmamba.engine.fusion.images import Image, Images
+from hsmamba.engine.fusion.inputs import (
+    Maximum,
+    check_bands,
+    check_grids,
+    check_ground,
+    samples,
+    units_of,
+    warn_of_shift,
+)
+from hsmamba.engine.fusion.tiles import fuse_images
+from hsmamba.errors import SceneError
+
+Nan: TypeAlias = Literal["raise", "mask"]
+
+
+def fuse(
+    model: nn.Module,
+    ms: Array | None,
+    guide: Array,
+    *,
+    ms_up: Array | None = None,
+    maximum: Maximum | None = None,
+    tile: int | None = None,
+    batch_size: int = 8,
+    device: torch.device | str | None = None,
+    nan: Nan = "raise",
+    progress: bool = True,
+) -> Array:
+    """Sharpen a coarse image with a guide of the same ground.
+
+    Memory beyond the result grows with the tile and the width of the image, not with its height; lazy DataArrays and
+    memory maps are read window by window. A network that looks no further than its `margin` gives the result of the
+    whole image. A global one (`margin` is None: LE-Mamba, MMAPP, CF2N) is run in overlapping windows of the size that
+    networks are trained on, blended by the rule of LE-Mamba's official tiler.
+
+    Args:
+        model: A fusion network; its mode and device are left as they were.
+        ms: Coarse image (h, w, C) or (h, w), numpy or DataArray with dims (y, x[, band]); None where there is `ms_up`
+            alone, for networks that can do with it.
+        guide: Sharp image (r h, r w, G) or (r h, r w) of the same ground, r the model's `scale`.
+        ms_up: The coarse image on the guide's grid; default `ms` up-sampled as the network's training has it.
+        maximum: Number that is 1 to the network: one for both images, a pair (of `ms`, of `guide`), or a sensor
+            ("WV3"). Default what came with the weights; without such, images up to about 1 are taken as they are, and
+            of others the bits that their values need, with a warning.
+        tile: Side of a tile in pixels of `ms`, default 512 pixels of the guide; of a window of a global network, a
+            multiple of 4, default 16. One as large as the image runs the network once, on the whole.
+        batch_size: Windows of a global network at a time.
+        device: Where to compute; default where the model is.
+        nan: "raise" refuses invalid pixels: NaN, infinite or, in a DataArray with that attribute, `_FillValue`. "mask"
+            makes the result invalid where an image is (NaN; for integers the `_FillValue` of `ms`, or 0) and fills
+            such pixels from near ones, so that they spoil none of their neighbours.
+        progress: Show a progress bar.
+
+    Returns:
+        (r h, r w, C), or (r h, r w) for an `ms` of two axes, in the units and the dtype of `ms` (rounded and clipped
+        for integers); a DataArray on the grid and with the CRS of the guide where the guide is one.
+
+    Raises:
+        SceneError: Grids, bands, ground or units do not fit each other or the model, or there are invalid pixels with
+            `nan="raise"`.
+        TypeError: The model is no fusion network, or an image no array.
+        ValueError: An argument out of its range.
+
+    Warns:
+        HsmambaWarning: The images look misregistered by more than half a pixel of `ms` (the text has the shift), or
+            `maximum` had to be guessed.
+    """
+    job = prepare_fusion(
+        model, ms, guide, ms_up=ms_up, maximum=maximum, tile=tile, batch_size=batch_size, device=device, nan=nan,
+        progress=progress,
+    )  # fmt: skip
+    result = np.empty(job.shape, job.dtype)
+
+    def keep(top: int, rows: NDArray[Any]) -> None:
+        result[top : top + len(rows)] = rows
+
+    job.run(keep)
+    return job.on_grid(result)
+
+
+@dataclass(frozen=True)
+class FusionJob:
+    """A checked fusion, ready to run; `prepare_fusion` makes it.
+
+    Attributes:
+        model: The network.
+        images: What it gets.
+        coarse: The image whose units, dtype and bands the result has.
+        tile: See `fuse`; None for the default.
+        batch_size: See `fuse`.
+        device: See `fuse`.
+        mask: Whether invalid pixels are masked.
+        progress: See `fuse`.
+        flat: Whether `ms` had two axes.
+    """
+
+    model: nn.Module
+    images: Images
+    coarse: Image
+    tile: int | None
+    batch_size: int
+    device: torch.device | str | None
+    mask: bool
+    progress: bool
+    flat: bool
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Rows, columns and bands of the result."""
+        return (*self.images.size, int(self.coarse.array.shape[2]))
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the result."""
+        return np.dtype(self.coarse.array.dtype)
+
+    @property
+    def fill_value(self) -> float | None:
+        """What stands for "no data" in the result; None where it has none."""
+        if not self.mask:
+            return self.coarse.nodata
+        missing = np.nan if self.dtype.kind == "f" else 0
+        return self.coarse.nodata if self.coarse.nodata is not None else missing
+
+    def run(self, write: Callable[[int, NDArray[Any]], None]) -> None:
+        """Fuse.
+
+        Args:
+            write: Gets the first row and finished rows (n, W, C) of the result, from top to bottom.
+        """
+        height, width = self.images.size
+        with (
+            evaluating(self.model, self.device) as where,
+            tqdm(total=height * width, unit="px", desc="fuse", disable=not self.progress, leave=False) as bar,
+        ):
+            images = replace(self.images, dtype=next(self.model.parameters()).dtype, device=where)
+
+            def finish(top: int, rows: Tensor) -> None:
+                write(top, self._finished(top, rows))
+
+            fuse_images(self.model, images, finish, bar.update, tile=self.tile, batch_size=self.batch_size)
+
+    def _finished(self, top: int, rows: Tensor) -> NDArray[Any]:
+        """Bring rows (C, n, W) of the network's output to units, dtype and mask of the result."""
+        values = rows.permute(1, 2, 0).double().numpy()
+        values = (values - self.coarse.offset) / self.coarse.factor
+        nodata = self.coarse.nodata
+        valid = self.images.valid_rows(slice(top, top + len(values))) if self.mask else None
+        if self.dtype.kind == "f":
+            result = values.astype(self.dtype)
+        else:
+            low, high = _limits(self.dtype)
+            rounded = np.clip(np.rint(values), low, high)
+            if nodata is not None:  # a valid pixel must not become an invalid one
+                rounded[rounded == nodata] += 1 if nodata < high else -1
+            result = rounded.astype(self.dtype)
+        if valid is not None:
+            result[~valid] = self.fill_value
+        return result
+
+    def on_grid(self, result: NDArray[Any]) -> Array:
+        """Give a result the grid of the guide, where the guide is a DataArray, and the attributes of `ms`."""
+        template, values = self.images.guide.array, self.coarse.array
+        dims = ("y", "x") if self.flat else ("y", "x", "band")
+        result = result[..., 0] if self.flat else result
+        if not is_dataarray(template):
+            return result
+        coords = {key: value for key, value in template.coords.items() if set(value.dims) <= {"y", "x"}}
+        attrs = {key: value for key, value in template.attrs.items() if key not in VALUE_ATTRIBUTES}
+        name = None
+        if is_dataarray(values):
+            kept = {"band"} - ({"band"} if self.flat else set())
+            coords |= {key: value for key, value in values.coords.items() if set(value.dims) == kept}
+            attrs |= {key: value for key, value in values.attrs.items() if key in VALUE_ATTRIBUTES}
+            attrs = {key: value for key, value in attrs.items() if not str(key).startswith("STATISTICS_")}
+            name = values.name
+        if self.mask and self.dtype.kind != "f":
+            attrs["_FillValue"] = self.fill_value
+        return type(template)(result, dims=dims, coords=coords, attrs=attrs, name=name)
+
+
+def _limits(dtype: np.dtype[Any]) -> tuple[float, float]:
+    """Smallest and largest float64 that an integer dtype holds."""
+    info = np.iinfo(dtype)
+    high = float(info.max)
+    return float(info.min), high if int(high) <= info.max else float(np.nextafter(high, 0))
+
+
+def prepare_fusion(
+    model: nn.Module,
+    ms: Array | None,
+    guide: Array,
+    *,
+    ms_up: Array | None = None,
+    maximum: Maximum | None = None,
+    tile: int | None = None,
+    batch_size: int = 8,
+    device: torch.device | str | None = None,
+    nan: Nan = "raise",
+    progress: bool = True,
+) -> FusionJob:
+    """Check a fusion without running it; arguments, errors and warnings are those of `fuse`.
+
+    Returns:
+        The fusion; `run` gives its rows one after the other, for results that are to be written and not held.
+    """
+    _check_arguments(model, tile, batch_size, nan)
+    network: Any = model
+    given = {"ms": ms, "guide": guide, "ms_up": ms_up}
+    arrays = {name: _with_bands(name, array) for name, array in given.items() if array is not None}
+    if "guide" not in arrays:
+        raise SceneError("there is no guide; pass the sharp image (PAN, RGB, SAR) of the same ground")
+    if (coarse := next((name for name in ("ms", "ms_up") if name in arrays), None)) is None:
+        raise SceneError("neither ms nor ms_up is given; pass the coarse image as ms, or up-sampled as ms_up")
+    ratio = int(network.scale)
+    check_grids(ratio, arrays)
+    check_bands(model, arrays)
+    check_ground(arrays)
+    middle = samples(arrays, ratio)
+    units = units_of(model, middle, maximum)
+    found = {name: Image(arrays[name], *units[name]) for name in arrays}
+    images = Images(found.get("ms"), found["guide"], found.get("ms_up"), ratio, fill=nan == "mask")
+    if nan == "raise":
+        _refuse_invalid(images)
+    warn_of_shift(middle, ratio)
+    flat = getattr(given[coarse], "ndim", 3) == 2
+    return FusionJob(model, images, found[coarse], tile, batch_size, device, nan == "mask", progress, flat)
+
+
+def _check_arguments(model: nn.Module, tile: int | None, batch_size: int, nan: str) -> None:
+    missing = [name for name in ("in_chans", "guide_chans", "scale") if not hasattr(model, name)]
+    if missing:
+        raise TypeError(
+            f"{type(model).__name__} is no fusion network, it lacks {', '.join(missing)}; it needs the attributes "
+            f"in_chans, guide_chans and scale, and forward(ms, guide, ms_up)"
+        )
+    if nan not in ("raise", "mask"):
+        raise ValueError(f'nan is {nan!r}; expected "raise" or "mask"')
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; expected 1 or more")
+    is_global = getattr(model, "margin", None) is None
+    if tile is not None and (tile < 1 or (is_global and tile % 4)):
+        raise ValueError(
+            f"tile is {tile}; expected a number of pixels of ms, 1 or more"
+            + (f", and a multiple of 4 for {type(model).__name__}, whose windows overlap by quarters" * is_global)
+        )
+
+
+def _with_bands(name: str, array: Array) -> Array:
+    """Check an image and give it its third axis."""
+    two = getattr(array, "ndim", 0) == 2
+    check_array(array, name, ("y", "x") if two else ("y", "x", "band"))
+    if 0 in array.shape or array.dtype.kind == "b":
+        raise SceneError(f"{name} has shape {tuple(array.shape)} and dtype {array.dtype}; expected numbers in it")
+    if not two:
+        return array
+    return array.expand_dims("band", axis=2) if is_dataarray(array) else array[:, :, None]
+
+
+def _refuse_invalid(images: Images) -> None:
+    for name, (count, (row, column)) in images.count_invalid().items():
+        image: Image = getattr(images, name)
+        height, width = image.array.shape[:2]
+        what = "NaN or infinity" + (f" or the no-data value {image.nodata:g}" if image.nodata is not None else "")
+        raise SceneError(
+            f"{count} of {height * width} pixels of {name} hold {what}, the first at row {row}, column {column}; pass "
+            f'nan="mask" to leave them out'
+        )

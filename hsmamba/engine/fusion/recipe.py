@@ -1,0 +1,254 @@
+"""Recipes of fusion weights: how each was trained, as a TOML file that anyone with the data can run again.
+
+A recipe names an architecture, a data set, its pairs and the settings of `finetune`. The run writes a checkpoint after
+every epoch, so that it can stop at any time and goes on bit for bit; it ends as a model folder and `results.csv`, a row
+for each image and method.
+"""
+
+from __future__ import annotations
+
+import copy
+import csv
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from hsmamba._files import atomic_path, write_text
+from hsmamba.data.fusion_sets import FUSION_SETS
+from hsmamba.data.pairs import FusionPairs
+from hsmamba.engine.classification.evaluate import evaluate
+from hsmamba.engine.classification.train import finetune
+from hsmamba.engine.fusion.evaluate import FULL, REDUCED, Figures, FusionReport
+from hsmamba.engine.fusion.train import FusionResult
+from hsmamba.engine.training import Record
+from hsmamba.errors import HsmambaError, ManifestError
+from hsmamba.zoo import hub
+from hsmamba.zoo.factory import create_model
+
+Row = dict[str, Any]
+_KINDS = {"reduced resolution": False, "full resolution": True}
+_COLUMNS = ("resolution", "image", "method", *REDUCED, *FULL)
+
+
+@dataclass(frozen=True)
+class FusionRecipe:
+    """How a fusion weight is trained.
+
+    Attributes:
+        task: "fusion", which tells these recipes from those of classifiers.
+        name: Name of the weight, "architecture.tag".
+        dataset: Key of `hsmamba.data.fusion_sets.FUSION_SETS`.
+        seed: Of the initial weights and the training.
+        pairs: Arguments of the data set's reader: ratio, shares of validation and test.
+        model_args: Arguments of `create_model`, None written as "none"; bands, channels of the guide and ratio come
+            from the data.
+        finetune: Fields of `FusionSettings`.
+        license: Licence of the weight.
+        data: What the record says of the data: name, source, licence, sensor.
+    """
+
+    task: str
+    name: str
+    dataset: str
+    seed: int
+    pairs: Mapping[str, Any]
+    model_args: Mapping[str, Any]
+    finetune: Mapping[str, Any]
+    license: str
+    data: Mapping[str, Any]
+
+    @property
+    def architecture(self) -> str:
+        """The part of the name before the dot."""
+        return self.name.partition(".")[0]
+
+
+def parse_fusion_recipe(values: Mapping[str, Any], path: object) -> FusionRecipe:
+    """Make a recipe of the values of a TOML file.
+
+    Raises:
+        ManifestError: Fields are missing or unknown, or the data set is.
+    """
+    expected = {f.name for f in fields(FusionRecipe)}
+    if values.keys() != expected:
+        missing, unknown = sorted(expected - values.keys()), sorted(values.keys() - expected)
+        raise ManifestError(f"{path}: missing {missing or 'nothing'}, unknown {unknown or 'nothing'}")
+    if values["dataset"] not in FUSION_SETS:
+        raise ManifestError(f"{path}: no data set {values['dataset']!r}; there are {', '.join(FUSION_SETS)}")
+    return FusionRecipe(**{**values, "model_args": _with_none(values["model_args"])})
+
+
+def _with_none(value: Any) -> Any:
+    """Put None for "none", which TOML has no other way to write."""
+    if isinstance(value, Mapping):
+        return {key: _with_none(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_none(item) for item in value]
+    return None if value == "none" else value
+
+
+def load_pairs(recipe: FusionRecipe, root: str | Path) -> FusionPairs:
+    """Read the data of a recipe out of the user's folder `root`; see `hsmamba.data.fusion_sets`."""
+    return FUSION_SETS[recipe.dataset](root, **recipe.pairs)
+
+
+def make_model(recipe: FusionRecipe, pairs: FusionPairs, device: str | None = None) -> nn.Module:
+    """Make the untrained network of a recipe, the same whenever it is called."""
+    torch.manual_seed(recipe.seed)
+    sizes: dict[str, Any] = {"in_chans": pairs.in_chans, "guide_chans": pairs.guide_chans, "scale": pairs.ratio}
+    return create_model(recipe.architecture, device=device, **sizes, **recipe.model_args)
+
+
+def run_fusion_recipe(
+    recipe: FusionRecipe,
+    out: str | Path,
+    root: str | Path,
+    *,
+    minutes: float | None = None,
+    device: str | None = None,
+    progress: bool = True,
+) -> FusionReport:
+    """Run a recipe, or what is left of it, and judge what is there.
+
+    Args:
+        recipe: The recipe.
+        out: Folder of the run: checkpoint, history, `results.csv`, `report.txt` and the model folder `model/`.
+        root: Folder of the data, see `hsmamba.data.fusion_sets`.
+        minutes: Stop after the epoch in which so many minutes of this call have passed; a later call goes on.
+        device: Where to train; default the CPU.
+        progress: Show a progress bar.
+
+    Returns:
+        The figures on the test images.
+
+    Raises:
+        FileNotFoundError: The data are not there.
+        HsmambaError: The data do not fit the recipe.
+    """
+    out = Path(out)
+    pairs = load_pairs(recipe, root)
+    model: Any = make_model(recipe, pairs, device)
+    checkpoint = out / "checkpoint.pt"
+    result = finetune(
+        model,
+        pairs,
+        checkpoint=checkpoint,
+        resume=checkpoint if checkpoint.is_file() else None,
+        log=out / "history.csv",
+        callback=_deadline(minutes),
+        progress=progress,
+        **{**recipe.finetune, "seed": recipe.seed},
+    )
+    model.half().float()  # stored in half the space; the figures are of what is stored
+    report = evaluate(model, pairs)
+    tables = {kind: means for kind, full in _KINDS.items() if (means := _rounded(report.mean(full=full)))}
+    rows = rows_of(report)
+    write_rows(out / "results.csv", rows)
+    write_text(out / "report.txt", f"{report}\n")
+    hub.save_pretrained(
+        copy.deepcopy(model).half(),
+        out / "model",
+        metrics={kind: means[report.model] for kind, means in tables.items()},
+        data={
+            **recipe.data,
+            "maximum": pairs.maximum,
+            **_training(recipe, pairs, result, device),
+            "baselines": {
+                f"{method}, {kind}": figures
+                for kind, means in tables.items()
+                for method, figures in means.items()
+                if method != report.model
+            },
+        },
+        license=recipe.license,
+        recipe=recipe.name,
+        bands=pairs.in_chans,
+    )
+    return report
+
+
+def _deadline(minutes: float | None) -> Callable[[Record, nn.Module], bool] | None:
+    if minutes is None:
+        return None
+    end = time.monotonic() + 60 * minutes
+
+    def passed(record: Record, model: nn.Module) -> bool:
+        return time.monotonic() >= end
+
+    return passed
+
+
+def _training(recipe: FusionRecipe, pairs: FusionPairs, result: FusionResult, device: str | None) -> dict[str, Any]:
+    """Say how long and on what the weight was trained."""
+    settings, done = result.settings, len(result.history)
+    minutes = result.seconds / 60
+    text = (
+        f"{done} epochs of {settings.steps} steps of {settings.batch_size} crops, {minutes:.0f} minutes on "
+        f"{f'one device ({device})' if device else f'a CPU ({platform.machine()}, {torch.get_num_threads()} threads)'}"
+    )
+    if done < settings.epochs:
+        text += f"; the recipe asks for {settings.epochs}: the run was stopped early and the recipe continues it"
+    return {
+        "training": text,
+        "epochs": done,
+        "epochs_of_recipe": settings.epochs,
+        "best_epoch": result.best_epoch,
+        "validation": {key: round(value, 4) for key, value in (result.validation or {}).items()},
+        "minutes": round(minutes, 1),
+        "torch": torch.__version__,
+        "seed": recipe.seed,
+        "split": {
+            "train": [image.name for image in pairs.train],
+            "val": [pair.name for pair in pairs.val],
+            "test": [pair.name for pair in pairs.test],
+        },
+    }
+
+
+def _rounded(means: dict[str, Figures]) -> dict[str, Figures]:
+    return {method: {key: round(value, 4) for key, value in figures.items()} for method, figures in means.items()}
+
+
+def rows_of(report: FusionReport) -> list[Row]:
+    """Turn a report into rows of `results.csv`, one for each resolution, image and method."""
+    return [
+        {"resolution": kind, "image": image, "method": method, **{k: round(v, 5) for k, v in figures.items()}}
+        for kind, images in (("reduced", report.reduced), ("full", report.full))
+        for image, methods in images.items()
+        for method, figures in methods.items()
+    ]
+
+
+def write_rows(path: Path, rows: list[Row]) -> None:
+    """Write rows as CSV, whole or not at all; a metric that a row does not have is left empty."""
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, _COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def publish_fusion(recipe: FusionRecipe, out: str | Path, folder: str | Path) -> Path:
+    """Copy the model folder of a run to `folder`.
+
+    Raises:
+        HsmambaError: There is none yet.
+    """
+    source = Path(out) / "model"
+    if not (source / "config.json").is_file():
+        raise HsmambaError(f"{out} holds no model yet; run the recipe {recipe.name} first")
+    trained = hub.read_folder(source)
+    return hub.save_pretrained(
+        create_model(f"local-dir:{source}", dtype=torch.float16),
+        folder,
+        metrics=trained.metrics,
+        data={**trained.data, **recipe.data},
+        license=trained.license,
+        recipe=recipe.name,
+        bands=trained.bands,
+    )

@@ -1,0 +1,222 @@
+"""Fusing an image of any size: tiles with their margin, or the official overlapping windows of a global network."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from hsmamba.engine.fusion.images import Images
+from hsmamba.layers.fusion import Place, pad_sides
+
+Write = Callable[[int, Tensor], None]  # gets the first row and the finished rows (C, n, W), from top to bottom
+Advance = Callable[[int], object]  # gets the number of pixels that are done
+
+_TILE = 512  # pixels of the guide, side of a tile
+_WINDOW = 16  # coarse pixels, side of the windows of a global network: the usual patches of training
+
+_logger = logging.getLogger(__name__)
+
+
+def fuse_images(
+    model: nn.Module, images: Images, write: Write, advance: Advance, *, tile: int | None = None, batch_size: int = 8
+) -> None:
+    """Fuse in tiles, or in windows where the network's `margin` is None and the image is larger than one.
+
+    Args:
+        model: A network in evaluation mode.
+        images: What to fuse.
+        write: Takes the result.
+        advance: Takes the progress.
+        tile: Side of a tile or a window in coarse pixels; None for the default.
+        batch_size: Windows at a time.
+    """
+    margin: int | None = getattr(model, "margin", None)
+    longest = max(images.coarse_size)
+    if margin is not None:
+        fuse_tiles(model, images, tile or max(1, _TILE // images.ratio), margin, write, advance)
+    elif (window := tile or _WINDOW) >= longest:
+        fuse_tiles(model, images, longest, 0, write, advance)
+    else:
+        _logger.info(
+            "%s sees the whole image at once: fused in overlapping windows of %d x %d coarse pixels",
+            type(model).__name__, window, window,
+        )  # fmt: skip
+        fuse_windows(model, images, window, batch_size, write, advance)
+
+
+def fuse_tiles(model: nn.Module, images: Images, tile: int, margin: int, write: Write, advance: Advance) -> None:
+    """Fuse tile by tile; each is read with the margin that has a say in it, so that tiles equal the whole image.
+
+    Args:
+        model: A network in evaluation mode; where it has `set_place`, it is told where each tile lies.
+        images: What to fuse.
+        tile: Largest side of a tile in coarse pixels.
+        margin: Coarse pixels around it.
+        write: Takes the result.
+        advance: Takes the progress.
+    """
+    network: Any = model
+    ratio, (height, width) = images.ratio, images.size
+    set_place = getattr(model, "set_place", None)
+    try:
+        for rows in _even_parts(images.coarse_size[0], tile):
+            band: Tensor | None = None
+            for columns in _even_parts(images.coarse_size[1], tile):
+                near = [
+                    slice(max(part.start - margin, 0), min(part.stop + margin, side))
+                    for part, side in zip((rows, columns), images.coarse_size, strict=True)
+                ]
+                if set_place is not None:
+                    set_place(Place(near[0].start * ratio, near[1].start * ratio, height, width))
+                fused: Tensor = network(*images.window(*near))[0]
+                y, x = (
+                    slice((part.start - n.start) * ratio, (part.stop - n.start) * ratio)
+                    for part, n in zip((rows, columns), near, strict=True)
+                )
+                core = fused[:, y, x]
+                if band is None:
+                    band = torch.empty(core.shape[0], core.shape[1], width, dtype=core.dtype)
+                band[:, :, columns.start * ratio : columns.stop * ratio] = core.cpu()
+                advance(core.shape[1] * core.shape[2])
+            if band is not None:
+                write(rows.start * ratio, band)
+    finally:
+        if set_place is not None:
+            set_place(None)
+
+
+def _even_parts(length: int, largest: int) -> list[slice]:
+    """Cut 0..length into parts of nearly one size, none above `largest`."""
+    count = -(-length // largest)
+    edges = [length * i // count for i in range(count + 1)]
+    return [slice(a, b) for a, b in itertools.pairwise(edges)]
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """Windows along one axis: on a grid from 0, and a last one at the end; all lengths in pixels of the guide.
+
+    Attributes:
+        starts: First coarse pixel of every window, the last one at the end.
+        side: P, of a window.
+        step: Q, between windows of the grid.
+        seam: First pixel that is the last window's.
+    """
+
+    starts: tuple[int, ...]
+    side: int
+    step: int
+    seam: int
+
+    @classmethod
+    def of(cls, length: int, window: int, ratio: int) -> _Axis:
+        p, q = min(window, length), window // 4
+        count, rest = (length - p) // q + 1, (length - p) % q
+        grid_end = ((count - 1) * q + p) * ratio
+        starts = (*(i * q for i in range(count)), length - p)
+        return cls(starts, p * ratio, q * ratio, seam=grid_end - (p - rest) * ratio // 2)
+
+    @property
+    def grid_end(self) -> int:
+        """End of the windows on the grid."""
+        return (len(self.starts) - 2) * self.step + self.side
+
+    def is_last(self, index: int) -> bool:
+        """Whether a window is the one at the end."""
+        return index == len(self.starts) - 1
+
+    def masks(self, index: int, ratio: int) -> dict[str, NDArray[np.bool_]]:
+        """Tell of the pixels of a window what they are along this axis.
+
+        Returns:
+            inner: away from both ends of the grid; middle: in the half of the window that serves the mean; line: taken
+            where windows are blended along this axis alone; kept: on this window's side of the seam; first: within
+            the first window of the grid.
+        """
+        local = np.arange(self.side)
+        t = local + self.starts[index] * ratio
+        at_start, at_end = t < self.step, t >= self.grid_end - self.step
+        inner = ~at_start & ~at_end
+        middle = (local >= self.step) & (local < self.side - self.step)
+        ends = (at_start & (index == 0)) | (at_end & ~at_start & (index == len(self.starts) - 2))
+        kept = t >= self.seam if self.is_last(index) else t < self.seam
+        line = ends | (inner & middle)
+        return {"inner": inner, "middle": middle, "line": line, "kept": kept, "first": t < self.side}
+
+
+def _weights(rows: _Axis, columns: _Axis, i: int, j: int, ratio: int) -> NDArray[np.bool_]:
+    """Tell which pixels (P, P) of window (i, j) go into the mean of the result."""
+    y, x = rows.masks(i, ratio), columns.masks(j, ratio)
+    if rows.is_last(i):
+        taken = np.broadcast_to(True if columns.is_last(j) else x["line"], (rows.side, columns.side))
+    elif columns.is_last(j):
+        taken = np.broadcast_to(y["line"][:, None], (rows.side, columns.side))
+    else:
+        along_rows = (x["line"] & ~x["first"]) & (y["first"][:, None] & (i == 0))
+        along_columns = y["line"][:, None] & (x["first"] & (j == 0))
+        inner = y["inner"][:, None] & x["inner"]
+        taken = np.where(inner, y["middle"][:, None] & x["middle"], along_rows | along_columns)
+    result: NDArray[np.bool_] = taken & y["kept"][:, None] & x["kept"]
+    return result
+
+
+def fuse_windows(
+    model: nn.Module, images: Images, window: int, batch_size: int, write: Write, advance: Advance
+) -> None:
+    """Fuse in overlapping windows of the training size, blended by the rule of LE-Mamba's official tiler.
+
+    Every result pixel is the mean of the windows that have it in their middle half; at the rim of the image, and at the
+    seam to the windows that are aligned with its end, as that tiler has it.
+
+    Args:
+        model: A network in evaluation mode.
+        images: What to fuse.
+        window: Side in coarse pixels, a multiple of 4; smaller where the image is.
+        batch_size: Windows at a time.
+        write: Takes the result.
+        advance: Takes the progress.
+    """
+    network: Any = model
+    ratio, (height, width) = images.ratio, images.size
+    rows, columns = (_Axis.of(length, window, ratio) for length in images.coarse_size)
+    total: Tensor | None = None
+    count = torch.zeros(rows.side, images.coarse_size[1] * ratio, dtype=images.dtype, device=images.device)
+    for i, top in enumerate(rows.starts):
+        chosen = [(j, mask) for j in range(len(columns.starts)) if (mask := _weights(rows, columns, i, j, ratio)).any()]
+        if chosen:
+            ms, *fine = images.window(slice(top, top + rows.side // ratio), slice(0, images.coarse_size[1]))
+            band = (ms, *(pad_sides(x, ratio) for x in fine))  # where there is no ms, the last coarse pixel may be cut
+        for first in range(0, len(chosen), batch_size):
+            part = chosen[first : first + batch_size]
+            places = [columns.starts[j] for j, _ in part]
+            fused = network(*_cut(band, places, columns.side // ratio, ratio))
+            if total is None:
+                total = fused.new_zeros(fused.shape[1], *count.shape)
+            for place, (_, mask), result in zip(places, part, fused, strict=True):
+                here = slice(place * ratio, place * ratio + columns.side)
+                weights = torch.from_numpy(mask).to(count)
+                total[:, :, here] += result * weights
+                count[:, here] += weights
+        end = rows.side if rows.is_last(i) else (rows.starts[i + 1] - top) * ratio
+        if total is not None and end:
+            done = min(end, height - top * ratio)
+            write(top * ratio, (total[:, :done, :width] / count[:done, :width]).cpu())
+            advance(done * width)
+            total, count = (F.pad(x[..., end:, :], (0, 0, 0, end)) for x in (total, count))
+
+
+def _cut(band: tuple[Tensor | None, ...], places: list[int], side: int, ratio: int) -> tuple[Tensor | None, ...]:
+    """Cut windows out of a band of rows and stack them."""
+    return tuple(
+        None if x is None else torch.cat([x[..., p * zoom : (p + side) * zoom] for p in places])
+        for x, zoom in zip(band, (1, ratio, ratio), strict=True)
+    )

@@ -1,0 +1,190 @@
+"""Train a fusion network on pairs: the shared loop with the losses of the field."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hsmamba.data import Compose, SensorScale
+from hsmamba.data.pairs import FusionPair, FusionPairs, crops
+from hsmamba.engine.fusion.evaluate import Figures, predict
+from hsmamba.engine.training import Record, Run, TrainingSettings
+from hsmamba.errors import SceneError
+from hsmamba.layers.fusion import check_fusion_inputs
+from hsmamba.metrics import fusion as metrics
+
+SSIM_SHARE = 0.1  # of the loss "l1+ssim", as in the release of LE-Mamba
+_SSIM_WINDOW, _SSIM_SIGMA = 11, 1.5
+
+
+class _OwnLoss(Protocol):
+    """What a network returns in training where it brings its loss."""
+
+    def loss(self, target: Tensor, ms_up: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class FusionSettings(TrainingSettings):
+    """What decides the course of a fusion network's training run.
+
+    Attributes:
+        epochs: Stretches of `steps` steps, each with its own flips of the images, ended by validation and checkpoint.
+        lr: Peak learning rate of AdamW.
+        weight_decay: Of AdamW; biases, norms and the model's `no_weight_decay()` are left alone.
+        batch_size: Crops a step.
+        warmup_epochs: Epochs of linear warm-up before the cosine.
+        augment: The eight symmetries of the square.
+        ema_decay: Decay of an exponential moving average of the weights, which is then validated and kept.
+        amp: Autocast to bfloat16.
+        clip_grad: Largest gradient norm; None for no limit.
+        patience: Stop after so many epochs without a better validation score; None never stops.
+        seed: Of places and augmentation.
+        steps: Steps an epoch.
+        crop: Side of the crops in pixels of the guide's grid; None takes 16 coarse pixels.
+        loss: "l1", or "l1+ssim" (0.1 times 1 - SSIM more); a network that brings its own loss (MMAPP) takes that.
+    """
+
+    epochs: int = 50
+    lr: float = 1e-3
+    weight_decay: float = 1e-6
+    batch_size: int = 16
+    warmup_epochs: int = 1
+    steps: int = 100
+    crop: int | None = None
+    loss: Literal["l1", "l1+ssim"] = "l1"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_at_least(steps=1)
+        if self.loss not in ("l1", "l1+ssim"):
+            raise ValueError(f"loss is {self.loss!r}; it is 'l1' or 'l1+ssim'")
+
+
+@dataclass(frozen=True)
+class FusionResult:
+    """What a training run gave; the model itself holds the best weights.
+
+    Attributes:
+        history: One record an epoch: epoch, lr, loss, seconds and, where there are validation pairs, val_psnr (dB) and
+            val_ergas.
+        best_epoch: Epoch (from 1) of the weights that the model holds: the best by validation (PSNR, then ERGAS), or
+            the last one where there are no validation pairs.
+        validation: PSNR and ERGAS of those weights on the validation pairs; None where there are none.
+        settings: The settings of the run.
+    """
+
+    history: list[Record]
+    best_epoch: int
+    validation: Figures | None
+    settings: FusionSettings = field(repr=False)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of all epochs, earlier parts of a resumed run included."""
+        return sum(record["seconds"] for record in self.history)
+
+
+def train_fusion(
+    model: nn.Module, pairs: FusionPairs, device: torch.device, settings: FusionSettings, options: dict[str, Any]
+) -> FusionResult:
+    """Train a fusion network in place; `hsmamba.finetune` calls this. Options are those of `Run.go`.
+
+    The model's `transform` becomes the scale of the pairs, so that `fuse` knows what is 1 to it.
+
+    Raises:
+        SceneError: The pairs do not fit the model, or there are none to train on.
+        WeightsError: The checkpoint to resume is none of this run.
+    """
+    run = _FusionRun(model, pairs, settings, device)
+    run.go(shown=("loss", "val_psnr", "val_ergas"), **options)
+    carrier: Any = model
+    carrier.transform = Compose([SensorScale(1 / pairs.maximum, on=source) for source in ("hsi", "aux")])
+    return FusionResult(run.history, run.best["epoch"], run.judge(model)[0] if run.validates else None, settings)
+
+
+class _FusionRun(Run):
+    """The training run of a fusion network."""
+
+    settings: FusionSettings
+
+    def __init__(self, model: nn.Module, pairs: FusionPairs, settings: FusionSettings, device: torch.device) -> None:
+        if not pairs.train:
+            raise SceneError(f"the pairs {pairs.name!r} have no training images")
+        super().__init__(model, settings, pairs.sha256, settings.steps, device)
+        self.pairs, self.validates = pairs, bool(pairs.val)
+        self.crop = settings.crop or 16 * pairs.ratio
+        self.plain = None if settings.augment else pairs.unturned()
+        for pair in (self.plain or pairs.unturned())[:1] + list(pairs.val):
+            images = [tensor[None] for tensor in (pair.ms, pair.guide, pair.ms_up)]
+            check_fusion_inputs(model, *images)  # type: ignore[arg-type]  # every fusion network has the sizes
+
+    def batches(self, generator: torch.Generator) -> Iterator[FusionPair]:
+        """Give crops of newly flipped images."""
+        images = self.pairs.views(generator) if self.plain is None else self.plain
+        for _ in range(self.steps):
+            yield crops(
+                images,
+                self.settings.batch_size,
+                self.crop,
+                self.pairs.ratio,
+                generator,
+                augment=self.settings.augment,
+            )
+
+    def loss(self, batch: FusionPair) -> tuple[Tensor, int, Record]:
+        """Mean absolute error (and SSIM), or the network's own loss."""
+        ms, guide, ms_up, gt = (torch.as_tensor(tensor).to(self.device) for tensor in batch[1:])
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.amp):
+            output: Tensor | _OwnLoss = self.model(ms, guide, ms_up)
+        if not isinstance(output, Tensor):
+            return output.loss(gt, ms_up), len(gt), {}
+        loss = F.l1_loss(output.float(), gt)
+        if self.settings.loss == "l1+ssim":
+            loss = loss + SSIM_SHARE * (1 - gaussian_ssim(output.float(), gt))
+        return loss, len(gt), {}
+
+    def judge(self, model: nn.Module) -> tuple[Record, tuple[float, float]]:
+        """PSNR, then ERGAS, on the validation pairs."""
+        figures = validate(model, self.pairs, self.device)
+        return figures, (figures["val_psnr"], -figures["val_ergas"])
+
+
+def validate(model: nn.Module, pairs: FusionPairs, device: torch.device | None = None) -> Figures:
+    """Compute mean PSNR and ERGAS on the validation pairs, whole but for the rim where up-sampling wraps around."""
+    psnr = ergas = 0.0
+    for pair in pairs.val:
+        rim = min(2 * pairs.ratio, min(pair.guide.shape[-2:]) // 4)
+        truth, fused = (
+            image[None, :, rim:-rim, rim:-rim]
+            for image in (torch.as_tensor(pair.gt), predict(model, pair, device, whole=True))
+        )
+        psnr += float(metrics.psnr(truth, fused, data_range=1.0)) / len(pairs.val)
+        ergas += float(metrics.ergas(truth, fused, ratio=pairs.ratio)) / len(pairs.val)
+    return {"val_psnr": psnr, "val_ergas": ergas}
+
+
+def gaussian_ssim(fused: Tensor, truth: Tensor) -> Tensor:
+    """Mean structural similarity of images in [0, 1], as in LE-Mamba's loss: Gaussian window 11, zeros beyond the rim.
+
+    Args:
+        fused: (B, C, H, W).
+        truth: The same shape.
+
+    Returns:
+        A scalar, differentiable.
+    """
+    taps = torch.exp(-((torch.arange(_SSIM_WINDOW) - _SSIM_WINDOW // 2) ** 2) / (2 * _SSIM_SIGMA**2))
+    taps = (taps / taps.sum()).to(fused)
+    planes = [fused, truth, fused * fused, truth * truth, fused * truth]
+    x = torch.cat([plane.flatten(0, 1)[:, None] for plane in planes])  # (5 B C, 1, H, W)
+    x = F.conv2d(x, taps.view(1, 1, -1, 1), padding=(_SSIM_WINDOW // 2, 0))
+    x = F.conv2d(x, taps.view(1, 1, 1, -1), padding=(0, _SSIM_WINDOW // 2))
+    a, b, aa, bb, ab = x.chunk(5)
+    c1, c2 = 0.01**2, 0.03**2
+    index = (2 * a * b + c1) * (2 * (ab - a * b) + c2) / ((a * a + b * b + c1) * (aa + bb - a * a - b * b + c2))
+    return index.mean()

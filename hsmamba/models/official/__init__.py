@@ -1,0 +1,1 @@
+"""Official checkpoints, a file a family: their configuration and their names in ours."""

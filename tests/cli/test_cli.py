@@ -1,0 +1,225 @@
+"""The command line in process: what it prints, what it writes, how it ends."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from hsmamba import cli
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    def call(*args):
+        monkeypatch.setattr(sys, "argv", ["hsmamba", *map(str, args)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out = capsys.readouterr()
+        return ended.value.code or 0, out.out, out.err
+
+    return call
+
+
+@pytest.fixture
+def scene_file(tmp_path):
+    rng = np.random.default_rng(0)
+    labels = np.kron(rng.integers(1, 4, (4, 4)), np.ones((6, 6), int)).astype(np.uint8)
+    cube = rng.normal(size=(4, 10))[labels] + 0.3 * rng.normal(size=(24, 24, 10))
+    path = tmp_path / "scene.npz"
+    np.savez(path, cube=cube.astype(np.float32), labels=labels)
+    return path
+
+
+@pytest.fixture
+def trained(run, scene_file, tmp_path):
+    out = tmp_path / "run"
+    code, text, err = run(
+        "finetune", scene_file, "-o", out, "--count", 20, "--bands", 5, "--epochs", 6, "--batch-size", 16, "--json"
+    )
+    assert code == 0, err
+    return out, json.loads(text)
+
+
+def test_no_command_shows_help(run):
+    code, out, err = run()
+    assert code in (0, 2)
+    assert "classify" in out + err
+
+
+COMMANDS = (
+    "list",
+    "info",
+    "demo",
+    "classify",
+    "fuse",
+    "finetune",
+    "evaluate",
+    "train",
+    "download",
+    "verify",
+    "convert",
+    "bench",
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(run, command):
+    code, out, _ = run(command, "--help")
+    assert code == 0
+    assert "Usage" in out
+
+
+def test_list_and_info(run):
+    assert "md2f_mamba_ref" in run("list")[1].split()
+    assert json.loads(run("list", "md2f_mamba", "--json")[1]) == ["md2f_mamba"]
+    assert "92,167" in run("info", "md2f_mamba")[1]
+    assert json.loads(run("info", "md2f_mamba", "--json")[1])["params"] == 92_167
+    assert run("--version")[1].strip() == __import__("hsmamba").__version__
+
+
+def test_backends_of_the_scan(run):
+    states = json.loads(run("info", "--backends", "--json")[1])
+    assert states["reference"]["available"]
+    text = run("info", "--backends")[1]
+    assert all(name in text for name in states)
+    assert "hsmamba list" in run("info")[2]
+
+
+def test_finetune_evaluate_classify_and_verify_work_together(run, trained, scene_file, tmp_path):
+    folder, printed = trained
+    assert {p.name for p in folder.iterdir()} == {"checkpoint.pt", "history.csv", "model"}
+    model = folder / "model"
+    code, out, err = run("evaluate", model, scene_file, "--json")
+    assert code == 0, err
+    assert json.loads(out)["confusion"] == printed["test"]["confusion"]
+    assert "kappa" in run("evaluate", f"local-dir:{model}", scene_file, "--all")[1]
+    outputs = [tmp_path / f"map{suffix}" for suffix in (".npz", ".npy", ".png")]
+    code, out, err = run("classify", scene_file, "-m", model, *(x for path in outputs for x in ("-o", path)))
+    assert code == 0, err
+    with np.load(outputs[0]) as arrays:
+        assert arrays["labels"].shape == arrays["confidence"].shape == (24, 24)
+        np.testing.assert_array_equal(np.load(outputs[1]), arrays["labels"])
+    assert outputs[2].read_bytes().startswith(b"\x89PNG")
+    code, out, _ = run("verify", model)
+    assert code == 0
+    assert out.count("ok ") == 3
+    with (model / "model.safetensors").open("ab") as file:
+        file.write(b"0")
+    code, _, err = run("verify", model)
+    assert code == 2
+    assert "SHA-256" in err
+
+
+def test_classify_writes_a_geotiff_on_the_grid_of_the_scene(run, trained, scene_file, tmp_path):
+    rasterio = pytest.importorskip("rasterio")
+    with np.load(scene_file) as arrays:
+        cube = np.moveaxis(arrays["cube"], 2, 0)
+    transform = rasterio.transform.from_origin(500000, 4480000, 20, 20)
+    source, target = tmp_path / "scene.tif", tmp_path / "map.tif"
+    profile = {"driver": "GTiff", "dtype": "float32", "count": 10, "height": 24, "width": 24}
+    with rasterio.open(source, "w", crs="EPSG:32616", transform=transform, **profile) as file:
+        file.write(cube)
+    code, _, err = run("classify", source, "-m", trained[0] / "model", "-o", target)
+    assert code == 0, err
+    with rasterio.open(target) as file, rasterio.open(tmp_path / "map_confidence.tif") as confidence:
+        assert (file.crs, file.transform, file.dtypes) == ("EPSG:32616", transform, ("uint8",))
+        assert confidence.dtypes == ("float32",)
+        assert set(np.unique(file.read(1))) <= {1, 2, 3}
+
+
+def test_two_sources_go_through_every_command(run, scene_file, tmp_path):
+    with np.load(scene_file) as arrays:
+        labels = arrays["labels"]
+    aux = tmp_path / "height.npy"
+    np.save(aux, 5.0 * labels + np.random.default_rng(0).normal(size=labels.shape))
+    out = tmp_path / "two"
+    two = ("--aux", aux)
+    code, text, err = run(
+        "finetune", scene_file, *two, "-m", "msfmamba", "-o", out, "--count", 20, "--epochs", 2, "--json"
+    )
+    assert code == 0, err
+    code, text, err = run("evaluate", out / "model", scene_file, *two, "--json")
+    assert code == 0 and json.loads(text)["oa"] > 0.5, err
+    code, _, err = run("classify", scene_file, *two, "-m", out / "model", "-o", tmp_path / "map.npy")
+    assert code == 0 and np.load(tmp_path / "map.npy").shape == (24, 24), err
+    code, _, err = run("classify", scene_file, "-m", out / "model", "-o", tmp_path / "map.npy")
+    assert code == 2 and "auxiliary source of 1 channels" in err
+
+
+def test_an_interrupted_finetune_resumes(run, scene_file, tmp_path, monkeypatch):
+    args = ["finetune", scene_file, "-o", tmp_path / "run", "--count", 20, "--bands", 5, "--epochs", 3, "--json"]
+    whole = run(*args[:3], tmp_path / "whole", *args[4:])
+    monkeypatch.setattr(sys.modules["hsmamba.engine._training"], "write_log", _interrupt)
+    assert run(*args)[0] != 0
+    monkeypatch.setattr(sys.modules["hsmamba.engine._training"], "write_log", lambda path, history: None)
+    resumed = run(*args, "--resume")
+    assert json.loads(resumed[1])["test"] == json.loads(whole[1])["test"]
+
+
+def _interrupt(path, history):
+    if len(history) == 2:
+        raise KeyboardInterrupt
+
+
+def test_convert_makes_a_model_folder_of_an_official_checkpoint(run, tmp_path):
+    torch = pytest.importorskip("torch")
+    sys.path.insert(0, str(__import__("pathlib").Path(__file__).parent / "models"))
+    import hsmamba
+    from tests.oracles.md2f_mamba import article_logits, article_state
+
+    state = {"state_dict": {f"module.{k}": v.float() for k, v in article_state(4, 5, 3, 6, 2, 3, 3, 3).items()}}
+    path = tmp_path / "official.pth"
+    torch.save(state, path)
+    code, _, err = run("convert", path, tmp_path / "out", "--arch", "md2f_mamba_ref")
+    assert code == 0, err
+    x = torch.randn(2, 4, 5, 5)
+    want = article_logits(x, {k.removeprefix("module."): v for k, v in state["state_dict"].items()})
+    torch.testing.assert_close(hsmamba.create_model(f"local-dir:{tmp_path / 'out'}")(x), want, rtol=1e-4, atol=1e-3)
+    path.write_bytes(b"not a checkpoint")
+    code, _, err = run("convert", path, tmp_path / "out2", "--arch", "md2f_mamba_ref")
+    assert code == 2
+    assert "cannot be read as a checkpoint" in err
+
+
+@pytest.mark.parametrize(
+    ("args", "text"),
+    [
+        (["info", "md2f_mamb"], "did you mean md2f_mamba"),
+        (["classify", "nowhere.tif", "-m", "md2f_mamba", "-o", "x.png"], "nowhere.tif"),
+        (["classify", "atlantis", "-m", "md2f_mamba", "-o", "x.png"], "indian_pines"),
+        (["classify", "indian_pines", "-m", "md2f_mamba", "-o", "x.doc"], ".doc"),
+        (["classify", "indian_pines", "-m", "md2f_mamba", "-o", "/proc/nothing/x.png"], "cannot write"),
+        (["finetune", "indian_pines", "-o", "x"], "--fraction"),
+        (["train", "no_such_recipe"], "no recipe"),
+        (["verify", "md2f_mamba.nowhere"], "md2f_mamba.nowhere"),
+    ],
+)
+def test_a_mistake_ends_with_one_line_and_exit_code_2(run, args, text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(*args)
+    assert code == 2
+    assert out == ""
+    assert text in err
+    assert len(err.strip().splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_several_arrays_are_listed_with_the_argument_that_chooses(run, tmp_path):
+    path = tmp_path / "two.npz"
+    np.savez(path, first=np.zeros((6, 6, 4)), second=np.zeros((6, 6, 5)))
+    code, _, err = run("classify", path, "-m", "md2f_mamba", "-o", tmp_path / "x.npy")
+    assert code == 2
+    assert "first" in err and "(6, 6, 5)" in err and "variable" in err
+
+
+def test_the_demo_classifies_the_scene_and_draws_the_map(run, tmp_path):
+    pytest.importorskip("matplotlib")
+    code, out, err = run("demo", "-o", tmp_path)
+    assert code == 0, err
+    for word in ("Corn", "OA", "kappa", "took", "indian_pines_map.png"):
+        assert word in out
+    assert (tmp_path / "indian_pines_map.png").read_bytes().startswith(b"\x89PNG")
+    with np.load(tmp_path / "indian_pines_map.npz") as arrays:
+        assert arrays["labels"].shape == (145, 145)
+        assert set(np.unique(arrays["labels"])) <= set(range(1, 17))

@@ -1,0 +1,110 @@
+"""classify: every pixel, the same in strips, numpy for numpy and xarray for xarray."""
+
+import numpy as np
+import pytest
+import torch
+
+import hsmamba
+from hsmamba.data import Patches, Scene
+from hsmamba.engine import classify as module_face
+from hsmamba.errors import SceneError
+
+classify_module = __import__("hsmamba.engine.classification.job", fromlist=["_"])
+
+
+def test_labels_and_confidence_are_the_softmax_of_each_pixel(make_model, scene, transform):
+    model = make_model()
+    labels, confidence = module_face(model, scene, transform, progress=False)
+    patches = Patches(transform(scene.hsi), 5)(np.arange(labels.size))
+    best, cls = model.eval()(patches).softmax(1).max(1)
+    np.testing.assert_array_equal(labels.ravel(), cls + 1)
+    np.testing.assert_allclose(confidence.ravel(), best.detach(), rtol=1e-5)
+    assert (labels.dtype, confidence.dtype) == (np.uint8, np.float32)
+
+
+@pytest.mark.parametrize("patch_size", [5, 6])
+def test_strips_give_what_the_whole_scene_gives(make_model, scene, transform, monkeypatch, patch_size):
+    model = make_model(patch_size=patch_size)
+    whole = hsmamba.classify(model, scene, transform, progress=False)
+    monkeypatch.setattr(classify_module, "_STRIP_BYTES", 1)
+    strips = hsmamba.classify(model, scene, transform, batch_size=7, progress=False)
+    np.testing.assert_array_equal(strips.labels, whole.labels)
+    np.testing.assert_allclose(strips.confidence, whole.confidence, rtol=1e-5)
+
+
+def test_only_a_strip_is_read_at_a_time(make_model, scene, transform, monkeypatch):
+    class Counting(np.ndarray):
+        largest = 0
+
+        def __getitem__(self, key):
+            part = super().__getitem__(key)
+            if isinstance(key, slice):
+                Counting.largest = max(Counting.largest, part.shape[0])
+            return part
+
+    # Integers cannot be NaN, so that nothing but the strips is read.
+    scene.hsi = (1000 * scene.hsi).astype(np.int16).view(Counting)
+    monkeypatch.setattr(classify_module, "_STRIP_BYTES", 1)
+    hsmamba.classify(make_model(), scene, transform, nan="raise", progress=False)
+    assert 0 < Counting.largest <= 5 + 2 * 2 + 5
+
+
+def test_mode_and_device_are_left_alone(make_model, scene, transform):
+    model = make_model().train()
+    hsmamba.classify(model, scene, transform, device="cpu", progress=False)
+    assert model.training
+
+
+def test_the_transform_of_the_model_is_the_default(make_model, scene, transform):
+    model = make_model()
+    want = hsmamba.classify(model, scene, transform, progress=False)
+    model.transform = transform
+    got = hsmamba.classify(model, scene.hsi, progress=False)
+    np.testing.assert_array_equal(got.labels, want.labels)
+
+
+def test_averaging_over_flips_makes_the_answer_turn_with_the_scene(make_model, scene, transform):
+    model = make_model()
+    straight = hsmamba.classify(model, scene.hsi, transform, tta=True, progress=False)
+    turned = hsmamba.classify(model, np.rot90(scene.hsi).copy(), transform, tta=True, progress=False)
+    np.testing.assert_allclose(turned.confidence, np.rot90(straight.confidence), rtol=1e-4)
+
+
+def test_dataarray_in_dataarray_out(make_model, scene, transform):
+    xr = pytest.importorskip("xarray")
+    rioxarray = pytest.importorskip("rioxarray")
+    assert rioxarray
+    height, width = scene.shape
+    coords = {"y": np.arange(height)[::-1] * 30.0 + 15, "x": np.arange(width) * 30.0}
+    hsi = xr.DataArray(scene.hsi, dims=("y", "x", "band"), coords=coords)
+    hsi = hsi.rio.write_crs("EPSG:32616")
+    labels, confidence = hsmamba.classify(make_model(), hsi, transform, progress=False)
+    assert labels.rio.crs == "EPSG:32616"
+    np.testing.assert_array_equal(labels.y, hsi.y)
+    plain = hsmamba.classify(make_model(), scene.hsi, transform, progress=False)
+    np.testing.assert_array_equal(labels.values, plain.labels)
+    np.testing.assert_array_equal(confidence.values, plain.confidence)
+
+
+def test_pixels_that_are_not_finite(make_model, scene, transform):
+    scene.hsi[3, 4, 1] = np.nan
+    with pytest.raises(SceneError, match=r'1 of \d+ pixels.*nan="mask"'):
+        hsmamba.classify(make_model(), scene, transform, progress=False)
+    labels, confidence = hsmamba.classify(make_model(), scene, transform, nan="mask", progress=False)
+    assert labels[3, 4] == 0
+    assert np.isnan(confidence[3, 4])
+    assert (labels > 0).sum() == labels.size - 1
+    assert np.isfinite(confidence).sum() == labels.size - 1
+
+
+def test_a_scene_that_does_not_fit_is_told_why(make_model, scene, transform):
+    model = make_model()
+    other = Scene(scene.hsi[..., :7], wavelengths=np.linspace(400, 1000, 7))
+    with pytest.raises(SceneError, match=r"hsi has 7 bands \(400 to 1000 nm\), the transform of the model takes 12"):
+        hsmamba.classify(model, other, transform)
+    with pytest.raises(SceneError, match="hsi has 12 bands, the model takes 4"):
+        hsmamba.classify(model, scene)
+    with pytest.raises(SceneError, match="4 x 30 pixels, smaller than the model's 5 x 5"):
+        hsmamba.classify(model, scene.hsi[:4], transform)
+    with pytest.raises(TypeError, match="patch_size"):
+        hsmamba.classify(torch.nn.Linear(3, 3), scene)

@@ -1,0 +1,101 @@
+"""Write the tables of models and results into README.md and docs/models.md, from the registry and docs/results.
+
+Run from the repository's root after a model or a weight has changed: python tools/make_tables.py
+A test fails while a page is not up to date.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+
+import hsmamba
+from hsmamba._files import write_text
+from hsmamba.engine.recipe import read_results, summarise
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = {
+    "README.md": ("models",),
+    "docs/models.md": ("models", "results"),
+    "docs/models/mim.md": ("fixed",),
+    "docs/models/msfmamba.md": ("idtrees",),
+    "docs/training_fusion.md": ("fusion",),
+}
+FIGURES = {  # of each data set: resolution, metrics
+    "worldview2": {"reduced": ("SAM", "ERGAS", "Q2n", "SCC", "PSNR"), "full": ("D_lambda_K", "D_s", "HQNR")},
+    "ikonos": {"reduced": ("SAM", "ERGAS", "Q2n", "SCC", "PSNR"), "full": ("D_lambda_K", "D_s", "HQNR")},
+    "cave_x4": {"reduced": ("PSNR", "SSIM", "SAM", "ERGAS")},
+    "cave_x8": {"reduced": ("PSNR", "SSIM", "SAM", "ERGAS")},
+}
+
+
+@cache  # two pages have it, and to count the multiply-adds of every network takes long
+def models_table() -> str:
+    """One row a registered architecture: name, task, parameters, multiply-adds, weights, what it is."""
+    rows = ["| model | task | parameters | multiply-adds | weights | |", "|---|---|---:|---:|---|---|"]
+    for name in hsmamba.list_models():
+        info = hsmamba.model_info(name)
+        tags = ", ".join(f"`{tag}`" for tag in info.tags) or "-"
+        size = f"{info.params / 1e6:.2f} M" if info.params >= 1e6 else f"{info.params / 1e3:.1f} K"
+        shapes = " + ".join(" x ".join(map(str, shape)) for shape in info.inputs.values())
+        macs = f"{info.macs / 1e6:,.1f} M at {shapes}"
+        rows.append(f"| `{name}` | {info.task} | {size} | {macs} | {tags} | {info.summary} |")
+    return "\n".join(rows)
+
+
+def results_table(pattern: str = "*.csv", only: str | None = None) -> str:
+    """One row a recipe and split (or those of one name) in docs/results: mean and deviation over the seeds, percent."""
+    rows = ["| recipe | split | seeds | OA | AA | kappa x 100 |", "|---|---|---:|---|---|---|"]
+    for path in sorted((ROOT / "docs" / "results").glob(pattern)):
+        runs = read_results(path)
+        for split, metrics in summarise(row for row in runs if only in (None, row["split"])).items():
+            cells = [f"{metrics[key]['mean']:.2f} ± {metrics[key]['std']:.2f}" for key in ("oa", "aa", "kappa")]
+            seeds = sum(run["split"] == split for run in runs)
+            rows.append(f"| `{path.stem}` | {split} | {seeds} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def fusion_table() -> str:
+    """One table a data set: the weights' figures below those of the classical methods, means over the test images."""
+    parts = []
+    for tag, resolutions in FIGURES.items():
+        figures: dict[str, dict[str, dict[str, float]]] = {}
+        paths = sorted((ROOT / "docs" / "results" / "fusion").glob(f"*.{tag}.csv"))
+        for path in paths:
+            for row in read_results(path):
+                method = f"`{path.stem}`" if row["method"] == path.stem.partition(".")[0] else row["method"]
+                for metric in resolutions.get(row["resolution"], ()):
+                    images = figures.setdefault(method, {}).setdefault(metric, {})
+                    images[row["image"]] = row[metric]
+        columns = [metric for metrics in resolutions.values() for metric in metrics]
+        names = sorted(figures, key=lambda name: name.startswith("`"))
+        rows = [f"| {tag} | {' | '.join(columns)} |", "|---|" + "---:|" * len(columns)]
+        for name in names:
+            means = [sum(figures[name][metric].values()) / len(figures[name][metric]) for metric in columns]
+            rows.append(f"| {name} | {' | '.join(f'{mean:.3f}' for mean in means)} |")
+        if paths:
+            parts.append("\n".join(rows))
+    return "\n\n".join(parts)
+
+
+def updated(page: str, text: str) -> str:
+    """Return a page with its tables made anew; a table stands between `<!-- name -->` and `<!-- /name -->`."""
+    tables = {
+        "models": models_table,
+        "results": results_table,
+        "fixed": lambda: results_table(only="fixed"),
+        "idtrees": lambda: results_table("*.idtrees2020*.csv"),
+        "fusion": fusion_table,
+    }
+    for name in PAGES[page]:
+        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+        table = tables[name]()
+        text = pattern.sub(lambda found, table=table: f"{found[1]}{table}\n{found[2]}", text)
+    return text
+
+
+if __name__ == "__main__":
+    for page in PAGES:
+        path = ROOT / page
+        write_text(path, updated(page, path.read_text(encoding="utf-8")))
