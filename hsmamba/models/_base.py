@@ -1,0 +1,372 @@
+"""The contract: what every network of the zoo declares, so that nothing has to be guessed about it.
+
+A network is a `Classifier` of patches or a `FusionNetwork`. Both carry what the factory hangs on them (how they were
+built, the fitted transform, the weight's record) as declared attributes, and answer to timm's names where those make
+sense here. A model file adds the paper: its blocks, `forward_features` or `forward`, `layer_groups`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from hsmamba.errors import SceneError
+from hsmamba.layers.fusion import Place
+from hsmamba.ops.upsample import upsample
+
+if TYPE_CHECKING:
+    from hsmamba.data import Compose
+
+# Patterns of parameter names, from the input to the output, as timm's `group_parameters` takes them.
+LayerGroups: TypeAlias = "Mapping[str, str | list[tuple[str, tuple[int, ...] | None]]]"
+
+
+class TrainingLogits(Protocol):
+    """What a classifier may return in training instead of logits: predictions that bring their own loss."""
+
+    logits: Tensor  # (B, K), what evaluation gives
+
+    def loss(self, target: Tensor, **kwargs: Any) -> Tensor:
+        """Loss against classes (B,) or probabilities (B, K); further arguments are those of `cross_entropy`."""
+
+
+class Network(nn.Module):
+    """What both kinds of networks carry.
+
+    Attributes:
+        architecture: Registered name; empty for a network that was made by its class.
+        model_args: Keyword arguments of its entry point, sizes included.
+        transform: Fitted preprocessing that its weights were trained with; None where there is none.
+        record: The weight's record, as the manifest and `config.json` have it; None for a network without weights.
+        layer_groups: Parameters by depth, for layer-wise learning rates.
+        SIZES: Names of the attributes that say which inputs the network takes.
+    """
+
+    SIZES: ClassVar[tuple[str, ...]] = ()
+    layer_groups: LayerGroups = MappingProxyType({})
+    architecture: str = ""
+    model_args: Mapping[str, Any] = MappingProxyType({})
+    transform: Compose | None = None
+    record: Mapping[str, Any] | None = None
+    in_chans: int
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Names and values of the sizes that say which inputs the network takes."""
+        return {name: getattr(self, name) for name in self.SIZES}
+
+    @property
+    def pretrained_cfg(self) -> dict[str, Any]:
+        """What timm's tools read of a network, by timm's keys; everything that is known of a weight is in `record`.
+
+        `mean` is 0 and `std` 1: what stands before the network is its fitted `transform`.
+        """
+        source = str(self.record["source"]) if self.record is not None else ""
+        named = source.startswith(f"{self.architecture}.")
+        return {
+            "architecture": self.architecture,
+            "tag": source.partition(".")[2] if named else "",
+            "hf_hub_id": source.removeprefix("hf-hub:") if source.startswith("hf-hub:") else None,
+            "mean": (0.0,) * self.in_chans,
+            "std": (1.0,) * self.in_chans,
+            "license": None if self.record is None else self.record["license"],
+        }
+
+    @property
+    def default_cfg(self) -> dict[str, Any]:
+        """The older name of `pretrained_cfg` in timm."""
+        return self.pretrained_cfg
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of the parameters that weight decay leaves alone, beside biases and norms."""
+        return set()
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Group the parameters by depth, as `timm.optim.create_optimizer_v2(..., layer_decay=)` takes it.
+
+        Args:
+            coarse: timm's switch between layers and stages; both are the same here.
+
+        Returns:
+            Patterns by group, from the input to the output; the head matches none and comes last.
+        """
+        return dict(self.layer_groups)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Compute blocks again in the backward pass instead of keeping what is inside them.
+
+        Raises:
+            ValueError: It is asked for, and the network has no such blocks.
+        """
+        if enable:
+            raise ValueError(
+                f"{type(self).__name__} has no blocks to compute again: gradient checkpointing is not implemented for "
+                f"it; train with a smaller batch_size"
+            )
+
+
+class Classifier(Network):
+    """A classifier of patches: `forward(hsi, aux=None) -> logits`; a version implements `forward_features`.
+
+    Args:
+        in_chans: Bands of the (transformed) patch.
+        num_classes: Classes K; 0 for no head.
+        patch_size: Side P of the patch.
+        aux_chans: Channels of the second source; 0 for a network of one source.
+
+    Attributes:
+        num_features: Width of the features in front of the head.
+        class_names: Names in the order of the logits; empty where they are not known.
+        head_drop: Dropout before the head.
+        head: The last linear layer; an identity where there is no class.
+
+    Shape:
+        hsi: (B, in_chans, P, P), aux: (B, aux_chans, P, P), float. Output: logits (B, num_classes), or features
+        (B, num_features) without a head.
+    """
+
+    SIZES = ("in_chans", "num_classes", "patch_size", "aux_chans")
+    aux_chans: int = 0
+    class_names: tuple[str, ...] = ()
+    num_features: int
+    head: nn.Module
+
+    def __init__(self, in_chans: int, num_classes: int, patch_size: int, aux_chans: int = 0) -> None:
+        super().__init__()
+        self.in_chans, self.num_classes, self.patch_size, self.aux_chans = in_chans, num_classes, patch_size, aux_chans
+
+    def add_head(self, num_features: int, drop_rate: float) -> None:
+        """Make dropout and head, where the model's order of initialisation has them."""
+        self.num_features = num_features
+        self.head_drop = nn.Dropout(drop_rate)
+        self.head = self._new_head()
+
+    def _new_head(self) -> nn.Module:
+        return nn.Linear(self.num_features, self.num_classes) if self.num_classes > 0 else nn.Identity()
+
+    @property
+    def head_hidden_size(self) -> int:
+        """Width in front of the head, by timm's name."""
+        return self.num_features
+
+    @property
+    def pretrained_cfg(self) -> dict[str, Any]:
+        """See `Network.pretrained_cfg`; with the input, the number of classes and the name of the head."""
+        sizes = {
+            "num_classes": self.num_classes,
+            "input_size": (self.in_chans, self.patch_size, self.patch_size),
+            "classifier": "head",
+        }
+        return super().pretrained_cfg | sizes
+
+    def get_classifier(self) -> nn.Module:
+        """Return the head."""
+        return self.head
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Give the network a new head; `num_classes=0` takes it away."""
+        self.num_classes = num_classes
+        like = next(self.parameters())
+        self.head = self._new_head().to(device=like.device, dtype=like.dtype)
+
+    def fits(self, shape: torch.Size) -> bool:
+        """Whether patches of this shape (B, C, H, W) are what the network takes."""
+        return len(shape) == 4 and tuple(shape[1:]) == (self.in_chans, self.patch_size, self.patch_size)
+
+    def check_inputs(self, hsi: Tensor, aux: Tensor | None = None) -> None:
+        """Refuse inputs that do not fit.
+
+        Raises:
+            ValueError: An input is missing, is one too many or has another shape; the text says what would fit.
+        """
+        side = self.patch_size
+        if not self.fits(hsi.shape):
+            raise ValueError(
+                f"hsi is {tuple(hsi.shape)}; this model takes (B, {self.in_chans}, {side}, {side}). Apply the "
+                f"transform of the weight, or create the model with in_chans= and patch_size= of your patches"
+            )
+        if not self.aux_chans:
+            if aux is not None:
+                raise ValueError(
+                    f"{type(self).__name__} has one input, hsi; leave aux out (a two-source network is msfmamba)"
+                )
+            return
+        if aux is None:
+            raise ValueError(
+                f"this model has two inputs and aux is missing: model(hsi, aux) with aux (B, {self.aux_chans}, "
+                f"{side}, {side}), the LiDAR or SAR patches on the pixels of hsi"
+            )
+        expected = (hsi.shape[0], self.aux_chans, side, side)
+        if tuple(aux.shape) != expected:
+            raise ValueError(
+                f"aux is {tuple(aux.shape)}; beside hsi {tuple(hsi.shape)} it must be {expected}, on the same pixels. "
+                f"Resample it to the grid of hsi, or create the model with aux_chans= of your source"
+            )
+
+    def forward_features(self, hsi: Tensor, aux: Tensor | None = None) -> Tensor:
+        """Check the inputs and compute what `forward_head` takes."""
+        raise TypeError(f"{type(self).__name__} has no forward_features; a Classifier implements it")
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Classify features: (B, num_classes), or (B, num_features) with `pre_logits`."""
+        x = self.head_drop(x)
+        return x if pre_logits else self.head(x)
+
+    def forward(self, hsi: Tensor, aux: Tensor | None = None) -> Tensor | TrainingLogits:
+        """Classify patches.
+
+        Args:
+            hsi: Patches (B, in_chans, P, P), transformed as in training.
+            aux: Patches of the second source (B, aux_chans, P, P) on the same pixels; None for a network of one source.
+
+        Returns:
+            Logits (B, num_classes), or features (B, num_features) without a head.
+
+        Raises:
+            ValueError: An input is missing, is one too many or has another shape.
+        """
+        return self.forward_head(self.forward_features(hsi, aux))
+
+
+class FusionNetwork(Network):
+    """A network that sharpens a coarse image with a guide: `forward(ms, guide, ms_up=None)`.
+
+    Args:
+        in_chans: Bands of the coarse image.
+        guide_chans: Channels of the guide: 1 for PAN, 3 for RGB, 2 for VV and VH.
+        scale: Ratio r between the grids.
+
+    Attributes:
+        margin: Coarse pixels around a tile that have a say in its result; None where every pixel depends on the whole
+            image.
+
+    Shape:
+        ms: (B, in_chans, h, w); guide: (B, guide_chans, r h, r w). Output: (B, in_chans, r h, r w).
+    """
+
+    SIZES = ("in_chans", "guide_chans", "scale")
+    margin: int | None = None
+
+    def __init__(self, in_chans: int, guide_chans: int, scale: int) -> None:
+        super().__init__()
+        self.in_chans, self.guide_chans, self.scale = in_chans, guide_chans, scale
+
+    def set_place(self, place: Place | None) -> None:
+        """Take the images that follow as tiles of a larger one; None ends it.
+
+        A network that knows positions in the image has its own; here the place has no influence.
+        """
+
+    def check_inputs(self, ms: Tensor | None, guide: Tensor, ms_up: Tensor | None) -> None:
+        """Refuse images that have other channels than the network's or lie on grids that do not fit.
+
+        Raises:
+            SceneError: Shapes that do not fit; the text names them and the scale ratio.
+        """
+        if guide.ndim != 4 or guide.shape[1] != self.guide_chans:
+            raise SceneError(
+                f"guide is {tuple(guide.shape)}; this model takes (B, {self.guide_chans}, H, W). "
+                f"Create the model with guide_chans= of your guide, or pass the channels it was trained with"
+            )
+        batch, _, height, width = guide.shape
+        for name, image, ratio in (("ms", ms, self.scale), ("ms_up", ms_up, 1)):
+            if image is None:
+                continue
+            if image.ndim != 4 or image.shape[1] != self.in_chans:
+                raise SceneError(
+                    f"{name} is {tuple(image.shape)}; this model takes (B, {self.in_chans}, h, w). "
+                    f"Create the model with in_chans= of your bands, or pass the bands it was trained with"
+                )
+            if (image.shape[0], image.shape[2] * ratio, image.shape[3] * ratio) != (batch, height, width):
+                raise SceneError(
+                    f"{name} is {tuple(image.shape)} and the guide {tuple(guide.shape)}: at scale ratio {self.scale} "
+                    f"the guide of this {name} must be ({image.shape[0]}, {self.guide_chans}, "
+                    f"{image.shape[2] * ratio}, {image.shape[3] * ratio}); crop both to the same ground, or create the "
+                    f"model with another scale="
+                )
+
+    def up_sampled(self, ms: Tensor | None, guide: Tensor, ms_up: Tensor | None) -> Tensor:
+        """Check the inputs as `check_inputs` does and return `ms_up`, made from `ms` where it is not given.
+
+        Returns:
+            (B, in_chans, H, W) on the guide's grid.
+
+        Raises:
+            SceneError: Neither `ms` nor `ms_up` is given, or shapes do not fit.
+        """
+        self.check_inputs(ms, guide, ms_up)
+        if ms_up is not None:
+            return ms_up
+        if ms is None:
+            raise SceneError("neither ms nor ms_up is given; pass the coarse image as ms, or up-sampled as ms_up")
+        return upsample(ms, self.scale)
+
+
+N = TypeVar("N", bound=Network)
+
+
+def as_classifier(model: nn.Module) -> Classifier:
+    """Take a module as a classifier: one of the zoo, compiled or not, or a module of one's own with its attributes.
+
+    Args:
+        model: A `Classifier`, or a module with `in_chans`, `aux_chans` (0 for none), `num_classes`, `patch_size` and
+            `forward(hsi, aux=None)`; what else a classifier carries is put on it, empty.
+
+    Returns:
+        The same module.
+
+    Raises:
+        TypeError: It is none; the text says what it lacks, or which function takes it.
+    """
+    if isinstance(model, FusionNetwork):
+        raise TypeError(
+            f"{type(model).__name__} is a fusion network, and a patch classifier is needed here; hsmamba.fuse and "
+            f"pairs (hsmamba.data.wald_pairs) are for fusion networks"
+        )
+    return _as(Classifier, model, "patch classifier", "in_chans, aux_chans (0 for none), num_classes and patch_size, "
+               "and forward(hsi, aux=None)")  # fmt: skip
+
+
+def as_fusion_network(model: nn.Module) -> FusionNetwork:
+    """Take a module as a fusion network; see `as_classifier`.
+
+    Args:
+        model: A `FusionNetwork`, or a module with `in_chans`, `guide_chans`, `scale` and `forward(ms, guide, ms_up)`.
+
+    Returns:
+        The same module.
+
+    Raises:
+        TypeError: It is none; the text says what it lacks, or which function takes it.
+    """
+    if isinstance(model, Classifier):
+        raise TypeError(
+            f"{type(model).__name__} is a patch classifier, and a fusion network is needed here; hsmamba.classify and "
+            f"scenes with a split are for classifiers"
+        )
+    return _as(FusionNetwork, model, "fusion network", "in_chans, guide_chans and scale, and forward(ms, guide, ms_up)")
+
+
+def _as(kind: type[N], model: nn.Module, noun: str, wanted: str) -> N:
+    """Return a module that has the sizes of a kind, with the kind's other attributes at their defaults."""
+    if isinstance(model, kind):
+        return model
+    if missing := [name for name in kind.SIZES if not hasattr(model, name)]:
+        raise TypeError(
+            f"{type(model).__name__} is no {noun} of the zoo's kind, it lacks {', '.join(missing)}; it needs the "
+            f"attributes {wanted}"
+        )
+    defaults = {name: getattr(kind, name) for base in (Network, kind) for name in base.__annotations__
+                if hasattr(kind, name)}  # fmt: skip
+    for name, value in (defaults | {"set_place": _no_place}).items():
+        if not hasattr(model, name):
+            setattr(model, name, value)
+    return cast(N, model)
+
+
+def _no_place(place: Place | None) -> None:
+    """Stand in for `FusionNetwork.set_place` on a module of one's own, which knows no positions."""
