@@ -27,8 +27,9 @@ from hsmamba.engine.classification.evaluate import evaluate, labels_of
 from hsmamba.engine.classification.train import FinetuneResult, finetune
 from hsmamba.engine.fusion.recipe import FusionRecipe, parse_fusion_recipe
 from hsmamba.errors import HsmambaError, ManifestError
-from hsmamba.zoo import hub
 from hsmamba.zoo.factory import create_model
+from hsmamba.zoo.save import save_pretrained
+from hsmamba.zoo.source import read_folder
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -210,7 +211,7 @@ def _run(
     }
     write_text(folder / "report.txt", f"{report}\n")
     record = {**recipe.data, "split": {"name": name, "id": split.id, "sha256": split.sha256}, "seed": seed}
-    hub.save_pretrained(
+    save_pretrained(
         model,
         folder / "model",
         split=split,
@@ -344,9 +345,9 @@ def publish(recipe: Recipe, out: str | Path, folder: str | Path) -> Path:
         raise HsmambaError(f"{out} lacks the runs {missing}; run the recipe to its end first")
     chosen = median_run(recipe, rows)
     source = out / f"{chosen['split']}-seed{chosen['seed']}" / "model"
-    trained = hub.read_folder(source)
+    trained = read_folder(source)
     model = create_model(f"local-dir:{source}")
-    return hub.save_pretrained(
+    return save_pretrained(
         model,
         folder,
         split=trained.load_split(),

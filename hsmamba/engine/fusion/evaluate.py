@@ -15,8 +15,8 @@ from hsmamba.engine.classification.predict import evaluating
 from hsmamba.engine.fusion.images import Image, Images
 from hsmamba.engine.fusion.tiles import fuse_images
 from hsmamba.errors import SceneError
-from hsmamba.layers.fusion import check_fusion_inputs
 from hsmamba.metrics import fusion as metrics
+from hsmamba.models._base import as_fusion_network
 
 REDUCED = ("PSNR", "SSIM", "SAM", "ERGAS", "SCC", "Q2n")
 FULL = ("D_lambda", "D_s", "QNR", "D_lambda_K", "HQNR")
@@ -116,7 +116,7 @@ def predict(
         whole: Give a global network the whole image instead of overlapping windows: a fraction of the time.
     """
     network: Any = model
-    check_fusion_inputs(network, pair.ms[None], pair.guide[None], pair.ms_up[None])
+    as_fusion_network(model).check_inputs(pair.ms[None], pair.guide[None], pair.ms_up[None])
     ms, guide, ms_up = (Image(tensor.permute(1, 2, 0).numpy()) for tensor in (pair.ms, pair.guide, pair.ms_up))
     fused = torch.empty(pair.ms.shape[0], *pair.guide.shape[1:])
 

@@ -39,7 +39,7 @@ def check_bands(model: Any, arrays: dict[str, Array]) -> None:
 
 
 def _bands_on_record(model: Any) -> str:
-    record = getattr(model, "pretrained_cfg", None) or {}
+    record = getattr(model, "record", None) or {}
     data, wavelengths = record.get("data") or {}, record.get("wavelengths")
     parts = [str(data["sensor"])] if data.get("sensor") else []
     if data.get("sensor") and (sensor := _sensor_or_none(data["sensor"])) is not None and sensor.bands:
@@ -223,7 +223,7 @@ def _known(model: Any) -> tuple[Units, Units] | None:
             factor, offset = units[step.on]
             units[step.on] = factor * step.scale, offset * step.scale + step.offset
         return units["hsi"], units["aux"]
-    data = (getattr(model, "pretrained_cfg", None) or {}).get("data") or {}
+    data = (getattr(model, "record", None) or {}).get("data") or {}
     maximum = data.get("maximum")
     if maximum is None and data.get("sensor") and (sensor := _sensor_or_none(data["sensor"])) is not None:
         maximum = sensor.maximum

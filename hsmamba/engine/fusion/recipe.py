@@ -28,8 +28,9 @@ from hsmamba.engine.fusion.evaluate import FULL, REDUCED, Figures, FusionReport
 from hsmamba.engine.fusion.train import FusionResult
 from hsmamba.engine.training import Record
 from hsmamba.errors import HsmambaError, ManifestError
-from hsmamba.zoo import hub
 from hsmamba.zoo.factory import create_model
+from hsmamba.zoo.save import save_pretrained
+from hsmamba.zoo.source import read_folder
 
 Row = dict[str, Any]
 _KINDS = {"reduced resolution": False, "full resolution": True}
@@ -151,7 +152,7 @@ def run_fusion_recipe(
     rows = rows_of(report)
     write_rows(out / "results.csv", rows)
     write_text(out / "report.txt", f"{report}\n")
-    hub.save_pretrained(
+    save_pretrained(
         copy.deepcopy(model).half(),
         out / "model",
         metrics={kind: means[report.model] for kind, means in tables.items()},
@@ -242,8 +243,8 @@ def publish_fusion(recipe: FusionRecipe, out: str | Path, folder: str | Path) ->
     source = Path(out) / "model"
     if not (source / "config.json").is_file():
         raise HsmambaError(f"{out} holds no model yet; run the recipe {recipe.name} first")
-    trained = hub.read_folder(source)
-    return hub.save_pretrained(
+    trained = read_folder(source)
+    return save_pretrained(
         create_model(f"local-dir:{source}", dtype=torch.float16),
         folder,
         metrics=trained.metrics,

@@ -15,8 +15,8 @@ from hsmamba.data.pairs import FusionPair, FusionPairs, crops
 from hsmamba.engine.fusion.evaluate import Figures, predict
 from hsmamba.engine.training import Record, Run, TrainingSettings
 from hsmamba.errors import SceneError
-from hsmamba.layers.fusion import check_fusion_inputs
 from hsmamba.metrics import fusion as metrics
+from hsmamba.models._base import as_fusion_network
 
 SSIM_SHARE = 0.1  # of the loss "l1+ssim", as in the release of LE-Mamba
 _SSIM_WINDOW, _SSIM_SIGMA = 11, 1.5
@@ -121,7 +121,7 @@ class _FusionRun(Run):
         self.plain = None if settings.augment else pairs.unturned()
         for pair in (self.plain or pairs.unturned())[:1] + list(pairs.val):
             images = [tensor[None] for tensor in (pair.ms, pair.guide, pair.ms_up)]
-            check_fusion_inputs(model, *images)  # type: ignore[arg-type]  # every fusion network has the sizes
+            as_fusion_network(model).check_inputs(*images)
 
     def batches(self, generator: torch.Generator) -> Iterator[FusionPair]:
         """Give crops of newly flipped images."""
