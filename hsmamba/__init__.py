@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-__version__ = "0.1.0"
+from hsmamba._version import __version__
 
 _ROOMS = ("baselines", "data", "engine", "errors", "layers", "metrics", "models", "ops", "viz", "zoo")
 _HOMES = {  # of the public names

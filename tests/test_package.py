@@ -35,7 +35,9 @@ def test_every_public_name_resolves():
     assert set(hsmamba.__all__) <= set(dir(hsmamba))
 
 
-@pytest.mark.parametrize("name", ["data.random_split", "metrics.ClassificationReport", "models.Classifier", "viz.label_map", "zoo"])
+@pytest.mark.parametrize(
+    "name", ["data.random_split", "metrics.ClassificationReport", "models.Classifier", "viz.label_map", "zoo"]
+)
 def test_rooms_are_there_without_an_import_of_their_own(name):
     assert _run(f"import hsmamba; print(hsmamba.{name} is not None)").strip() == "True"
 
