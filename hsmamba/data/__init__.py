@@ -19,14 +19,12 @@ from hsmamba.data.transforms import Compose
 if TYPE_CHECKING:
     from hsmamba.data.datasets import PatchDataset
     from hsmamba.data.degrade import (
-        WaldPair,
         bicubic_resize,
         degrade_ms,
         degrade_pan,
         interp23,
         mtf_filter,
         upsample,
-        wald,
     )
     from hsmamba.data.fusion_sets import load_cave, load_ikonos, load_worldview2
     from hsmamba.data.pairs import FusionPair, FusionPairs, wald_pairs
@@ -42,7 +40,6 @@ _WITH_TORCH = {
     "load_worldview2": "hsmamba.data.fusion_sets",
     "wald_pairs": "hsmamba.data.pairs",
     "Sensor": "hsmamba.data.sensors",
-    "WaldPair": "hsmamba.data.degrade",
     "bicubic_resize": "hsmamba.data.degrade",
     "degrade_ms": "hsmamba.data.degrade",
     "erase_rim": "hsmamba.data.patches",
@@ -55,7 +52,6 @@ _WITH_TORCH = {
     "response_matrix": "hsmamba.data.srf",
     "simulate_bands": "hsmamba.data.srf",
     "upsample": "hsmamba.data.degrade",
-    "wald": "hsmamba.data.degrade",
     "PatchDataset": "hsmamba.data.datasets",
     "Patches": "hsmamba.data.patches",
     "augment_d4": "hsmamba.data.patches",
@@ -79,7 +75,6 @@ __all__ = [
     "Split",
     "Standardise",
     "Step",
-    "WaldPair",
     "augment_d4",
     "bicubic_resize",
     "block_split",
@@ -113,7 +108,6 @@ __all__ = [
     "split_from_maps",
     "upsample",
     "valid_mask",
-    "wald",
     "wald_pairs",
 ]
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hsmamba.errors import SceneError
-from hsmamba.ops.upsample import upsample
+from hsmamba.ops.resampling import upsample
 
 
 class Place(NamedTuple):

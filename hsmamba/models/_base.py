@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from hsmamba.errors import SceneError
 from hsmamba.layers.fusion import Place
-from hsmamba.ops.upsample import upsample
+from hsmamba.ops.resampling import upsample
 
 if TYPE_CHECKING:
     from hsmamba.data import Compose

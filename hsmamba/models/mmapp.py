@@ -24,7 +24,7 @@ from hsmamba.layers.fusion import check_fusion_inputs, pad_sides
 from hsmamba.layers.window_attention import window_attention
 from hsmamba.models._registry import ModelCfg, register_model, register_presets
 from hsmamba.models.official.mmapp import checkpoint_filter_fn, official_args
-from hsmamba.ops.upsample import upsample
+from hsmamba.ops.resampling import upsample
 
 __all__ = ["MMAPP", "MMAPPOutputs", "checkpoint_filter_fn", "default_cfgs", "mmapp_loss", "official_args"]
 

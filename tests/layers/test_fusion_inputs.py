@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hsmamba.errors import SceneError
 from hsmamba.layers.fusion import check_fusion_inputs, pad_sides, upsampled
-from hsmamba.ops.upsample import upsample
+from hsmamba.ops.resampling import upsample
 
 MODEL = SimpleNamespace(in_chans=4, guide_chans=1, scale=2)
 MS, GUIDE, UP = torch.rand(2, 4, 3, 5), torch.rand(2, 1, 6, 10), torch.rand(2, 4, 6, 10)

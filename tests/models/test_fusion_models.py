@@ -7,7 +7,7 @@ import hsmamba
 from hsmamba.errors import SceneError
 from hsmamba.layers.fusion import pad_sides
 from hsmamba.models import entry, registry
-from hsmamba.ops.upsample import upsample
+from hsmamba.ops.resampling import upsample
 
 FUSION = sorted(name for name, known in registry().items() if known.cfg.task == "fusion")
 ARCHITECTURES = [name for name in FUSION if f".{name}" in entry(name).module]

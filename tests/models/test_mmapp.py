@@ -12,7 +12,7 @@ from hsmamba.bench.transcriptions.rsanet import random_state
 from hsmamba.errors import SceneError, WeightsError
 from hsmamba.models import entry
 from hsmamba.models.mmapp import MMAPP, MMAPPOutputs, checkpoint_filter_fn, mmapp_loss
-from hsmamba.ops.upsample import upsample
+from hsmamba.ops.resampling import upsample
 from tests.conftest import golden_files
 from tests.goldens.fusion import Golden, relative_error
 

@@ -12,7 +12,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from hsmamba.data.scene import Array, is_dataarray
-from hsmamba.ops.upsample import HALF_BAND, upsample
+from hsmamba.ops.resampling import HALF_BAND, upsample
 
 _STRIP_VALUES = 2**24  # of a strip that is looked through for invalid pixels
 
