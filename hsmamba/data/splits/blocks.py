@@ -1,7 +1,8 @@
-"""Where the training pixels of a spatially disjoint split lie: whole tiles, chosen so that much is left to test."""
+"""Spatially disjoint splits: training pixels from whole tiles, chosen so that much is left to test."""
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,28 +10,96 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from hsmamba.data.splits.leakage import covered
+from hsmamba.data.splits.pixels import Indices, Labels, check_amount, check_labels, pixel_mask, quota
+from hsmamba.data.splits.split import Split
+from hsmamba.errors import SplitError
+
+_LAYOUTS = 64
 _PROPOSALS = 8  # candidates compared for each tile: more of them keep more test pixels but leave less to chance
 
 
-def covered(centres: npt.NDArray[np.bool_], patch_size: int) -> npt.NDArray[np.bool_]:
-    """Mark every pixel that lies inside the patch of a centre.
+def block_split(
+    labels: Labels,
+    *,
+    patch_size: int,
+    fraction: float,
+    block_size: int | None = None,
+    seed: int = 0,
+    strict: bool = True,
+) -> Split:
+    """Draw training pixels from compact blocks, and test only where no training patch reaches.
+
+    The scene is tiled from a random offset. Tiles go to the training side, rarest class first, until each class has
+    max(1, floor(fraction * n)) pixels there; each tile is the one of eight random candidates that costs the test side
+    least. Every labelled pixel inside a training patch is dropped, all the others test, so `leakage` is 0 at this
+    patch size. Layouts that leave a class without test pixels are drawn again, up to 64 times.
 
     Args:
-        centres: (H, W) bool.
-        patch_size: Side P; a pixel sits at index P // 2 of its patch, so an even patch reaches one pixel further up
-            and left.
+        labels: (H, W) integer, 0 = unlabelled, 1..K.
+        patch_size: Side P of the patches that will be used: it sets the guard between the sides.
+        fraction: Share of each class to train on, in (0, 1).
+        block_size: Side of a tile in pixels. By default ceil(sqrt(N / K)) for N training pixels of K classes: one
+            tile holds what an average class needs, so large classes are drawn from several places. Larger tiles
+            leave more to test and make the training side less varied.
+        seed: Seed of the draw.
+        strict: Raise where a class has no test pixel. False warns instead and lets the class train only; a class no
+            wider than half a patch cannot be on both sides.
 
     Returns:
-        (H, W) bool.
+        The split, without validation pixels; `with_validation` keeps the guard.
 
     Raises:
-        ValueError: `patch_size` is below 1.
+        SplitError: A class has no pixels, or cannot be tested (`strict`), or nothing is left to test.
+        ValueError: A number out of range.
     """
-    if patch_size < 1:
-        raise ValueError(f"patch_size is {patch_size}; expected 1 or more")
-    origin = -1 if patch_size % 2 == 0 else 0
-    grown: npt.NDArray[np.bool_] = ndimage.maximum_filter(centres, patch_size, mode="constant", cval=0, origin=origin)
-    return grown
+    check_amount(fraction, None)
+    if patch_size < 1 or (block_size is not None and block_size < 1):
+        raise ValueError(f"patch_size is {patch_size}, block_size {block_size}; expected 1 or more pixels")
+    values, sizes = check_labels(labels)
+    quotas = np.array([0, *(quota(int(size), fraction, None) for size in sizes[1:])])
+    side = block_size or int(np.ceil(np.sqrt(quotas.sum() / (len(quotas) - 1))))
+    train, tested = _disjoint_layout(values, quotas, patch_size, side, np.random.default_rng(seed))
+    missing = sorted(set(range(1, len(sizes))) - set(np.unique(tested).tolist()))
+    if not tested.any():
+        raise SplitError(
+            f"patches of {patch_size} x {patch_size} around {train.size} training pixels cover every labelled pixel, "
+            "so none is left to test; lower patch_size or fraction"
+        )
+    if missing:
+        text = (
+            f"no test pixel of class {', '.join(map(str, missing))} is left beyond the training patches of "
+            f"{patch_size} x {patch_size} pixels"
+        )
+        if strict:
+            raise SplitError(
+                f"{text}; give strict=False to let such classes train only, or lower patch_size or fraction"
+            )
+        warnings.warn(f"{text}: it trains only", stacklevel=2)
+    name = f"block{side}-patch{patch_size}-{fraction:g}-seed{seed}"
+    return Split(train, np.flatnonzero(tested), np.empty(0, np.int64), (values.shape[0], values.shape[1]), name)
+
+
+def _disjoint_layout(
+    values: Indices, quotas: Indices, patch_size: int, side: int, generator: np.random.Generator
+) -> tuple[Indices, Indices]:
+    """Return the training pixels (N,) and the labels (H, W) of the test side of a layout that serves every class.
+
+    A class too compact to be on both sides is not waited for. Where no layout serves every other class, it is the one
+    with the fewest classes missing, and among those the one with most test pixels.
+    """
+    confined = confined_classes(values, patch_size)
+    best = ((-len(quotas) - 1, 0), values, values)
+    for _ in range(_LAYOUTS):
+        train = draw_training_pixels(values, quotas, patch_size, side, generator)
+        tested = np.where(covered(pixel_mask(train, (values.shape[0], values.shape[1])), patch_size), 0, values)
+        missing = set(range(1, len(quotas))) - set(np.unique(tested).tolist())
+        score = (-len(missing), int(np.count_nonzero(tested)))
+        if score > best[0]:
+            best = (score, train, tested)
+        if missing <= confined:
+            return train, tested
+    return best[1], best[2]
 
 
 def confined_classes(labels: npt.NDArray[np.int64], patch_size: int) -> set[int]:
