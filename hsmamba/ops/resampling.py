@@ -64,15 +64,12 @@ def bicubic(image: Tensor, ratio: int) -> Tensor:
 def resize(image: Tensor, scale: float) -> Tensor:
     """Resize as MATLAB's `imresize(image, scale, "bicubic")`: Keys' kernel, widened when shrinking (antialiasing).
 
-    Output sample k lies at input coordinate (k + 0.5) / scale - 0.5; the border is mirrored, its pixel repeated.
-    This is neither PyTorch's bicubic (a = -0.75) nor in the phase of `upsample` for even ratios.
-
     Args:
         image: (B, C, H, W), floating point.
         scale: Factor of both sides, above 0.
 
     Returns:
-        (B, C, ceil(scale H), ceil(scale W)).
+        (B, C, ceil(scale H), ceil(scale W)); sample k lies at input coordinate (k + 0.5) / scale - 0.5.
     """
     widen = min(scale, 1.0)
     taps = torch.arange(math.ceil(4 / widen) + 2)

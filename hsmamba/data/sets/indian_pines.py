@@ -15,23 +15,10 @@ from hsmamba.data.files.readers import open_file
 from hsmamba.data.scene import Scene
 from hsmamba.errors import SceneError
 
-_INDIAN_PINES_CLASSES = (
-    "Alfalfa",
-    "Corn-notill",
-    "Corn-mintill",
-    "Corn",
-    "Grass-pasture",
-    "Grass-trees",
-    "Grass-pasture-mowed",
-    "Hay-windrowed",
-    "Oats",
-    "Soybean-notill",
-    "Soybean-mintill",
-    "Soybean-clean",
-    "Wheat",
-    "Woods",
-    "Buildings-Grass-Trees-Drives",
-    "Stone-Steel-Towers",
+CLASSES = (
+    *("Alfalfa", "Corn-notill", "Corn-mintill", "Corn", "Grass-pasture", "Grass-trees", "Grass-pasture-mowed"),
+    *("Hay-windrowed", "Oats", "Soybean-notill", "Soybean-mintill", "Soybean-clean", "Wheat", "Woods"),
+    *("Buildings-Grass-Trees-Drives", "Stone-Steel-Towers"),
 )
 
 
@@ -53,7 +40,7 @@ def load_indian_pines() -> Scene:
     return Scene(
         hsi=np.ascontiguousarray(cube.read()),
         labels=np.ascontiguousarray(truth.read()),
-        class_names=_INDIAN_PINES_CLASSES,
+        class_names=CLASSES,
         name="indian_pines",
         source="AVIRIS, Indian Pines test site 3, June 1992; Purdue University; as bundled with tensorly",
         license="CC0-1.0 on its best known Hub copy",

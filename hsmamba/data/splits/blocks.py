@@ -88,10 +88,10 @@ def _disjoint_layout(
     A class too compact to be on both sides is not waited for. Where no layout serves every other class, it is the one
     with the fewest classes missing, and among those the one with most test pixels.
     """
-    confined = confined_classes(values, patch_size)
+    confined = _confined_classes(values, patch_size)
     best = ((-len(quotas) - 1, 0), values, values)
     for _ in range(_LAYOUTS):
-        train = draw_training_pixels(values, quotas, patch_size, side, generator)
+        train = _draw_training_pixels(values, quotas, patch_size, side, generator)
         tested = np.where(covered(pixel_mask(train, (values.shape[0], values.shape[1])), patch_size), 0, values)
         missing = set(range(1, len(quotas))) - set(np.unique(tested).tolist())
         score = (-len(missing), int(np.count_nonzero(tested)))
@@ -102,45 +102,23 @@ def _disjoint_layout(
     return best[1], best[2]
 
 
-def confined_classes(labels: npt.NDArray[np.int64], patch_size: int) -> set[int]:
-    """Find the classes so compact that the patch of any of their pixels covers them all.
-
-    Args:
-        labels: (H, W), 0 = unlabelled.
-        patch_size: Side P.
-
-    Returns:
-        Classes that cannot both train and test without leakage.
-    """
+def _confined_classes(labels: Indices, patch_size: int) -> set[int]:
+    """Find the classes so compact that the patch of any of their pixels covers them all: they cannot also test."""
     reach = (patch_size - 1) // 2
     boxes = ndimage.find_objects(labels)
     sizes = {k: [s.stop - s.start for s in box] for k, box in enumerate(boxes, start=1) if box is not None}
     return {k for k, size in sizes.items() if max(size) <= reach + 1}
 
 
-def draw_training_pixels(
-    labels: npt.NDArray[np.int64],
-    quotas: npt.NDArray[np.int64],
-    patch_size: int,
-    side: int,
-    generator: np.random.Generator,
-) -> npt.NDArray[np.int64]:
-    """Draw the training pixels of each class from few tiles.
+def _draw_training_pixels(
+    labels: Indices, quotas: Indices, patch_size: int, side: int, generator: np.random.Generator
+) -> Indices:
+    """Draw the training pixels (N,) of each class from few tiles.
 
     Class by class, the rarest first, tiles go to the training side until the class has its quota there; tiles that
     are there already serve first. A tile that holds more pixels of the class than are still wanted gives those
     nearest to a random one of them. Each tile is the cheapest of several random candidates, where the cost is the
     share of every class that its patches take from the test side, for each training pixel won.
-
-    Args:
-        labels: (H, W), 0 = unlabelled, 1..K.
-        quotas: (K + 1,) training pixels by class.
-        patch_size: Side P of the patches.
-        side: Side of a tile; the tiling starts at a random offset.
-        generator: Source of randomness.
-
-    Returns:
-        int64 (N,) flat indices.
     """
     width = labels.shape[1]
     offsets = (_pick(side, generator), _pick(side, generator))
@@ -174,28 +152,26 @@ def draw_training_pixels(
 class _Ground:
     """What the training patches cover so far, and what that leaves of each class."""
 
-    labels: npt.NDArray[np.int64]
+    labels: Indices
     patch_size: int
     totals: npt.NDArray[Any]
     left: npt.NDArray[Any]
     near: npt.NDArray[np.bool_]
 
-    def cost(self, pixels: npt.NDArray[np.int64]) -> float:
+    def cost(self, pixels: Indices) -> float:
         """Return the shares of the classes that these pixels take from the test side, for each of the pixels."""
         _, _, lost = self._loss(pixels)
         shares = lost[1:] / np.maximum(self.totals[1:], 1)
         wiped_out = (lost[1:] == self.left[1:]) & (lost[1:] > 0)  # counts as much as a whole class
         return float(shares.sum() + wiped_out.sum()) / pixels.size
 
-    def take(self, pixels: npt.NDArray[np.int64]) -> None:
+    def take(self, pixels: Indices) -> None:
         """Put these pixels on the training side."""
         window, patches, lost = self._loss(pixels)
         self.near[window] |= patches
         self.left = self.left - lost
 
-    def _loss(
-        self, pixels: npt.NDArray[np.int64]
-    ) -> tuple[tuple[slice, slice], npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
+    def _loss(self, pixels: Indices) -> tuple[tuple[slice, slice], npt.NDArray[np.bool_], Indices]:
         """Look at the window around the pixels only, so that the scene's size does not matter."""
         places = np.divmod(pixels, self.labels.shape[1])
         starts = [max(int(place.min()) - self.patch_size, 0) for place in places]
@@ -212,7 +188,7 @@ def _pick(size: int, generator: np.random.Generator) -> int:
     return int(generator.random() * size)
 
 
-def _nearest(members: npt.NDArray[np.int64], anchor: np.int64, count: int, width: int) -> npt.NDArray[np.int64]:
+def _nearest(members: Indices, anchor: np.int64, count: int, width: int) -> Indices:
     rows, columns = np.divmod(members, width)
     distance = np.maximum(abs(rows - anchor // width), abs(columns - anchor % width))
     return members[np.argsort(distance, kind="stable")[:count]]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
@@ -14,7 +12,18 @@ _NOISE_FLOOR = 1e-6  # of the strongest noise direction, added to all
 _PROJECTION_BLOCK = 1024  # pixels; two float64 buffers of (components, 1024) stay in the processor's cache
 
 
-class PCA(Step):
+class _Projection(Step):
+    """A step whose channels are components."""
+
+    n_components: int
+
+    def out_channels(self, in_channels: int) -> int:
+        """Return the number of components."""
+        super().out_channels(in_channels)
+        return self.n_components
+
+
+class PCA(_Projection):
     """Project on the principal components of the fitted pixels.
 
     The components are eigenvectors of the covariance (float64, `numpy.linalg.eigh`), by falling variance; of the two
@@ -22,6 +31,7 @@ class PCA(Step):
     """
 
     kind = "pca"
+    arguments = ("n_components", "whiten")
     fitted_arrays = ("mean", "basis", "variance")
 
     def __init__(self, n_components: int, whiten: bool = False, *, on: Source = "hsi") -> None:
@@ -40,15 +50,6 @@ class PCA(Step):
             raise ValueError(f"n_components is {n_components}; expected 1 or more")
         self.n_components, self.whiten = int(n_components), bool(whiten)
 
-    def out_channels(self, in_channels: int) -> int:
-        """Return the number of components."""
-        super().out_channels(in_channels)
-        return self.n_components
-
-    def config(self) -> dict[str, Any]:
-        """Return the constructor's keyword arguments, JSON-able."""
-        return {"n_components": self.n_components, "whiten": self.whiten, "on": self.on}
-
     def _learn(self, pixels: Floats, neighbours: Spectra | None) -> dict[str, Floats]:
         mean, basis, variance = _principal_components(pixels, self.n_components)
         if self.whiten and variance[-1] <= 1e-12 * variance[0]:
@@ -66,7 +67,7 @@ class PCA(Step):
         return _project(array, self._state["mean"], basis)
 
 
-class MNF(Step):
+class MNF(_Projection):
     """Minimum noise fraction: project on the components of highest signal-to-noise ratio.
 
     The covariance of the noise is that of the differences between neighbouring pixels; the principal components of
@@ -78,6 +79,7 @@ class MNF(Step):
     """
 
     kind = "mnf"
+    arguments = ("n_components", "window")
     fitted_arrays = ("mean", "basis")
 
     def __init__(self, n_components: int, window: int = 3, *, on: Source = "hsi") -> None:
@@ -95,15 +97,6 @@ class MNF(Step):
         if n_components < 1 or window < 3 or window % 2 == 0:
             raise ValueError(f"n_components is {n_components}, window {window}; expected at least 1, and odd from 3")
         self.n_components, self.window = int(n_components), int(window)
-
-    def out_channels(self, in_channels: int) -> int:
-        """Return the number of components."""
-        super().out_channels(in_channels)
-        return self.n_components
-
-    def config(self) -> dict[str, Any]:
-        """Return the constructor's keyword arguments, JSON-able."""
-        return {"n_components": self.n_components, "window": self.window, "on": self.on}
 
     def _learn(self, pixels: Floats, neighbours: Spectra | None) -> dict[str, Floats]:
         if neighbours is None or len(neighbours) < 2:

@@ -25,11 +25,13 @@ class Step:
 
     Attributes:
         kind: Name in saved files.
+        arguments: Names of the constructor's arguments beside `on`, which are attributes too.
         fitted_arrays: Names of the arrays that `fit` computes; a step without any needs no fitting.
         on: Which input it applies to, "hsi" or "aux".
     """
 
     kind: ClassVar[str]
+    arguments: ClassVar[tuple[str, ...]] = ()
     fitted_arrays: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, *, on: Source = "hsi") -> None:
@@ -116,7 +118,8 @@ class Step:
 
     def config(self) -> dict[str, Any]:
         """Return the constructor's keyword arguments, JSON-able."""
-        return {"on": self.on}
+        values = {name: getattr(self, name) for name in (*self.arguments, "on")}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     def load_state(self, state: dict[str, npt.NDArray[np.float64]]) -> None:
         """Take over fitted arrays, as `state` returned them.

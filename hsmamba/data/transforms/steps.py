@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +16,7 @@ class SelectBands(Step):
     """Keep some bands, in the order given."""
 
     kind = "select_bands"
+    arguments = ("indices",)
 
     def __init__(self, indices: Iterable[int], *, on: Source = "hsi") -> None:
         """Make the step.
@@ -42,10 +42,6 @@ class SelectBands(Step):
             )
         return len(self.indices)
 
-    def config(self) -> dict[str, Any]:
-        """Return the constructor's keyword arguments, JSON-able."""
-        return {"indices": list(self.indices), "on": self.on}
-
     def _apply(self, array: Spectra) -> npt.NDArray[np.float32]:
         return array[..., list(self.indices)].astype(np.float32)
 
@@ -54,6 +50,7 @@ class SensorScale(Step):
     """Scale a sensor's numbers: `value * scale + offset`, computed in float64; needs no fitting."""
 
     kind = "sensor_scale"
+    arguments = ("scale", "offset")
 
     def __init__(self, scale: float, offset: float = 0.0, *, on: Source = "hsi") -> None:
         """Make the step.
@@ -70,10 +67,6 @@ class SensorScale(Step):
         self.scale, self.offset = float(scale), float(offset)
         if not (np.isfinite(self.scale) and np.isfinite(self.offset) and self.scale != 0):
             raise ValueError(f"scale is {scale!r}, offset {offset!r}; expected finite numbers and a scale other than 0")
-
-    def config(self) -> dict[str, Any]:
-        """Return the constructor's keyword arguments, JSON-able."""
-        return {"scale": self.scale, "offset": self.offset, "on": self.on}
 
     def _apply(self, array: Spectra) -> npt.NDArray[np.float32]:
         return (array.astype(np.float64) * self.scale + self.offset).astype(np.float32)
