@@ -33,7 +33,7 @@ def read_geotiff(path: Path, masked: bool) -> Content:
             nodata = None if file.nodata is None or np.isnan(file.nodata) else float(file.nodata)
         # masked=True makes every array floating point, so it is kept for files that have something to mask.
         raster = rioxarray.open_rasterio(path, masked=masked and nodata is not None)
-    cube = rows_first(raster, path)
+    cube = _rows_first(raster, path)
     bbl = [tag.get("bbl") for tag in tags]
     return Content(
         {"": Variable(cube.shape, str(cube.dtype), lambda: cube)},
@@ -59,19 +59,11 @@ def _raster_wavelengths(
     return np.concatenate([one for one in each if one is not None])
 
 
-def rows_first(raster: xr.DataArray, path: Path) -> xr.DataArray:
+def _rows_first(raster: xr.DataArray, path: Path) -> xr.DataArray:
     """Bring a lazy raster (band, y, x) to (y, x, band) without reading it.
 
     `DataArray.transpose` would stay lazy too, but then spells out the position of every value it reads, some 25 times
-    the memory of the values.
-
-    Args:
-        raster: As rioxarray opens it.
-        path: Its file, for errors.
-
-    Returns:
-        DataArray with dims (y, x, band), same coordinates and attributes; a damaged file raises SceneError when the
-        damaged part is read.
+    the memory of the values. Reading a damaged part of the file raises SceneError.
     """
     xarray = optional_import("xarray", "to read GeoTIFF files")
     indexing = xarray.core.indexing
