@@ -22,7 +22,7 @@ from torch import nn
 
 from hsmamba._files import atomic_path, write_text
 from hsmamba.data import Compose, Scene, Split, block_split, leakage, load_scenes, load_split, random_split
-from hsmamba.data.transforms import STEPS
+from hsmamba.data.transforms.steps import STEPS
 from hsmamba.engine.classification.evaluate import evaluate, labels_of
 from hsmamba.engine.classification.train import FinetuneResult, finetune
 from hsmamba.engine.fusion.recipe import FusionRecipe, parse_fusion_recipe

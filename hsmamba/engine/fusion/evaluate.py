@@ -134,7 +134,7 @@ def predict(
 
 def _baselines(pairs: FusionPairs) -> dict[str, Callable[[FusionPair], Tensor]]:
     """Classical methods for these pairs by name."""
-    from hsmamba.ops.upsample import bicubic
+    from hsmamba.ops.resampling import bicubic
 
     chosen: dict[str, Callable[[FusionPair], Tensor]] = {
         "bicubic": lambda pair: bicubic(pair.ms[None], pairs.ratio)[0].clamp(0, 1)

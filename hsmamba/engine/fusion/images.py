@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-from hsmamba.data.scene import Array, is_dataarray
-from hsmamba.ops.upsample import HALF_BAND, upsample
+from hsmamba.data.image import Array, is_dataarray
+from hsmamba.ops.resampling import HALF_BAND, upsample
 
 _STRIP_VALUES = 2**24  # of a strip that is looked through for invalid pixels
 

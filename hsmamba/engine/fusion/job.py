@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from hsmamba.data.scene import VALUE_ATTRIBUTES, Array, check_array, is_dataarray
+from hsmamba.data.image import VALUE_ATTRIBUTES, Array, check_array, is_dataarray
 from hsmamba.engine.classification.predict import evaluating
 from hsmamba.engine.fusion.images import Image, Images
 from hsmamba.engine.fusion.inputs import (

@@ -20,8 +20,9 @@ import torch
 from torch import nn
 
 from hsmamba._files import atomic_path, write_text
-from hsmamba.data.fusion_sets import FUSION_SETS
+from hsmamba.data import load_pairs
 from hsmamba.data.pairs import FusionPairs
+from hsmamba.data.sets.catalog import list_data
 from hsmamba.engine.classification.evaluate import evaluate
 from hsmamba.engine.classification.train import finetune
 from hsmamba.engine.fusion.evaluate import FULL, REDUCED, Figures, FusionReport
@@ -44,7 +45,7 @@ class FusionRecipe:
     Attributes:
         task: "fusion", which tells these recipes from those of classifiers.
         name: Name of the weight, "architecture.tag".
-        dataset: Key of `hsmamba.data.fusion_sets.FUSION_SETS`.
+        dataset: Name that `hsmamba.data.load_pairs` knows.
         seed: Of the initial weights and the training.
         pairs: Arguments of the data set's reader: ratio, shares of validation and test.
         model_args: Arguments of `create_model`, None written as "none"; bands, channels of the guide and ratio come
@@ -80,8 +81,8 @@ def parse_fusion_recipe(values: Mapping[str, Any], path: object) -> FusionRecipe
     if values.keys() != expected:
         missing, unknown = sorted(expected - values.keys()), sorted(values.keys() - expected)
         raise ManifestError(f"{path}: missing {missing or 'nothing'}, unknown {unknown or 'nothing'}")
-    if values["dataset"] not in FUSION_SETS:
-        raise ManifestError(f"{path}: no data set {values['dataset']!r}; there are {', '.join(FUSION_SETS)}")
+    if values["dataset"] not in list_data("pairs"):
+        raise ManifestError(f"{path}: no data set {values['dataset']!r}; there are {', '.join(list_data('pairs'))}")
     return FusionRecipe(**{**values, "model_args": _with_none(values["model_args"])})
 
 
@@ -94,11 +95,6 @@ def _with_none(value: Any) -> Any:
     return None if value == "none" else value
 
 
-def load_pairs(recipe: FusionRecipe, root: str | Path) -> FusionPairs:
-    """Read the data of a recipe out of the user's folder `root`; see `hsmamba.data.fusion_sets`."""
-    return FUSION_SETS[recipe.dataset](root, **recipe.pairs)
-
-
 def make_model(recipe: FusionRecipe, pairs: FusionPairs, device: str | None = None) -> nn.Module:
     """Make the untrained network of a recipe, the same whenever it is called."""
     torch.manual_seed(recipe.seed)
@@ -109,7 +105,7 @@ def make_model(recipe: FusionRecipe, pairs: FusionPairs, device: str | None = No
 def run_fusion_recipe(
     recipe: FusionRecipe,
     out: str | Path,
-    root: str | Path,
+    root: str | Path | None = None,
     *,
     minutes: float | None = None,
     device: str | None = None,
@@ -120,7 +116,7 @@ def run_fusion_recipe(
     Args:
         recipe: The recipe.
         out: Folder of the run: checkpoint, history, `results.csv`, `report.txt` and the model folder `model/`.
-        root: Folder of the data, see `hsmamba.data.fusion_sets`.
+        root: Folder of data, see `hsmamba.data.load_pairs`.
         minutes: Stop after the epoch in which so many minutes of this call have passed; a later call goes on.
         device: Where to train; default the CPU.
         progress: Show a progress bar.
@@ -129,11 +125,11 @@ def run_fusion_recipe(
         The figures on the test images.
 
     Raises:
-        FileNotFoundError: The data are not there.
+        DataNotFoundError: The data are not there.
         HsmambaError: The data do not fit the recipe.
     """
     out = Path(out)
-    pairs = load_pairs(recipe, root)
+    pairs = load_pairs(recipe.dataset, root, **recipe.pairs)
     model: Any = make_model(recipe, pairs, device)
     checkpoint = out / "checkpoint.pt"
     result = finetune(
