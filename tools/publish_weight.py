@@ -10,7 +10,6 @@ import shutil
 from pathlib import Path
 
 from hsmamba._files import write_text
-from hsmamba.engine.fusion.recipe import FusionRecipe, publish_fusion
 from hsmamba.engine.recipe import load_recipe, publish
 from hsmamba.zoo.card import model_card
 from hsmamba.zoo.folder import read_folder
@@ -28,11 +27,8 @@ def main() -> None:
     args = parser.parse_args()
     recipe = load_recipe(args.recipe)
     runs = args.runs / recipe.name
-    place, results = ROOT / "hsmamba" / "weights" / recipe.name, ROOT / "docs" / "results"
-    if isinstance(recipe, FusionRecipe):
-        folder, results = publish_fusion(recipe, runs, place), results / "fusion"
-    else:
-        folder = publish(recipe, runs, place)
+    folder = publish(recipe, runs, ROOT / "hsmamba" / "weights" / recipe.name)
+    results = ROOT / "docs" / "results" / {"classification": "", "fusion": "fusion"}[recipe.task]
     record = record_of(read_folder(folder), recipe.name.partition(".")[2])
     manifest = ROOT / "weights_manifest.json"
     write_manifest((load_manifest(manifest) | {record.name: record}).values(), manifest)
