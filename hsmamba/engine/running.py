@@ -1,12 +1,14 @@
-"""Where and in which mode a network runs."""
+"""Where and in which mode a network runs, and the bar that shows how far it is."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 import torch
 from torch import nn
+from tqdm.auto import tqdm
 
 
 @contextmanager
@@ -29,3 +31,8 @@ def evaluating(model: nn.Module, device: torch.device | str | None) -> Iterator[
             yield where
     finally:
         model.to(home).train(training)
+
+
+def progress_bar(pixels: int, verb: str, shown: bool) -> tqdm[NoReturn]:
+    """Make the bar of a job that goes over so many pixels."""
+    return tqdm(total=pixels, unit="px", desc=verb, disable=not shown, leave=False)

@@ -104,14 +104,7 @@ def make_settings(kind: type[Settings], given: dict[str, Any]) -> Settings:
 
 @dataclass(frozen=True)
 class Keeping:
-    """What is kept of a training run while it goes on, and who is told.
-
-    Attributes:
-        checkpoint: File that holds the whole state after every epoch, written whole or not at all.
-        resume: A checkpoint to continue from; settings and data must be those of the interrupted run.
-        log: `.csv` or `.jsonl` file of the history, kept up to date.
-        callback: Called after each epoch with its record and the model; returning True ends the training.
-        progress: Show a progress bar.
+    """What is kept of a training run while it goes on, and who is told; the fields are arguments of `finetune`.
 
     Raises:
         ValueError: A log with another suffix.

@@ -10,12 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from hsmamba.data import Compose, Patches, Scene, like, valid_mask
 from hsmamba.data.scene import Array, NanPolicy
 from hsmamba.engine.classification.predict import default_batch_size, probabilities
-from hsmamba.engine.running import evaluating
+from hsmamba.engine.running import evaluating, progress_bar
 from hsmamba.errors import SceneError
 from hsmamba.models._base import Classifier, as_classifier
 
@@ -118,9 +117,7 @@ class ClassifyJob:
         """
         with (
             evaluating(self.model, self.device) as where,
-            tqdm(
-                total=int(self.wanted.sum()), unit="px", desc="classify", disable=not self.progress, leave=False
-            ) as bar,
+            progress_bar(int(self.wanted.sum()), "classify", self.progress) as bar,
         ):
             step = self.batch_size or default_batch_size(where)
             for rows, patches in self._strips():
@@ -189,18 +186,9 @@ def prepare_classification(
     tta: bool = False,
     progress: bool = True,
 ) -> ClassifyJob:
-    """Check a classification without running it; other arguments and errors are those of `classify`.
+    """Check a classification without running it; arguments and errors are those of `classify`.
 
-    Args:
-        model: See `classify`.
-        scene: See `classify`.
-        transform: See `classify`.
-        wanted: (H, W) bool, pixels to classify; default every valid one.
-        batch_size: See `classify`.
-        device: See `classify`.
-        nan: See `classify`.
-        tta: See `classify`.
-        progress: See `classify`.
+    Of the valid pixels those alone are classified that `wanted` (H, W), if given, has True.
 
     Returns:
         The classification; `run` gives its rows one after the other, for results that are to be written and not held.

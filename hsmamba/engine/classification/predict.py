@@ -6,10 +6,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from hsmamba.data import PatchDataset
-from hsmamba.engine.running import evaluating
+from hsmamba.engine.running import evaluating, progress_bar
 from hsmamba.models._base import Classifier
 
 
@@ -67,7 +66,7 @@ def predict_items(
     """
     with (
         evaluating(model, device) as where,
-        tqdm(total=len(items), unit="px", desc="classify", disable=not progress, leave=False) as bar,
+        progress_bar(len(items), "classify", progress) as bar,
     ):
         step = batch_size or default_batch_size(where)
         parts = [torch.empty(0, model.num_classes)]

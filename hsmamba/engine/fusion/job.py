@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from hsmamba.data.scene import VALUE_ATTRIBUTES, Array, NanPolicy, check_array, is_dataarray
 from hsmamba.engine.fusion.images import Image, Images
@@ -24,7 +23,7 @@ from hsmamba.engine.fusion.inputs import (
     warn_of_shift,
 )
 from hsmamba.engine.fusion.tiles import fuse_images
-from hsmamba.engine.running import evaluating
+from hsmamba.engine.running import evaluating, progress_bar
 from hsmamba.errors import SceneError
 from hsmamba.models._base import FusionNetwork, as_fusion_network
 
@@ -147,7 +146,7 @@ class FusionJob:
         height, width = self.images.size
         with (
             evaluating(self.model, self.device) as where,
-            tqdm(total=height * width, unit="px", desc="fuse", disable=not self.progress, leave=False) as bar,
+            progress_bar(height * width, "fuse", self.progress) as bar,
         ):
             images = replace(self.images, dtype=next(self.model.parameters()).dtype, device=where)
 

@@ -221,8 +221,8 @@ def test_what_came_with_the_weights_is_taken():
     ms, guide = np.full((6, 6, 2), 1000, np.uint16), np.full((12, 12), 500, np.uint16)
     by_transform, by_record, by_sensor = Copy(), Copy(), Copy()
     by_transform.transform = Compose([SensorScale(1 / 2000), SensorScale(1 / 1000, 0.25, on="aux")])
-    by_record.pretrained_cfg = {"data": {"maximum": 2000, "sensor": "WV3"}}
-    by_sensor.pretrained_cfg = {"data": {"sensor": "WorldView-3"}}
+    by_record.record = {"data": {"maximum": 2000, "sensor": "WV3"}}
+    by_sensor.record = {"data": {"sensor": "WorldView-3"}}
     for model, wanted in (
         (by_transform, (0.5, 0.75)),
         (by_record, (0.5, 0.25)),
@@ -380,7 +380,7 @@ def test_grids_that_do_not_fit_are_named_with_the_ratio():
 
 def test_another_number_of_bands_names_those_of_the_weight():
     model = network("rsanet")
-    model.pretrained_cfg = {"data": {"sensor": "QB"}, "wavelengths": (485.0, 560.0, 660.0, 830.0)}
+    model.record = {"data": {"sensor": "QB"}, "wavelengths": (485.0, 560.0, 660.0, 830.0)}
     ms, guide = scene(8, 8, 4, 4, 2)
     with pytest.raises(
         SceneError, match=r"ms has 4 bands.*takes 3 \(QB: blue, green, red, NIR: 485, 560, 660, 830 nm\)"
