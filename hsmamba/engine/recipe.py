@@ -96,19 +96,14 @@ def run(
         ManifestError: A split that the recipe does not have.
         SceneError: The data do not fit the recipe, or a scene is not there.
         FileNotFoundError: There are no pairs.
-        TypeError: An option that no recipe has.
-        ValueError: An option of the other task, or nobody says where the data are.
+        ValueError: An option of the other task or of none, or nobody says where the data are.
     """
     room = TASKS[recipe.task]
     given = {key: value for key, value in options.items() if value is not None}
-    for name in given.keys() - set(room.OPTIONS):
-        tasks = [task for task, other in TASKS.items() if name in other.OPTIONS]
-        if not tasks:
-            known = ", ".join(key for other in TASKS.values() for key in other.OPTIONS)
-            raise TypeError(f"recipes have no option {name}; there are {known}")
+    if foreign := sorted(given.keys() - set(room.OPTIONS)):
         raise ValueError(
-            f"{name} is for recipes of {' and '.join(tasks)}, {recipe.name} is of {recipe.task}; leave it out"
-            + (f", or give {', '.join(room.OPTIONS)}" if room.OPTIONS else "")
+            f"{', '.join(foreign)} cannot be chosen for {recipe.name}, a recipe of {recipe.task}; leave it out "
+            f"(what can be is {', '.join(room.OPTIONS)})"
         )
     outcome: Outcome = room.run(recipe, Path(out), data=data, device=device, progress=progress, **given)
     return outcome

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -48,7 +48,7 @@ def _number(text: str) -> int | float | str:
     return text
 
 
-def write_results(path: Path, rows: Sequence[Row], columns: Sequence[str] | None = None) -> None:
+def write_results(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> None:
     """Write rows as CSV, whole or not at all.
 
     Args:

@@ -7,8 +7,6 @@ and continues bit for bit.
 from __future__ import annotations
 
 import copy
-import csv
-import io
 import json
 import logging
 import time
@@ -27,6 +25,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from hsmamba._files import atomic_path, write_text
+from hsmamba.engine.results import write_results
 from hsmamba.errors import WeightsError
 from hsmamba.models._base import Network
 
@@ -321,11 +320,6 @@ class Run(ABC, Generic[Trained]):
 def write_log(path: Path, history: list[Record]) -> None:
     """Write a history as `.csv` or `.jsonl`, whole or not at all."""
     if path.suffix == ".jsonl":
-        text = "".join(json.dumps(record) + "\n" for record in history)
+        write_text(path, "".join(json.dumps(record) + "\n" for record in history))
     else:
-        buffer = io.StringIO()
-        writer = csv.DictWriter(buffer, list(history[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(history)
-        text = buffer.getvalue()
-    write_text(path, text)
+        write_results(path, history)
