@@ -37,7 +37,7 @@ def test_a_file_without_a_task_is_of_a_classifier_and_an_unknown_one_is_named(tm
         (
             CLASSIFIER,
             {"minutes": 1.0},
-            "minutes cannot be chosen for md2f_mamba.indian_pines, a recipe of classification",
+            "minutes cannot be chosen for md2f_mamba.indian_pines, a recipe of class",
         ),
         (FUSION, {"seeds": [1]}, "seeds cannot be chosen for ramsf.ikonos, a recipe of fusion"),
         (FUSION, {"splits": ["a"], "seeds": [1]}, r"seeds, splits cannot be .* \(what can be is minutes\)"),
