@@ -27,7 +27,7 @@ def run(monkeypatch, capsys):
 @pytest.fixture
 def model(tmp_path):
     torch.manual_seed(0)
-    network = hsmamba.create_model("rsanet_qb", dim=4, depth=1, recursions=1)
+    network = hsmamba.create_model("rsanet", in_chans=4, dim=4, depth=1, recursions=1)
     transform = Compose([SensorScale(1 / 2047), SensorScale(1 / 2047, on="aux")])
     return hsmamba.save_pretrained(network, tmp_path / "model", transform=transform, data={"sensor": "QB"})
 
