@@ -1,4 +1,4 @@
-"""Put the weight of a finished recipe into the package: model folder, manifest record, results, tables.
+"""Put the weight of a finished recipe into the package: its tensors, its record in the manifest, its results.
 
 Run from the repository's root, in a source checkout: python tools/publish_weight.py RECIPE [--runs runs]
 """
@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import tempfile
 from pathlib import Path
 
-from hsmamba._files import write_text
 from hsmamba.engine.recipe import load_recipe, publish
-from hsmamba.zoo.card import model_card
-from hsmamba.zoo.folder import read_folder
-from hsmamba.zoo.hub import record_of
 from hsmamba.zoo.manifest import load_manifest, write_manifest
+from hsmamba.zoo.source import read_folder, record_of
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -27,12 +25,16 @@ def main() -> None:
     args = parser.parse_args()
     recipe = load_recipe(args.recipe)
     runs = args.runs / recipe.name
-    folder = publish(recipe, runs, ROOT / "hsmamba" / "weights" / recipe.name)
     results = ROOT / "docs" / "results" / {"classification": "", "fusion": "fusion"}[recipe.task]
-    record = record_of(read_folder(folder), recipe.name.partition(".")[2])
+    with tempfile.TemporaryDirectory() as made:
+        folder = read_folder(publish(recipe, runs, made))
+        record = record_of(folder, recipe.name.partition(".")[2])
+        place = ROOT / "hsmamba" / "weights" / record.name
+        place.mkdir(parents=True, exist_ok=True)
+        for path in folder.files.values():
+            shutil.copyfile(path, place / path.name)
     manifest = ROOT / "weights_manifest.json"
     write_manifest((load_manifest(manifest) | {record.name: record}).values(), manifest)
-    write_text(folder / "README.md", model_card(record))  # which names it as the manifest does
     results.mkdir(exist_ok=True)
     shutil.copyfile(runs / "results.csv", results / f"{recipe.name}.csv")
     print(f"published {record.name}: now run python tools/make_tables.py")

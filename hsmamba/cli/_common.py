@@ -63,9 +63,9 @@ def load_model(name: str, **kwargs: Any) -> nn.Module:
 
 
 def split_of(model: str) -> Split:
-    from hsmamba.zoo.factory import folder_behind
+    from hsmamba.zoo.source import find_folder
 
-    split = folder_behind(named(model)).load_split()
+    split = find_folder(named(model)).load_split()
     if split is None:
         raise ValueError(f"{model} carries no split; give one with --split, or --all for every labelled pixel")
     return split

@@ -50,7 +50,7 @@ def classify_command(
         check_writable(path)
     opened = open_or_load(scene, variable, aux=aux)
     from hsmamba import classify
-    from hsmamba.models._base import as_classifier
+    from hsmamba.models import as_classifier
 
     network = as_classifier(load_model(model, device=device))
     start = time.perf_counter()

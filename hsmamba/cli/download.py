@@ -18,7 +18,7 @@ def download(
     as_json: JsonFlag = False,
 ) -> None:
     """Fetch a weight into the cache, verified, and print where its files are."""
-    from hsmamba.zoo.factory import folder_behind
+    from hsmamba.zoo.source import find_folder
 
-    files = {key: str(path) for key, path in folder_behind(name, cache_dir=cache_dir).files.items()}
+    files = {key: str(path) for key, path in find_folder(name, cache_dir=cache_dir).files.items()}
     say(json.dumps(files) if as_json else "\n".join(f"{key}: {path}" for key, path in files.items()))

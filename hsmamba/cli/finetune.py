@@ -57,7 +57,7 @@ def finetune_command(
     from hsmamba import create_model, evaluate, finetune, is_model, save_pretrained
     from hsmamba.data import block_split, random_split
     from hsmamba.errors import SceneError
-    from hsmamba.models._base import as_classifier
+    from hsmamba.models import as_classifier
 
     if opened.labels is None:
         raise SceneError(f"{scene} has no labels; give a label image with --labels")

@@ -17,13 +17,13 @@ def verify(
 ) -> None:
     """Check the SHA-256 of every file of a weight."""
     from hsmamba import list_pretrained
-    from hsmamba.zoo.factory import folder_behind
-    from hsmamba.zoo.manifest import sha256_file
+    from hsmamba.zoo.files import sha256_file
+    from hsmamba.zoo.source import find_folder
 
     checked = {}
     for weight in [name] if name else list_pretrained():
         # Looking the folder up verifies every file; the hashes are printed for the user's own records.
-        checked[weight] = {key: sha256_file(file) for key, file in folder_behind(named(weight)).files.items()}
+        checked[weight] = {key: sha256_file(file) for key, file in find_folder(named(weight)).files.items()}
     if as_json:
         say(json.dumps(checked))
         return

@@ -28,7 +28,7 @@ from hsmamba.engine.fusion.job import fuse
 from hsmamba.engine.fusion.train import FusionResult, FusionSettings, train_fusion
 from hsmamba.engine.training import Callback, Keeping, TrainingResult, TrainingSettings, make_settings
 from hsmamba.metrics import ClassificationReport, FusionReport
-from hsmamba.models._base import as_classifier, as_fusion_network
+from hsmamba.models import as_classifier, as_fusion_network
 
 __all__ = [
     "Classification",

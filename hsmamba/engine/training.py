@@ -27,7 +27,7 @@ from tqdm.auto import tqdm
 from hsmamba._files import atomic_path, write_text
 from hsmamba.engine.results import write_results
 from hsmamba.errors import WeightsError
-from hsmamba.models._base import Network
+from hsmamba.models import Network
 
 _logger = logging.getLogger(__name__)
 Record: TypeAlias = "dict[str, float]"

@@ -1,11 +1,18 @@
 """One file an architecture. Importing this package registers all of them, here and in timm."""
 
 from hsmamba.models import cf2n, le_mamba, md2f_mamba, mim, mmapp, msfmamba, ramsf, rsanet
+from hsmamba.models._base import Classifier, FusionNetwork, Network, as_classifier, as_fusion_network, as_network
 from hsmamba.models._registry import ModelCfg, RegistryEntry, entry, example_inputs, register_model, registry
 
 __all__ = [
+    "Classifier",
+    "FusionNetwork",
     "ModelCfg",
+    "Network",
     "RegistryEntry",
+    "as_classifier",
+    "as_fusion_network",
+    "as_network",
     "cf2n",
     "entry",
     "example_inputs",

@@ -28,7 +28,9 @@ LayerGroups: TypeAlias = "Mapping[str, str | list[tuple[str, tuple[int, ...] | N
 class TrainingLogits(Protocol):
     """What a classifier may return in training instead of logits: predictions that bring their own loss."""
 
-    logits: Tensor  # (B, K), what evaluation gives
+    @property
+    def logits(self) -> Tensor:
+        """What evaluation gives, (B, K)."""
 
     def loss(self, target: Tensor, **kwargs: Any) -> Tensor:
         """Loss against classes (B,) or probabilities (B, K); further arguments are those of `cross_entropy`."""
@@ -42,6 +44,7 @@ class Network(nn.Module):
         model_args: Keyword arguments of its entry point, sizes included.
         transform: Fitted preprocessing that its weights were trained with; None where there is none.
         record: The weight's record, as the manifest and `config.json` have it; None for a network without weights.
+        class_names: Names in the order of the logits; empty for image fusion, and where they are not known.
         layer_groups: Parameters by depth, for layer-wise learning rates.
         SIZES: Names of the attributes that say which inputs the network takes.
     """
@@ -52,6 +55,7 @@ class Network(nn.Module):
     model_args: Mapping[str, Any] = MappingProxyType({})
     transform: Compose | None = None
     record: Mapping[str, Any] | None = None
+    class_names: tuple[str, ...] = ()
     in_chans: int
 
     @property
@@ -120,7 +124,6 @@ class Classifier(Network):
 
     Attributes:
         num_features: Width of the features in front of the head.
-        class_names: Names in the order of the logits; empty where they are not known.
         head_drop: Dropout before the head.
         head: The last linear layer; an identity where there is no class.
 
@@ -131,7 +134,6 @@ class Classifier(Network):
 
     SIZES = ("in_chans", "num_classes", "patch_size", "aux_chans")
     aux_chans: int = 0
-    class_names: tuple[str, ...] = ()
     num_features: int
     head: nn.Module
 
@@ -309,15 +311,27 @@ class FusionNetwork(Network):
 N = TypeVar("N", bound=Network)
 
 
+def as_network(model: nn.Module) -> Network:
+    """Take any module as a network: what a network carries is put on it, empty, where it has it not.
+
+    Args:
+        model: A `Network`, or a module of one's own.
+
+    Returns:
+        The same module.
+    """
+    return _as(Network, model, "network", "")
+
+
 def as_classifier(model: nn.Module) -> Classifier:
     """Take a module as a classifier: one of the zoo, compiled or not, or a module of one's own with its attributes.
 
     Args:
         model: A `Classifier`, or a module with `in_chans`, `aux_chans` (0 for none), `num_classes`, `patch_size` and
-            `forward(hsi, aux=None)`; what else a classifier carries is put on it, empty.
+            `forward(hsi, aux=None)`.
 
     Returns:
-        The same module.
+        The same module, with what a classifier carries.
 
     Raises:
         TypeError: It is none; the text says what it lacks, or which function takes it.
@@ -327,8 +341,8 @@ def as_classifier(model: nn.Module) -> Classifier:
             f"{type(model).__name__} is a fusion network, and a patch classifier is needed here; hsmamba.fuse and "
             f"pairs (hsmamba.data.wald_pairs) are for fusion networks"
         )
-    return _as(Classifier, model, "patch classifier", "in_chans, aux_chans (0 for none), num_classes and patch_size, "
-               "and forward(hsi, aux=None)")  # fmt: skip
+    wanted = "in_chans, aux_chans (0 for none), num_classes and patch_size, and forward(hsi, aux=None)"
+    return _as(Classifier, model, "patch classifier", wanted)
 
 
 def as_fusion_network(model: nn.Module) -> FusionNetwork:
@@ -338,7 +352,7 @@ def as_fusion_network(model: nn.Module) -> FusionNetwork:
         model: A `FusionNetwork`, or a module with `in_chans`, `guide_chans`, `scale` and `forward(ms, guide, ms_up)`.
 
     Returns:
-        The same module.
+        The same module, with what a fusion network carries.
 
     Raises:
         TypeError: It is none; the text says what it lacks, or which function takes it.
@@ -348,7 +362,14 @@ def as_fusion_network(model: nn.Module) -> FusionNetwork:
             f"{type(model).__name__} is a patch classifier, and a fusion network is needed here; hsmamba.classify and "
             f"scenes with a split are for classifiers"
         )
-    return _as(FusionNetwork, model, "fusion network", "in_chans, guide_chans and scale, and forward(ms, guide, ms_up)")
+    if not hasattr(model, "set_place"):
+        setattr(model, "set_place", _no_place)  # noqa: B010 - torch types what is set by name as a module
+    wanted = "in_chans, guide_chans and scale, and forward(ms, guide, ms_up)"
+    return _as(FusionNetwork, model, "fusion network", wanted)
+
+
+def _no_place(place: Place | None) -> None:
+    """Stand in for `FusionNetwork.set_place` on a module of one's own, which knows no positions."""
 
 
 def _as(kind: type[N], model: nn.Module, noun: str, wanted: str) -> N:
@@ -360,13 +381,7 @@ def _as(kind: type[N], model: nn.Module, noun: str, wanted: str) -> N:
             f"{type(model).__name__} is no {noun} of the zoo's kind, it lacks {', '.join(missing)}; it needs the "
             f"attributes {wanted}"
         )
-    defaults = {name: getattr(kind, name) for base in (Network, kind) for name in base.__annotations__
-                if hasattr(kind, name)}  # fmt: skip
-    for name, value in (defaults | {"set_place": _no_place}).items():
-        if not hasattr(model, name):
-            setattr(model, name, value)
+    for name in (name for base in (Network, kind) for name in base.__annotations__):
+        if hasattr(kind, name) and not hasattr(model, name):
+            setattr(model, name, getattr(kind, name))
     return cast(N, model)
-
-
-def _no_place(place: Place | None) -> None:
-    """Stand in for `FusionNetwork.set_place` on a module of one's own, which knows no positions."""

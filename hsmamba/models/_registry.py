@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, overload
 
 import timm.models
@@ -12,20 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from hsmamba.errors import UnknownModelError
+from hsmamba.models._base import as_classifier, as_fusion_network
 
 Task = Literal["classification", "fusion"]
 EntryPoint = Callable[..., nn.Module]
 F = TypeVar("F", bound=EntryPoint)
-
-SENSORS: dict[str, tuple[str, dict[str, int]]] = {  # what is fused, and the sizes that say so
-    "wv3": ("WorldView-3: 8 bands and PAN", {"in_chans": 8}),
-    "qb": ("QuickBird: 4 bands and PAN", {"in_chans": 4}),
-    "gf2": ("GaoFen-2: 4 bands and PAN", {"in_chans": 4}),
-    "cave_x4": ("CAVE at ratio 4: 31 bands and RGB", {"in_chans": 31, "guide_chans": 3}),
-    "cave_x8": ("CAVE at ratio 8: 31 bands and RGB", {"in_chans": 31, "guide_chans": 3, "scale": 8}),
-    # Both on one grid: pass `ms_up` alone.
-    "s1s2": ("Sentinel-2 (13 bands) guided by Sentinel-1 (VV, VH)", {"in_chans": 13, "guide_chans": 2}),
-}
 
 
 @dataclass(frozen=True)
@@ -36,7 +27,8 @@ class ModelCfg:
         task: "classification": `forward(hsi, aux=None)`; "fusion": `forward(ms, guide, ms_up=None)`.
         summary: One line for listings.
         citation: The paper, with venue and DOI.
-        default_tag: The weight that `pretrained=True` takes; None takes the first in the manifest.
+        default_tag: The weight that the bare name with `pretrained=True` takes; None where there is no weight.
+        tiny: Arguments of a small network of the kind, on which the tests of all networks run.
         can_compile: `torch.compile(fullgraph=True)` works.
         can_export: `torch.export.export` works.
         can_onnx: `torch.onnx.export` works and onnxruntime runs the result.
@@ -46,6 +38,7 @@ class ModelCfg:
     summary: str = ""
     citation: str = ""
     default_tag: str | None = None
+    tiny: Mapping[str, Any] = field(default_factory=dict)
     can_compile: bool = True
     can_export: bool = True
     can_onnx: bool = True
@@ -102,30 +95,6 @@ def register_model(entry_point: F | None = None, *, cfg: ModelCfg | None = None)
     return register if entry_point is None else register(entry_point)
 
 
-def register_presets(entry_point: EntryPoint, *sensors: str) -> None:
-    """Register `NAME_SENSOR` for each of `SENSORS` that is named: a fusion architecture with the sizes of its images.
-
-    Args:
-        entry_point: A registered entry point; its module and citation are those of the presets.
-        *sensors: Keys of `SENSORS`.
-    """
-    base = entry(entry_point.__name__)
-    title = base.cfg.summary.rpartition(", ")[0]
-    for sensor in sensors:
-        what, sizes = SENSORS[sensor]
-        preset = _with_defaults(entry_point, sizes)
-        preset.__name__ = preset.__qualname__ = f"{base.name}_{sensor}"
-        preset.__module__, preset.__doc__ = base.module, f"{title}, {what}."
-        register_model(preset, cfg=replace(base.cfg, summary=f"{title}, {what}"))
-
-
-def _with_defaults(entry_point: EntryPoint, sizes: Mapping[str, int]) -> EntryPoint:
-    def preset(**kwargs: Any) -> nn.Module:
-        return entry_point(**{**sizes, **kwargs})
-
-    return preset
-
-
 def _mirror_into_timm(name: str, function: EntryPoint) -> None:
     def create(
         pretrained: bool = False, pretrained_cfg: Any = None, pretrained_cfg_overlay: Any = None, **kwargs: Any
@@ -174,13 +143,12 @@ def example_inputs(model: nn.Module, batch_size: int = 2, *, seed: int = 0) -> t
     generator = torch.Generator().manual_seed(seed)
     like = next(model.parameters())
 
-    def noise(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator).to(like)
+    def noise(chans: int, side: int) -> Tensor:
+        return torch.randn(batch_size, chans, side, side, generator=generator).to(like)
 
-    chans: dict[str, int] = {key: getattr(model, key, 0) or 0 for key in ("in_chans", "aux_chans", "guide_chans")}
     if hasattr(model, "guide_chans"):
-        side = 16 * int(model.scale)  # type: ignore[arg-type]
-        return noise(batch_size, chans["in_chans"], 16, 16), noise(batch_size, chans["guide_chans"], side, side)
-    side = int(model.patch_size)  # type: ignore[arg-type]
-    hsi = noise(batch_size, chans["in_chans"], side, side)
-    return (hsi, noise(batch_size, chans["aux_chans"], side, side)) if chans["aux_chans"] else (hsi,)
+        fusion = as_fusion_network(model)
+        return noise(fusion.in_chans, 16), noise(fusion.guide_chans, 16 * fusion.scale)
+    classifier = as_classifier(model)
+    hsi = noise(classifier.in_chans, classifier.patch_size)
+    return (hsi, noise(classifier.aux_chans, classifier.patch_size)) if classifier.aux_chans else (hsi,)

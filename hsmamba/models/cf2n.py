@@ -12,6 +12,7 @@ the up-sampled image added to the result. Official weights cannot be loaded, for
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -19,9 +20,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hsmamba.layers.adaptive_conv import adaptive_conv
-from hsmamba.layers.fusion import pad_sides, upsampled
+from hsmamba.layers.fusion import pad_sides
 from hsmamba.layers.wavelet import haar, inverse_haar
-from hsmamba.models._registry import ModelCfg, register_model, register_presets
+from hsmamba.models._base import FusionNetwork
+from hsmamba.models._registry import ModelCfg, register_model
 
 _CITATION = (
     "Liu, Zhang, Wang, Xiang, Xie: A novel cross fusion model with fine-grained detail reconstruction for remote "
@@ -29,7 +31,15 @@ _CITATION = (
 )
 
 
-default_cfgs = {"cf2n": ModelCfg(task="fusion", summary="CF2N (a reconstruction), 8 bands and PAN", citation=_CITATION)}
+default_cfgs = {
+    "cf2n": ModelCfg(
+        task="fusion",
+        summary="CF2N, a reconstruction: no official network was published",
+        citation=_CITATION,
+        default_tag="worldview2",
+        tiny={"dim": 8, "depth": 2},
+    )
+}
 _BOX = 5  # side of the mean that the high-pass takes away
 
 
@@ -178,7 +188,7 @@ def high_pass(x: Tensor) -> Tensor:
     return x - F.avg_pool2d(F.pad(x, [_BOX // 2] * 4, mode="reflect"), _BOX, stride=1)
 
 
-class CF2N(nn.Module):
+class CF2N(FusionNetwork):
     """CF2N: details reconstructed from Haar sub-bands, fused with the spectra module by module.
 
     Args:
@@ -201,7 +211,14 @@ class CF2N(nn.Module):
         ValueError: Sizes that do not go together.
     """
 
-    margin: int | None = None
+    layer_groups = MappingProxyType(
+        {
+            "heads": r"^head_",
+            "wavelet": r"^(?:bands|add_hh|add_ll|encode)\b",
+            "fusion": r"^(?:middle|injections)\.(\d+)",
+            "last": r"^last",
+        }
+    )
 
     def __init__(
         self,
@@ -215,13 +232,13 @@ class CF2N(nn.Module):
         reduction: int = 4,
         residual: bool = True,
     ) -> None:
-        super().__init__()
+        super().__init__(in_chans, guide_chans, scale)
         if dim % 4 or dim < reduction or kernel_size % 2 == 0 or depth < 1:
             raise ValueError(
                 f"dim must be a multiple of 4 and not below reduction, kernel_size odd and depth at least 1; got "
                 f"dim={dim}, reduction={reduction}, kernel_size={kernel_size}, depth={depth}"
             )
-        self.in_chans, self.guide_chans, self.scale, self.residual = in_chans, guide_chans, scale, residual
+        self.residual = residual
         self.head_guide, self.head_ms = ResBlock(guide_chans, dim), ResBlock(in_chans, dim)
         self.bands = nn.ModuleList(WeightedFusion(dim) for _ in range(4))  # LL, HL, LH, HH
         self.add_hh, self.add_ll = WeightedFusion(dim), WeightedFusion(dim)
@@ -230,10 +247,6 @@ class CF2N(nn.Module):
         self.injections = nn.ModuleList(Injection(in_chans, guide_chans, dim) for _ in range(depth - 1))
         # A small last kernel: at first the result is near the up-sampled image.
         self.last = CrossFusion(dim, in_chans, kernel_size, reduction, spread=0.1)
-
-    def no_weight_decay(self) -> set[str]:
-        """Names of the parameters that weight decay leaves alone, beside biases: none."""
-        return set()
 
     def forward(self, ms: Tensor | None, guide: Tensor, ms_up: Tensor | None = None) -> Tensor:
         """Sharpen.
@@ -249,7 +262,7 @@ class CF2N(nn.Module):
         Raises:
             SceneError: Shapes that do not fit.
         """
-        ms_up = upsampled(self, ms, guide, ms_up)
+        ms_up = self.up_sampled(ms, guide, ms_up)
         height, width = guide.shape[2:]
         least = _BOX // 2 + 1  # reflection needs more than half the high-pass's box
         guide, ms_up = pad_sides(guide, 2, least), pad_sides(ms_up, 2, least)
@@ -274,6 +287,3 @@ class CF2N(nn.Module):
 def cf2n(**kwargs: Any) -> CF2N:
     """CF2N as reconstructed: 8 bands, PAN, ratio 4; 477 302 parameters."""
     return CF2N(**kwargs)
-
-
-register_presets(cf2n, "wv3", "qb", "gf2", "cave_x4", "cave_x8", "s1s2")

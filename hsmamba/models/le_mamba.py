@@ -16,6 +16,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -24,13 +25,11 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from hsmamba.layers.fusion import pad_sides, upsampled
+from hsmamba.layers.fusion import pad_sides
 from hsmamba.layers.scan_order import columns, columns_back, rows, rows_back
 from hsmamba.layers.ssm import S6, no_weight_decay_names
-from hsmamba.models._registry import ModelCfg, register_model, register_presets
-from hsmamba.models.official.le_mamba import checkpoint_filter_fn, official_args
-
-__all__ = ["LEMamba", "checkpoint_filter_fn", "default_cfgs", "official_args"]
+from hsmamba.models._base import FusionNetwork
+from hsmamba.models._registry import ModelCfg, register_model
 
 _CITATION = (
     "Cao, Wu, Deng, Zhong: A Novel State Space Model with Local Enhancement and State Sharing for Image Fusion. "
@@ -38,14 +37,24 @@ _CITATION = (
 )
 
 
-def _cfg(what: str) -> ModelCfg:
-    return ModelCfg(task="fusion", summary=f"LE-Mamba, {what}", citation=_CITATION)
-
-
+_ONE_LEVEL = {
+    **dict.fromkeys(("enc_depths", "dec_depths", "widen", "expand"), (1,)),
+    **{"mid_depth": 0, "windows": (4,), "enc_d_state": ((None, 2),), "dec_d_state": ((2, 2),)},
+    **{"enc_kernels": ((None, 3),), "dec_kernels": ((3, 3),)},
+}
 default_cfgs = {
-    "le_mamba": _cfg("tiny: 8 bands and PAN"),
-    "le_mamba_small": _cfg("small: 8 bands and PAN"),
-    "le_mamba_base": _cfg("base: 8 bands and PAN"),
+    name: ModelCfg(
+        task="fusion",
+        summary=summary,
+        citation=_CITATION,
+        default_tag="cave_x8" if name == "le_mamba" else None,
+        tiny={"dim": 4, "scale": 2, **_ONE_LEVEL},
+    )
+    for name, summary in {
+        "le_mamba": "LE-Mamba, tiny: a U-net of scans with local windows that share states",
+        "le_mamba_small": "LE-Mamba, small: wider at the coarse levels",
+        "le_mamba_base": "LE-Mamba, base: deeper",
+    }.items()
 }
 _SCANS = 4  # rows and columns, forwards and backwards
 Pair = tuple[int | None, int]  # of the local branch (None: no local branch) and of the global one
@@ -246,7 +255,7 @@ class DecoderStage(nn.Module):
         return x, state
 
 
-class LEMamba(nn.Module):
+class LEMamba(FusionNetwork):
     """LE-Mamba: a U-net of LEVM blocks on the up-sampled image; each block adds the guide. Result plus that image.
 
     Tuples for encoder levels count from the full resolution; `dec_d_state` and `dec_kernels` count from the coarsest
@@ -279,7 +288,9 @@ class LEMamba(nn.Module):
         ValueError: Sizes that do not go together.
     """
 
-    margin: int | None = None
+    layer_groups = MappingProxyType(
+        {"stem": r"^stem", "encoder": r"^(?:encoder|downs)\.(\d+)", "middle": r"^middle", "decoder": r"^decoder\.(\d+)"}
+    )
 
     def __init__(
         self,
@@ -300,7 +311,7 @@ class LEMamba(nn.Module):
         dec_kernels: Sequence[Pair] = ((None, 11), (7, 11), (7, 11)),
         drop_path_rate: float = 0.1,
     ) -> None:
-        super().__init__()
+        super().__init__(in_chans, guide_chans, scale)
         levels = len(enc_depths)
         by_level = (dec_depths, widen, expand, windows, enc_d_state, dec_d_state, enc_kernels, dec_kernels)
         if any(len(x) != levels for x in by_level) or min((*enc_depths, *dec_depths), default=0) < 1:
@@ -313,7 +324,6 @@ class LEMamba(nn.Module):
                 f"global scans share states, so all have one number of them; got enc_d_state={tuple(enc_d_state)} and "
                 f"dec_d_state={tuple(dec_d_state)}"
             )
-        self.in_chans, self.guide_chans, self.scale = in_chans, guide_chans, scale
         dims = [dim * math.prod(widen[:level]) for level in range(levels + 1)]
         rates = iter(torch.linspace(0, drop_path_rate, sum(enc_depths) + mid_depth + sum(dec_depths)).tolist())
         spans = [1 << levels]  # sides, in pixels of the full resolution, that every map and every window divides
@@ -366,7 +376,7 @@ class LEMamba(nn.Module):
         Raises:
             SceneError: Shapes that do not fit.
         """
-        ms_up = upsampled(self, ms, guide, ms_up)
+        ms_up = self.up_sampled(ms, guide, ms_up)
         height, width = guide.shape[2:]
         guide = pad_sides(guide, self.multiple)
         x = self.stem(pad_sides(ms_up, self.multiple)).movedim(1, -1)  # maps are (B, H, W, C) from here on
@@ -421,6 +431,3 @@ def le_mamba_base(**kwargs: Any) -> LEMamba:
     """LE-Mamba base: 8 bands, PAN, ratio 4; 1 650 152 parameters."""
     depths = {"enc_depths": (4, 3, 2), "dec_depths": (4, 3, 2)}
     return LEMamba(**{**depths, "drop_path_rate": 0.2, **kwargs})
-
-
-register_presets(le_mamba, "wv3", "qb", "gf2", "cave_x4", "cave_x8")

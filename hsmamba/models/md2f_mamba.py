@@ -16,12 +16,14 @@ Written from the equations; the code is ours.
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hsmamba.models._base import Classifier
 from hsmamba.models._registry import ModelCfg, register_model
 
 _CITATION = (
@@ -33,9 +35,12 @@ default_cfgs = {
         summary="MD2F-Mamba as the paper describes it, 92 K parameters",
         citation=_CITATION,
         default_tag="indian_pines",
+        tiny={"in_chans": 8, "patch_size": 7, "dim": 16},
     ),
     "md2f_mamba_ref": ModelCfg(
-        summary="MD2F-Mamba as a third-party article prints it, 223 K parameters", citation=_CITATION
+        summary="MD2F-Mamba as a third-party article prints it, 223 K parameters",
+        citation=_CITATION,
+        tiny={"in_chans": 8, "patch_size": 7, "dim": 16},
     ),
 }
 
@@ -203,7 +208,7 @@ def cross_similarity_fusion(local: Tensor, glob: Tensor) -> Tensor:
     return F.relu(glob + local * similarity)
 
 
-class MD2FMamba(nn.Module):
+class MD2FMamba(Classifier):
     """MD2F-Mamba classifier of hyperspectral patches.
 
     Args:
@@ -226,7 +231,9 @@ class MD2FMamba(nn.Module):
         ValueError: Sizes that do not go together.
     """
 
-    aux_chans = 0
+    layer_groups = MappingProxyType(
+        {"stem": r"^init_extractor", "mix": r"^mdconv", "branches": r"^(?:ms_lfem|hsm_gfe)"}
+    )
 
     def __init__(
         self,
@@ -243,7 +250,7 @@ class MD2FMamba(nn.Module):
         product: str = "repaired",
         drop_rate: float = 0.0,
     ) -> None:
-        super().__init__()
+        super().__init__(in_chans, num_classes, patch_size)
         if variant not in ("paper", "article"):
             raise ValueError(f"variant is {variant!r}; it is 'paper' or 'article'")
         article = variant == "article"
@@ -255,154 +262,30 @@ class MD2FMamba(nn.Module):
             )
         if any(kernel % 2 == 0 for kernel in kernel_sizes):
             raise ValueError(f"kernel_sizes must be odd, got {tuple(kernel_sizes)}")
-        self.in_chans, self.num_classes, self.patch_size = in_chans, num_classes, patch_size
-        self.num_features = dim
         self.init_extractor = InitialExtractor(in_chans, filters, dim, padding=int(article))
         self.mdconv = MDConv(dim, kernel_sizes)
         self.ms_lfem = LocalBranch(dim, dim if article else dim // 4, side, article=article)
         self.hsm_gfe = (
             ArticleMixer(dim, expand, side, product) if article else HiddenStateMixer(dim, d_state, expand, side)
         )
-        self.head_drop = nn.Dropout(drop_rate)
-        self.head = nn.Linear(dim, num_classes) if num_classes > 0 else nn.Identity()
+        self.add_head(dim, drop_rate)
         nn.init.trunc_normal_(self.ms_lfem.pos_embed, std=0.02)
         nn.init.trunc_normal_(self.hsm_gfe.pos_embed, std=0.02)
 
     def no_weight_decay(self) -> set[str]:
         """Names of the parameters that weight decay leaves alone, beside biases and norms."""
-        return {"ms_lfem.pos_embed", "ms_lfem.delta", "hsm_gfe.pos_embed", "hsm_gfe.phi", "hsm_gfe.omega"}
+        names = {"ms_lfem.pos_embed", "ms_lfem.delta", "hsm_gfe.pos_embed", "hsm_gfe.phi", "hsm_gfe.omega"}
+        return names & dict(self.named_parameters()).keys()
 
-    def get_classifier(self) -> nn.Module:
-        """Return the head."""
-        return self.head
-
-    def reset_classifier(self, num_classes: int) -> None:
-        """Give the network a new head; `num_classes=0` takes it away."""
-        self.num_classes = num_classes
-        like = self.hsm_gfe.phi
-        head = nn.Linear(self.num_features, num_classes) if num_classes > 0 else nn.Identity()
-        self.head = head.to(device=like.device, dtype=like.dtype)
-
-    def forward_features(self, hsi: Tensor) -> Tensor:
+    def forward_features(self, hsi: Tensor, aux: Tensor | None = None) -> Tensor:
         """Compute the fused feature map, (B, in_chans, P, P) -> (B, dim, Q, Q); Q = P - 2, or P for the article's."""
-        if hsi.shape[1:] != (self.in_chans, self.patch_size, self.patch_size):
-            raise ValueError(
-                f"hsi is {tuple(hsi.shape)}; this model takes (B, {self.in_chans}, {self.patch_size}, "
-                f"{self.patch_size}). Apply the transform of the weight, or create the model with in_chans= and "
-                f"patch_size= of your patches"
-            )
+        self.check_inputs(hsi, aux)
         x = self.mdconv(self.init_extractor(hsi))
         return cross_similarity_fusion(self.ms_lfem(x), self.hsm_gfe(x))
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Pool the feature map and classify, (B, dim, Q, Q) -> (B, num_classes), or (B, dim) with `pre_logits`."""
-        x = self.head_drop(x.mean((2, 3)))
-        return x if pre_logits else self.head(x)
-
-    def forward(self, hsi: Tensor, aux: Tensor | None = None) -> Tensor:
-        """Classify patches.
-
-        Args:
-            hsi: Patches (B, in_chans, P, P), transformed as in training.
-            aux: Not used by this network; must be None.
-
-        Returns:
-            Logits (B, num_classes).
-
-        Raises:
-            ValueError: `hsi` has another shape, or `aux` is given.
-        """
-        if aux is not None:
-            raise ValueError("MD2F-Mamba has one input, hsi; leave aux out (a two-source network is msfmamba)")
-        return self.forward_head(self.forward_features(hsi))
-
-
-# Names of the article's listing -> ours, by prefix; `.op` is a wrapper of the listing.
-_OFFICIAL_NAMES = {
-    "mdconv.dw_sq": "mdconv.square",
-    "mdconv.dw_hor": "mdconv.horizontal",
-    "mdconv.dw_ver": "mdconv.vertical",
-    "mdconv.pw": "mdconv.mix.0",
-    "mdconv.bn": "mdconv.mix.1",
-    "ms_lfem.pos_enc.enc": "ms_lfem.pos_embed",
-    "ms_lfem.conv1x1_init.op": "ms_lfem.stem",
-    "ms_lfem.b0": "ms_lfem.branch0",
-    "ms_lfem.b1_h.op": "ms_lfem.branch1.0",
-    "ms_lfem.b1_v.op": "ms_lfem.branch1.1",
-    "ms_lfem.b2_v.op": "ms_lfem.branch2.0",
-    "ms_lfem.b2_h.op": "ms_lfem.branch2.1",
-    "ms_lfem.b3_conv_init.op": "ms_lfem.branch3",
-    "ms_lfem.b3_gelu_conv": "ms_lfem.gate",
-    "ms_lfem.out_proj.0": "ms_lfem.mix",
-    "hsm_gfe.pos_enc.enc": "hsm_gfe.pos_embed",
-    "hsm_gfe.layer_norm": "hsm_gfe.norm",
-    "hsm_gfe.dw_refine": "hsm_gfe.refine",
-    "hsm_gfe.gate_proj": "hsm_gfe.state_proj",
-    "classifier.2": "head",
-}
-
-
-def official_args(state_dict: dict[str, Tensor], config: dict[str, Any]) -> dict[str, Any]:
-    """Translate the configuration of the article's listing into ours; what is left out is read off the tensors.
-
-    Args:
-        state_dict: State of the listing's network.
-        config: Any of bands, patch, n_classes, hidden, expand, k_square, k_hor, k_ver, product.
-
-    Returns:
-        Keyword arguments of `MD2FMamba`.
-
-    Raises:
-        TypeError: A name that the listing's configuration does not have.
-    """
-    dim = state_dict["mdconv.pw.weight"].shape[0]
-    known = {
-        "bands": state_dict["init_extractor.conv2d.0.weight"].shape[1] // 8,
-        "patch": state_dict["ms_lfem.pos_enc.enc"].shape[2],
-        "n_classes": state_dict["classifier.2.weight"].shape[0],
-        "hidden": dim,
-        "expand": state_dict["hsm_gfe.expand_conv.weight"].shape[0] / dim,
-        "k_square": state_dict["mdconv.dw_sq.weight"].shape[2],
-        "k_hor": state_dict["mdconv.dw_hor.weight"].shape[3],
-        "k_ver": state_dict["mdconv.dw_ver.weight"].shape[2],
-        "product": "repaired",
-    }
-    if unknown := sorted(config.keys() - known.keys()):
-        raise TypeError(f"md2f_mamba_ref has no configuration {', '.join(unknown)}; there are: {', '.join(known)}")
-    cfg = known | config
-    return {
-        "in_chans": cfg["bands"],
-        "patch_size": cfg["patch"],
-        "num_classes": cfg["n_classes"],
-        "dim": cfg["hidden"],
-        "expand": cfg["expand"],
-        "kernel_sizes": (cfg["k_square"], cfg["k_hor"], cfg["k_ver"]),
-        "product": cfg["product"],
-    }
-
-
-def checkpoint_filter_fn(state_dict: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Rename the state of the article's listing to ours; a state with our names passes unchanged.
-
-    Args:
-        state_dict: State of the listing's network, or ours.
-        model: The network it is for; gives the shapes (1-D convolutions of size 1 are 2-D here).
-
-    Returns:
-        State with our names and shapes.
-    """
-    if "classifier.2.weight" not in state_dict:
-        return state_dict
-    shapes = {key: value.shape for key, value in model.state_dict().items()}
-    state = {}
-    for key, value in state_dict.items():
-        for theirs, ours in _OFFICIAL_NAMES.items():
-            if key == theirs or key.startswith(theirs + "."):
-                key = ours + key[len(theirs) :]
-                break
-        same_size = key in shapes and shapes[key].numel() == value.numel()
-        state[key] = value.reshape(shapes[key]) if same_size else value
-    return state
+        return super().forward_head(x.mean((2, 3)), pre_logits)
 
 
 @register_model

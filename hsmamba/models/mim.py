@@ -13,6 +13,7 @@ docs/models/mim.md has the figures.
 from __future__ import annotations
 
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -20,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hsmamba.layers.ssm import no_weight_decay_names
+from hsmamba.models._base import Classifier, TrainingLogits
 from hsmamba.models._mim_blocks import (
     SCANS,
     MixerPaper,
@@ -31,26 +33,19 @@ from hsmamba.models._mim_blocks import (
     token_embedding,
 )
 from hsmamba.models._registry import ModelCfg, register_model
-from hsmamba.models.official.mim import checkpoint_filter_fn, official_args
-
-__all__ = [
-    "MiM",
-    "MiMPaper",
-    "MiMv1",
-    "MiMv2",
-    "MiMv3",
-    "MultiScaleLogits",
-    "checkpoint_filter_fn",
-    "default_cfgs",
-    "official_args",
-]
 
 _CITATION = (
     "Zhou, Kamata, Wang, Wong, Hou: Mamba-in-Mamba: Centralized Mamba-Cross-Scan in Tokenized Mamba Model for "
     "Hyperspectral Image Classification. Neurocomputing 613, 128751 (2025). arXiv:2405.12003"
 )
+_DEFAULT_TAGS = {"mim": "indian_pines", "mim_v3": "indian_pines"}
 default_cfgs = {
-    name: ModelCfg(summary=summary, citation=_CITATION)
+    name: ModelCfg(
+        summary=summary,
+        citation=_CITATION,
+        default_tag=_DEFAULT_TAGS.get(name),
+        tiny={"in_chans": 12, "patch_size": 5, "dim": 16},
+    )
     for name, summary in {
         "mim": "Mamba-in-Mamba, four stages: the released version closest to the paper (mim_v2)",
         "mim_v1": "Mamba-in-Mamba as released, version 1: one stage",
@@ -61,7 +56,7 @@ default_cfgs = {
 }
 
 
-class MiM(nn.Module):
+class MiM(Classifier):
     """What the versions of MiM share: four scans, their weighted fusion (WMF), the head.
 
     A version implements `forward_features(hsi) -> (B, dim)`.
@@ -74,77 +69,39 @@ class MiM(nn.Module):
         drop_rate: Dropout in the network and before the head.
     """
 
-    aux_chans = 0
+    layer_groups = MappingProxyType(
+        {
+            "stem": r"^(?:stem|embed|pos_embed|depthwise|pointwise)",
+            "blocks": [(r"^(?:blocks|stages)\.(\d+)", None), (r"^vim", (0,))],
+            "features": r"^(?:norm|k_weights|fc)\b",
+        }
+    )
     variant: str  # of the official configuration; "paper" where there is none
 
     def __init__(self, in_chans: int, num_classes: int, patch_size: int, dim: int, drop_rate: float) -> None:
-        super().__init__()
+        super().__init__(in_chans, num_classes, patch_size)
         if patch_size < 2:
             raise ValueError(f"patch_size is {patch_size}; MiM scans towards a centre and needs at least 2")
-        self.in_chans, self.num_classes, self.patch_size = in_chans, num_classes, patch_size
-        self.num_features = dim
         self.k_weights = nn.Parameter(torch.full((SCANS,), 1 / SCANS))
         self.fc = nn.Linear(dim, dim)
-        self.head_drop = nn.Dropout(drop_rate)
-        self.head = nn.Linear(dim, num_classes) if num_classes > 0 else nn.Identity()
+        self.add_head(dim, drop_rate)
 
     def no_weight_decay(self) -> set[str]:
         """Names of the parameters that weight decay leaves alone, beside biases and norms."""
         return no_weight_decay_names(self, "pos_embed", "k_weights", "conv_bias")
 
-    def get_classifier(self) -> nn.Module:
-        """Return the head."""
-        return self.head
-
-    def reset_classifier(self, num_classes: int) -> None:
-        """Give the network a new head; `num_classes=0` takes it away."""
-        self.num_classes = num_classes
-        head = nn.Linear(self.num_features, num_classes) if num_classes > 0 else nn.Identity()
-        self.head = head.to(device=self.k_weights.device, dtype=self.k_weights.dtype)
-
-    def check(self, hsi: Tensor) -> None:
-        """Refuse patches that do not fit; any height and width with the right product do.
-
-        Raises:
-            ValueError: With what would fit.
-        """
-        side = self.patch_size
-        if hsi.ndim != 4 or hsi.shape[1] != self.in_chans or hsi.shape[2] * hsi.shape[3] != side * side:
-            raise ValueError(
-                f"hsi is {tuple(hsi.shape)}; this model takes (B, {self.in_chans}, {side}, {side}). Apply the "
-                f"transform of the weight, or create the model with in_chans= and patch_size= of your patches"
-            )
+    def fits(self, shape: torch.Size) -> bool:
+        """Whether patches of this shape are what the network takes: any height and width with the right product."""
+        return len(shape) == 4 and (shape[1], shape[2] * shape[3]) == (self.in_chans, self.patch_size**2)
 
     def fuse(self, tokens: Tensor) -> Tensor:
         """WMF: the mean token of each scan, weighted by softmax(k_weights): (4 B, T, D) -> (B, D)."""
         scans = tokens.mean(1).reshape(SCANS, -1, self.num_features)
         return (self.k_weights.softmax(0)[:, None, None] * scans).sum(0)
 
-    def forward_features(self, hsi: Tensor) -> Tensor:
-        """Compute the fused features, (B, in_chans, S, S) -> (B, dim)."""
-        raise NotImplementedError
-
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Classify features: (B, dim) -> (B, num_classes), or (B, dim) with `pre_logits`."""
-        x = self.head_drop(self.fc(x).tanh())
-        return x if pre_logits else self.head(x)
-
-    def forward(self, hsi: Tensor, aux: Tensor | None = None) -> Tensor | MultiScaleLogits:
-        """Classify patches.
-
-        Args:
-            hsi: Patches (B, in_chans, S, S), transformed as in training.
-            aux: Not used by this network; must be None.
-
-        Returns:
-            Logits (B, num_classes); the paper's network gives `MultiScaleLogits` in training.
-
-        Raises:
-            ValueError: `hsi` has another shape, or `aux` is given.
-        """
-        if aux is not None:
-            raise ValueError("MiM has one input, hsi; leave aux out (a two-source network is msfmamba)")
-        return self.forward_head(self.forward_features(hsi))
+        return super().forward_head(self.fc(x).tanh(), pre_logits)
 
 
 class MiMv1(MiM):
@@ -190,9 +147,9 @@ class MiMv1(MiM):
         )
         self.norm = nn.LayerNorm(dim)
 
-    def forward_features(self, hsi: Tensor) -> Tensor:
+    def forward_features(self, hsi: Tensor, aux: Tensor | None = None) -> Tensor:
         """Compute the fused features, (B, in_chans, S, S) -> (B, dim)."""
-        self.check(hsi)
+        self.check_inputs(hsi, aux)
         x = self.embed(four_scans(hsi)) + self.pos_embed  # (4 B, S S, D)
         for _ in self.blocks:
             for block in self.blocks:
@@ -239,9 +196,9 @@ class MiMv2(MiM):
             for length, tokens in pairwise(lengths)
         )
 
-    def forward_features(self, hsi: Tensor) -> Tensor:
+    def forward_features(self, hsi: Tensor, aux: Tensor | None = None) -> Tensor:
         """Compute the sum of the stages' fused features, (B, in_chans, S, S) -> (B, dim)."""
-        self.check(hsi)
+        self.check_inputs(hsi, aux)
         x = self.embed(four_scans(hsi))  # (4 B, S S, D)
         features = hsi.new_zeros(())
         for stage in self.stages:
@@ -296,9 +253,9 @@ class MiMv3(MiM):
         self.vim = VimV3(dim)
         self.norm = nn.LayerNorm(dim)
 
-    def forward_features(self, hsi: Tensor) -> Tensor:
+    def forward_features(self, hsi: Tensor, aux: Tensor | None = None) -> Tensor:
         """Compute the fused features, (B, in_chans, S, S) -> (B, dim)."""
-        self.check(hsi)
+        self.check_inputs(hsi, aux)
         p = self.cell_size
         b, chans, height, width = hsi.shape
         if height % p or width % p:
@@ -374,9 +331,9 @@ class MiMPaper(MiM):
         tokens = [side**2 for side in range(patch_size - 2, 0, -2)]
         self.stages = nn.ModuleList(Residual(dim, t, MixerPaper(dim, t, drop_rate)) for t in tokens)
 
-    def forward_features(self, hsi: Tensor) -> Tensor:
+    def forward_features(self, hsi: Tensor, aux: Tensor | None = None) -> Tensor:
         """Compute the fused features of each of the n stages, (B, in_chans, S, S) -> (B, n, dim)."""
-        self.check(hsi)
+        self.check_inputs(hsi, aux)
         x = four_scans(self.pointwise(hsi + self.depthwise(hsi)))  # (4 B, S S, D)
         features = []
         for stage in self.stages:
@@ -389,8 +346,8 @@ class MiMPaper(MiM):
         x = super().forward_head(x, pre_logits=True).mean(1)
         return x if pre_logits else self.head(x)
 
-    def forward(self, hsi: Tensor, aux: Tensor | None = None) -> Tensor | MultiScaleLogits:
-        """Classify patches; see `MiM.forward`. In training the prediction of every stage comes along."""
+    def forward(self, hsi: Tensor, aux: Tensor | None = None) -> Tensor | TrainingLogits:
+        """Classify patches; see `Classifier.forward`. In training the prediction of every stage comes along."""
         if not self.training:
             return super().forward(hsi, aux)
         stage_logits = self.head(super().forward_head(self.forward_features(hsi), pre_logits=True))

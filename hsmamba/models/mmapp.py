@@ -12,6 +12,7 @@ Written from the equations; the code is ours.
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -20,13 +21,11 @@ from torch import Tensor, nn
 
 from hsmamba.errors import SceneError
 from hsmamba.layers.adaptive_conv import adaptive_conv
-from hsmamba.layers.fusion import check_fusion_inputs, pad_sides
+from hsmamba.layers.fusion import pad_sides
 from hsmamba.layers.window_attention import window_attention
-from hsmamba.models._registry import ModelCfg, register_model, register_presets
-from hsmamba.models.official.mmapp import checkpoint_filter_fn, official_args
+from hsmamba.models._base import FusionNetwork
+from hsmamba.models._registry import ModelCfg, register_model
 from hsmamba.ops.upsample import upsample
-
-__all__ = ["MMAPP", "MMAPPOutputs", "checkpoint_filter_fn", "default_cfgs", "mmapp_loss", "official_args"]
 
 _CITATION = (
     "Zhang, Liu, Wei, Xiang: Multi-branch and multi-scale adaptive progressive pyramid network for pansharpening. "
@@ -34,7 +33,15 @@ _CITATION = (
 )
 
 
-default_cfgs = {"mmapp": ModelCfg(task="fusion", summary="MMAPP, 8 bands and PAN", citation=_CITATION)}
+default_cfgs = {
+    "mmapp": ModelCfg(
+        task="fusion",
+        summary="MMAPP, two branches that meet scale by scale",
+        citation=_CITATION,
+        default_tag="worldview2",
+        tiny={"dim": 4, "depth": 1, "scale": 2},
+    )
+}
 
 
 class MMAPPOutputs(NamedTuple):
@@ -224,7 +231,7 @@ class Level(nn.Module):
         return F.leaky_relu(self.up(x), 0.2), self.side(x)
 
 
-class MMAPP(nn.Module):
+class MMAPP(FusionNetwork):
     """MMAPP: a branch that shrinks the guide, one that enlarges the coarse image, and their fusion scale by scale.
 
     Args:
@@ -249,7 +256,14 @@ class MMAPP(nn.Module):
         ValueError: Sizes that do not go together.
     """
 
-    margin: int | None = None
+    layer_groups = MappingProxyType(
+        {
+            "branches": r"^(?:pan|ms)_stages\.(\d+)",
+            "head": r"^head",
+            "levels": r"^levels\.(\d+)",
+            "tail": r"^(?:to_bands|tail)",
+        }
+    )
 
     def __init__(
         self,
@@ -264,7 +278,7 @@ class MMAPP(nn.Module):
         window_size: int = 7,
         residual: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(in_chans, guide_chans, scale)
         taps = kernel_size**2
         if kernel_size % 2 == 0 or window_size % 2 == 0 or taps % num_heads or taps % (taps // num_heads):
             raise ValueError(
@@ -273,7 +287,6 @@ class MMAPP(nn.Module):
             )
         if scale < 2 or scale & (scale - 1):
             raise ValueError(f"MMAPP doubles the size level by level: scale must be 2, 4, 8, ..., got {scale}")
-        self.in_chans, self.guide_chans, self.scale = in_chans, guide_chans, scale
         self.window_size, self.residual = window_size, residual
         levels = scale.bit_length() - 1
         attention = {"kernel_size": kernel_size, "num_heads": num_heads, "window_size": window_size}
@@ -318,7 +331,7 @@ class MMAPP(nn.Module):
         Raises:
             SceneError: `ms` is missing, or shapes do not fit.
         """
-        check_fusion_inputs(self, ms, guide, ms_up)
+        self.check_inputs(ms, guide, ms_up)
         if ms is None:
             raise SceneError("MMAPP works on the coarse image itself; pass it as ms")
         height, width = ms.shape[2:]
@@ -389,6 +402,3 @@ def mmapp_loss(outputs: MMAPPOutputs, target: Tensor, ms_up: Tensor) -> Tensor:
 def mmapp(**kwargs: Any) -> MMAPP:
     """MMAPP of the release: 8 bands, PAN, ratio 4; 816 414 parameters, 951 591 with those it never uses."""
     return MMAPP(**kwargs)
-
-
-register_presets(mmapp, "wv3", "qb", "gf2", "cave_x4", "cave_x8")

@@ -12,9 +12,7 @@ dense transposed convolution are one here: the convolution is linear, only its b
 from __future__ import annotations
 
 import math
-import re
-from fractions import Fraction
-from itertools import count
+from types import MappingProxyType
 from typing import Any, cast
 
 import torch
@@ -23,15 +21,20 @@ from torch import Tensor, nn
 
 from hsmamba.layers.scan_order import columns, columns_back, rows, rows_back
 from hsmamba.layers.ssm import S6, no_weight_decay_names
+from hsmamba.models._base import Classifier
 from hsmamba.models._registry import ModelCfg, register_model
-from hsmamba.models.official.shared import merge_config, rename
 
 _CITATION = (
     "Gao, Jin, Zhou, Dong, Du: MSFMamba: Multi-Scale Feature Fusion State Space Model for Multi-Source Remote Sensing "
     "Image Classification. IEEE TGRS 63, 1-16 (2025). arXiv:2408.14255"
 )
 default_cfgs = {
-    name: ModelCfg(summary=summary, citation=_CITATION)
+    name: ModelCfg(
+        summary=summary,
+        citation=_CITATION,
+        default_tag="idtrees2020" if name == "msfmamba" else None,
+        tiny={"in_chans": 16, "patch_size": 7},
+    )
     for name, summary in {
         "msfmamba": "MSFMamba, one layer, hyperspectral and LiDAR",
         "msfmamba_berlin": "MSFMamba as released for Berlin (SAR), two layers",
@@ -242,7 +245,7 @@ class Layer(nn.Module):
         return reinterpret(fused_hsi, *hsi.shape[1:]), fused_aux
 
 
-class MSFMamba(nn.Module):
+class MSFMamba(Classifier):
     """MSFMamba classifier of co-registered hyperspectral and LiDAR or SAR patches.
 
     Args:
@@ -264,6 +267,17 @@ class MSFMamba(nn.Module):
         ValueError: Sizes that do not go together.
     """
 
+    layer_groups = MappingProxyType(
+        {
+            "layers": [
+                (rf"^layers\.(\d+)\.(?:{parts})\b", (depth,))
+                for depth, parts in enumerate(
+                    ("hsi_conv|aux_conv", "hsi_spatial|aux_spatial", "hsi_spectral", "fusion")
+                )
+            ]
+        }
+    )
+
     def __init__(
         self,
         in_chans: int = 30,
@@ -276,9 +290,8 @@ class MSFMamba(nn.Module):
         expand: float = 0.75,
         drop_rate: float = 0.0,
     ) -> None:
-        super().__init__()
+        super().__init__(in_chans, num_classes, patch_size, aux_chans)
         _check_sizes(in_chans, patch_size, depth)
-        self.in_chans, self.aux_chans, self.num_classes, self.patch_size = in_chans, aux_chans, num_classes, patch_size
         self.layers = nn.ModuleList()
         chans, aux, bands, side = 1, aux_chans, in_chans, patch_size
         for i in range(depth):
@@ -286,68 +299,23 @@ class MSFMamba(nn.Module):
             pairs = (chans, 8 * (i + 1)), (aux, 64 * (i + 1))
             self.layers.append(Layer(*pairs, kernel, bands, side, expand=expand, d_state=d_state))
             chans, aux = pairs[0][1], pairs[1][1]
-        self.num_features = (chans * bands + aux) * side * side
-        self.head_drop = nn.Dropout(drop_rate)
-        self.head = nn.Linear(self.num_features, num_classes) if num_classes > 0 else nn.Identity()
+        self.add_head((chans * bands + aux) * side * side, drop_rate)
 
     def no_weight_decay(self) -> set[str]:
         """Names of the parameters that weight decay leaves alone, beside biases and norms."""
         return no_weight_decay_names(self)
 
-    def get_classifier(self) -> nn.Module:
-        """Return the head."""
-        return self.head
-
-    def reset_classifier(self, num_classes: int) -> None:
-        """Give the network a new head; `num_classes=0` takes it away."""
-        self.num_classes = num_classes
-        like = next(self.layers.parameters())
-        head = nn.Linear(self.num_features, num_classes) if num_classes > 0 else nn.Identity()
-        self.head = head.to(device=like.device, dtype=like.dtype)
-
     def forward_features(self, hsi: Tensor, aux: Tensor | None = None) -> Tensor:
         """Compute the feature maps (B, C, S, S), those of the hyperspectral source first; S = P - 2 depth."""
-        shapes = tuple((chans, self.patch_size, self.patch_size) for chans in (self.in_chans, self.aux_chans))
-        if hsi.shape[1:] != shapes[0]:
-            raise ValueError(
-                f"hsi is {tuple(hsi.shape)}; this model takes (B, {', '.join(map(str, shapes[0]))}). Apply the "
-                f"transform of the weight, or create the model with in_chans= and patch_size= of your patches"
-            )
-        if aux is None:
-            raise ValueError(
-                f"this model has two inputs and aux is missing: model(hsi, aux) with aux "
-                f"(B, {', '.join(map(str, shapes[1]))}), the LiDAR or SAR patches on the pixels of hsi"
-            )
-        if aux.shape[1:] != shapes[1] or aux.shape[0] != hsi.shape[0]:
-            raise ValueError(
-                f"aux is {tuple(aux.shape)}; beside hsi {tuple(hsi.shape)} it must be ({hsi.shape[0]}, "
-                f"{', '.join(map(str, shapes[1]))}), on the same pixels. Resample it to the grid of hsi, or create the "
-                f"model with aux_chans= of your source"
-            )
-        hsi = hsi.unsqueeze(1)
+        self.check_inputs(hsi, aux)
+        x, y = hsi.unsqueeze(1), cast(Tensor, aux)  # (B, 1, C, P, P), (B, C', P, P)
         for layer in self.layers:
-            hsi, aux = layer(hsi, aux)
-        return torch.cat([hsi.flatten(1, 2), aux], dim=1)
+            x, y = layer(x, y)
+        return torch.cat([x.flatten(1, 2), y], dim=1)
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Classify feature maps (B, C, S, S): (B, num_classes), or (B, num_features) with `pre_logits`."""
-        x = self.head_drop(x.flatten(1))
-        return x if pre_logits else self.head(x)
-
-    def forward(self, hsi: Tensor, aux: Tensor | None = None) -> Tensor:
-        """Classify patches.
-
-        Args:
-            hsi: Hyperspectral patches (B, in_chans, P, P), transformed as in training.
-            aux: Patches of the second source (B, aux_chans, P, P) on the same pixels; required.
-
-        Returns:
-            Logits (B, num_classes).
-
-        Raises:
-            ValueError: An input is missing or has another shape.
-        """
-        return self.forward_head(self.forward_features(hsi, aux))
+        return super().forward_head(x.flatten(1), pre_logits)
 
 
 def _check_sizes(in_chans: int, patch_size: int, depth: int) -> None:
@@ -362,103 +330,6 @@ def _check_sizes(in_chans: int, patch_size: int, depth: int) -> None:
     used = sum(8 - 2 * i for i in range(depth))
     if in_chans <= used:
         raise ValueError(f"in_chans is {in_chans}; {depth} layers use up {used} bands and need at least {used + 1}")
-
-
-# Patterns of the official names -> ours, applied in this order.
-_OFFICIAL_NAMES = {
-    r"^fusionlinear_fusion\.": "head.",
-    r"\.sar_conv\.": ".aux_conv.",
-    r"\.MBh\.ln_1\.": ".hsi_spatial.norm.",
-    r"\.MBx\.ln_1\.": ".aux_spatial.norm.",
-    r"\.MBh\.self_attention\.": ".hsi_spatial.mixer.",
-    r"\.MBx\.self_attention\.": ".aux_spatial.mixer.",
-    r"\.DWconv1\.": ".fine_conv.",
-    r"\.DWconv2\.": ".coarse_conv.",
-    r"\.conv_transpose\.": ".upsample.",
-    r"\.SpBh\.ln_1\.": ".hsi_spectral.norm.",
-    r"\.SpBh\.self_attention\.": ".hsi_spectral.",
-    r"\.FSSBlock\.(ln_|in_proj|conv2d|out_proj)1\.": r".fusion.hsi.\1.",
-    r"\.FSSBlock\.(ln_|in_proj|conv2d|out_proj)2\.": r".fusion.aux.\1.",
-    r"\.FSSBlock\.attention1\.": ".fusion.aux.cross_scan.",
-    r"\.FSSBlock\.attention2\.": ".fusion.hsi.cross_scan.",
-    r"\.ln_\.": ".norm.",
-    r"\.conv2d\.": ".conv.",
-    r"\.(x|dt)_(?:proj|projs)_(weight|bias)$": r".ssm.\1_proj_\2",
-    r"\.A_logs$": ".ssm.A_log",
-    r"\.Ds$": ".ssm.D",
-}
-
-
-def official_args(state_dict: dict[str, Tensor], config: dict[str, Any]) -> dict[str, Any]:
-    """Translate the official configuration into ours; what is left out is read off the tensors.
-
-    Args:
-        state_dict: State of the official network.
-        config: Any of num_classes, pca_num, window_size, x_channels, num_layers, d_state, expand.
-
-    Returns:
-        Keyword arguments of `MSFMamba`.
-
-    Raises:
-        TypeError: A name that the official configuration does not have.
-    """
-    first = "layers.0."
-    read_off = {
-        "num_classes": state_dict["fusionlinear_fusion.weight"].shape[0],
-        "pca_num": state_dict[first + "MBh.ln_1.weight"].shape[0] // 8 + 8,
-        "window_size": math.isqrt(state_dict[first + "SpBh.ln_1.weight"].shape[0]) + 2,
-        "x_channels": state_dict[first + "sar_conv.0.weight"].shape[1],
-        "num_layers": len({key.split(".")[1] for key in state_dict if key.startswith("layers.")}),
-        "d_state": state_dict[first + "SpBh.self_attention.A_logs"].shape[1],
-        "expand": _expand_of(state_dict),
-    }
-    cfg = merge_config("msfmamba", read_off, config)
-    return {
-        "in_chans": cfg["pca_num"],
-        "num_classes": cfg["num_classes"],
-        "patch_size": cfg["window_size"],
-        "aux_chans": cfg["x_channels"],
-        "depth": cfg["num_layers"],
-        "d_state": cfg["d_state"],
-        "expand": cfg["expand"],
-    }
-
-
-def _expand_of(state_dict: dict[str, Tensor]) -> float:
-    """The simplest ratio p/q that turns every width D of the network into its inner width int(D p/q)."""
-    shapes = [value.shape for key, value in state_dict.items() if re.search(r"\.in_proj[12]?\.weight$", key)]
-    pairs = [(shape[0] // 2, shape[1]) for shape in shapes]  # (inner, D)
-    low = max(Fraction(inner, width) for inner, width in pairs)
-    high = min(Fraction(inner + 1, width) for inner, width in pairs)
-    for q in count(1) if low < high else ():
-        p = math.ceil(low * q)
-        if Fraction(p, q) < high and all(int(p / q * width) == inner for inner, width in pairs):
-            return p / q
-    return float(low)  # no single ratio fits: loading will list the tensors that differ
-
-
-def checkpoint_filter_fn(state_dict: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Rename the official state to ours; a state with our names passes unchanged.
-
-    Args:
-        state_dict: State of the official network, or ours.
-        model: The network it is for; gives the shapes (the official scans keep some parameters flattened).
-
-    Returns:
-        State with our names and shapes.
-    """
-    if "fusionlinear_fusion.weight" not in state_dict:
-        return state_dict
-    shapes = {key: value.shape for key, value in model.state_dict().items()}
-    state: dict[str, Tensor] = {}
-    for key, value in rename(state_dict, _OFFICIAL_NAMES).items():
-        if ".mixer.ssm." in key:  # scans 0 and 1 are the fine ones, 2 and 3 the coarse
-            state[key.replace(".ssm.", ".fine_ssm.")] = value[:2]
-            state[key.replace(".ssm.", ".coarse_ssm.")] = value[2:]
-        else:
-            same_size = key in shapes and shapes[key].numel() == value.numel()
-            state[key] = value.reshape(shapes[key]) if same_size else value
-    return state
 
 
 @register_model

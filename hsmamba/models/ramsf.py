@@ -12,6 +12,7 @@ Written from the equations; the code is ours.
 from __future__ import annotations
 
 import itertools
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -19,10 +20,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from hsmamba.layers.fusion import Place, pad_sides, upsampled
+from hsmamba.layers.fusion import Place, pad_sides
 from hsmamba.layers.wavelet import haar, inverse_haar
-from hsmamba.models._registry import ModelCfg, register_model, register_presets
-from hsmamba.models.official.shared import merge_config, rename
+from hsmamba.models._base import FusionNetwork
+from hsmamba.models._registry import ModelCfg, register_model
 
 _CITATION = (
     "Liu, Zhang, Wang: RAMSF, a generic framework for optical remote-sensing multimodal spatial-spectral fusion. "
@@ -30,7 +31,15 @@ _CITATION = (
 )
 
 
-default_cfgs = {"ramsf": ModelCfg(task="fusion", summary="RAMSF, 8 bands and PAN", citation=_CITATION)}
+default_cfgs = {
+    "ramsf": ModelCfg(
+        task="fusion",
+        summary="RAMSF, detail by wavelets and spectra aligned with it",
+        citation=_CITATION,
+        default_tag="worldview2",
+        tiny={"dim": 8, "align_dim": 4, "mlp_dims": (8, 8)},
+    )
+}
 _REACH = 17  # guide pixels: stem 1, block 2; half as fine: six convolutions, 12, and 1 of the pairs; encoder 1
 _TILE_PIXELS = 2048  # pixels of a row tile: hidden layers of that many stay in a CPU's cache
 _MIN_IMAGES = 16  # rows of a tile at least: torch gives 1x1 convolutions of so many images to oneDNN on one thread, too
@@ -195,7 +204,7 @@ def _positions(weight: Tensor, first: int, count: int, side: int, zoom: int) -> 
     return ((2 * index + 1) / zoom - side)[:, None] * weight.to(compute)
 
 
-class RAMSF(nn.Module):
+class RAMSF(FusionNetwork):
     """RAMSF: detail by wavelets, spectra aligned with it step by step; the up-sampled image plus what that finds.
 
     Args:
@@ -216,6 +225,10 @@ class RAMSF(nn.Module):
         ValueError: Sizes that do not go together.
     """
 
+    layer_groups = MappingProxyType(
+        {"detail": r"^detail", "encoders": r"^(?:spatial|spectral)_encoder", "align": r"^align\.(\d+)"}
+    )
+
     def __init__(
         self,
         in_chans: int = 8,
@@ -226,7 +239,7 @@ class RAMSF(nn.Module):
         align_dim: int = 33,
         mlp_dims: tuple[int, ...] = (256, 128),
     ) -> None:
-        super().__init__()
+        super().__init__(in_chans, guide_chans, scale)
         if scale < 2 or scale & (scale - 1):
             raise ValueError(f"RAMSF doubles the size stage by stage: scale must be 2, 4, 8, ..., got {scale}")
         if dim % 4 or align_dim < 2 or not mlp_dims:
@@ -234,7 +247,6 @@ class RAMSF(nn.Module):
                 f"dim must be a multiple of 4, align_dim at least 2 and mlp_dims not empty; got dim={dim}, "
                 f"align_dim={align_dim}, mlp_dims={tuple(mlp_dims)}"
             )
-        self.in_chans, self.guide_chans, self.scale = in_chans, guide_chans, scale
         self.detail = DetailReconstruction(in_chans, guide_chans, dim)
         self.spatial_encoder = Encoder(dim // 4, dim)
         self.spectral_encoder = Encoder(in_chans, dim)
@@ -281,7 +293,7 @@ class RAMSF(nn.Module):
         Raises:
             SceneError: Shapes that do not fit.
         """
-        ms_up = upsampled(self, ms, guide, ms_up)
+        ms_up = self.up_sampled(ms, guide, ms_up)
         height, width = guide.shape[2:]
         guide, ms_up = pad_sides(guide, self.scale), pad_sides(ms_up, self.scale)
         if ms is None:
@@ -295,98 +307,7 @@ class RAMSF(nn.Module):
         return sharp
 
 
-_OFFICIAL_NAMES = {
-    r"^blk_1_32\.": "detail.guide_stem.",
-    r"^blk_8_32\.": "detail.ms_stem.",
-    r"^DE_pan\.": "detail.guide_block.",
-    r"^DE_lms\.": "detail.ms_block.",
-    r"^DE_HL\.": "detail.hl_block.",
-    r"^DE_LH\.": "detail.lh_block.",
-    r"^DE_HH\.": "detail.hh_block.",
-    r"^DE_HH_HH\.": "detail.mix_block.",
-    r"^DE_PAN\.": "detail.high_block.",
-    r"_block\.conv1\.": "_block.conv2.",
-    r"_block\.conv0\.": "_block.conv1.",
-}
-
-
-def _mlp_widths(state_dict: dict[str, Tensor]) -> list[list[int]]:
-    """Output widths of the linear layers of each stage; the release names stages imnet_64, imnet_128, we go on."""
-    stages: list[list[int]] = []
-    while (name := f"imnet_{64 << len(stages)}.layers.{{}}.weight").format(0) in state_dict:
-        layers = itertools.takewhile(state_dict.__contains__, (name.format(2 * i) for i in itertools.count()))
-        stages.append([state_dict[layer].shape[0] for layer in layers])
-    return stages
-
-
-def official_args(state_dict: dict[str, Tensor], config: dict[str, Any]) -> dict[str, Any]:
-    """Translate the official configuration into ours; what is left out is read off the tensors.
-
-    Args:
-        state_dict: State of the official network.
-        config: Any of n_bands, n_guide, scale_ratio, n_stages, feat_dim, align_dim, mlp_dim.
-
-    Returns:
-        Keyword arguments of `RAMSF`.
-
-    Raises:
-        TypeError: A name that the official configuration does not have.
-        ValueError: A ratio that is not 2 to the number of stages.
-    """
-    dim, chans = state_dict["blk_1_32.0.weight"].shape[:2]
-    widths = _mlp_widths(state_dict)
-    stages = len(widths)
-    read_off = {
-        "n_bands": state_dict["blk_8_32.0.weight"].shape[1],
-        "n_guide": chans,
-        "scale_ratio": 1 << stages,
-        "n_stages": stages,
-        "feat_dim": dim,
-        "align_dim": widths[0][-1] if stages > 1 else 33,
-        "mlp_dim": widths[0][:-1],
-    }
-    cfg = merge_config("ramsf", read_off, config)
-    if cfg["scale_ratio"] != 1 << cfg["n_stages"]:
-        raise ValueError(
-            f"every stage of RAMSF doubles the size: scale_ratio must be 2 ** n_stages, got "
-            f"scale_ratio={cfg['scale_ratio']} and n_stages={cfg['n_stages']}"
-        )
-    return {
-        "in_chans": cfg["n_bands"],
-        "guide_chans": cfg["n_guide"],
-        "scale": cfg["scale_ratio"],
-        "dim": cfg["feat_dim"],
-        "align_dim": cfg["align_dim"],
-        "mlp_dims": tuple(cfg["mlp_dim"]),
-    }
-
-
-def checkpoint_filter_fn(state_dict: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Translate the official state to ours; a state with our names passes unchanged.
-
-    Args:
-        state_dict: State of the official network, or ours.
-        model: The network it is for.
-
-    Returns:
-        State with our names.
-    """
-    if "blk_1_32.0.weight" not in state_dict:
-        return state_dict
-    layers = {}
-    for stage, widths in enumerate(_mlp_widths(state_dict)):
-        layers[rf"^imnet_{64 << stage}\.layers\.0\."] = f"align.{stage}.first."
-        for i in range(1, len(widths)):
-            layers[rf"^imnet_{64 << stage}\.layers\.{2 * i}\."] = f"align.{stage}.rest.{2 * i - 1}."
-    state = rename(state_dict, _OFFICIAL_NAMES | layers)
-    # Linear layers are 1x1 convolutions here.
-    return {key: x[..., None, None] if x.ndim == 2 else x for key, x in state.items()}
-
-
 @register_model
 def ramsf(**kwargs: Any) -> RAMSF:
     """RAMSF of the release: 8 bands, PAN, ratio 4; 666 350 parameters."""
     return RAMSF(**kwargs)
-
-
-register_presets(ramsf, "wv3", "qb", "gf2", "cave_x4", "cave_x8", "s1s2")

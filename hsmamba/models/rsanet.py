@@ -12,6 +12,7 @@ Written from the equations; the code is ours.
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -19,10 +20,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hsmamba.layers.adaptive_conv import adaptive_conv
-from hsmamba.layers.fusion import Place, pad_sides, upsampled
+from hsmamba.layers.fusion import Place, pad_sides
 from hsmamba.layers.window_attention import window_attention
-from hsmamba.models._registry import ModelCfg, register_model, register_presets
-from hsmamba.models.official.shared import count, merge_attention, merge_config, rename
+from hsmamba.models._base import FusionNetwork
+from hsmamba.models._registry import ModelCfg, register_model
 
 _CITATION = (
     "Liu, Wei, Zhang, Feng, Xiang: Recursive Self-Attention Modules-Based Network for Panchromatic and Multispectral "
@@ -30,7 +31,15 @@ _CITATION = (
 )
 
 
-default_cfgs = {"rsanet": ModelCfg(task="fusion", summary="RSANet, 8 bands and PAN", citation=_CITATION)}
+default_cfgs = {
+    "rsanet": ModelCfg(
+        task="fusion",
+        summary="RSANet, recursive self-attention, 73 K parameters",
+        citation=_CITATION,
+        default_tag="worldview2",
+        tiny={"dim": 4, "depth": 1, "recursions": 2},
+    )
+}
 
 
 class SelfAttention(nn.Module):
@@ -91,7 +100,7 @@ class ResidualBlock(nn.Module):
         return out
 
 
-class RSANet(nn.Module):
+class RSANet(FusionNetwork):
     """RSANet: the up-sampled image plus the detail that adaptive convolutions find in it and the guide.
 
     Args:
@@ -115,6 +124,8 @@ class RSANet(nn.Module):
         ValueError: Sizes that do not go together.
     """
 
+    layer_groups = MappingProxyType({"head": r"^head", "blocks": r"^blocks\.(\d+)", "tail": r"^tail"})
+
     def __init__(
         self,
         in_chans: int = 8,
@@ -128,13 +139,12 @@ class RSANet(nn.Module):
         num_heads: int = 3,
         window_size: int = 7,
     ) -> None:
-        super().__init__()
+        super().__init__(in_chans, guide_chans, scale)
         if kernel_size % 2 == 0 or window_size % 2 == 0 or kernel_size**2 % num_heads:
             raise ValueError(
                 f"kernel_size and window_size must be odd and num_heads divide kernel_size ** 2; got "
                 f"kernel_size={kernel_size}, window_size={window_size}, num_heads={num_heads}"
             )
-        self.in_chans, self.guide_chans, self.scale = in_chans, guide_chans, scale
         self.window_size = window_size
         # Of the modules in a row; the kernel of a pixel is where its taps are.
         reach = (2 * depth + 2) * max(recursions * (window_size // 2), kernel_size // 2)
@@ -178,7 +188,7 @@ class RSANet(nn.Module):
         Raises:
             SceneError: Shapes that do not fit.
         """
-        ms_up = upsampled(self, ms, guide, ms_up)
+        ms_up = self.up_sampled(ms, guide, ms_up)
         height, width = guide.shape[2:]
         x = torch.cat([guide, ms_up], dim=1)
         x = pad_sides(x, min_side=self.window_size // 2 + 1)  # reflection needs more than half a window
@@ -187,77 +197,7 @@ class RSANet(nn.Module):
         return sharp
 
 
-_OFFICIAL_NAMES = {
-    r"^head_conv\.0\.": "head.",
-    r"^tail_conv\.": "tail.",
-    r"\.attention1\.": ".taps.",
-    r"\.rate1$": ".rate",
-}
-
-
-def official_args(state_dict: dict[str, Tensor], config: dict[str, Any]) -> dict[str, Any]:
-    """Translate the official configuration into ours; what is left out is read off the tensors.
-
-    Args:
-        state_dict: State of the official network.
-        config: Any of n_bands, n_pan, width, n_blocks, n_recursions, kernel_att, kernel_conv, heads, scale_ratio. The
-            tensors do not tell kernel_att (default 7) and scale_ratio (4).
-
-    Returns:
-        Keyword arguments of `RSANet`.
-
-    Raises:
-        TypeError: A name that the official configuration does not have.
-    """
-    dim, chans, kernel, _ = state_dict["head_conv.0.weight"].shape
-    bands = state_dict["tail_conv.weight"].shape[0]
-    recursions = sum(f"head_conv.0.attention1.{2 * i}.rate1" in state_dict for i in range(len(state_dict)))
-    read_off = {
-        "n_bands": bands,
-        "n_pan": chans - bands,
-        "width": dim,
-        "n_blocks": count(state_dict, "RB{}.conv1.weight"),
-        "n_recursions": recursions,
-        "kernel_att": 7,
-        "kernel_conv": kernel,
-        "heads": kernel**2 // state_dict["head_conv.0.attention1.0.conv_p.weight"].shape[0],
-        "scale_ratio": 4,
-    }
-    cfg = merge_config("rsanet", read_off, config)
-    return {
-        "in_chans": cfg["n_bands"],
-        "guide_chans": cfg["n_pan"],
-        "scale": cfg["scale_ratio"],
-        "dim": cfg["width"],
-        "depth": cfg["n_blocks"],
-        "recursions": cfg["n_recursions"],
-        "kernel_size": cfg["kernel_conv"],
-        "num_heads": cfg["heads"],
-        "window_size": cfg["kernel_att"],
-    }
-
-
-def checkpoint_filter_fn(state_dict: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Translate the official state to ours; a state with our names passes unchanged.
-
-    Args:
-        state_dict: State of the official network, or ours.
-        model: The network it is for.
-
-    Returns:
-        State with our names and shapes, without the official network's tensors that have no influence.
-    """
-    if "head_conv.0.weight" not in state_dict:
-        return state_dict
-    state = {key: value for key, value in merge_attention(state_dict).items() if not key.endswith("dep_conv.weight")}
-    blocks = {rf"^RB{i + 1}\.": f"blocks.{i}." for i in range(count(state_dict, "RB{}.conv1.weight"))}
-    return rename(state, _OFFICIAL_NAMES | blocks)
-
-
 @register_model
 def rsanet(**kwargs: Any) -> RSANet:
     """RSANet of the release: 8 bands, PAN, ratio 4; 73 403 parameters, 96 827 with those it never uses."""
     return RSANet(**kwargs)
-
-
-register_presets(rsanet, "wv3", "qb", "gf2", "cave_x4", "cave_x8")

@@ -3,41 +3,40 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
 import hsmamba.models as models
 from hsmamba.errors import WeightsError
+from hsmamba.models import Network
 
 
-def build(architecture: str, args: dict[str, Any]) -> nn.Module:
-    """Build a registered architecture; the model carries how it was built.
+def build(architecture: str, args: Mapping[str, Any]) -> Network:
+    """Build a registered architecture; the network notes how it was built.
 
     Args:
         architecture: A registered name.
         args: Arguments of its entry point.
 
     Returns:
-        The network, with the attributes `architecture`, `model_args` and, empty, `transform`, `class_names` and
-        `pretrained_cfg`.
+        The network, with `architecture` and `model_args`, its sizes among them.
 
     Raises:
         TypeError: An argument that the architecture does not take; the text lists those that it takes.
     """
     entry = models.entry(architecture)
+    accepted = _parameters(entry)
     try:
-        model = entry.entry_point(**args)
+        module = entry.entry_point(**args)
     except TypeError as error:
         if "unexpected keyword" not in str(error):
             raise
-        raise TypeError(f"{architecture}: {error}. It takes: {', '.join(sorted(_parameters(entry)))}") from error
-    sizes = {key: getattr(model, key, None) for key in ("in_chans", "num_classes", "patch_size")}
-    accepted = _parameters(entry)
-    carrier: Any = model  # torch's annotations let a module carry tensors and modules alone
-    carrier.architecture = architecture
-    carrier.model_args = {key: value for key, value in sizes.items() if key in accepted and value is not None} | args
-    carrier.transform, carrier.class_names, carrier.pretrained_cfg = None, (), None
+        raise TypeError(f"{architecture}: {error}. It takes: {', '.join(sorted(accepted))}") from error
+    model: Network = models.as_fusion_network(module) if entry.cfg.task == "fusion" else models.as_classifier(module)
+    sizes = {name: getattr(model, name) for name in model.SIZES if name in accepted}
+    model.architecture, model.model_args = architecture, sizes | dict(args)
     return model
 
 

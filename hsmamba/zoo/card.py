@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from hsmamba.zoo.hub import ModelFolder
-    from hsmamba.zoo.manifest import WeightRecord
+from hsmamba.zoo.records import ModelFacts, sizes_in_words
 
 _PIPELINE_TAGS = {"classification": "image-segmentation", "fusion": "image-to-image"}  # the Hub's vocabulary
 
@@ -59,11 +57,13 @@ The weights: {license}. The data has its own terms, see above.
 """
 
 
-def model_card(model: WeightRecord | ModelFolder, *, repo_id: str | None = None) -> str:
+def model_card(architecture: str, model: ModelFacts, *, name: str | None = None, repo_id: str | None = None) -> str:
     """Write the model card of a trained model.
 
     Args:
-        model: A record of the manifest or a model folder.
+        architecture: Name of its architecture.
+        model: What is known of it: a record of the manifest or a model folder.
+        name: Name of the weight, "architecture.tag"; None for a model of one's own.
         repo_id: The Hub repository that the card belongs to, `owner/repo`; None where there is none yet.
 
     Returns:
@@ -71,28 +71,29 @@ def model_card(model: WeightRecord | ModelFolder, *, repo_id: str | None = None)
     """
     from hsmamba.models import ModelCfg, registry
 
-    entry = registry().get(model.architecture)
+    entry = registry().get(architecture)
     cfg = entry.cfg if entry else ModelCfg()  # an architecture of the user's own may not be registered here
     dataset = str(model.data.get("name", "")) or None
     facts = {
-        "Architecture": f"`{model.architecture}`",
+        "Architecture": f"`{architecture}`",
+        "Sizes": sizes_in_words(model.model_args) or None,
         "Parameters": f"{model.params:,}",
         "Arguments": f"`{json.dumps(dict(model.model_args))}`",
-        "Bands": "not recorded" if model.bands is None else model.bands,
+        "Bands of a scene": "not recorded" if model.bands is None else model.bands,
         "Wavelengths": f"{min(model.wavelengths):g} to {max(model.wavelengths):g} nm" if model.wavelengths else None,
         "Classes": ", ".join(model.classes) or None,
         "Date": model.date,
     }
     return _PAGE.format(
-        front_matter=_front_matter(model, cfg.task, dataset),
-        title=f"{model.architecture}, trained on {dataset}" if dataset else model.architecture,
-        summary=cfg.summary or f"A model of the architecture `{model.architecture}`.",
+        front_matter=_front_matter(architecture, model, cfg.task, dataset),
+        title=f"{architecture}, trained on {dataset}" if dataset else architecture,
+        summary=cfg.summary or f"A model of the architecture `{architecture}`.",
         model=_bullets(facts),
         data=_bullets({key: value for key, value in model.data.items() if key != "baselines"}) or "Not recorded.",
         # What other methods gave on the same images stands below, and not among the results that the Hub indexes.
         results=metrics_table({**model.metrics, **model.data.get("baselines", {})}) or "Not recorded.",
         recipe=_training(model.recipe),
-        load="\n".join(_load_lines(model, repo_id)),
+        load="\n".join(_load_lines(name, repo_id)),
         license=model.license,
         citation=cfg.citation or "hsmamba: a zoo of remote-sensing models with pretrained weights",
     )
@@ -161,17 +162,16 @@ def _bullets(facts: Mapping[str, Any]) -> str:
     return "\n".join(f"- {key}: {_cell(value)}" for key, value in facts.items() if value is not None)
 
 
-def _load_lines(model: WeightRecord | ModelFolder, repo_id: str | None) -> Iterator[str]:
+def _load_lines(name: str | None, repo_id: str | None) -> Iterator[str]:
     """Give the Python lines that load the model by each of its names."""
-    name = getattr(model, "name", None)
     if name is not None:
         yield f'model = hsmamba.create_model("{name}", pretrained=True)'
-        return
-    yield f'model = hsmamba.create_model("hf-hub:{repo_id or "owner/repo"}")  # from the Hub'
+    if name is None or repo_id is not None:
+        yield f'model = hsmamba.create_model("hf-hub:{repo_id or "owner/repo"}")  # from the Hub'
     yield 'model = hsmamba.create_model("local-dir:path/to/this/folder")  # from a copy of this folder'
 
 
-def _front_matter(model: WeightRecord | ModelFolder, task: str, dataset: str | None) -> str:
+def _front_matter(architecture: str, model: ModelFacts, task: str, dataset: str | None) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
     pipeline_tag = _PIPELINE_TAGS[task]
@@ -193,11 +193,11 @@ def _front_matter(model: WeightRecord | ModelFolder, task: str, dataset: str | N
         license=model.license.lower() if known else "other",
         license_name=None if known else _slug(model.license),
         library_name="hsmamba",
-        tags=["hsmamba", "remote-sensing", task, model.architecture],
+        tags=["hsmamba", "remote-sensing", task, architecture],
         pipeline_tag=pipeline_tag,
         datasets=[_slug(dataset)] if dataset else None,
         metrics=list(dict.fromkeys(_slug(metric) for _, metric, _ in _numbers(model.metrics))) or None,
-        model_name=model.architecture,
+        model_name=architecture,
         eval_results=results or None,
     )
     return str(card.to_yaml()).strip()

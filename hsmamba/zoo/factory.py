@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import logging
 import re
@@ -11,15 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import hsmamba.models as models
-from hsmamba.errors import UnknownModelError, WeightsError
-from hsmamba.zoo import hub, manifest
+from hsmamba.data import Compose
+from hsmamba.errors import WeightsError
+from hsmamba.models import Network
+from hsmamba.zoo import manifest, source
 from hsmamba.zoo.build import build, load_strictly
+from hsmamba.zoo.files import load_tensors
+from hsmamba.zoo.records import sizes_in_words
 
 _logger = logging.getLogger(__name__)
-_LOCAL, _HUB = "local-dir:", "hf-hub:"
 
 
 def create_model(
@@ -35,17 +37,18 @@ def create_model(
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
     **model_args: Any,
-) -> nn.Module:
+) -> Network:
     """Create a model, with weights if asked.
 
     The model carries `architecture`, `model_args`, `transform` (fitted preprocessing or None), `class_names` and
-    `pretrained_cfg` (the weight's record or None); `hsmamba.classify` and `hsmamba.save_pretrained` use them.
+    `record` (of the weight, or None); `hsmamba.classify` and `hsmamba.save_pretrained` use them.
 
     Args:
         name: "architecture" ("md2f_mamba"), "architecture.tag" ("md2f_mamba.indian_pines"),
             "hf-hub:owner/repo[@revision]" or "local-dir:path". The last two name a trained model, so their weights are
             always loaded; a tag without `pretrained` gives the architecture in the weight's configuration.
-        pretrained: Load the weight of the tag, or the architecture's default weight.
+        pretrained: Load the weight of the tag, or the architecture's default weight, whose name and sizes, which may
+            be others than the architecture's defaults, are then logged as a warning.
         num_classes: Classes; 0 removes the head. Another number than the weight's re-initialises the head.
         in_chans: Bands of the input (of the transformed scene). Another number than the weight's re-initialises the
             layers that see the bands, and the weight's transform is left out.
@@ -71,12 +74,11 @@ def create_model(
     architecture, args, folder = _look_up(name, pretrained, cache_dir, checkpoint_path)
     model = build(architecture, args | given)
     if folder is not None:
-        state = hub.load_tensors(folder.model_path)
+        state = load_tensors(folder.model_path)
         _load_fitting(model, state, free={key for key in given if given[key] != args.get(key)}, what=name)
-        carrier: Any = model
-        carrier.transform = _transform_that_fits(model, folder, name)
-        carrier.class_names = folder.classes if len(folder.classes) == getattr(model, "num_classes", 0) else ()
-        carrier.pretrained_cfg = folder.config
+        model.transform = _transform_that_fits(model, folder, name)
+        model.class_names = folder.classes if len(folder.classes) == model.model_args.get("num_classes") else ()
+        model.record = folder.config
     elif checkpoint_path is not None:
         _load_checkpoint(model, architecture, Path(checkpoint_path))
     model.to(device=device, dtype=dtype)
@@ -85,64 +87,23 @@ def create_model(
 
 def _look_up(
     name: str, pretrained: bool, cache_dir: str | Path | None, checkpoint_path: str | Path | None
-) -> tuple[str, dict[str, Any], hub.ModelFolder | None]:
+) -> tuple[str, dict[str, Any], source.ModelFolder | None]:
     """Find architecture, arguments and model folder behind a name."""
-    named_folder = name.startswith((_LOCAL, _HUB))
-    if not named_folder:
-        architecture, _, tag = name.partition(".")
-        _check_known(architecture, asked=name)
-        if not tag and not pretrained:
-            return architecture, {}, None
-    if named_folder or pretrained:
-        folder = folder_behind(name, cache_dir=cache_dir, model_path=checkpoint_path)
-        _check_known(folder.architecture)
-        return folder.architecture, dict(folder.model_args), folder
-    return architecture, dict(manifest.find_record(architecture, tag).model_args), None
-
-
-def folder_behind(
-    name: str, *, cache_dir: str | Path | None = None, model_path: str | Path | None = None
-) -> hub.ModelFolder:
-    """Find the model folder behind a name; all of its files are verified.
-
-    Args:
-        name: "architecture[.tag]", "hf-hub:owner/repo[@revision]" or "local-dir:path".
-        cache_dir: Folder for downloads; default the Hugging Face cache.
-        model_path: A local copy of the model file to take for "architecture[.tag]".
-
-    Returns:
-        The folder.
-
-    Raises:
-        UnknownModelError: No such weight.
-        WeightsError: A file that cannot be had, or is not the one on record.
-    """
-    if name.startswith(_LOCAL):
-        return hub.read_folder(Path(name[len(_LOCAL) :]).expanduser())
-    if name.startswith(_HUB):
-        return hub.fetch_folder(name[len(_HUB) :], cache_dir=cache_dir)
     architecture, _, tag = name.partition(".")
-    _check_known(architecture, asked=name)
-    record = manifest.find_record(architecture, tag or models.entry(architecture).cfg.default_tag)
-    return hub.folder_of(record, cache_dir=cache_dir, model_path=model_path)
+    if pretrained or source.names_a_folder(name):
+        folder = source.find_folder(name, cache_dir=cache_dir, model_path=checkpoint_path)
+        source.check_known(folder.architecture)
+        if not tag and not source.names_a_folder(name):
+            _logger.warning(
+                "%s with pretrained=True is its default weight %s: %s; trained on %s",
+                name, folder.name, sizes_in_words(folder.model_args), folder.data.get("name", "data not on record"),
+            )  # fmt: skip
+        return folder.architecture, dict(folder.model_args), folder
+    source.check_known(architecture, asked=name)
+    return architecture, dict(manifest.find_record(name).model_args) if tag else {}, None
 
 
-def _check_known(architecture: str, asked: str | None = None) -> None:
-    known = models.registry()
-    if architecture in known:
-        return
-    asked = asked or architecture
-    if re.search(r"[/\\~]", asked) or Path(asked).exists():
-        raise UnknownModelError(
-            f"{asked!r} looks like a path or a Hub id, not like a model name; a folder is 'local-dir:{asked}', "
-            f"a Hub repository is 'hf-hub:{asked}'"
-        )
-    near = difflib.get_close_matches(asked, [*known, *manifest.load_manifest()], n=3, cutoff=0.4)
-    hint = f"did you mean {', '.join(near)}?" if near else "hsmamba.list_models() lists all"
-    raise UnknownModelError(f"unknown model {asked!r}; {hint}")
-
-
-def _load_fitting(model: nn.Module, state: dict[str, Tensor], *, free: set[str], what: str) -> None:
+def _load_fitting(model: Network, state: dict[str, Tensor], *, free: set[str], what: str) -> None:
     """Load a state; where the caller asked for other sizes (`free`), layers of another shape keep their new values."""
     own = model.state_dict()
     state = dict(state)
@@ -157,7 +118,7 @@ def _load_fitting(model: nn.Module, state: dict[str, Tensor], *, free: set[str],
         _logger.warning("%s: re-initialised %s, of other sizes than the weight's (%s)", what, ", ".join(layers), asked)
 
 
-def _transform_that_fits(model: nn.Module, folder: hub.ModelFolder, what: str) -> Any:
+def _transform_that_fits(model: Network, folder: source.ModelFolder, what: str) -> Compose | None:
     transform = folder.load_transform()
     if transform is not None and folder.model_args.get("in_chans", model.in_chans) != model.in_chans:
         _logger.warning("%s: left its transform out, which gives another number of bands than in_chans", what)
@@ -165,10 +126,10 @@ def _transform_that_fits(model: nn.Module, folder: hub.ModelFolder, what: str) -
     return transform
 
 
-def _load_checkpoint(model: nn.Module, architecture: str, path: Path) -> None:
+def _load_checkpoint(model: Network, architecture: str, path: Path) -> None:
     if path.is_dir():
         raise WeightsError(f"checkpoint_path={str(path)!r} is a folder; create_model('local-dir:{path}') loads one")
-    load_strictly(model, hub.load_tensors(path), what=str(path))
+    load_strictly(model, load_tensors(path), what=str(path))
 
 
 def _natural(name: str) -> list[tuple[int, int | str]]:

@@ -1,134 +1,17 @@
-"""Trained models on the Hugging Face Hub, through its own client: fetched at one commit, verified, pushed.
-
-A local folder (`read_folder`), a Hub repository (`fetch_folder`) and a record of the manifest (`folder_of`) all end in
-a `ModelFolder`.
-"""
+"""Transport to and from the Hugging Face Hub, through its own client: files of one commit, folders up."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import re
 import shlex
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import hsmamba
 from hsmamba.errors import WeightsError
-from hsmamba.zoo import manifest
-from hsmamba.zoo.card import model_card
-from hsmamba.zoo.folder import (
-    CONFIG,
-    ModelFolder,
-    entry_of,
-    json_facts,
-    load_tensors,
-    read_config,
-    read_folder,
-    save_pretrained,
-)
-from hsmamba.zoo.manifest import FileEntry, HubAddress, WeightRecord
-
-if TYPE_CHECKING:  # torch and the Hub's client are imported where they are used: a download needs no torch
-    from torch import nn
-
-__all__ = [
-    "ModelFolder",
-    "download",
-    "download_verified",
-    "fetch_folder",
-    "folder_of",
-    "load_tensors",
-    "model_card",
-    "push_to_hub",
-    "read_folder",
-    "record_of",
-    "save_pretrained",
-]
-
-
-def fetch_folder(name: str, *, cache_dir: str | Path | None = None) -> ModelFolder:
-    """Fetch a model folder from the Hub: `config.json`, then the files it names, all of one commit.
-
-    Args:
-        name: `owner/repo`, or `owner/repo@revision` with a branch, a tag or a commit hash.
-        cache_dir: Folder of the Hub cache; None takes the client's own (`HF_HUB_CACHE`).
-
-    Returns:
-        The model folder, in the cache.
-
-    Raises:
-        ValueError: The name is of another form.
-        ManifestError: Its `config.json` is not one of hsmamba's, malformed, or of another schema.
-        WeightsError: A file cannot be fetched.
-        HashMismatchError: A file is not the one that was saved.
-    """
-    match = re.fullmatch(r"([\w.-]+/[\w.-]+)(?:@(\w[\w./-]*))?", name, re.ASCII)
-    if match is None or ".." in name:
-        raise ValueError(f"{name!r} names no Hub repository; expected owner/repo or owner/repo@revision")
-    repo_id, revision = match[1], match[2] or "main"
-    config = download(repo_id, CONFIG, revision=revision, cache_dir=cache_dir)
-    commit = config.parent.name  # the cache keeps a folder for every commit: a push from here on changes nothing
-
-    def locate(entry: FileEntry) -> Path:
-        return download_verified(repo_id, entry.file, revision=commit, sha256=entry.sha256, cache_dir=cache_dir)
-
-    return read_config(config, f"hf-hub:{repo_id}@{commit}", locate)
-
-
-def folder_of(
-    record: WeightRecord,
-    *,
-    cache_dir: str | Path | None = None,
-    model_path: str | os.PathLike[str] | None = None,
-) -> ModelFolder:
-    """Return the model folder of a record of the manifest, embedded or fetched; the record's hashes are enforced.
-
-    Args:
-        record: The weight.
-        cache_dir: Folder of the Hub cache; None takes the client's own (`HF_HUB_CACHE`).
-        model_path: A local copy of the model file, to be taken instead of any other.
-
-    Returns:
-        The model folder.
-
-    Raises:
-        WeightsError: A file is missing or cannot be fetched.
-        HashMismatchError: A file is not the one on record.
-    """
-    wanted = list(record.files)
-    files = {}
-    if model_path is not None:
-        wanted.remove("model")
-        files["model"] = Path(model_path)
-        mend = f"leave the path out to take the library's own copy, or load the file without asking for {record.name}"
-        manifest.verify_file(model_path, record.sha256, name=record.name, mend=mend)
-    files |= {which: manifest.resolve(record, which=which, cache_dir=cache_dir) for which in wanted}
-    facts = manifest.facts_of(record)
-    return ModelFolder(architecture=record.architecture, source=record.name, files=files, **facts)
-
-
-def record_of(folder: ModelFolder, tag: str, *, hub: HubAddress | None = None) -> WeightRecord:
-    """Make the manifest's record of a model folder.
-
-    Args:
-        folder: The folder.
-        tag: Name of the weight among those of its architecture.
-        hub: Where its model file lies on the Hub; None for a weight that only the wheel carries.
-
-    Returns:
-        The record `architecture.tag`, for `write_manifest`.
-
-    Raises:
-        ManifestError: The tag makes no valid name.
-    """
-    entries = {which: entry_of(path) for which, path in folder.files.items()}
-    value = {**entries["model"], "transform": None, "split": None, **entries}
-    value |= {"hub": None if hub is None else dataclasses.asdict(hub)} | json_facts(folder)
-    return manifest.parse_record(f"{folder.architecture}.{tag}", value)
+from hsmamba.zoo.files import verify_file
 
 
 def download(repo_id: str, filename: str, *, revision: str, cache_dir: str | Path | None = None) -> Path:
@@ -194,12 +77,12 @@ def download_verified(
         f"to fetch it again, type: {remove} {' '.join(shlex.quote(copy) for copy in copies)} and repeat; "
         "if a fresh copy differs too, the repository has changed: report it to its owner"
     )
-    manifest.verify_file(path, sha256, name=f"hf-hub:{repo_id}@{revision}", mend=mend)
+    verify_file(path, sha256, name=f"hf-hub:{repo_id}@{revision}", mend=mend)
     return path
 
 
-def push_to_hub(
-    model: nn.Module,
+def upload(
+    folder: Path,
     repo_id: str,
     *,
     private: bool = False,
@@ -207,22 +90,20 @@ def push_to_hub(
     revision: str | None = None,
     commit_message: str = "Upload model with hsmamba",
     create_pr: bool = False,
-    **save_kwargs: Any,
 ) -> str:
-    """Save a model as a model folder and upload it to the Hub; the repository and branch are made if need be.
+    """Upload a folder to the Hub; the repository and branch are made if need be.
 
     Args:
-        model: A network made by the factory.
+        folder: The folder.
         repo_id: `owner/repo`.
         private: Whether a repository that is made is private.
         token: Access token with write permission; None takes the client's own (`HF_TOKEN`, or after `hf auth login`).
         revision: Branch; None takes the main one.
         commit_message: First line of the commit.
         create_pr: Open a pull request instead of committing to the branch.
-        **save_kwargs: Further arguments of `save_pretrained`.
 
     Returns:
-        The pinned name under which the factory loads it, `hf-hub:owner/repo@commit`.
+        The commit's hash.
 
     Raises:
         WeightsError: The Hub refuses or cannot be reached.
@@ -230,20 +111,18 @@ def push_to_hub(
     from huggingface_hub import HfApi
 
     api = HfApi(token=token, library_name="hsmamba", library_version=hsmamba.__version__)
-    with tempfile.TemporaryDirectory(prefix="hsmamba-") as folder:
-        save_pretrained(model, folder, repo_id=repo_id, **save_kwargs)
-        with _explained(f"the upload to {repo_id}"):
-            api.create_repo(repo_id, private=private, exist_ok=True)
-            if revision is not None:
-                api.create_branch(repo_id, branch=revision, exist_ok=True)
-            commit = api.upload_folder(
-                repo_id=repo_id,
-                folder_path=folder,
-                commit_message=commit_message,
-                revision=revision,
-                create_pr=create_pr,
-            )
-    return f"hf-hub:{repo_id}@{commit.oid}"
+    with _explained(f"the upload to {repo_id}"):
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        if revision is not None:
+            api.create_branch(repo_id, branch=revision, exist_ok=True)
+        commit = api.upload_folder(
+            repo_id=repo_id,
+            folder_path=folder,
+            commit_message=commit_message,
+            revision=revision,
+            create_pr=create_pr,
+        )
+    return str(commit.oid)
 
 
 @contextlib.contextmanager

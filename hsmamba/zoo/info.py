@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import hsmamba.models as models
+from hsmamba.models import Classifier
 from hsmamba.zoo import manifest
 from hsmamba.zoo.factory import create_model
 
@@ -116,7 +117,7 @@ def model_info(name: str, **model_args: Any) -> ModelInfo:
     Raises:
         UnknownModelError: No such name.
     """
-    model: Any = create_model(name, **model_args)
+    model = create_model(name, **model_args)
     entry = models.entry(model.architecture)
     inputs = models.example_inputs(model, 1)
     names = ("ms", "guide") if entry.cfg.task == "fusion" else ("hsi", "aux")
@@ -130,8 +131,8 @@ def model_info(name: str, **model_args: Any) -> ModelInfo:
         params=sum(p.numel() for p in model.parameters()),
         macs=count_macs(model, inputs),
         inputs={key: tuple(x.shape[1:]) for key, x in zip(names, inputs, strict=False)},
-        num_classes=getattr(model, "num_classes", None),
-        classes=tuple(record.classes) if record else tuple(model.class_names),
+        num_classes=model.num_classes if isinstance(model, Classifier) else None,
+        classes=record.classes if record else model.class_names,
         bands=record.bands if record else None,
         sensor=record.data.get("sensor") if record else None,
         license=record.license if record else "Apache-2.0 (code)",

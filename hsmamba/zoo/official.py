@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
 import pickle
 import sys
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import hsmamba.models as models
 from hsmamba.errors import WeightsError
+from hsmamba.models import Network
 from hsmamba.zoo.build import build, load_strictly
-from hsmamba.zoo.folder import load_tensors
+from hsmamba.zoo.files import load_tensors
 
 # Where training programs put the network's state, the averaged one first: that is what the papers evaluate.
 _NESTS = (
@@ -23,15 +25,15 @@ _NESTS = (
 _DEPTH = 4  # how many of them lie in one another at most
 
 
-def load_official(arch: str, state_dict: dict[str, Tensor], **config: Any) -> nn.Module:
+def load_official(arch: str, state_dict: dict[str, Tensor], **config: Any) -> Network:
     """Build our model from an official checkpoint.
 
     Args:
         arch: Name of the architecture, for example "md2f_mamba_ref".
         state_dict: The official network's state, tensors by official name; the "module." that DataParallel puts before
             every name may be there.
-        **config: The official configuration in the vocabulary of the paper's code; what the shapes of the tensors
-            tell may be left out.
+        **config: The official configuration, by the paper's names or by those of its code (an entry of its YAML file,
+            as it is); what the shapes of the tensors tell may be left out.
 
     Returns:
         The network with the checkpoint's values, in training mode as torch leaves it.
@@ -43,7 +45,10 @@ def load_official(arch: str, state_dict: dict[str, Tensor], **config: Any) -> nn
         TypeError: A configuration name that the official network does not have.
     """
     entry = models.entry(arch)
-    module = sys.modules[entry.module]
+    family = f"hsmamba.models.official.{entry.module.rpartition('.')[2]}"
+    # Ours have a module of their own; a user's architecture may say it where it is defined.
+    known = importlib.util.find_spec(family) is not None and entry.module.startswith("hsmamba.models.")
+    module: Any = importlib.import_module(family) if known else sys.modules[entry.module]
     if not hasattr(module, "official_args"):
         raise WeightsError(f"{arch} has no official checkpoints; weights of its own load by create_model")
     state_dict = {key.removeprefix("module."): value for key, value in state_dict.items()}

@@ -174,6 +174,7 @@ def test_convert_makes_a_model_folder_of_an_official_checkpoint(run, tmp_path):
         (["classify", "indian_pines", "-m", "md2f_mamba", "-o", "x.doc"], ".doc"),
         (["classify", "indian_pines", "-m", "md2f_mamba", "-o", "/proc/nothing/x.png"], "cannot write"),
         (["finetune", "indian_pines", "-o", "x"], "--fraction"),
+        (["classify", "indian_pines", "-m", "rsanet.worldview2", "-o", "x.png"], "RSANet is a fusion network"),
         (["train", "no_such_recipe"], "no recipe"),
         (["verify", "md2f_mamba.nowhere"], "md2f_mamba.nowhere"),
     ],

@@ -44,9 +44,9 @@ def test_it_agrees_with_its_equations_at_any_size(size, seed, **cfg):
     [
         ("cf2n", {}, 477_302),
         ("cf2n", {"depth": 4}, 600_936),
-        ("cf2n_qb", {}, 472_694),
-        ("cf2n_cave_x4", {}, 505_526),
-        ("cf2n_s1s2", {}, 483_926),
+        ("cf2n", {"in_chans": 4}, 472_694),
+        ("cf2n", {"in_chans": 31, "guide_chans": 3}, 505_526),
+        ("cf2n", {"in_chans": 13, "guide_chans": 2}, 483_926),
     ],
 )
 def test_sizes_are_those_of_the_specification(name, kwargs, params):

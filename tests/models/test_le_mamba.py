@@ -9,7 +9,8 @@ import hsmamba
 from hsmamba.errors import WeightsError
 from hsmamba.layers.fusion import pad_sides
 from hsmamba.models import entry
-from hsmamba.models.le_mamba import LEMamba, LEVMBlock, checkpoint_filter_fn
+from hsmamba.models.le_mamba import LEMamba, LEVMBlock
+from hsmamba.models.official.le_mamba import checkpoint_filter_fn
 from tests.conftest import golden_files
 from tests.goldens.fusion import Golden, relative_error
 from tests.oracles.le_mamba import TINY, le_mamba, le_mamba_shapes, random_state
@@ -107,8 +108,8 @@ def test_it_agrees_with_its_equations_whatever_the_structure(data, levels, seed)
     ("name", "kwargs", "params", "tensors"),
     [
         ("le_mamba", {}, 743_464, 397),
-        ("le_mamba_qb", {}, 741_156, 397),
-        ("le_mamba_cave_x8", {}, 757_311, 397),
+        ("le_mamba", {"in_chans": 4}, 741_156, 397),
+        ("le_mamba", {"in_chans": 31, "guide_chans": 3, "scale": 8}, 757_311, 397),
         ("le_mamba", {"dim": 24}, 495_392, 397),
         ("le_mamba_small", {"in_chans": 31, "guide_chans": 3}, 2_588_895, 509),
         ("le_mamba_base", {}, 1_650_152, 853),

@@ -16,9 +16,9 @@ from hsmamba.models import entry, example_inputs
 from hsmamba.models.md2f_mamba import (
     HiddenStateMixer,
     MD2FMamba,
-    checkpoint_filter_fn,
     cross_similarity_fusion,
 )
+from hsmamba.models.official.md2f_mamba import checkpoint_filter_fn
 from hsmamba.zoo.info import count_macs
 from tests.conftest import ROOT, SHARED
 from tests.oracles.md2f_mamba import article_logits, article_state

@@ -22,7 +22,8 @@ from hsmamba.models._mim_blocks import (
     released_centre,
     released_mask,
 )
-from hsmamba.models.mim import MiMPaper, MiMv1, MiMv2, MiMv3, checkpoint_filter_fn
+from hsmamba.models.mim import MiMPaper, MiMv1, MiMv2, MiMv3
+from hsmamba.models.official.mim import checkpoint_filter_fn
 from tests.conftest import ROOT, SHARED
 from tests.goldens.classifiers import official_gradient, read_golden
 from tests.oracles.mim import mim_v1, mim_v2, mim_v3, state_v1, state_v2, state_v3

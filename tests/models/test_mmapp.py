@@ -11,7 +11,8 @@ from hsmamba.bench.transcriptions.mmapp import RELEASED, mmapp, mmapp_shapes
 from hsmamba.bench.transcriptions.rsanet import random_state
 from hsmamba.errors import SceneError, WeightsError
 from hsmamba.models import entry
-from hsmamba.models.mmapp import MMAPP, MMAPPOutputs, checkpoint_filter_fn, mmapp_loss
+from hsmamba.models.mmapp import MMAPP, MMAPPOutputs, mmapp_loss
+from hsmamba.models.official.mmapp import checkpoint_filter_fn
 from hsmamba.ops.upsample import upsample
 from tests.conftest import golden_files
 from tests.goldens.fusion import Golden, relative_error

@@ -12,25 +12,10 @@ import hsmamba
 from hsmamba.models import ModelCfg, entry, example_inputs, register_model, registry
 from hsmamba.models import _registry as table
 
-# The variants of a fusion network for sensors differ in sizes alone: test_fusion_models.py builds each of them.
-NAMES = sorted(name for name, known in registry().items() if known.cfg.task != "fusion" or f".{name}" in known.module)
+NAMES = sorted(registry())
 CLASSIFIERS = [name for name in NAMES if entry(name).cfg.task == "classification"]
-
-# What a tracer does with one block it does with all: deep networks are traced with few.
-ONE_LEVEL = {key: (1,) for key in ("enc_depths", "dec_depths", "widen", "expand")} | {"mid_depth": 0, "windows": (4,)}
-ONE_LEVEL |= {"enc_d_state": ((None, 2),), "dec_d_state": ((2, 2),)}
-ONE_LEVEL |= {"enc_kernels": ((None, 3),), "dec_kernels": ((3, 3),)}
-TRACED = {
-    "cf2n": {"depth": 2},
-    "le_mamba": {"scale": 1, "dim": 4, **ONE_LEVEL},
-    "mim_paper": {"patch_size": 5},
-    "mim_v2": {"patch_size": 3},
-    "mmapp": {"depth": 1, "scale": 2},
-    "msfmamba": {"in_chans": 12, "patch_size": 7},
-    "rsanet": {"depth": 1, "recursions": 2},
-}
 # Networks that differ from another one in sizes alone are not traced again.
-TRACED_NAMES = [name for name in NAMES if name != "mim" and not name.startswith("msfmamba_")]
+TRACED = [name for name in NAMES if name != "mim" and not name.startswith(("msfmamba_", "le_mamba_"))]
 
 
 def build(name, **kwargs):
@@ -147,9 +132,9 @@ def test_double(name):
     assert model(*inputs).dtype == torch.float64
 
 
-@pytest.mark.parametrize("name", TRACED_NAMES)
+@pytest.mark.parametrize("name", TRACED)
 def test_compile_without_graph_break(name):
-    model = build(name, **TRACED.get(name, {})).eval()
+    model = build(name, **entry(name).cfg.tiny).eval()
     inputs = example_inputs(model, 2)
 
     def action():
@@ -161,9 +146,9 @@ def test_compile_without_graph_break(name):
     flagged(name, "can_compile", action)
 
 
-@pytest.mark.parametrize("name", TRACED_NAMES)
+@pytest.mark.parametrize("name", TRACED)
 def test_export_with_any_batch_size(name):
-    model = build(name, **TRACED.get(name, {})).eval()
+    model = build(name, **entry(name).cfg.tiny).eval()
 
     def action():
         batch = torch.export.Dim("batch", min=1, max=4096)
@@ -175,11 +160,11 @@ def test_export_with_any_batch_size(name):
     flagged(name, "can_export", action)
 
 
-@pytest.mark.parametrize("name", TRACED_NAMES)
+@pytest.mark.parametrize("name", TRACED)
 def test_onnx_through_onnxruntime(name, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    model = build(name, **TRACED.get(name, {})).eval()
+    model = build(name, **entry(name).cfg.tiny).eval()
     inputs = example_inputs(model, 2)
 
     def action():

@@ -9,7 +9,8 @@ import hsmamba
 from hsmamba.errors import WeightsError
 from hsmamba.layers.scan_order import rows_back
 from hsmamba.models import entry
-from hsmamba.models.msfmamba import MSFMamba, checkpoint_filter_fn, official_args
+from hsmamba.models.msfmamba import MSFMamba
+from hsmamba.models.official.msfmamba import checkpoint_filter_fn, official_args
 from tests.conftest import ROOT, SHARED
 from tests.goldens.classifiers import official_gradient, read_golden
 from tests.oracles.msfmamba import msfmamba, random_state

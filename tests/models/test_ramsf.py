@@ -13,7 +13,8 @@ from hsmamba.bench.transcriptions.rsanet import random_state
 from hsmamba.errors import WeightsError
 from hsmamba.layers.fusion import pad_sides
 from hsmamba.models import entry
-from hsmamba.models.ramsf import RAMSF, checkpoint_filter_fn
+from hsmamba.models.official.ramsf import checkpoint_filter_fn
+from hsmamba.models.ramsf import RAMSF
 from tests.conftest import golden_files
 from tests.goldens.fusion import Golden, relative_error
 
@@ -66,7 +67,7 @@ def test_the_size_is_the_official_one():
     shapes = ramsf_shapes(**RELEASED)
     assert sum(torch.Size(shape).numel() for shape in shapes.values()) == 666_350
     assert sum(p.numel() for p in entry("ramsf").entry_point().parameters()) == 666_350
-    assert sum(p.numel() for p in entry("ramsf_cave_x4").entry_point().parameters()) == 696_965
+    assert sum(p.numel() for p in RAMSF(in_chans=31, guide_chans=3).parameters()) == 696_965
 
 
 def small(**kwargs):

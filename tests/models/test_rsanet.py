@@ -9,7 +9,8 @@ import hsmamba
 from hsmamba.bench.transcriptions.rsanet import RELEASED, random_state, rsanet, rsanet_shapes
 from hsmamba.errors import WeightsError
 from hsmamba.models import entry
-from hsmamba.models.rsanet import RSANet, checkpoint_filter_fn
+from hsmamba.models.official.rsanet import checkpoint_filter_fn
+from hsmamba.models.rsanet import RSANet
 from tests.conftest import golden_files
 from tests.goldens.fusion import Golden, relative_error
 

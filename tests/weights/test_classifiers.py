@@ -11,8 +11,8 @@ from hsmamba.engine.recipe import load_recipe
 from hsmamba.engine.results import read_results, summarise
 from hsmamba.errors import SceneError
 from hsmamba.metrics.report import HEADLINES
-from hsmamba.zoo.factory import folder_behind
 from hsmamba.zoo.manifest import load_manifest, weights_folder
+from hsmamba.zoo.source import find_folder
 from tests.conftest import DATA, ROOT
 
 RECORDS = {
@@ -49,7 +49,7 @@ def test_an_embedded_weight_gives_the_metrics_of_its_record(name):
     recipe = load_recipe(RECORDS[name].recipe)
     model = hsmamba.create_model(name, pretrained=True)
     data = scenes_of(recipe)
-    split = folder_behind(name).load_split()
+    split = find_folder(name).load_split()
     assert split.sha256 == RECORDS[name].data["split"]["sha256"]
     split.check(labels_of(data, split))
     report = hsmamba.evaluate(model, data, split, tta=recipe.tta)
@@ -67,7 +67,7 @@ def test_the_split_of_a_weight_is_made_again_by_its_recipe(name):
 
 def test_a_random_split_of_a_twentieth_trains_on_so_many_of_each_class_and_leaks():
     name = "md2f_mamba.indian_pines"
-    recipe, split = load_recipe(RECORDS[name].recipe), folder_behind(name).load_split()
+    recipe, split = load_recipe(RECORDS[name].recipe), find_folder(name).load_split()
     labels = np.asarray(hsmamba.load_scene(recipe.scene).labels).ravel()
     sizes = np.bincount(labels)[1:]
     np.testing.assert_array_equal(np.bincount(labels[split.train])[1:], np.maximum(1, np.floor(0.05 * sizes + 1e-9)))

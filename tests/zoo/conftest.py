@@ -15,7 +15,7 @@ from tests.zoo.hub_server import HubServer
 _WORKER = """
 import json, sys
 from hsmamba.errors import HsmambaError
-from hsmamba.zoo import hub, manifest
+from hsmamba.zoo import hub, manifest, save, source
 result = None
 try:
     exec(sys.argv[1])

@@ -10,8 +10,9 @@ import torch
 import hsmamba
 from hsmamba.data import PCA, Compose, Standardise
 from hsmamba.errors import HashMismatchError, UnknownModelError, WeightsError
+from hsmamba.models import registry
 from hsmamba.zoo import factory, manifest
-from hsmamba.zoo.hub import record_of
+from hsmamba.zoo.source import read_folder, record_of
 
 SMALL = {"in_chans": 6, "patch_size": 7, "num_classes": 4, "dim": 16, "d_state": 4}
 
@@ -30,7 +31,7 @@ def folder(tmp_path):
 @pytest.fixture
 def record(folder, monkeypatch):
     """A manifest with one record, embedded in a package folder of its own."""
-    made = record_of(hsmamba.zoo.hub.read_folder(folder), "test")
+    made = record_of(read_folder(folder), "test")
     monkeypatch.setattr(manifest, "load_manifest", lambda path=None: {made.name: made})
     monkeypatch.setattr(manifest, "weights_folder", lambda: folder.parent)
     folder.rename(folder.parent / made.name)
@@ -85,13 +86,36 @@ def test_a_local_folder_comes_back_bit_for_bit_with_its_transform(folder):
 def test_names_with_tags(record):
     model = hsmamba.create_model("md2f_mamba.test", pretrained=True)
     assert model.num_classes == 4
-    assert model.pretrained_cfg["source"] == "md2f_mamba.test"
+    assert model.record["source"] == "md2f_mamba.test"
+    assert (model.pretrained_cfg["architecture"], model.pretrained_cfg["tag"]) == ("md2f_mamba", "test")
     shaped = hsmamba.create_model("md2f_mamba.test")
     assert (shaped.num_classes, shaped.training) == (4, True)
     assert not torch.equal(shaped.head.weight, model.head.weight)
     assert hsmamba.list_pretrained() == ["md2f_mamba.test"]
     assert hsmamba.is_model("md2f_mamba.test")
     assert not hsmamba.is_model("md2f_mamba.other")
+
+
+def test_every_architecture_with_weights_declares_which_is_its_default():
+    by_architecture = {}
+    for record in manifest.load_manifest().values():
+        by_architecture.setdefault(record.architecture, set()).add(record.tag)
+    defaults = {name: known.cfg.default_tag for name, known in registry().items() if known.cfg.default_tag}
+    assert defaults.keys() == by_architecture.keys()
+    assert all(tag in by_architecture[name] for name, tag in defaults.items())
+
+
+def test_the_bare_name_says_which_weight_it_gives(caplog):
+    with caplog.at_level(logging.WARNING):
+        model = hsmamba.create_model("le_mamba", pretrained=True)
+    assert [r.message for r in caplog.records] == [
+        "le_mamba with pretrained=True is its default weight le_mamba.cave_x8: 31 bands, a guide of 3 channels, "
+        "ratio 8; trained on CAVE"
+    ]
+    assert model.sizes == {"in_chans": 31, "guide_chans": 3, "scale": 8}
+    assert hsmamba.create_model("le_mamba", dim=4).sizes == {"in_chans": 8, "guide_chans": 1, "scale": 4}
+    with pytest.raises(UnknownModelError, match="mim_v1 has no default weight"):
+        hsmamba.create_model("mim_v1", pretrained=True)
 
 
 def test_other_classes_reinitialise_the_head_alone(record, caplog):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hsmamba.zoo import hub as zoo_hub
+from hsmamba.zoo import files, save, source
 from hsmamba.zoo.manifest import load_manifest
 
 REPO = "maker/tiny"
@@ -22,13 +22,13 @@ DOWNLOAD = f"result = hub.download({REPO!r}, {{file!r}}, revision={{revision!r}}
 @pytest.fixture
 def folder(tmp_path, tiny):
     """A model folder as files by name."""
-    zoo_hub.save_pretrained(tiny(), tmp_path / "made", data={"name": "Made Up"}, bands=3)
+    save.save_pretrained(tiny(), tmp_path / "made", data={"name": "Made Up"}, bands=3)
     return {path.name: path.read_bytes() for path in (tmp_path / "made").iterdir()}
 
 
 def fetch(revision=""):
     name = f"{REPO}@{revision}" if revision else REPO
-    return f"folder = hub.fetch_folder({name!r}); result = {{'model': folder.model_path, 'source': folder.source}}"
+    return f"folder = source.fetch_folder({name!r}); result = {{'model': folder.model_path, 'source': folder.source}}"
 
 
 def record_json(folder, commit):
@@ -167,10 +167,10 @@ def test_two_processes_at_once_both_get_the_file(hub, client, tmp_path):
 
 def test_cache_dir_is_respected(hub, client, folder, tmp_path):
     hub.push(REPO, folder)
-    answer = client(f"result = hub.fetch_folder({REPO!r}, cache_dir={str(tmp_path / 'mine')!r}).model_path")
+    answer = client(f"result = source.fetch_folder({REPO!r}, cache_dir={str(tmp_path / 'mine')!r}).model_path")
     assert Path(answer["result"]).is_relative_to(tmp_path / "mine")
     assert not (tmp_path / "home" / "hub").exists()
-    answer = client(f"result = hub.fetch_folder({REPO!r}).model_path", HF_HUB_CACHE=str(tmp_path / "variable"))
+    answer = client(f"result = source.fetch_folder({REPO!r}).model_path", HF_HUB_CACHE=str(tmp_path / "variable"))
     assert Path(answer["result"]).is_relative_to(tmp_path / "variable")
 
 
@@ -230,7 +230,7 @@ def test_names_that_leave_the_folder_are_refused(hub, client, folder):
 )
 def test_malformed_hub_names_are_refused(name):
     with pytest.raises(ValueError, match=r"owner/repo@revision"):
-        zoo_hub.fetch_folder(name)
+        source.fetch_folder(name)
 
 
 def test_record_of_the_manifest_from_the_hub(hub, client, folder, tmp_path):
@@ -240,7 +240,7 @@ def test_record_of_the_manifest_from_the_hub(hub, client, folder, tmp_path):
     manifest = tmp_path / "manifest.json"
     code = (
         f"record = manifest.load_manifest({str(manifest)!r})['tiny.first']; "
-        "found = hub.folder_of(record); result = [found.model_path, found.source, found.architecture]"
+        "found = source.folder_of(record); result = [found.model_path, found.source, found.architecture]"
     )
     manifest.write_text(json.dumps({"schema": 1, "weights": {"tiny.first": record}}))
     path, source, architecture = client(code)["result"]
@@ -260,7 +260,7 @@ import sys
 sys.path.insert(0, {here!r})
 from tests.zoo.tiny_model import Tiny
 def push(seed, **options):
-    return hub.push_to_hub(Tiny(seed), "maker/pushed", data={{"name": "Made Up"}}, **options)
+    return save.push_to_hub(Tiny(seed), "maker/pushed", data={{"name": "Made Up"}}, **options)
 """
 
 
@@ -269,15 +269,15 @@ def push(client, code):
 
 
 def test_pushed_model_comes_back_bit_for_bit(hub, client, tiny):
-    code = "push(1, private=True, token='hf_reader'); hub.push_to_hub(Tiny(), 'maker/refused')"
+    code = "push(1, private=True, token='hf_reader'); save.push_to_hub(Tiny(), 'maker/refused')"
     refused = push(client, code)
     assert refused["error"] == "WeightsError"
     assert "maker/refused" in refused["text"] and "HF_TOKEN" in refused["text"]
     repo = hub.repos["maker/pushed"]
     assert repo.private
-    code = "folder = hub.fetch_folder('maker/pushed'); result = [folder.model_path, folder.classes]"
+    code = "folder = source.fetch_folder('maker/pushed'); result = [folder.model_path, folder.classes]"
     path, classes = client(code, HF_TOKEN="hf_reader")["result"]
-    back, sent = zoo_hub.load_tensors(path), tiny(seed=1).state_dict()
+    back, sent = files.load_tensors(path), tiny(seed=1).state_dict()
     assert back.keys() == sent.keys()
     assert all(torch.equal(back[key], sent[key]) for key in sent)
     assert classes == list(tiny().class_names)
@@ -290,7 +290,7 @@ def test_push_again_to_a_branch_and_as_a_pull_request(hub, client):
     repo = hub.repos["maker/pushed"]
     assert names == [f"hf-hub:maker/pushed@{repo.refs[ref]}" for ref in ("main", "next", "refs/pr/1")]
     assert len({repo.commits[oid]["model.safetensors"] for oid in repo.refs.values()}) == 3
-    answer = client("result = hub.fetch_folder('maker/pushed@refs/pr/1').source")
+    answer = client("result = source.fetch_folder('maker/pushed@refs/pr/1').source")
     assert answer["result"] == names[2]
 
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hsmamba.errors import HashMismatchError, ManifestError, UnknownModelError, WeightsError
-from hsmamba.zoo import hub, manifest
+from hsmamba.zoo import files, hub, manifest, records, source
 
 SCHEMA = json.loads((Path(manifest.__file__).parent / "manifest.schema.json").read_text(encoding="utf-8"))
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
@@ -67,19 +67,20 @@ def test_every_record_of_the_library_fits_the_schema():
         assert (record.name, f"{record.architecture}.{record.tag}") == (name, name)
 
 
-def test_every_embedded_weight_is_the_one_on_record():
+def test_embedded_weights_are_those_on_record_and_nothing_lies_beside_them():
     for record in manifest.load_manifest().values():
-        if (manifest.weights_folder() / record.name).is_dir():
-            folder = hub.folder_of(record)
-            assert set(folder.files) == set(record.files)
-            written = hub.read_folder(manifest.weights_folder() / record.name)
-            assert manifest.facts_of(written) == manifest.facts_of(record)
+        folder = manifest.weights_folder() / record.name
+        if folder.is_dir():
+            assert set(source.folder_of(record).files) == set(record.files)
+            assert {path.name for path in folder.iterdir()} == {entry.file for entry in record.files.values()}
+    known = manifest.load_manifest().keys()
+    assert {path.name for path in manifest.weights_folder().iterdir() if path.is_dir()} <= known
 
 
 def test_dataclasses_and_schema_have_the_same_fields():
     properties = SCHEMA["$defs"]["record"]["properties"]
-    assert {field.name for field in dataclasses.fields(manifest.WeightRecord)} == {"name", *properties}
-    for cls, schema in ((manifest.FileEntry, SCHEMA["$defs"]["file"]), (manifest.HubAddress, properties["hub"])):
+    assert {field.name for field in dataclasses.fields(records.WeightRecord)} == {"name", *properties}
+    for cls, schema in ((records.FileEntry, SCHEMA["$defs"]["file"]), (records.HubAddress, properties["hub"])):
         assert [field.name for field in dataclasses.fields(cls)] == list(schema["properties"])
     VALIDATOR.validate({"schema": 1, "weights": {"tiny.first": RECORD}})
 
@@ -89,7 +90,7 @@ def test_schema_and_reader_require_the_same_fields(name):
     record = {key: value for key, value in RECORD.items() if key != name}
     assert not VALIDATOR.is_valid({"schema": 1, "weights": {"tiny.first": record}})
     with pytest.raises(ManifestError, match=rf"'tiny\.first'.* lacks the field '{name}'"):
-        manifest.parse_record("tiny.first", record)
+        records.parse_record("tiny.first", record)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +126,7 @@ def test_schema_and_reader_refuse_the_same_values(place, value):
     target[place[-1]] = value
     assert not VALIDATOR.is_valid({"schema": 1, "weights": {"tiny.first": record}})
     with pytest.raises(ManifestError, match=r"tiny\.first"):
-        manifest.parse_record("tiny.first", record)
+        records.parse_record("tiny.first", record)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +135,7 @@ def test_schema_and_reader_refuse_the_same_values(place, value):
 def test_schema_and_reader_refuse_the_same_names(name):
     assert not VALIDATOR.is_valid({"schema": 1, "weights": {name: RECORD}})
     with pytest.raises(ManifestError, match=r"architecture\.tag"):
-        manifest.parse_record(name, RECORD)
+        records.parse_record(name, RECORD)
 
 
 @given(
@@ -146,7 +147,7 @@ def test_schema_and_reader_refuse_the_same_names(name):
 def test_a_file_name_is_refused_or_stays_in_its_folder(name):
     record = {**RECORD, "file": name}
     try:
-        parsed = manifest.parse_record("tiny.first", record).file
+        parsed = records.parse_record("tiny.first", record).file
     except ManifestError:
         return
     assert parsed == name
@@ -159,10 +160,10 @@ def test_a_file_name_is_refused_or_stays_in_its_folder(name):
 
 def test_manifest_survives_writing_and_reading(tmp_path):
     split = {**RECORD, "split": entry("split"), "hub": None, "transform": None, "wavelengths": [400.0, 410.5]}
-    records = [manifest.parse_record("tiny.second", RECORD), manifest.parse_record("tiny.first", split)]
-    path = manifest.write_manifest(records, tmp_path / "manifest.json")
+    made = [records.parse_record("tiny.second", RECORD), records.parse_record("tiny.first", split)]
+    path = manifest.write_manifest(made, tmp_path / "manifest.json")
     VALIDATOR.validate(json.loads(path.read_text(encoding="utf-8")))
-    assert list(manifest.load_manifest(path).items()) == [(record.name, record) for record in records]
+    assert list(manifest.load_manifest(path).items()) == [(record.name, record) for record in made]
     assert [entry.name for entry in tmp_path.iterdir()] == ["manifest.json"]
 
 
@@ -217,24 +218,22 @@ def test_the_manifest_in_the_package_comes_before_the_one_beside_it(tmp_path, mo
 
 def test_records_are_found_by_architecture_and_tag(own):
     own(**{"tiny.first": RECORD, "tiny.second.v1": RECORD, "tiny2.first": RECORD})
-    assert manifest.find_record("tiny").name == "tiny.first"
-    record = manifest.find_record("tiny", "second.v1")
+    record = manifest.find_record("tiny.second.v1")
     assert (record.name, record.architecture, record.tag) == ("tiny.second.v1", "tiny", "second.v1")
-    assert manifest.find_record("tiny2").name == "tiny2.first"
+    assert manifest.find_record("tiny2.first").name == "tiny2.first"
 
 
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
-        (("tiny", "frist"), r"'tiny\.frist'; did you mean tiny\.first.* There are: tiny\.first, tiny\.second"),
-        (("tny", None), r"'tny'; did you mean tiny.* There are: tiny\.first, tiny\.second, other\.one"),
-        (("zzz", None), r"'zzz'. There are: tiny\.first, tiny\.second, other\.one"),
+        ("tiny.frist", r"'tiny\.frist'; did you mean tiny\.first.* There are: tiny\.first, tiny\.second"),
+        ("zzz.zzz", r"'zzz.zzz'. There are: tiny\.first, tiny\.second, other\.one"),
     ],
 )
 def test_unknown_weights_are_told_with_the_nearest(own, asked, told):
     own(**{"tiny.first": RECORD, "tiny.second": RECORD, "other.one": RECORD})
     with pytest.raises(UnknownModelError, match=told):
-        manifest.find_record(*asked)
+        manifest.find_record(asked)
 
 
 def test_embedded_files_are_taken_first_and_verified(own):
@@ -242,14 +241,14 @@ def test_embedded_files_are_taken_first_and_verified(own):
     folder.mkdir(parents=True)
     for which in ("model", "transform"):
         (folder / f"{which}.safetensors").write_bytes(CONTENT[which])
-    record = manifest.find_record("tiny")
-    assert manifest.resolve(record) == folder / "model.safetensors"
-    assert hub.folder_of(record).files == {which: manifest.resolve(record, which=which) for which in record.files}
+    record = manifest.find_record("tiny.first")
+    assert source.resolve(record) == folder / "model.safetensors"
+    assert source.folder_of(record).files == {which: source.resolve(record, which=which) for which in record.files}
     with pytest.raises(WeightsError, match="no split file; it has: model, transform"):
-        manifest.resolve(record, which="split")
+        source.resolve(record, which="split")
     (folder / "model.safetensors").write_bytes(b"weight")
     with pytest.raises(HashMismatchError, match="pip install --force-reinstall") as raised:
-        manifest.resolve(record)
+        source.resolve(record)
     for content in (b"weights", b"weight"):
         assert hashlib.sha256(content).hexdigest() in str(raised.value)
     assert str(folder / "model.safetensors") in str(raised.value)
@@ -259,7 +258,7 @@ def test_embedded_files_are_taken_first_and_verified(own):
 def test_missing_embedded_file_without_a_hub_address_is_told(own):
     own(**{"tiny.first": {**RECORD, "hub": None}})
     with pytest.raises(WeightsError, match="no copy on the Hub; reinstall: pip install"):
-        manifest.resolve(manifest.find_record("tiny"))
+        source.resolve(manifest.find_record("tiny.first"))
 
 
 def test_what_is_asked_of_the_hub_when_nothing_is_embedded(own, monkeypatch, tmp_path):
@@ -273,7 +272,7 @@ def test_what_is_asked_of_the_hub_when_nothing_is_embedded(own, monkeypatch, tmp
         return path
 
     monkeypatch.setattr(hub, "download", download)
-    hub.folder_of(manifest.find_record("tiny"), cache_dir=tmp_path)
+    source.folder_of(manifest.find_record("tiny.first"), cache_dir=tmp_path)
     files = ("weights/model.safetensors", "weights/transform.safetensors")
     assert asked == [("maker/tiny", file, "a" * 40, tmp_path) for file in files]
 
@@ -282,19 +281,19 @@ def test_a_local_copy_stands_in_for_the_model_file_if_it_is_the_one_on_record(ow
     folder = own(**{"tiny.first": RECORD}) / "tiny.first"
     folder.mkdir(parents=True)
     (folder / "transform.safetensors").write_bytes(CONTENT["transform"])
-    record = manifest.find_record("tiny")
+    record = manifest.find_record("tiny.first")
     copy_of_mine = tmp_path / "mine.safetensors"
     copy_of_mine.write_bytes(CONTENT["model"])
-    assert hub.folder_of(record, model_path=copy_of_mine).model_path == copy_of_mine
+    assert source.folder_of(record, model_path=copy_of_mine).model_path == copy_of_mine
     copy_of_mine.write_bytes(b"other")
     with pytest.raises(HashMismatchError, match=r"mine\.safetensors"):
-        hub.folder_of(record, model_path=copy_of_mine)
+        source.folder_of(record, model_path=copy_of_mine)
     with pytest.raises(WeightsError, match=r"nothing\.safetensors cannot be read"):
-        hub.folder_of(record, model_path=tmp_path / "nothing.safetensors")
+        source.folder_of(record, model_path=tmp_path / "nothing.safetensors")
 
 
 @given(st.binary(max_size=4096))
 def test_sha256_of_a_file_is_that_of_its_bytes(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "content"
     path.write_bytes(content)
-    assert manifest.sha256_file(path) == hashlib.sha256(content).hexdigest()
+    assert files.sha256_file(path) == hashlib.sha256(content).hexdigest()

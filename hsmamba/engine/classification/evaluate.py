@@ -16,7 +16,7 @@ from hsmamba.engine.classification.job import check_fits, prepare_classification
 from hsmamba.engine.classification.predict import predict_items
 from hsmamba.errors import SceneError, SplitError
 from hsmamba.metrics import ClassificationReport
-from hsmamba.models._base import Classifier, as_classifier
+from hsmamba.models import Classifier, as_classifier
 
 Part: TypeAlias = Literal["train", "val", "test"]
 

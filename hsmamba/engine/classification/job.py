@@ -16,7 +16,7 @@ from hsmamba.data.scene import Array, NanPolicy
 from hsmamba.engine.classification.predict import default_batch_size, probabilities
 from hsmamba.engine.running import evaluating, progress_bar
 from hsmamba.errors import SceneError
-from hsmamba.models._base import Classifier, as_classifier
+from hsmamba.models import Classifier, as_classifier
 
 Sources: TypeAlias = "Mapping[Literal['hsi', 'aux'], Array]"
 Write: TypeAlias = "Callable[[int, NDArray[Any], NDArray[np.float32]], None]"

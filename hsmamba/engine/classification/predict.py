@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hsmamba.data import PatchDataset
 from hsmamba.engine.running import evaluating, progress_bar
-from hsmamba.models._base import Classifier
+from hsmamba.models import Classifier
 
 
 def default_batch_size(device: torch.device) -> int:

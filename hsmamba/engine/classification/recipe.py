@@ -22,9 +22,10 @@ from hsmamba.engine.results import Outcome, Row, machine, read_results, summaris
 from hsmamba.engine.training import Keeping, make_settings
 from hsmamba.errors import HsmambaError, ManifestError
 from hsmamba.metrics.report import HEADLINES
-from hsmamba.models._base import Classifier, as_classifier
-from hsmamba.zoo import hub
+from hsmamba.models import Classifier, as_classifier
 from hsmamba.zoo.factory import create_model
+from hsmamba.zoo.save import save_pretrained
+from hsmamba.zoo.source import read_folder
 
 OPTIONS = ("splits", "seeds")
 _SPLITS: dict[str, Callable[..., Split]] = {"random": random_split, "block": block_split}
@@ -167,7 +168,7 @@ def _run(
     }
     write_text(folder / "report.txt", f"{report}\n")
     record = {**recipe.data, "split": {"name": name, "id": split.id, "sha256": split.sha256}, "seed": seed}
-    hub.save_pretrained(
+    save_pretrained(
         model,
         folder / "model",
         split=split,
@@ -229,9 +230,9 @@ def publish(recipe: Recipe, out: Path, folder: str | Path) -> Path:
         raise HsmambaError(f"{out} lacks the runs {missing}; run the recipe to its end first")
     chosen = median_run(recipe, rows)
     source = out / f"{chosen['split']}-seed{chosen['seed']}" / "model"
-    trained = hub.read_folder(source)
+    trained = read_folder(source)
     model = create_model(f"local-dir:{source}")
-    return hub.save_pretrained(
+    return save_pretrained(
         model,
         folder,
         split=trained.load_split(),

@@ -19,7 +19,8 @@ from hsmamba.engine.classification.predict import predict_items
 from hsmamba.engine.training import Keeping, Record, Run, TrainingResult, TrainingSettings
 from hsmamba.errors import SplitError
 from hsmamba.metrics import ClassificationReport
-from hsmamba.models._base import Classifier, TrainingLogits, as_classifier
+from hsmamba.models import Classifier, as_classifier
+from hsmamba.models._base import TrainingLogits
 
 
 @dataclass(frozen=True)

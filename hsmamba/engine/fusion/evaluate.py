@@ -16,7 +16,7 @@ from hsmamba.errors import SceneError
 from hsmamba.metrics import FusionReport
 from hsmamba.metrics import fusion as metrics
 from hsmamba.metrics.report import Figures
-from hsmamba.models._base import FusionNetwork, as_fusion_network
+from hsmamba.models import FusionNetwork, as_fusion_network
 from hsmamba.ops.upsample import bicubic
 
 REDUCED = ("PSNR", "SSIM", "SAM", "ERGAS", "SCC", "Q2n")

@@ -15,7 +15,7 @@ from hsmamba.data.sensors import get_sensor
 from hsmamba.engine.fusion.images import Image
 from hsmamba.engine.fusion.registration import measure_shift
 from hsmamba.errors import HsmambaWarning, SceneError
-from hsmamba.models._base import FusionNetwork
+from hsmamba.models import FusionNetwork
 
 Maximum: TypeAlias = "float | tuple[float, float] | str"
 Units: TypeAlias = "tuple[float, float]"  # the network sees value * first + second

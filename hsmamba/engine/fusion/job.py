@@ -25,7 +25,7 @@ from hsmamba.engine.fusion.inputs import (
 from hsmamba.engine.fusion.tiles import fuse_images
 from hsmamba.engine.running import evaluating, progress_bar
 from hsmamba.errors import SceneError
-from hsmamba.models._base import FusionNetwork, as_fusion_network
+from hsmamba.models import FusionNetwork, as_fusion_network
 
 
 def fuse(

@@ -28,9 +28,10 @@ from hsmamba.engine.training import Callback, Keeping, Record, make_settings
 from hsmamba.errors import HsmambaError, ManifestError
 from hsmamba.metrics import FusionReport
 from hsmamba.metrics.report import Figures
-from hsmamba.models._base import FusionNetwork, as_fusion_network
-from hsmamba.zoo import hub
+from hsmamba.models import FusionNetwork, as_fusion_network
 from hsmamba.zoo.factory import create_model
+from hsmamba.zoo.save import save_pretrained
+from hsmamba.zoo.source import read_folder
 
 OPTIONS = ("minutes",)
 _KINDS = {"reduced resolution": False, "full resolution": True}
@@ -134,7 +135,7 @@ def run(
     tables = {kind: means for kind, full in _KINDS.items() if (means := _rounded(report.mean(full=full)))}
     write_results(out / "results.csv", rows_of(report), _COLUMNS)
     write_text(out / "report.txt", f"{report}\n")
-    hub.save_pretrained(
+    save_pretrained(
         copy.deepcopy(model).half(),
         out / "model",
         metrics={kind: means[report.model] for kind, means in tables.items()},
@@ -218,8 +219,8 @@ def publish(recipe: Recipe, out: Path, folder: str | Path) -> Path:
     source = out / "model"
     if not (source / "config.json").is_file():
         raise HsmambaError(f"{out} holds no model yet; run the recipe {recipe.name} first")
-    trained = hub.read_folder(source)
-    return hub.save_pretrained(
+    trained = read_folder(source)
+    return save_pretrained(
         create_model(f"local-dir:{source}", dtype=torch.float16),
         folder,
         metrics=trained.metrics,

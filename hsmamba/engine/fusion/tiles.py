@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hsmamba.engine.fusion.images import Images
 from hsmamba.layers.fusion import Place, pad_sides
-from hsmamba.models._base import FusionNetwork
+from hsmamba.models import FusionNetwork
 
 Write = Callable[[int, Tensor], None]  # gets the first row and the finished rows (C, n, W), from top to bottom
 Advance = Callable[[int], object]  # gets the number of pixels that are done

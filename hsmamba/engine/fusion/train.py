@@ -17,7 +17,7 @@ from hsmamba.engine.training import Keeping, Record, Run, TrainingResult, Traini
 from hsmamba.errors import SceneError
 from hsmamba.metrics import fusion as metrics
 from hsmamba.metrics.report import Figures
-from hsmamba.models._base import FusionNetwork, as_fusion_network
+from hsmamba.models import FusionNetwork, as_fusion_network
 
 SSIM_SHARE = 0.1  # of the loss "l1+ssim", as in the release of LE-Mamba
 _SSIM_WINDOW, _SSIM_SIGMA = 11, 1.5

@@ -36,6 +36,26 @@ _OFFICIAL_NAMES = {
     r"\.op\.": ".scan.",
 }
 
+# Arguments of the official constructor, as its YAML has them, and those that say nothing of the released networks.
+_ALIASES = {
+    "img_channel": "ms_channels",
+    "condition_channel": "guide_channels",
+    "out_channel": "out_channels",
+    "ssm_enc_blk_nums": "enc_depths",
+    "middle_blk_nums": "mid_depth",
+    "ssm_dec_blk_nums": "dec_depths",
+    "ssm_chan_upscale": "widen",
+    "ssm_ratios": "expand",
+    "window_sizes": "windows",
+    "ssm_enc_d_states": "enc_d_state",
+    "ssm_dec_d_states": "dec_d_state",
+    "ssm_enc_convs": "enc_kernel",
+    "ssm_dec_convs": "dec_kernel",
+    "drop_path_rate": "drop_path",
+    "upscale": "scale",
+}
+_UNUSED = ("naf_enc_blk_nums", "naf_dec_blk_nums", "naf_chan_upscale", "if_abs_pos", "if_rope", "patch_merge")
+
 
 def official_args(state_dict: dict[str, Tensor], config: dict[str, Any]) -> dict[str, Any]:
     """Translate the official configuration into ours; what is left out is read off the tensors.
@@ -44,7 +64,8 @@ def official_args(state_dict: dict[str, Tensor], config: dict[str, Any]) -> dict
         state_dict: State of the official network.
         config: Any of ms_channels, guide_channels, out_channels, width, enc_depths, mid_depth, dec_depths, widen,
             expand, windows, enc_d_state, dec_d_state, enc_kernel, dec_kernel, drop_path, scale. The tensors do not
-            tell windows (8 where there is a local branch), drop_path (0.1) and scale (4).
+            tell windows (8 where there is a local branch), drop_path (0.1) and scale (4). Or the names of the official
+            constructor (img_channel, ssm_enc_blk_nums, ...), as its YAML has them.
 
     Returns:
         Keyword arguments of `LEMamba`.
@@ -53,7 +74,7 @@ def official_args(state_dict: dict[str, Tensor], config: dict[str, Any]) -> dict
         TypeError: A name that the official configuration does not have.
         ValueError: An output of other bands than the input.
     """
-    cfg = merge_config("le_mamba", _read_off(state_dict), config)
+    cfg = merge_config("le_mamba", _read_off(state_dict), config, aliases=_ALIASES, unused=_UNUSED)
     if cfg["out_channels"] != cfg["ms_channels"]:
         raise ValueError(
             f"LE-Mamba adds its input to its output: out_channels must be ms_channels, got {cfg['out_channels']} and "

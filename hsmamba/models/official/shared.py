@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -18,23 +19,38 @@ def count(state_dict: dict[str, Tensor], pattern: str) -> int:
     return number - first
 
 
-def merge_config(arch: str, read_off: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+def merge_config(
+    arch: str,
+    read_off: dict[str, Any],
+    config: dict[str, Any],
+    *,
+    aliases: dict[str, str] | None = None,
+    unused: Iterable[str] = (),
+) -> dict[str, Any]:
     """Complete a caller's configuration by what the tensors tell.
 
     Args:
         arch: Name of the architecture, for the error.
-        read_off: Every name of the official configuration, with the value that the tensors tell or the release has.
-        config: What the caller gives.
+        read_off: Every name of the configuration, with the value that the tensors tell or the release has.
+        config: What the caller gives, by these names or by those of the official code.
+        aliases: Names of the official code -> ours of `read_off`.
+        unused: Names of the official configuration that say nothing of the network; they are left out.
 
     Returns:
         `read_off`, overridden by `config`.
 
     Raises:
-        TypeError: A name that the official configuration does not have.
+        TypeError: A name that the configuration does not have, or one thing under two names.
     """
-    if unknown := sorted(config.keys() - read_off.keys()):
-        raise TypeError(f"{arch} has no configuration {', '.join(unknown)}; there are: {', '.join(read_off)}")
-    return read_off | config
+    aliases = aliases or {}
+    given = {aliases.get(name, name): value for name, value in config.items() if name not in set(unused)}
+    if twice := sorted(name for name in aliases if name in config and aliases[name] in config):
+        raise TypeError(f"{arch} is given {twice[0]} and {aliases[twice[0]]}, which are the same; leave one out")
+    if unknown := sorted(given.keys() - read_off.keys()):
+        raise TypeError(
+            f"{arch} has no configuration {', '.join(unknown)}; there are: {', '.join((*read_off, *aliases))}"
+        )
+    return read_off | given
 
 
 def rename(state_dict: dict[str, Tensor], rules: dict[str, str]) -> dict[str, Tensor]:

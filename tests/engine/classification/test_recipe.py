@@ -6,12 +6,14 @@ import sys
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import hsmamba
 from hsmamba.engine import recipe as recipes
 from hsmamba.engine.classification import recipe as recipe_module
 from hsmamba.engine.results import summarise
 from hsmamba.errors import HsmambaError, ManifestError
+from hsmamba.zoo.source import read_folder
 
 TOML = """
 name = "md2f_mamba.toy"
@@ -82,7 +84,7 @@ def test_a_recipe_runs_once_and_is_published(recipe, scene, tmp_path):
     assert (chosen["val_oa"], -chosen["val_loss"]) == sorted(scores)[1]
     assert all(row["val_oa"] == "" for row in rows if row["split"] == "disjoint")
     model = hsmamba.create_model(f"local-dir:{folder}")
-    found = hsmamba.zoo.hub.read_folder(folder)
+    found = read_folder(folder)
     assert found.metrics["random"] == summary["random"]
     assert found.data["seed"] == chosen["seed"]
     report = hsmamba.evaluate(model, scene, found.load_split())
@@ -105,8 +107,9 @@ def test_an_interrupted_recipe_continues_to_the_same_weights(recipe, tmp_path, m
     monkeypatch.setattr(module, "write_log", write)
     rows = recipes.run(recipe, tmp_path / "broken", splits=["random"], seeds=[1], progress=False)
     assert rows.record["runs"][0]["oa"] == whole.record["runs"][0]["oa"]
-    load = hsmamba.zoo.hub.load_tensors
-    first, second = (load(tmp_path / kind / "random-seed1/model/model.safetensors") for kind in ("whole", "broken"))
+    first, second = (
+        load_file(tmp_path / kind / "random-seed1/model/model.safetensors") for kind in ("whole", "broken")
+    )
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 

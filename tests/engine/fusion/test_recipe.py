@@ -13,6 +13,7 @@ from hsmamba.engine import recipe as recipes
 from hsmamba.engine.fusion.evaluate import evaluate_fusion
 from hsmamba.engine.fusion.recipe import load_pairs
 from hsmamba.errors import HsmambaError, ManifestError
+from hsmamba.zoo.source import read_folder
 from tests.engine.fusion.toys import images, same
 
 TOML = """
@@ -58,7 +59,7 @@ def test_a_recipe_that_is_stopped_goes_on_to_the_same_weight(recipe, tmp_path):
     data = tmp_path / "data"
     whole = recipes.run(recipe, tmp_path / "whole", data=data, progress=False)
     recipes.run(recipe, tmp_path / "broken", data=data, minutes=0, progress=False)
-    record = hsmamba.zoo.hub.read_folder(tmp_path / "broken" / "model").data
+    record = read_folder(tmp_path / "broken" / "model").data
     assert record["epochs"] == 1
     assert "the recipe asks for 3: the run was stopped early" in record["training"]
     resumed = recipes.run(recipe, tmp_path / "broken", data=data, progress=False)
@@ -66,7 +67,7 @@ def test_a_recipe_that_is_stopped_goes_on_to_the_same_weight(recipe, tmp_path):
     folder = recipes.publish(recipe, tmp_path / "broken", tmp_path / "weights" / recipe.name)
     first, second = (hsmamba.create_model(f"local-dir:{at}") for at in (tmp_path / "whole" / "model", folder))
     assert same(first, second)
-    found = hsmamba.zoo.hub.read_folder(folder)
+    found = read_folder(folder)
     assert found.data["epochs"] == 3
     card = (folder / "README.md").read_text()
     assert "| GSA, reduced resolution | " in card

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import json
 import os
@@ -19,7 +18,7 @@ import yaml
 from hsmamba.data import PCA, Compose, Standardise, random_split
 from hsmamba.errors import HashMismatchError, ManifestError, WeightsError
 from hsmamba.models import registry
-from hsmamba.zoo import card, folder, hub, manifest
+from hsmamba.zoo import card, files, manifest, records, save, source
 
 METRICS = {"random": {"oa": {"mean": 98.7123, "std": 0.1}, "aa": None}, "disjoint": {"oa": 80.25}, "kappa": 0.5}
 FILES = ["README.md", "config.json", "model.safetensors"]
@@ -27,7 +26,7 @@ FILES = ["README.md", "config.json", "model.safetensors"]
 
 @pytest.fixture
 def saved(tmp_path, tiny):
-    return hub.save_pretrained(tiny(), tmp_path / "saved", metrics=METRICS)
+    return save.save_pretrained(tiny(), tmp_path / "saved", metrics=METRICS)
 
 
 def contents(path):
@@ -43,8 +42,8 @@ def same(state, other):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 def test_weights_come_back_bit_for_bit(tmp_path, tiny, dtype):
     model = tiny(seed=3).to(dtype)
-    found = hub.read_folder(hub.save_pretrained(model, tmp_path / "a" / "b"))
-    state = hub.load_tensors(found.model_path)
+    found = source.read_folder(save.save_pretrained(model, tmp_path / "a" / "b"))
+    state = files.load_tensors(found.model_path)
     assert same(state, model.state_dict())
     again = tiny(seed=4).to(dtype)
     again.load_state_dict(state)
@@ -61,7 +60,7 @@ def test_facts_come_back(tmp_path, tiny):
         "recipe": {"epochs": np.int64(3), "lr": np.float32(0.5), "betas": np.array([0.5, 0.25])},
         "wavelengths": np.array([400, 500.5, 600]),
     }
-    found = hub.read_folder(hub.save_pretrained(tiny(), tmp_path / "saved", **options))
+    found = source.read_folder(save.save_pretrained(tiny(), tmp_path / "saved", **options))
     assert found.architecture == "tiny"
     assert found.model_args == {"num_classes": 4, "kernel_sizes": [3, 5]}
     assert found.classes == ("corn", "oats", "wheat", "woods")
@@ -81,29 +80,29 @@ def test_transform_and_split_travel_with_the_weights(tmp_path, tiny):
     split = random_split(labels, count=3, seed=0)
     model = tiny()
     model.transform = transform
-    found = hub.read_folder(hub.save_pretrained(model, tmp_path / "saved", split=split))
+    found = source.read_folder(save.save_pretrained(model, tmp_path / "saved", split=split))
     assert set(found.files) == {"model", "transform", "split"}
     assert found.bands == 7  # what the transform takes, not what the network takes
     pixels = rng.normal(size=(4, 7))
     assert np.array_equal(found.load_transform()(pixels), transform(pixels))
     assert found.load_split().sha256 == split.sha256
-    plain = hub.read_folder(hub.save_pretrained(tiny(), tmp_path / "plain"))
+    plain = source.read_folder(save.save_pretrained(tiny(), tmp_path / "plain"))
     assert plain.load_transform() is None and plain.load_split() is None
 
 
 def test_a_new_head_and_a_compiled_network_are_saved_as_they_are(tmp_path, tiny):
     model = tiny()
     model.head, model.num_classes, model.class_names = torch.nn.Linear(3, 2), 2, ("corn", "oats")
-    found = hub.read_folder(hub.save_pretrained(torch.compile(model), tmp_path / "saved"))
+    found = source.read_folder(save.save_pretrained(torch.compile(model), tmp_path / "saved"))
     assert found.model_args["num_classes"] == 2
-    assert same(hub.load_tensors(found.model_path), model.state_dict())
+    assert same(files.load_tensors(found.model_path), model.state_dict())
 
 
 def test_a_network_made_by_hand_must_say_how_it_was_built(tmp_path):
     with pytest.raises(ValueError, match=r"create_model, or pass architecture="):
-        hub.save_pretrained(torch.nn.Linear(2, 2), tmp_path / "saved")
-    hub.save_pretrained(torch.nn.Linear(2, 2), tmp_path / "saved", architecture="linear", model_args={})
-    assert hub.read_folder(tmp_path / "saved").architecture == "linear"
+        save.save_pretrained(torch.nn.Linear(2, 2), tmp_path / "saved")
+    save.save_pretrained(torch.nn.Linear(2, 2), tmp_path / "saved", architecture="linear", model_args={})
+    assert source.read_folder(tmp_path / "saved").architecture == "linear"
 
 
 @pytest.mark.parametrize(
@@ -119,7 +118,7 @@ def test_a_network_made_by_hand_must_say_how_it_was_built(tmp_path):
 )
 def test_what_cannot_be_recorded_is_refused_and_nothing_is_left(tmp_path, tiny, options, error, told):
     with pytest.raises(error, match=told):
-        hub.save_pretrained(tiny(), tmp_path / "saved", **options)
+        save.save_pretrained(tiny(), tmp_path / "saved", **options)
     assert not (tmp_path / "saved").exists() or contents(tmp_path / "saved") == {}
 
 
@@ -139,7 +138,7 @@ def test_a_failure_while_writing_leaves_the_old_folder_whole(saved, tiny, error)
     before, failing = contents(saved), Failing()
     failing.error = error
     with pytest.raises((KeyboardInterrupt, WeightsError)):
-        hub.save_pretrained(tiny(seed=9), saved, transform=failing)
+        save.save_pretrained(tiny(seed=9), saved, transform=failing)
     assert contents(saved) == before
 
 
@@ -157,17 +156,17 @@ def test_a_failure_while_moving_leaves_the_old_folder_whole(saved, tiny, tmp_pat
 
     monkeypatch.setattr(os, "replace", failing)
     with pytest.raises(WeightsError, match="in use"):
-        hub.save_pretrained(tiny(seed=9), place)
+        save.save_pretrained(tiny(seed=9), place)
     assert contents(place) == before
-    hub.save_pretrained(tiny(seed=9), place)  # and nothing stands in the way of the next try
-    assert same(hub.load_tensors(hub.read_folder(place).model_path), tiny(seed=9).state_dict())
+    save.save_pretrained(tiny(seed=9), place)  # and nothing stands in the way of the next try
+    assert same(files.load_tensors(source.read_folder(place).model_path), tiny(seed=9).state_dict())
     assert calls[-1] == place / "config.json"  # last, so that no other file is missing once it is there
 
 
 def test_saving_again_replaces_the_model_and_keeps_what_is_not_its_own(saved, tiny):
     (saved / "notes.txt").write_text("mine", encoding="utf-8")
-    hub.save_pretrained(tiny(seed=5), saved)
-    assert same(hub.load_tensors(hub.read_folder(saved).model_path), tiny(seed=5).state_dict())
+    save.save_pretrained(tiny(seed=5), saved)
+    assert same(files.load_tensors(source.read_folder(saved).model_path), tiny(seed=5).state_dict())
     assert (saved / "notes.txt").read_text(encoding="utf-8") == "mine"
 
 
@@ -179,16 +178,16 @@ def test_a_folder_that_holds_something_else_is_refused_and_kept(tmp_path, tiny, 
         (tmp_path / name).write_text(text, encoding="utf-8")
     before = contents(tmp_path)
     with pytest.raises(WeightsError, match=r"something other than a model.*choose a new or empty folder"):
-        hub.save_pretrained(tiny(), tmp_path)
+        save.save_pretrained(tiny(), tmp_path)
     assert contents(tmp_path) == before
 
 
 def test_unwritable_places_are_told(tmp_path, tiny):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(WeightsError, match="something other than a model"):
-        hub.save_pretrained(tiny(), tmp_path / "file")
+        save.save_pretrained(tiny(), tmp_path / "file")
     with pytest.raises(WeightsError, match=r"cannot write .*choose another folder"):
-        hub.save_pretrained(tiny(), tmp_path / "file" / "below")
+        save.save_pretrained(tiny(), tmp_path / "file" / "below")
 
 
 @pytest.mark.parametrize(
@@ -203,16 +202,16 @@ def test_unwritable_places_are_told(tmp_path, tiny):
 def test_damaged_missing_and_renamed_weights_are_told(saved, damage, told):
     damage(saved / "model.safetensors")
     with pytest.raises(WeightsError, match=told) as raised:
-        hub.read_folder(saved)
+        source.read_folder(saved)
     assert str(saved / "model.safetensors") in str(raised.value)
 
 
 def test_a_hash_mismatch_names_both_hashes(saved):
-    good = manifest.sha256_file(saved / "model.safetensors")
+    good = files.sha256_file(saved / "model.safetensors")
     (saved / "model.safetensors").write_bytes(b"other")
     with pytest.raises(HashMismatchError) as raised:
-        hub.read_folder(saved)
-    for digest in (good, manifest.sha256_file(saved / "model.safetensors")):
+        source.read_folder(saved)
+    for digest in (good, files.sha256_file(saved / "model.safetensors")):
         assert digest in str(raised.value)
 
 
@@ -232,7 +231,7 @@ def test_configurations_that_do_not_fit_are_told(saved, change, told):
     config = json.loads((saved / "config.json").read_text(encoding="utf-8"))
     (saved / "config.json").write_text(json.dumps(config | change), encoding="utf-8")
     with pytest.raises(ManifestError, match=told) as raised:
-        hub.read_folder(saved)
+        source.read_folder(saved)
     assert str(saved) in str(raised.value)
 
 
@@ -243,18 +242,18 @@ def test_files_outside_the_folder_are_never_read(saved, name):
     config["files"]["model"]["file"] = name
     (saved / "config.json").write_text(json.dumps(config), encoding="utf-8")
     with pytest.raises(ManifestError, match="not a plain file name"):
-        hub.read_folder(saved)
+        source.read_folder(saved)
 
 
 def test_what_is_no_model_folder_is_told(tmp_path, saved):
     with pytest.raises(ManifestError, match=r"no config\.json \(no such folder\)"):
-        hub.read_folder(tmp_path / "nothing")
+        source.read_folder(tmp_path / "nothing")
     (saved / "config.json").unlink()
     with pytest.raises(ManifestError, match=r"\(README\.md, model\.safetensors\)"):
-        hub.read_folder(saved)
+        source.read_folder(saved)
     (saved / "config.json").write_text("{", encoding="utf-8")
     with pytest.raises(ManifestError, match="cannot be read as JSON"):
-        hub.read_folder(saved)
+        source.read_folder(saved)
 
 
 def test_only_safetensors_are_read(tmp_path, saved, tiny):
@@ -262,28 +261,28 @@ def test_only_safetensors_are_read(tmp_path, saved, tiny):
     for name, content in (("cut", whole[:-1]), ("header", whole[:20]), ("empty", b""), ("text", b"some other text")):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(WeightsError, match=rf"{name} \({len(content)} bytes\) is no whole safetensors file"):
-            hub.load_tensors(tmp_path / name)
+            files.load_tensors(tmp_path / name)
     for name, options in (("zip", {}), ("old", {"_use_new_zipfile_serialization": False})):
         torch.save(tiny().state_dict(), tmp_path / name, **options)
         with pytest.raises(WeightsError, match=rf"PyTorch pickle.*hsmamba convert .*{name}"):
-            hub.load_tensors(tmp_path / name)
+            files.load_tensors(tmp_path / name)
     with pytest.raises(WeightsError, match="there is no weight file"):
-        hub.load_tensors(tmp_path / "nothing")
+        files.load_tensors(tmp_path / "nothing")
 
 
 def test_a_folder_makes_a_record_and_the_record_the_same_folder(saved, tmp_path, monkeypatch):
     monkeypatch.setattr(manifest, "weights_folder", lambda: tmp_path / "weights")
-    found = hub.read_folder(saved)
-    record = hub.record_of(found, "first", hub=manifest.HubAddress("maker/tiny", "a" * 40, "model.safetensors"))
+    found = source.read_folder(saved)
+    record = source.record_of(found, "first", address=records.HubAddress("maker/tiny", "a" * 40, "model.safetensors"))
     assert (record.name, record.bytes) == ("tiny.first", (saved / "model.safetensors").stat().st_size)
     path = manifest.write_manifest([record], tmp_path / "manifest.json")
     assert manifest.load_manifest(path) == {"tiny.first": record}
     shutil.copytree(saved, tmp_path / "weights" / "tiny.first")
-    again = hub.folder_of(record)
-    assert manifest.facts_of(again) == manifest.facts_of(found)
+    again = source.folder_of(record)
+    assert records.facts_of(again) == records.facts_of(found)
     assert again.model_path.read_bytes() == found.model_path.read_bytes()
     with pytest.raises(ManifestError, match=r"architecture\.tag"):
-        hub.record_of(found, "../first")
+        source.record_of(found, "../first")
 
 
 def front_matter(text):
@@ -292,7 +291,7 @@ def front_matter(text):
 
 def test_the_card_tells_what_is_known(tmp_path, tiny):
     data = {"name": "Indian Pines", "source": "AVIRIS", "split": {"name": "random", "id": "r5"}, "seeds": [0, 1, 2]}
-    place = hub.save_pretrained(tiny(), tmp_path / "saved", metrics=METRICS, data=data, recipe="tiny.toml")
+    place = save.save_pretrained(tiny(), tmp_path / "saved", metrics=METRICS, data=data, recipe="tiny.toml")
     text = (place / "README.md").read_text(encoding="utf-8")
     front = front_matter(text)
     assert {key: front[key] for key in ("license", "library_name", "pipeline_tag", "datasets", "metrics")} == {
@@ -324,17 +323,17 @@ def test_the_card_tells_what_is_known(tmp_path, tiny):
 
 
 def test_the_card_of_a_record_and_of_a_registered_architecture(saved):
-    found = hub.read_folder(saved)
-    record = hub.record_of(found, "first")
-    assert 'create_model("tiny.first", pretrained=True)' in hub.model_card(record)
+    found = source.read_folder(saved)
+    record = source.record_of(found, "first")
+    assert 'create_model("tiny.first", pretrained=True)' in card.model_card("tiny", record, name=record.name)
     entry = registry()["md2f_mamba"]
-    text = hub.model_card(dataclasses.replace(found, architecture="md2f_mamba"))
+    text = card.model_card("md2f_mamba", found)
     assert entry.cfg.summary in text and entry.cfg.citation in text
 
 
 def test_a_card_survives_odd_names_and_licences(tmp_path, tiny):
     data = {"name": "---\nlicense: mit # |'\"", "source": "{braces}"}
-    place = hub.save_pretrained(tiny(), tmp_path / "saved", data=data, license="research only, see the site")
+    place = save.save_pretrained(tiny(), tmp_path / "saved", data=data, license="research only, see the site")
     front = front_matter((place / "README.md").read_text(encoding="utf-8"))
     assert (front["license"], front["license_name"]) == ("other", "research-only-see-the-site")
     assert front["datasets"] == ["license-mit"]
@@ -357,7 +356,7 @@ def test_metrics_make_a_table(metrics, table):
 
 def test_looking_into_folders_needs_no_torch(saved):
     code = (
-        f"import sys; from hsmamba.zoo import hub; print(hub.read_folder({str(saved)!r}).architecture); "
+        f"import sys; from hsmamba.zoo import source; print(source.read_folder({str(saved)!r}).architecture); "
         "assert 'torch' not in sys.modules"
     )
     path = os.pathsep.join(sys.path)
@@ -368,6 +367,19 @@ def test_looking_into_folders_needs_no_torch(saved):
 
 
 def test_staging_folders_of_a_killed_process_stand_in_nobodys_way(tmp_path, tiny):
-    (tmp_path / "saved" / f"{folder._STAGING}x").mkdir(parents=True)
-    hub.save_pretrained(tiny(), tmp_path / "saved")
-    assert hub.read_folder(tmp_path / "saved").architecture == "tiny"
+    (tmp_path / "saved" / f"{save._STAGING}x").mkdir(parents=True)
+    save.save_pretrained(tiny(), tmp_path / "saved")
+    assert source.read_folder(tmp_path / "saved").architecture == "tiny"
+
+
+def test_an_exported_weight_is_a_model_folder_of_the_same_files_and_facts(tmp_path):
+    weight = source.find_folder("le_mamba.cave_x8")
+    place = save.export(weight, tmp_path / "out")
+    again = source.read_folder(place)
+    assert records.facts_of(again) == records.facts_of(weight)
+    assert again.files.keys() == weight.files.keys()
+    assert all(path.read_bytes() == weight.files[which].read_bytes() for which, path in again.files.items())
+    text = (place / "README.md").read_text(encoding="utf-8")
+    assert 'create_model("le_mamba.cave_x8", pretrained=True)' in text
+    assert "- Sizes: 31 bands, a guide of 3 channels, ratio 8" in text
+    assert "PAN" not in text

@@ -1,0 +1,91 @@
+"""Files of trained models: their hashes, and reading tensors from safetensors and from nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hsmamba.errors import HashMismatchError, WeightsError
+from hsmamba.zoo.records import FileEntry
+
+if TYPE_CHECKING:  # torch is imported where it is used: to look into folders and to fetch files takes none
+    from torch import Tensor
+
+CONFIG = "config.json"
+FILES = {"model": "model.safetensors", "transform": "transform.safetensors", "split": "split.safetensors"}
+
+
+def sha256_file(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a file as 64 hexadecimal digits; the file is read in pieces of 1 MiB."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def verify_file(path: str | os.PathLike[str], sha256: str, *, name: str, mend: str) -> None:
+    """Check that a file is the one on record. Nothing is deleted.
+
+    Args:
+        path: The file.
+        sha256: The recorded SHA-256, hexadecimal.
+        name: What the file belongs to, for the error.
+        mend: What to type when it is another, for the error.
+
+    Raises:
+        WeightsError: There is no such file.
+        HashMismatchError: Its hash is another; the text names both.
+    """
+    try:
+        found = sha256_file(path)
+    except OSError as error:
+        raise WeightsError(f"{name}: {path} cannot be read ({error.strerror}); {mend}") from error
+    if found != sha256:
+        raise HashMismatchError(
+            f"{name}: {path} ({os.path.getsize(path)} bytes) is not the file on record: its SHA-256 is {found}, "
+            f"expected {sha256}; it was cut short, damaged or replaced. Nothing was deleted: {mend}"
+        )
+
+
+def load_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """Read a safetensors file; no other format is read.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its tensors by name, on the CPU.
+
+    Raises:
+        WeightsError: The file is missing, cut short or of another format; the text says which and what to do.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"there is no weight file {path}; check the path")
+    try:
+        return dict(load_file(path))
+    except (SafetensorError, OSError) as error:
+        with path.open("rb") as file:
+            head = file.read(9)
+        # A safetensors header opens with "{" at byte 8; a zip archive or a pickle are what torch.save writes.
+        if head[8:] != b"{" and head.startswith((b"PK", b"\x80")):
+            raise WeightsError(
+                f"{path} is a PyTorch pickle, whatever its name says. Reading a pickle can run code, so hsmamba reads "
+                f"safetensors only; convert it with: hsmamba convert {shlex.quote(str(path))} FOLDER --arch NAME"
+            ) from error
+        raise WeightsError(
+            f"{path} ({path.stat().st_size} bytes) is no whole safetensors file ({error}): it was cut short or is of "
+            "another format; fetch or save it again"
+        ) from error
+
+
+def entry_of(path: Path) -> FileEntry:
+    """Describe a file: its name, its SHA-256 and its length in bytes."""
+    return FileEntry(path.name, sha256_file(path), path.stat().st_size)

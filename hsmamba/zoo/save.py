@@ -1,0 +1,279 @@
+"""Writing model folders: a network with its transform, split and facts, or a copy of a weight."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hsmamba
+from hsmamba._files import default_mode
+from hsmamba.errors import ManifestError, WeightsError
+from hsmamba.zoo import hub
+from hsmamba.zoo.card import model_card
+from hsmamba.zoo.files import CONFIG, FILES, entry_of
+from hsmamba.zoo.records import SCHEMA, ModelFacts, json_facts, parse_facts, read_json
+
+if TYPE_CHECKING:  # torch is imported where it is used: to look into folders and to fetch files takes none
+    from torch import Tensor, nn
+
+    from hsmamba.data import Compose, Split
+    from hsmamba.zoo.source import ModelFolder
+
+_STAGING = ".saving-"
+_Writer = Callable[[Path], object]
+
+
+def save_pretrained(
+    model: nn.Module,
+    folder: str | os.PathLike[str],
+    *,
+    transform: Compose | None = None,
+    split: Split | None = None,
+    metrics: Mapping[str, Any] | None = None,
+    data: Mapping[str, Any] | None = None,
+    license: str = "Apache-2.0",
+    recipe: str | Mapping[str, Any] | None = None,
+    class_names: Sequence[str] | None = None,
+    bands: int | None = None,
+    wavelengths: Sequence[float] | None = None,
+    architecture: str | None = None,
+    model_args: Mapping[str, Any] | None = None,
+    repo_id: str | None = None,
+) -> Path:
+    """Write a model folder, which `create_model("local-dir:...")` and, once on the Hub, `hf-hub:` read.
+
+    All of it is written, or nothing: after a failure the folder is as it was. Files of the folder that are none of the
+    model's are left alone.
+
+    Args:
+        model: A network made by the factory.
+        folder: Where to; a new or empty folder, or a model folder, whose files are replaced.
+        transform: The fitted transform; None takes `model.transform`.
+        split: The split that the model was trained on.
+        metrics: `{metric: value}` or `{protocol: {metric: value}}`; a value is a number or `{"mean": m, "std": s}`.
+        data: What it was trained on: name, source, licence, split, seeds.
+        license: SPDX identifier of the weights' licence.
+        recipe: How it was trained: the recipe's name or its settings.
+        class_names: Class names in the order of the logits; None takes `model.class_names`.
+        bands: Number of bands of a scene before the transform; None takes what the transform was fitted on, or the
+            model's `in_chans` where there is no transform.
+        wavelengths: Centre of every band in nm.
+        architecture: Name of the architecture; None takes `model.architecture`.
+        model_args: Keyword arguments of its entry point; None takes `model.model_args`.
+        repo_id: The Hub repository that the card names.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: The model was not made by the factory, class names or wavelengths do not fit.
+        TypeError: A value cannot be written as JSON.
+        WeightsError: The folder holds something else, or cannot be written.
+    """
+    from safetensors.torch import save_file
+
+    from hsmamba.models import as_network
+
+    network = as_network(getattr(model, "_orig_mod", model))  # a compiled network's parameters have other names
+    transform = network.transform if transform is None else transform
+    architecture = architecture or network.architecture
+    args = dict(network.model_args if model_args is None else model_args)
+    if not architecture or (model_args is None and not args):
+        raise ValueError(
+            f"this {type(network).__name__} does not say how it was built: make it with create_model, or pass "
+            "architecture= (a registered name) and model_args= (the keyword arguments of its entry point)"
+        )
+    if "num_classes" in args:  # reset_classifier changes the head after the factory has noted the arguments
+        args["num_classes"] = getattr(network, "num_classes", args["num_classes"])
+    if bands is None:
+        bands = getattr(network, "in_chans", None) if transform is None else transform.in_channels()
+    facts = ModelFacts(
+        license=license,
+        model_args=args,
+        classes=tuple(network.class_names if class_names is None else class_names),
+        bands=bands,
+        wavelengths=None if wavelengths is None else tuple(float(nm) for nm in wavelengths),
+        data=data or {},
+        metrics=metrics or {},
+        recipe=recipe,
+        params=sum(parameter.numel() for parameter in network.parameters()),
+        date=datetime.date.today().isoformat(),
+    )
+    _check_facts(facts)
+    tensors = _tensors(network)
+    files: dict[str, _Writer] = {"model": lambda path: save_file(tensors, path, metadata={"format": "pt"})}
+    files |= {which: part.save for which, part in (("transform", transform), ("split", split)) if part is not None}
+    return write_folder(Path(folder), files, architecture, facts, repo_id=repo_id)
+
+
+def _check_facts(facts: ModelFacts) -> None:
+    """Refuse class names and wavelengths of another number than the model's classes and bands."""
+    num_classes = facts.model_args.get("num_classes")
+    if facts.classes and num_classes and len(facts.classes) != num_classes:
+        raise ValueError(
+            f"{len(facts.classes)} class names for a model of {num_classes} classes; pass class_names= in the order of "
+            "its logits, or class_names=()"
+        )
+    if facts.wavelengths is not None and len(facts.wavelengths) != facts.bands:
+        raise ValueError(f"{len(facts.wavelengths)} wavelengths for {facts.bands} bands; pass one for each band")
+
+
+def _check_place(folder: Path) -> None:
+    """Refuse a place that holds anything but a model folder, so that nothing of the user's is overwritten."""
+    if not folder.exists():
+        return
+    if folder.is_dir():
+        if all(entry.name.startswith(_STAGING) for entry in folder.iterdir()):
+            return
+        with contextlib.suppress(ManifestError):
+            config = read_json(folder / CONFIG)
+            if isinstance(config, dict) and config.get("library") == "hsmamba":
+                return
+    raise WeightsError(f"{folder} holds something other than a model of hsmamba; choose a new or empty folder")
+
+
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Return the state on the CPU, every tensor with memory of its own: safetensors refuses what is shared."""
+    return {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
+
+
+def write_folder(
+    folder: Path,
+    files: Mapping[str, _Writer],
+    architecture: str,
+    facts: ModelFacts,
+    *,
+    name: str | None = None,
+    repo_id: str | None = None,
+) -> Path:
+    """Write a model folder: all of it, or nothing of it.
+
+    Everything is written beside first and then moved into place, `config.json` last: after a failure the folder is as
+    it was. Files of the folder that are none of the model's are left alone.
+
+    Args:
+        folder: Where to.
+        files: What writes the file of each kind, "model", "transform", "split", to a path.
+        architecture: Name of the architecture.
+        facts: What is known of the model.
+        name: Name of the weight, "architecture.tag", for the card.
+        repo_id: The Hub repository that the card names.
+
+    Returns:
+        The folder.
+
+    Raises:
+        WeightsError: The folder holds something else, or cannot be written.
+    """
+    _check_place(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=_STAGING, dir=folder) as temporary:
+            staging = Path(temporary)
+            for which, write in files.items():
+                write(staging / FILES[which])
+                (staging / FILES[which]).chmod(default_mode())
+            config = {
+                "schema": SCHEMA,
+                "library": "hsmamba",
+                "version": hsmamba.__version__,
+                "architecture": architecture,
+                "files": {which: asdict(entry_of(staging / FILES[which])) for which in files},
+                **json_facts(facts),
+            }
+            parse_facts(config, "what is told of the model")  # what could not be read again is not written
+            (staging / CONFIG).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            card = model_card(architecture, facts, name=name, repo_id=repo_id)
+            (staging / "README.md").write_text(card, encoding="utf-8")
+            _publish(staging, folder)
+    except OSError as error:
+        raise WeightsError(f"cannot write {folder} ({error}); free some space or choose another folder") from error
+    return folder
+
+
+def export(model: ModelFolder, folder: str | os.PathLike[str], *, repo_id: str | None = None) -> Path:
+    """Write a weight as a model folder of one's own, its files byte for byte, with its `config.json` and card.
+
+    Args:
+        model: The weight, as `hsmamba.zoo.source.find_folder` finds it.
+        folder: Where to; a new or empty folder, or a model folder, whose files are replaced.
+        repo_id: The Hub repository that the card names, where it shall go there.
+
+    Returns:
+        The folder.
+
+    Raises:
+        WeightsError: The folder holds something else, or cannot be written.
+    """
+
+    def copied(source: Path) -> _Writer:
+        return lambda path: shutil.copyfile(source, path)
+
+    files = {which: copied(path) for which, path in model.files.items()}
+    return write_folder(Path(folder), files, model.architecture, model, name=model.name, repo_id=repo_id)
+
+
+def push_to_hub(
+    model: nn.Module,
+    repo_id: str,
+    *,
+    private: bool = False,
+    token: str | None = None,
+    revision: str | None = None,
+    commit_message: str = "Upload model with hsmamba",
+    create_pr: bool = False,
+    **save_kwargs: Any,
+) -> str:
+    """Save a model as a model folder and upload it to the Hub; the repository and branch are made if need be.
+
+    Args:
+        model: A network made by the factory.
+        repo_id: `owner/repo`.
+        private: See `hsmamba.zoo.hub.upload`.
+        token: See `hsmamba.zoo.hub.upload`.
+        revision: See `hsmamba.zoo.hub.upload`.
+        commit_message: See `hsmamba.zoo.hub.upload`.
+        create_pr: See `hsmamba.zoo.hub.upload`.
+        **save_kwargs: Further arguments of `save_pretrained`.
+
+    Returns:
+        The pinned name under which the factory loads it, `hf-hub:owner/repo@commit`.
+
+    Raises:
+        WeightsError: The Hub refuses or cannot be reached.
+    """
+    with tempfile.TemporaryDirectory(prefix="hsmamba-") as folder:
+        save_pretrained(model, folder, repo_id=repo_id, **save_kwargs)
+        commit = hub.upload(
+            Path(folder), repo_id, private=private, token=token, revision=revision, commit_message=commit_message,
+            create_pr=create_pr,
+        )  # fmt: skip
+    return f"hf-hub:{repo_id}@{commit}"
+
+
+def _publish(staging: Path, folder: Path) -> None:
+    """Move staged files into the folder, `config.json` last; on a failure put back what was there."""
+    names = sorted((entry.name for entry in staging.iterdir()), key=lambda name: name == CONFIG)
+    old = staging / "old"
+    old.mkdir()
+    for name in names:
+        if (folder / name).exists():
+            shutil.copy2(folder / name, old / name)
+    try:
+        for name in names:
+            os.replace(staging / name, folder / name)
+    except BaseException:
+        for name in names:
+            if (old / name).exists():
+                os.replace(old / name, folder / name)
+            elif not (staging / name).exists():
+                os.unlink(folder / name)
+        raise

@@ -1,0 +1,20 @@
+"""Padding by reflection, as the fusion networks do it."""
+
+import numpy as np
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hsmamba.layers.fusion import pad_sides
+
+
+@given(height=st.integers(1, 9), width=st.integers(1, 9), multiple=st.integers(1, 8), least=st.integers(1, 8))
+def test_sides_are_reflected_up_to_what_is_needed_and_no_further(height, width, multiple, least):
+    image = torch.rand(2, 3, height, width)
+    padded = pad_sides(image, multiple, least)
+    for got, side in zip(padded.shape[2:], (height, width), strict=True):
+        assert got % multiple == 0 and got >= max(side, least)
+        assert got - multiple < max(side, least)
+    below, right = padded.shape[2] - height, padded.shape[3] - width
+    want = np.pad(image.numpy(), [(0, 0), (0, 0), (0, below), (0, right)], mode="reflect")
+    assert np.array_equal(padded.numpy(), want)
