@@ -8,7 +8,6 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import torch
-from torch import nn
 
 from hsmamba.data import Compose, PatchDataset, Scene, Split
 from hsmamba.data.scene import NanPolicy
@@ -16,13 +15,13 @@ from hsmamba.engine.classification.job import check_fits, prepare_classification
 from hsmamba.engine.classification.predict import predict_items
 from hsmamba.errors import SceneError, SplitError
 from hsmamba.metrics import ClassificationReport
-from hsmamba.models import Classifier, as_classifier
+from hsmamba.models import Classifier
 
 Part: TypeAlias = Literal["train", "val", "test"]
 
 
 def evaluate_classifier(
-    model: nn.Module,
+    model: Classifier,
     data: Scene | Sequence[Scene] | PatchDataset,
     split: Split,
     *,
@@ -39,10 +38,8 @@ def evaluate_classifier(
     Raises:
         SceneError: The scene has no labels, or does not fit the model.
         SplitError: The split belongs to another scene, or the part is empty.
-        TypeError: The model is no classifier.
         ValueError: A part or a `nan` that is none.
     """
-    classifier = as_classifier(model)
     if part not in get_args(Part):
         raise ValueError(f"part is {part!r}; expected one of {', '.join(get_args(Part))}")
     pixels = getattr(split, part)
@@ -53,20 +50,18 @@ def evaluate_classifier(
         wanted = np.zeros(data.shape, bool)
         wanted.ravel()[pixels] = True
         job = prepare_classification(
-            classifier, data, transform, wanted=wanted, batch_size=batch_size, device=device, nan=nan, tta=tta,
+            model, data, transform, wanted=wanted, batch_size=batch_size, device=device, nan=nan, tta=tta,
             progress=progress,
         )  # fmt: skip
         predicted: Any = job.arrays()[0].ravel()[pixels]
     else:
-        dataset = data if isinstance(data, PatchDataset) else _dataset(classifier, data, transform, nan)
+        dataset = data if isinstance(data, PatchDataset) else _dataset(model, data, transform, nan)
         every = dataset.labels if isinstance(data, PatchDataset) else labels_of(data, split).ravel()
         truth, names = every[pixels], dataset.class_names
-        scores = predict_items(
-            classifier, dataset, pixels, batch_size=batch_size, device=device, tta=tta, progress=progress
-        )
+        scores = predict_items(model, dataset, pixels, batch_size=batch_size, device=device, tta=tta, progress=progress)
         predicted = np.where(dataset.labels[pixels] > 0, scores.argmax(1).numpy() + 1, 0)
-    check_classes(classifier, len(names) or int(truth.max()))
-    return ClassificationReport.from_labels(truth, predicted, names or numbered(classifier))
+    check_classes(model, len(names) or int(truth.max()))
+    return ClassificationReport.from_labels(truth, predicted, names or numbered(model))
 
 
 def _dataset(model: Classifier, scenes: Sequence[Scene], transform: Compose | None, nan: NanPolicy) -> PatchDataset:

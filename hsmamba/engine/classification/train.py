@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from hsmamba.data import PCA, Compose, PatchDataset, Scene, Split, Standardise, Step, augment_d4, erase_rim
 from hsmamba.engine.classification.evaluate import check_classes, labels_of, numbered, used_sources
@@ -19,7 +19,7 @@ from hsmamba.engine.classification.predict import predict_items
 from hsmamba.engine.training import Keeping, Record, Run, TrainingResult, TrainingSettings
 from hsmamba.errors import SplitError
 from hsmamba.metrics import ClassificationReport
-from hsmamba.models import Classifier, as_classifier
+from hsmamba.models import Classifier
 from hsmamba.models._base import TrainingLogits
 
 
@@ -67,7 +67,7 @@ class ClassificationResult(TrainingResult[ClassificationSettings]):
 
 
 def train_classifier(
-    model: nn.Module,
+    model: Classifier,
     data: Scene | Sequence[Scene] | PatchDataset,
     split: Split,
     settings: ClassificationSettings,
@@ -83,14 +83,12 @@ def train_classifier(
     Raises:
         SceneError: The scene has no labels, or the data do not fit the model.
         SplitError: The split belongs to another scene or has no training pixels.
-        TypeError: The model is no classifier.
         WeightsError: The checkpoint to resume is none of this run.
     """
-    classifier = as_classifier(model)
-    dataset, split = _prepare(classifier, data, split, transform, settings)
-    run = _ClassificationRun(classifier, dataset, split, settings, device)
+    dataset, split = _prepare(model, data, split, transform, settings)
+    run = _ClassificationRun(model, dataset, split, settings, device)
     run.go(keeping)
-    validation = run.validation(classifier)[0] if run.validates else None
+    validation = run.validation(model)[0] if run.validates else None
     return ClassificationResult(run.history, run.best["epoch"], settings, validation, split)
 
 

@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from hsmamba.data import Compose, SensorScale
 from hsmamba.data.pairs import FusionPair, FusionPairs, crops
@@ -17,7 +17,7 @@ from hsmamba.engine.training import Keeping, Record, Run, TrainingResult, Traini
 from hsmamba.errors import SceneError
 from hsmamba.metrics import fusion as metrics
 from hsmamba.metrics.report import Figures
-from hsmamba.models import FusionNetwork, as_fusion_network
+from hsmamba.models import FusionNetwork
 
 SSIM_SHARE = 0.1  # of the loss "l1+ssim", as in the release of LE-Mamba
 _SSIM_WINDOW, _SSIM_SIGMA = 11, 1.5
@@ -72,7 +72,7 @@ class FusionResult(TrainingResult[FusionSettings]):
 
 
 def train_fusion(
-    model: nn.Module,
+    model: FusionNetwork,
     pairs: FusionPairs,
     settings: FusionSettings,
     *,
@@ -85,14 +85,12 @@ def train_fusion(
 
     Raises:
         SceneError: The pairs do not fit the model, or there are none to train on.
-        TypeError: The model is no fusion network.
         WeightsError: The checkpoint to resume is none of this run.
     """
-    network = as_fusion_network(model)
-    run = _FusionRun(network, pairs, settings, device)
+    run = _FusionRun(model, pairs, settings, device)
     run.go(keeping)
-    network.transform = Compose([SensorScale(1 / pairs.maximum, on=source) for source in ("hsi", "aux")])
-    validation = run.judge(network)[0] if run.validates else None
+    model.transform = Compose([SensorScale(1 / pairs.maximum, on=source) for source in ("hsi", "aux")])
+    validation = run.judge(model)[0] if run.validates else None
     return FusionResult(run.history, run.best["epoch"], settings, validation)
 
 
