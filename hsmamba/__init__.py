@@ -1,6 +1,6 @@
 """hsmamba: a zoo of remote-sensing models with pretrained weights.
 
-Every name below is resolved on first use (PEP 562), so that `import hsmamba` costs nothing.
+Every name and every room below is resolved on first use (PEP 562), so that `import hsmamba` costs nothing.
 """
 
 from __future__ import annotations
@@ -8,41 +8,35 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-__version__ = "0.1.0"
+from hsmamba._version import __version__
 
-_ATTRIBUTES = {
-    "HsmambaError": "hsmamba.errors",
-    "create_model": "hsmamba.zoo.factory",
-    "list_models": "hsmamba.zoo.factory",
-    "list_pretrained": "hsmamba.zoo.factory",
-    "is_model": "hsmamba.zoo.factory",
-    "model_info": "hsmamba.zoo.info",
-    "register_model": "hsmamba.models",
-    "load_official": "hsmamba.zoo.official",
-    "save_pretrained": "hsmamba.zoo.save",
-    "push_to_hub": "hsmamba.zoo.save",
-    "Scene": "hsmamba.data",
-    "open_scene": "hsmamba.data",
-    "load_scene": "hsmamba.data",
-    "Split": "hsmamba.data",
-    "classify": "hsmamba.engine",
-    "fuse": "hsmamba.engine",
-    "finetune": "hsmamba.engine",
-    "evaluate": "hsmamba.engine",
+_ROOMS = ("baselines", "data", "engine", "errors", "layers", "metrics", "models", "ops", "viz", "zoo")
+_HOMES = {  # of the public names
+    "data": ("Scene", "Split", "load_scene", "open_scene"),
+    "engine": ("classify", "evaluate", "finetune", "fuse"),
+    "errors": ("HsmambaError",),
+    "models": ("register_model",),
+    "zoo.factory": ("create_model", "is_model", "list_models", "list_pretrained"),
+    "zoo.info": ("model_info",),
+    "zoo.official": ("load_official",),
+    "zoo.save": ("push_to_hub", "save_pretrained"),
 }
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = ["__version__", *_ATTRIBUTES]
+__all__ = ["__version__", *_HOME_OF]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the module that holds a public name, once."""
-    if name not in _ATTRIBUTES:
+    """Import a room, or the module that holds a public name, once."""
+    if name in _ROOMS:
+        return importlib.import_module(f"hsmamba.{name}")
+    if name not in _HOME_OF:
         raise AttributeError(f"module 'hsmamba' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_ATTRIBUTES[name]), name)
+    value = getattr(importlib.import_module(f"hsmamba.{_HOME_OF[name]}"), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
     """List the public names without importing what is behind them."""
-    return sorted({*globals(), *_ATTRIBUTES})
+    return sorted({*globals(), *_ROOMS, *_HOME_OF})

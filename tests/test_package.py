@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 import hsmamba
 
 
@@ -31,6 +33,13 @@ def test_every_public_name_resolves():
     for name in hsmamba.__all__:
         assert getattr(hsmamba, name) is not None
     assert set(hsmamba.__all__) <= set(dir(hsmamba))
+
+
+@pytest.mark.parametrize(
+    "name", ["data.random_split", "metrics.ClassificationReport", "models.Classifier", "viz.label_map", "zoo"]
+)
+def test_rooms_are_there_without_an_import_of_their_own(name):
+    assert _run(f"import hsmamba; print(hsmamba.{name} is not None)").strip() == "True"
 
 
 def test_an_unknown_name_is_an_attribute_error():

@@ -1,7 +1,15 @@
 """One file an architecture. Importing this package registers all of them, here and in timm."""
 
 from hsmamba.models import cf2n, le_mamba, md2f_mamba, mim, mmapp, msfmamba, ramsf, rsanet
-from hsmamba.models._base import Classifier, FusionNetwork, Network, as_classifier, as_fusion_network, as_network
+from hsmamba.models._base import (
+    Classifier,
+    FusionNetwork,
+    Network,
+    Transform,
+    as_classifier,
+    as_fusion_network,
+    as_network,
+)
 from hsmamba.models._registry import ModelCfg, RegistryEntry, entry, example_inputs, register_model, registry
 
 __all__ = [
@@ -10,6 +18,7 @@ __all__ = [
     "ModelCfg",
     "Network",
     "RegistryEntry",
+    "Transform",
     "as_classifier",
     "as_fusion_network",
     "as_network",

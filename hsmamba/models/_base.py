@@ -7,9 +7,9 @@ sense here. A model file adds the paper: its blocks, `forward_features` or `forw
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, TypeVar, cast
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,11 +18,31 @@ from hsmamba.errors import SceneError
 from hsmamba.layers.fusion import Place
 from hsmamba.ops.upsample import upsample
 
-if TYPE_CHECKING:
-    from hsmamba.data import Compose
-
 # Patterns of parameter names, from the input to the output, as timm's `group_parameters` takes them.
 LayerGroups: TypeAlias = "Mapping[str, str | list[tuple[str, tuple[int, ...] | None]]]"
+
+
+class Transform(Protocol):
+    """The fitted preprocessing that a network carries, as `hsmamba.data.Compose` is one.
+
+    `on` says which input of the network it prepares.
+    """
+
+    @property
+    def steps(self) -> Sequence[Any]:
+        """What is done, one after the other."""
+
+    def __call__(self, array: Any, on: Literal["hsi", "aux"] = "hsi") -> Any:
+        """Transform an image (H, W, B), or pixels (N, B): float32 with the network's channels last."""
+
+    def in_channels(self, on: Literal["hsi", "aux"] = "hsi") -> int | None:
+        """Bands that it takes; None where no step says it."""
+
+    def input_bands(self, on: Literal["hsi", "aux"] = "hsi") -> Any:
+        """Indices of the bands that it reads."""
+
+    def save(self, path: Any) -> None:
+        """Write it to a safetensors file."""
 
 
 class TrainingLogits(Protocol):
@@ -53,7 +73,7 @@ class Network(nn.Module):
     layer_groups: LayerGroups = MappingProxyType({})
     architecture: str = ""
     model_args: Mapping[str, Any] = MappingProxyType({})
-    transform: Compose | None = None
+    transform: Transform | None = None
     record: Mapping[str, Any] | None = None
     class_names: tuple[str, ...] = ()
     in_chans: int

@@ -99,11 +99,10 @@ def _mirror_into_timm(name: str, function: EntryPoint) -> None:
     def create(
         pretrained: bool = False, pretrained_cfg: Any = None, pretrained_cfg_overlay: Any = None, **kwargs: Any
     ) -> nn.Module:
-        # timm puts weights behind the entry point, here they live two floors up: the public face is asked.
-        import hsmamba
-
+        # timm puts weights behind the entry point; here they live floors above, so the public face is asked for them.
+        face: Any = sys.modules["hsmamba"]
         tag = f".{pretrained_cfg}" if isinstance(pretrained_cfg, str) and pretrained_cfg else ""
-        model: nn.Module = hsmamba.create_model(name + tag, pretrained=pretrained, **kwargs)
+        model: nn.Module = face.create_model(name + tag, pretrained=pretrained, **kwargs)
         return model
 
     create.__name__ = create.__qualname__ = name

@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-import hsmamba
+from hsmamba._version import __version__
 from hsmamba.errors import WeightsError
 from hsmamba.zoo.files import verify_file
 
@@ -46,7 +46,7 @@ def download(repo_id: str, filename: str, *, revision: str, cache_dir: str | Pat
             revision=revision,
             cache_dir=cache_dir,
             library_name="hsmamba",
-            library_version=hsmamba.__version__,
+            library_version=__version__,
         )
         return Path(path)
 
@@ -110,7 +110,7 @@ def upload(
     """
     from huggingface_hub import HfApi
 
-    api = HfApi(token=token, library_name="hsmamba", library_version=hsmamba.__version__)
+    api = HfApi(token=token, library_name="hsmamba", library_version=__version__)
     with _explained(f"the upload to {repo_id}"):
         api.create_repo(repo_id, private=private, exist_ok=True)
         if revision is not None:

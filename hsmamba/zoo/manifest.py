@@ -16,12 +16,11 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
-import hsmamba
 from hsmamba._files import write_text
 from hsmamba.errors import ManifestError, UnknownModelError
 from hsmamba.zoo.records import SCHEMA, WeightRecord, check_fields, check_schema, parse_record, read_json
 
-_PACKAGE = Path(hsmamba.__file__).resolve().parent
+_PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def manifest_path() -> Path:

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
-import hsmamba
+from hsmamba._version import __version__
 from hsmamba.errors import ManifestError
 
 SCHEMA = 1  # of the manifest and of config.json alike
@@ -171,7 +171,7 @@ def check_schema(value: Any, where: str) -> dict[str, Any]:
     schema = check_fields(value, {}, where).get("schema")
     if type(schema) is not int or schema != SCHEMA:
         raise ManifestError(
-            f"{where} has schema {schema!r}; hsmamba {hsmamba.__version__} reads schema {SCHEMA}. "
+            f"{where} has schema {schema!r}; hsmamba {__version__} reads schema {SCHEMA}. "
             "A newer version may read it: pip install -U hsmamba"
         )
     return dict(value)

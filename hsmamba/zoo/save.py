@@ -13,8 +13,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import hsmamba
 from hsmamba._files import default_mode
+from hsmamba._version import __version__
 from hsmamba.errors import ManifestError, WeightsError
 from hsmamba.zoo import hub
 from hsmamba.zoo.card import model_card
@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # torch is imported where it is used: to look into folders an
     from torch import Tensor, nn
 
     from hsmamba.data import Compose, Split
+    from hsmamba.models import Network, Transform
     from hsmamba.zoo.source import ModelFolder
 
 _STAGING = ".saving-"
@@ -83,18 +84,10 @@ def save_pretrained(
     from hsmamba.models import as_network
 
     network = as_network(getattr(model, "_orig_mod", model))  # a compiled network's parameters have other names
-    transform = network.transform if transform is None else transform
-    architecture = architecture or network.architecture
-    args = dict(network.model_args if model_args is None else model_args)
-    if not architecture or (model_args is None and not args):
-        raise ValueError(
-            f"this {type(network).__name__} does not say how it was built: make it with create_model, or pass "
-            "architecture= (a registered name) and model_args= (the keyword arguments of its entry point)"
-        )
-    if "num_classes" in args:  # reset_classifier changes the head after the factory has noted the arguments
-        args["num_classes"] = getattr(network, "num_classes", args["num_classes"])
+    fitted: Transform | None = network.transform if transform is None else transform
+    architecture, args = _how_built(network, architecture, model_args)
     if bands is None:
-        bands = getattr(network, "in_chans", None) if transform is None else transform.in_channels()
+        bands = getattr(network, "in_chans", None) if fitted is None else fitted.in_channels()
     facts = ModelFacts(
         license=license,
         model_args=args,
@@ -110,8 +103,24 @@ def save_pretrained(
     _check_facts(facts)
     tensors = _tensors(network)
     files: dict[str, _Writer] = {"model": lambda path: save_file(tensors, path, metadata={"format": "pt"})}
-    files |= {which: part.save for which, part in (("transform", transform), ("split", split)) if part is not None}
+    files |= {which: part.save for which, part in (("transform", fitted), ("split", split)) if part is not None}
     return write_folder(Path(folder), files, architecture, facts, repo_id=repo_id)
+
+
+def _how_built(
+    network: Network, architecture: str | None, model_args: Mapping[str, Any] | None
+) -> tuple[str, dict[str, Any]]:
+    """Return architecture and arguments of a network, from the caller or from what the factory noted on it."""
+    architecture = architecture or network.architecture
+    args = dict(network.model_args if model_args is None else model_args)
+    if not architecture or (model_args is None and not args):
+        raise ValueError(
+            f"this {type(network).__name__} does not say how it was built: make it with create_model, or pass "
+            "architecture= (a registered name) and model_args= (the keyword arguments of its entry point)"
+        )
+    if "num_classes" in args:  # reset_classifier changes the head after the factory has noted the arguments
+        args["num_classes"] = getattr(network, "num_classes", args["num_classes"])
+    return architecture, args
 
 
 def _check_facts(facts: ModelFacts) -> None:
@@ -184,7 +193,7 @@ def write_folder(
             config = {
                 "schema": SCHEMA,
                 "library": "hsmamba",
-                "version": hsmamba.__version__,
+                "version": __version__,
                 "architecture": architecture,
                 "files": {which: asdict(entry_of(staging / FILES[which])) for which in files},
                 **json_facts(facts),
