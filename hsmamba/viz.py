@@ -166,7 +166,7 @@ def training_curves(history: Sequence[dict[str, float]]) -> Any:
     """Draw loss and accuracy by epoch.
 
     Args:
-        history: Records of `finetune` (`FinetuneResult.history`).
+        history: Records of `finetune` (`TrainingResult.history`).
 
     Returns:
         A matplotlib Figure.

@@ -13,7 +13,6 @@ import hsmamba
 from hsmamba import viz
 from hsmamba.data import load_pairs
 from hsmamba.engine.fusion.evaluate import predict
-from hsmamba.engine.fusion.recipe import FusionRecipe
 from hsmamba.engine.recipe import load_recipe
 from hsmamba.errors import ManifestError
 
@@ -27,7 +26,7 @@ def main() -> None:
     parser.add_argument("--model", help="local-dir:FOLDER; default the weight of the recipe's name")
     args = parser.parse_args()
     recipe = load_recipe(args.recipe)
-    if not isinstance(recipe, FusionRecipe):
+    if recipe.task != "fusion":
         raise ManifestError(f"{args.recipe} is no recipe of a fusion weight")
     model = hsmamba.create_model(args.model or recipe.name, pretrained=True).eval()
     pairs = load_pairs(recipe.dataset, args.data, **recipe.pairs)

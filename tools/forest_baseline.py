@@ -14,7 +14,7 @@ import numpy as np
 from sklearn.ensemble import RandomForestClassifier
 
 from hsmamba.data import PCA, Compose, Standardise, load_scenes, load_split
-from hsmamba.engine.recipe import METRICS, Row, write_results
+from hsmamba.engine.results import Row, write_results
 from hsmamba.metrics import ClassificationReport
 
 OUT = Path(__file__).resolve().parents[1] / "docs" / "results" / "random_forest.idtrees2020.csv"
@@ -41,8 +41,7 @@ def main() -> None:
             forest = RandomForestClassifier(300, random_state=seed).fit(features[train], labels[train])
             predicted = forest.predict(features[split.test])
             report = ClassificationReport.from_labels(labels[split.test], predicted, plots[0].class_names)
-            scores = {key: round(100 * getattr(report, key), 2) for key in METRICS}
-            rows.append({"split": name, "seed": seed, "split_sha256": split.sha256, **scores})
+            rows.append({"split": name, "seed": seed, "split_sha256": split.sha256, **report.percent()})
     write_results(OUT, rows)
     print(f"wrote {OUT}")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import hsmamba
 from hsmamba._files import write_text
-from hsmamba.engine.recipe import read_results, summarise
+from hsmamba.engine.results import read_results, summarise
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = {

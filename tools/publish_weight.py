@@ -10,7 +10,6 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from hsmamba.engine.fusion.recipe import FusionRecipe, publish_fusion
 from hsmamba.engine.recipe import load_recipe, publish
 from hsmamba.zoo.manifest import load_manifest, write_manifest
 from hsmamba.zoo.source import read_folder, record_of
@@ -25,12 +24,10 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of `hsmamba train`")
     args = parser.parse_args()
     recipe = load_recipe(args.recipe)
-    runs, results = args.runs / recipe.name, ROOT / "docs" / "results"
+    runs = args.runs / recipe.name
+    results = ROOT / "docs" / "results" / {"classification": "", "fusion": "fusion"}[recipe.task]
     with tempfile.TemporaryDirectory() as made:
-        if isinstance(recipe, FusionRecipe):
-            folder, results = read_folder(publish_fusion(recipe, runs, made)), results / "fusion"
-        else:
-            folder = read_folder(publish(recipe, runs, made))
+        folder = read_folder(publish(recipe, runs, made))
         record = record_of(folder, recipe.name.partition(".")[2])
         place = ROOT / "hsmamba" / "weights" / record.name
         place.mkdir(parents=True, exist_ok=True)

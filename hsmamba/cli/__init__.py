@@ -1,4 +1,4 @@
-"""The command line: `hsmamba list | info | demo | classify | fuse | finetune | evaluate | train | download | ...`.
+"""The command line, one file a verb.
 
 Everything heavy is imported inside the commands, so that `--help` answers at once. A user's mistake ends with one line
 on standard error and exit code 2.
@@ -6,17 +6,25 @@ on standard error and exit code 2.
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from typing import Annotated, NoReturn
 
 import typer
 
-from hsmamba.cli import benchmarks, classification, fusion, weights
 from hsmamba.cli._common import app, say
 from hsmamba.errors import HsmambaError
 
-__all__ = ["app", "benchmarks", "classification", "fusion", "main", "weights"]
+__all__ = ["VERBS", "app", "main"]
+
+VERBS = (
+    "list", "info", "demo", "classify", "fuse", "finetune", "evaluate", "train", "download", "verify", "convert",
+    "export", "bench",
+)  # fmt: skip
+
+for _verb in VERBS:  # each file gives the app its command; the help lists them in this order
+    importlib.import_module(f"hsmamba.cli.{_verb}")
 
 
 def main() -> NoReturn:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from hsmamba.data import Scene, Split
 
 app = typer.Typer(
@@ -54,8 +56,8 @@ def named(model: str) -> str:
     return f"local-dir:{model}" if (Path(model) / "config.json").is_file() else model
 
 
-def load_model(name: str, **kwargs: Any) -> Any:
-    from hsmamba import create_model
+def load_model(name: str, **kwargs: Any) -> nn.Module:
+    from hsmamba.zoo.factory import create_model
 
     return create_model(named(name), pretrained=True, **kwargs)
 

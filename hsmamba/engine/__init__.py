@@ -1,22 +1,222 @@
-"""What a user does with a model: classify a scene, fuse images, fine-tune, evaluate, train by a recipe."""
+"""What a user does with a model: classify a scene, fuse images, fine-tune, evaluate, train by a recipe.
 
-from hsmamba.engine.classification.evaluate import evaluate
+`finetune` and `evaluate` serve both tasks: their data say which, and what belongs to the other task is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import torch
+from torch import nn
+
+from hsmamba.data import Compose, PatchDataset, Scene, Split
+from hsmamba.data.image import NanPolicy
+from hsmamba.data.pairs import FusionPairs
+from hsmamba.engine.classification.evaluate import Part, evaluate_classifier
 from hsmamba.engine.classification.job import Classification, classify
-from hsmamba.engine.classification.train import FinetuneResult, FinetuneSettings, default_transform, finetune
-from hsmamba.engine.fusion.evaluate import FusionReport
+from hsmamba.engine.classification.train import (
+    ClassificationResult,
+    ClassificationSettings,
+    default_transform,
+    train_classifier,
+)
+from hsmamba.engine.fusion.evaluate import evaluate_fusion
 from hsmamba.engine.fusion.job import fuse
-from hsmamba.engine.fusion.train import FusionResult, FusionSettings
+from hsmamba.engine.fusion.train import FusionResult, FusionSettings, train_fusion
+from hsmamba.engine.training import Callback, Keeping, TrainingResult, TrainingSettings, make_settings
+from hsmamba.metrics import ClassificationReport, FusionReport
+from hsmamba.models import as_classifier, as_fusion_network
 
 __all__ = [
     "Classification",
-    "FinetuneResult",
-    "FinetuneSettings",
+    "ClassificationReport",
+    "ClassificationResult",
+    "ClassificationSettings",
     "FusionReport",
     "FusionResult",
     "FusionSettings",
+    "TrainingResult",
+    "TrainingSettings",
     "classify",
     "default_transform",
     "evaluate",
     "finetune",
     "fuse",
 ]
+
+
+@overload
+def finetune(
+    model: nn.Module,
+    data: Scene | Sequence[Scene] | PatchDataset,
+    split: Split,
+    *,
+    transform: Compose | None = None,
+    device: torch.device | str | None = None,
+    checkpoint: str | Path | None = None,
+    resume: str | Path | None = None,
+    log: str | Path | None = None,
+    callback: Callback | None = None,
+    progress: bool = True,
+    **settings: Any,
+) -> ClassificationResult: ...
+
+
+@overload
+def finetune(
+    model: nn.Module,
+    data: FusionPairs,
+    *,
+    device: torch.device | str | None = None,
+    checkpoint: str | Path | None = None,
+    resume: str | Path | None = None,
+    log: str | Path | None = None,
+    callback: Callback | None = None,
+    progress: bool = True,
+    **settings: Any,
+) -> FusionResult: ...
+
+
+def finetune(
+    model: nn.Module,
+    data: Scene | Sequence[Scene] | PatchDataset | FusionPairs,
+    split: Split | None = None,
+    *,
+    transform: Compose | None = None,
+    device: torch.device | str | None = None,
+    checkpoint: str | Path | None = None,
+    resume: str | Path | None = None,
+    log: str | Path | None = None,
+    callback: Callback | None = None,
+    progress: bool = True,
+    **settings: Any,
+) -> ClassificationResult | FusionResult:
+    """Train a model in place; it ends in evaluation mode with the best weights and the transform of its data.
+
+    AdamW and a cosine schedule with linear warm-up, stepped at every batch. All randomness of an epoch comes from the
+    seed and the epoch's number, so a resumed run continues bit for bit; the caller's random state is left alone.
+
+    Args:
+        model: A network of `hsmamba.create_model`.
+        data: For a classifier a labelled scene, several of one kind (plots) or a dataset of patches; for a fusion
+            network pairs (`hsmamba.data.wald_pairs`).
+        split: Pixels of the scene, or items of the scenes or the dataset; pairs bring their own.
+        transform: Fitted preprocessing of a scene; default the model's own, else `default_transform`. A dataset and
+            pairs bring their own.
+        device: Where to train; default where the model is. The model stays there.
+        checkpoint: File that holds the whole state after every epoch, written whole or not at all.
+        resume: A checkpoint to continue from; settings and data must be those of the interrupted run.
+        log: `.csv` or `.jsonl` file of the history, kept up to date.
+        callback: Called after each epoch with its record and the model; returning True ends the training.
+        progress: Show a progress bar.
+        **settings: Fields of `ClassificationSettings` (epochs, lr, batch_size, mixup, ema_decay, seed, ...), or of
+            `FusionSettings` (epochs, steps, crop, loss, ...) for pairs.
+
+    Returns:
+        History, best epoch, validation metrics.
+
+    Raises:
+        SceneError: The scene has no labels, or the data do not fit the model.
+        SplitError: The split belongs to another scene or has no training pixels.
+        TypeError: Model and data are of two tasks, an argument or a setting is of the other task or does not exist,
+            or there is no split for a scene.
+        ValueError: A setting out of range.
+        WeightsError: `resume` is no checkpoint of this run.
+    """
+    keeping = Keeping(checkpoint, resume, log, callback, progress)
+    if isinstance(data, FusionPairs):
+        network = as_fusion_network(model)
+        _refuse("pairs bring their own split and scale", split=split, transform=transform)
+        return train_fusion(network, data, make_settings(FusionSettings, settings), device=device, keeping=keeping)
+    classifier = as_classifier(model)
+    if split is None:
+        raise TypeError("finetune needs the split of the scene; make one with hsmamba.data.random_split or block_split")
+    if isinstance(data, PatchDataset):
+        _refuse("a dataset of patches has been transformed", transform=transform)
+    chosen = make_settings(ClassificationSettings, settings)
+    return train_classifier(classifier, data, split, chosen, transform=transform, device=device, keeping=keeping)
+
+
+@overload
+def evaluate(
+    model: nn.Module,
+    data: Scene | Sequence[Scene] | PatchDataset,
+    split: Split,
+    *,
+    part: Part | None = None,
+    transform: Compose | None = None,
+    batch_size: int | None = None,
+    device: torch.device | str | None = None,
+    nan: NanPolicy | None = None,
+    tta: bool | None = None,
+    progress: bool | None = None,
+) -> ClassificationReport: ...
+
+
+@overload
+def evaluate(model: nn.Module, data: FusionPairs, *, device: torch.device | str | None = None) -> FusionReport: ...
+
+
+def evaluate(
+    model: nn.Module,
+    data: Scene | Sequence[Scene] | PatchDataset | FusionPairs,
+    split: Split | None = None,
+    *,
+    part: Part | None = None,
+    transform: Compose | None = None,
+    batch_size: int | None = None,
+    device: torch.device | str | None = None,
+    nan: NanPolicy | None = None,
+    tta: bool | None = None,
+    progress: bool | None = None,
+) -> ClassificationReport | FusionReport:
+    """Compare a classifier with the labels of one part of a split, or a fusion network with the truth of pairs.
+
+    Args:
+        model: A network; its mode and device are left as they were.
+        data: A labelled scene, several of one kind (plots) or a dataset of patches; or pairs
+            (`hsmamba.data.wald_pairs`), of which only `device` is a further argument.
+        split: Pixels of the scene (or items of the scenes or the dataset) by part.
+        part: "train", "val" or "test"; default "test".
+        transform: Fitted preprocessing of scenes; default the one that came with the model.
+        batch_size: As for `classify`.
+        device: As for `classify`.
+        nan: "raise" (the default) refuses pixels of scenes that are not finite, "mask" counts them as wrong.
+        tta: As for `classify`; default False.
+        progress: Show a progress bar; default False.
+
+    Returns:
+        OA, AA, kappa, per-class accuracy, F1, confusion matrix; of pairs the field's tables beside those of the
+        classical methods (`hsmamba.engine.fusion.evaluate.evaluate_fusion`). Both can be printed.
+
+    Raises:
+        SceneError: The scene has no labels, or does not fit the model.
+        SplitError: The split belongs to another scene, or the part is empty.
+        TypeError: Model and data are of two tasks, an argument is not for these data, or there is no split for a scene.
+        ValueError: A part or a `nan` that is none.
+    """
+    if isinstance(data, FusionPairs):
+        network = as_fusion_network(model)
+        _refuse(
+            "pairs bring their own test images, scale and mask",
+            split=split, part=part, transform=transform, batch_size=batch_size, nan=nan, tta=tta, progress=progress,
+        )  # fmt: skip
+        return evaluate_fusion(network, data, device=device)
+    classifier = as_classifier(model)
+    if split is None:
+        raise TypeError("evaluate needs the split of the scene, as it came out of finetune")
+    if isinstance(data, PatchDataset):
+        _refuse("a dataset of patches has been transformed and masked", transform=transform, nan=nan)
+    return evaluate_classifier(
+        classifier, data, split, part=part or "test", transform=transform, batch_size=batch_size, device=device,
+        nan=nan or "raise", tta=bool(tta), progress=bool(progress),
+    )  # fmt: skip
+
+
+def _refuse(because: str, **given: object) -> None:
+    """Raise TypeError where arguments are given that the data have no use for."""
+    if names := [f"{name}=" for name, value in given.items() if value is not None]:
+        raise TypeError(f"{because}; leave {' and '.join(names)} out")

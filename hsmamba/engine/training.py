@@ -7,16 +7,14 @@ and continues bit for bit.
 from __future__ import annotations
 
 import copy
-import csv
-import io
 import json
 import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -27,28 +25,31 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from hsmamba._files import atomic_path, write_text
+from hsmamba.engine.results import write_results
 from hsmamba.errors import WeightsError
+from hsmamba.models import Network
 
 _logger = logging.getLogger(__name__)
-Record = dict[str, float]
+Record: TypeAlias = "dict[str, float]"
+Callback: TypeAlias = "Callable[[Record, nn.Module], bool | None]"
 
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """What decides the course of every training run.
+    """What decides the course of every training run; what a task adds, or begins with another value, is its own.
 
     Attributes:
-        epochs: Passes, or stretches of steps.
-        lr: Peak learning rate of AdamW.
+        epochs: Passes over the training data; of a fusion network, stretches of `steps` steps.
+        lr: Peak learning rate of AdamW, which falls to a hundredth by a cosine.
         weight_decay: Of AdamW; biases, norms and the model's `no_weight_decay()` are left alone.
-        batch_size: Samples a step.
+        batch_size: Samples (patches, crops) a step.
         warmup_epochs: Epochs of linear warm-up before the cosine.
-        augment: Random flips and quarter turns, jointly for all sources.
+        augment: Random flips and quarter turns, jointly for all images of a sample.
         ema_decay: Decay of an exponential moving average of the weights, which is then validated and kept.
         amp: Autocast to bfloat16.
         clip_grad: Largest gradient norm; None for no limit.
         patience: Stop after so many epochs without a better validation score; None never stops.
-        seed: Of everything random.
+        seed: Of everything random: order, places, augmentation, the choice of validation pixels.
     """
 
     epochs: int = 100
@@ -84,6 +85,7 @@ class TrainingSettings:
 
 
 Settings = TypeVar("Settings", bound=TrainingSettings)
+Trained = TypeVar("Trained", bound=Network)
 
 
 def make_settings(kind: type[Settings], given: dict[str, Any]) -> Settings:
@@ -99,7 +101,55 @@ def make_settings(kind: type[Settings], given: dict[str, Any]) -> Settings:
     return kind(**given)
 
 
-class Run(ABC):
+@dataclass(frozen=True)
+class Keeping:
+    """What is kept of a training run while it goes on, and who is told; the fields are arguments of `finetune`.
+
+    Raises:
+        ValueError: A log with another suffix.
+    """
+
+    checkpoint: str | Path | None = None
+    resume: str | Path | None = None
+    log: str | Path | None = None
+    callback: Callback | None = None
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        if self.log is not None and Path(self.log).suffix not in (".csv", ".jsonl"):
+            raise ValueError(f"log is {str(self.log)!r}; its suffix must be .csv or .jsonl")
+
+    @classmethod
+    def in_folder(cls, folder: Path, *, callback: Callback | None = None, progress: bool = True) -> Keeping:
+        """Keep checkpoint and history in a folder, and go on from the checkpoint that may be there."""
+        checkpoint = folder / "checkpoint.pt"
+        resume = checkpoint if checkpoint.is_file() else None
+        return cls(checkpoint, resume, folder / "history.csv", callback, progress)
+
+
+@dataclass(frozen=True)
+class TrainingResult(Generic[Settings]):
+    """What a training run gave; the model itself holds the best weights.
+
+    Attributes:
+        history: One record an epoch: epoch, lr, loss, what the task adds, seconds and, where there is validation, its
+            figures under names that begin with "val_".
+        best_epoch: Epoch (from 1) of the weights that the model holds: the best by validation, or the last one where
+            there is none.
+        settings: The settings of the run.
+    """
+
+    history: list[Record]
+    best_epoch: int
+    settings: Settings = field(repr=False)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of all epochs, earlier parts of a resumed run included."""
+        return sum(record["seconds"] for record in self.history)
+
+
+class Run(ABC, Generic[Trained]):
     """The state of a training run between epochs, and how it goes on.
 
     Args:
@@ -107,15 +157,22 @@ class Run(ABC):
         settings: Of the run.
         data_id: Fingerprint of the data, which a checkpoint must share.
         steps: Steps an epoch.
-        device: Where to train.
+        device: Where to train; None where the model is.
     """
 
     validates = True
+    shown: tuple[str, ...] = ("loss",)  # of a record, beside the progress bar
 
     def __init__(
-        self, model: nn.Module, settings: TrainingSettings, data_id: str, steps: int, device: torch.device
+        self,
+        model: Trained,
+        settings: TrainingSettings,
+        data_id: str,
+        steps: int,
+        device: torch.device | str | None,
     ) -> None:
-        self.model, self.device = model.to(device), device
+        self.device = torch.device(device) if device else next(model.parameters()).device
+        self.model = model.to(self.device)
         self.settings, self.data_id, self.steps = settings, data_id, steps
         self.optimizer = create_optimizer_v2(model, opt="adamw", lr=settings.lr, weight_decay=settings.weight_decay)
         self.schedule = CosineLRScheduler(
@@ -141,7 +198,7 @@ class Run(ABC):
         """Compute a batch's loss, its number of samples and sums over them that the history shall hold as means."""
 
     @abstractmethod
-    def judge(self, model: nn.Module) -> tuple[Record, tuple[float, float]]:
+    def judge(self, model: Trained) -> tuple[Record, tuple[float, float]]:
         """Compute what the history holds of the validation, and the score: the largest is the best."""
 
     @property
@@ -191,25 +248,17 @@ class Run(ABC):
             count += size
         return {"lr": self.optimizer.param_groups[0]["lr"], **{key: value / count for key, value in sums.items()}}
 
-    def go(
-        self,
-        *,
-        checkpoint: Path | None,
-        resume: Path | None,
-        log: Path | None,
-        callback: Callable[[Record, nn.Module], bool | None] | None,
-        progress: bool,
-        shown: tuple[str, ...],
-    ) -> None:
+    def go(self, keeping: Keeping) -> None:
         """Train to the end; the model is then in evaluation mode and holds the best weights.
 
         Raises:
-            WeightsError: `resume` is no checkpoint of this run.
+            WeightsError: `keeping.resume` is no checkpoint of this run.
         """
-        if resume is not None:
-            self.restore(resume)
-        epochs, stop = self.settings.epochs, False
-        with tqdm(total=epochs, initial=self.epoch, unit="epoch", desc="finetune", disable=not progress) as bar:
+        if keeping.resume is not None:
+            self.restore(Path(keeping.resume))
+        epochs, checkpoint, stop = self.settings.epochs, keeping.checkpoint, False
+        bar = tqdm(total=epochs, initial=self.epoch, unit="epoch", desc="finetune", disable=not keeping.progress)
+        with bar:
             while self.epoch < epochs and not stop and not self.out_of_patience:
                 try:
                     record = self.next_epoch()
@@ -218,12 +267,12 @@ class Run(ABC):
                     _logger.warning("interrupted in epoch %d%s", self.epoch + 1, kept)
                     raise
                 if checkpoint is not None:
-                    self.save(checkpoint)
-                if log is not None:
-                    write_log(log, self.history)
-                bar.set_postfix({key: f"{record[key]:.4g}" for key in shown if key in record})
+                    self.save(Path(checkpoint))
+                if keeping.log is not None:
+                    write_log(Path(keeping.log), self.history)
+                bar.set_postfix({key: f"{record[key]:.4g}" for key in self.shown if key in record})
                 bar.update()
-                stop = bool(callback(record, self.model)) if callback is not None else False
+                stop = bool(keeping.callback(record, self.model)) if keeping.callback is not None else False
         self.model.load_state_dict(self.best["state"])
         self.model.eval()
 
@@ -271,22 +320,6 @@ class Run(ABC):
 def write_log(path: Path, history: list[Record]) -> None:
     """Write a history as `.csv` or `.jsonl`, whole or not at all."""
     if path.suffix == ".jsonl":
-        text = "".join(json.dumps(record) + "\n" for record in history)
+        write_text(path, "".join(json.dumps(record) + "\n" for record in history))
     else:
-        buffer = io.StringIO()
-        writer = csv.DictWriter(buffer, list(history[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(history)
-        text = buffer.getvalue()
-    write_text(path, text)
-
-
-def check_log(log: str | Path | None) -> Path | None:
-    """Check the suffix of a log before the work is done.
-
-    Raises:
-        ValueError: It is neither .csv nor .jsonl.
-    """
-    if log is not None and Path(log).suffix not in (".csv", ".jsonl"):
-        raise ValueError(f"log is {str(log)!r}; its suffix must be .csv or .jsonl")
-    return None if log is None else Path(log)
+        write_results(path, history)

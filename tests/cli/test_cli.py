@@ -47,23 +47,7 @@ def test_no_command_shows_help(run):
     assert "classify" in out + err
 
 
-COMMANDS = (
-    "list",
-    "info",
-    "demo",
-    "classify",
-    "fuse",
-    "finetune",
-    "evaluate",
-    "train",
-    "download",
-    "verify",
-    "convert",
-    "bench",
-)
-
-
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", cli.VERBS)
 def test_every_command_has_help(run, command):
     code, out, _ = run(command, "--help")
     assert code == 0
@@ -150,9 +134,9 @@ def test_two_sources_go_through_every_command(run, scene_file, tmp_path):
 def test_an_interrupted_finetune_resumes(run, scene_file, tmp_path, monkeypatch):
     args = ["finetune", scene_file, "-o", tmp_path / "run", "--count", 20, "--bands", 5, "--epochs", 3, "--json"]
     whole = run(*args[:3], tmp_path / "whole", *args[4:])
-    monkeypatch.setattr(sys.modules["hsmamba.engine._training"], "write_log", _interrupt)
+    monkeypatch.setattr(sys.modules["hsmamba.engine.training"], "write_log", _interrupt)
     assert run(*args)[0] != 0
-    monkeypatch.setattr(sys.modules["hsmamba.engine._training"], "write_log", lambda path, history: None)
+    monkeypatch.setattr(sys.modules["hsmamba.engine.training"], "write_log", lambda path, history: None)
     resumed = run(*args, "--resume")
     assert json.loads(resumed[1])["test"] == json.loads(whole[1])["test"]
 
@@ -164,7 +148,6 @@ def _interrupt(path, history):
 
 def test_convert_makes_a_model_folder_of_an_official_checkpoint(run, tmp_path):
     torch = pytest.importorskip("torch")
-    sys.path.insert(0, str(__import__("pathlib").Path(__file__).parent / "models"))
     import hsmamba
     from tests.oracles.md2f_mamba import article_logits, article_state
 
@@ -191,6 +174,7 @@ def test_convert_makes_a_model_folder_of_an_official_checkpoint(run, tmp_path):
         (["classify", "indian_pines", "-m", "md2f_mamba", "-o", "x.doc"], ".doc"),
         (["classify", "indian_pines", "-m", "md2f_mamba", "-o", "/proc/nothing/x.png"], "cannot write"),
         (["finetune", "indian_pines", "-o", "x"], "--fraction"),
+        (["classify", "indian_pines", "-m", "rsanet.worldview2", "-o", "x.png"], "RSANet is a fusion network"),
         (["train", "no_such_recipe"], "no recipe"),
         (["verify", "md2f_mamba.nowhere"], "md2f_mamba.nowhere"),
     ],
@@ -223,3 +207,16 @@ def test_the_demo_classifies_the_scene_and_draws_the_map(run, tmp_path):
     with np.load(tmp_path / "indian_pines_map.npz") as arrays:
         assert arrays["labels"].shape == (145, 145)
         assert set(np.unique(arrays["labels"])) <= set(range(1, 17))
+
+
+def test_an_exported_weight_is_a_model_of_its_own(run, tmp_path):
+    code, out, err = run("export", "rsanet.ikonos", tmp_path / "mine", "--repo-id", "maker/rsanet")
+    assert (code, out, err) == (0, f"wrote {tmp_path / 'mine'}\n", "")
+    assert {path.name for path in (tmp_path / "mine").iterdir()} == {
+        *("config.json", "README.md", "model.safetensors", "transform.safetensors")
+    }
+    assert 'create_model("hf-hub:maker/rsanet")' in (tmp_path / "mine" / "README.md").read_text(encoding="utf-8")
+    code, out, _ = run("verify", tmp_path / "mine")
+    assert code == 0 and out.startswith("ok  ")
+    code, _, err = run("export", "rsanet.ikonos", tmp_path)
+    assert code == 2 and "holds something other than a model" in err

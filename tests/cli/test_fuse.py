@@ -129,5 +129,5 @@ def test_mistakes_end_with_one_line_and_leave_nothing(run, model, images, tmp_pa
         assert code == 2 and printed == "" and len(err.strip().splitlines()) == 1, err
         assert text in err
     code, _, err = run("fuse", pan, low, "-o", out, "-m", "md2f_mamba.indian_pines")
-    assert code == 2 and "no fusion network" in err
+    assert code == 2 and "is a patch classifier, and a fusion network is needed" in err
     assert sorted(tmp_path.rglob("*")) == before

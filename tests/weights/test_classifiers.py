@@ -5,17 +5,18 @@ import pytest
 
 import hsmamba
 from hsmamba.data import leakage, load_scenes
-from hsmamba.engine import recipe as recipes
 from hsmamba.engine.classification.evaluate import labels_of
+from hsmamba.engine.classification.recipe import make_split, median_run
+from hsmamba.engine.recipe import load_recipe
+from hsmamba.engine.results import read_results, summarise
 from hsmamba.errors import SceneError
+from hsmamba.metrics.report import HEADLINES
 from hsmamba.zoo.manifest import load_manifest, weights_folder
 from hsmamba.zoo.source import find_folder
 from tests.conftest import DATA, ROOT
 
 RECORDS = {
-    name: record
-    for name, record in load_manifest().items()
-    if isinstance(recipes.load_recipe(record.recipe), recipes.Recipe)
+    name: record for name, record in load_manifest().items() if load_recipe(record.recipe).task == "classification"
 }
 EMBEDDED = [name for name in RECORDS if (weights_folder() / name).is_dir()]
 
@@ -23,12 +24,12 @@ EMBEDDED = [name for name in RECORDS if (weights_folder() / name).is_dir()]
 @pytest.mark.parametrize("name", RECORDS)
 def test_the_record_holds_what_the_runs_of_its_recipe_gave(name):
     record = RECORDS[name]
-    recipe = recipes.load_recipe(record.recipe)
-    rows = recipes.read_results(ROOT / "docs" / "results" / f"{name}.csv")
+    recipe = load_recipe(record.recipe)
+    rows = read_results(ROOT / "docs" / "results" / f"{name}.csv")
     assert {(row["split"], row["seed"]) for row in rows} == {(s, k) for s in recipe.splits for k in recipe.seeds}
-    summary = recipes.summarise(rows)
-    chosen = recipes.median_run(recipe, rows)
-    assert record.metrics == {**summary, "this weight": {key: chosen[key] for key in recipes.METRICS}}
+    summary = summarise(rows)
+    chosen = median_run(recipe, rows)
+    assert record.metrics == {**summary, "this weight": {key: chosen[key] for key in HEADLINES}}
     assert record.data["seed"] == chosen["seed"]
     assert record.data["split"]["sha256"] == chosen["split_sha256"]
     assert all(row["leakage"] == 0 for row in rows if row["split"] == "disjoint")
@@ -45,7 +46,7 @@ def scenes_of(recipe):
 
 @pytest.mark.parametrize("name", EMBEDDED)
 def test_an_embedded_weight_gives_the_metrics_of_its_record(name):
-    recipe = recipes.load_recipe(RECORDS[name].recipe)
+    recipe = load_recipe(RECORDS[name].recipe)
     model = hsmamba.create_model(name, pretrained=True)
     data = scenes_of(recipe)
     split = find_folder(name).load_split()
@@ -59,14 +60,14 @@ def test_an_embedded_weight_gives_the_metrics_of_its_record(name):
 
 @pytest.mark.parametrize("name", EMBEDDED)
 def test_the_split_of_a_weight_is_made_again_by_its_recipe(name):
-    record, recipe = RECORDS[name], recipes.load_recipe(RECORDS[name].recipe)
-    split = recipes.make_split(recipe, scenes_of(recipe), record.data["split"]["name"], record.data["seed"])
+    record, recipe = RECORDS[name], load_recipe(RECORDS[name].recipe)
+    split = make_split(recipe, scenes_of(recipe), record.data["split"]["name"], record.data["seed"])
     assert split.sha256 == record.data["split"]["sha256"]
 
 
 def test_a_random_split_of_a_twentieth_trains_on_so_many_of_each_class_and_leaks():
     name = "md2f_mamba.indian_pines"
-    recipe, split = recipes.load_recipe(RECORDS[name].recipe), find_folder(name).load_split()
+    recipe, split = load_recipe(RECORDS[name].recipe), find_folder(name).load_split()
     labels = np.asarray(hsmamba.load_scene(recipe.scene).labels).ravel()
     sizes = np.bincount(labels)[1:]
     np.testing.assert_array_equal(np.bincount(labels[split.train])[1:], np.maximum(1, np.floor(0.05 * sizes + 1e-9)))

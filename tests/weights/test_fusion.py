@@ -9,18 +9,14 @@ import hsmamba
 from hsmamba.data import get_sensor, load_pairs, nikon_d700, simulate_bands
 from hsmamba.data.pairs import FusionPairs, simulated_pair
 from hsmamba.data.sets.cave import CAVE_VALIDATION, read_cave
-from hsmamba.engine.fusion import recipe as recipes
 from hsmamba.engine.fusion.evaluate import evaluate_fusion
 from hsmamba.engine.fusion.train import validate
-from hsmamba.engine.recipe import load_recipe, read_results
+from hsmamba.engine.recipe import load_recipe
+from hsmamba.engine.results import read_results
 from hsmamba.zoo.manifest import load_manifest, weights_folder
 from tests.conftest import DATA, ROOT
 
-RECORDS = {
-    name: record
-    for name, record in load_manifest().items()
-    if isinstance(load_recipe(record.recipe), recipes.FusionRecipe)
-}
+RECORDS = {name: record for name, record in load_manifest().items() if load_recipe(record.recipe).task == "fusion"}
 EMBEDDED = [name for name in RECORDS if (weights_folder() / name).is_dir()]
 CLASSICAL = ("EXP", "Brovey", "GSA", "MTF-GLP-HPM")
 BETTER = {"SAM": -1, "ERGAS": -1, "Q2n": 1, "HQNR": 1}
@@ -69,8 +65,11 @@ def test_an_embedded_weight_gives_the_figures_of_its_record(name):
     assert model.in_chans == record.bands
     root = DATA
     try:
-        whole = recipe.dataset != "cave"
-        pairs = load_pairs(recipe.dataset, root, **recipe.pairs) if whole else validation_scenes(root, recipe)
+        pairs = (
+            validation_scenes(root, recipe)
+            if recipe.dataset == "cave"
+            else load_pairs(recipe.dataset, root, **recipe.pairs)
+        )
     except FileNotFoundError as error:
         pytest.skip(f"needs the data of {recipe.dataset}: {error}")
     # Another processor rounds otherwise, and the figures are of the weight before it was stored in half the space.

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from hsmamba.data import Compose, Patches, Scene, like, valid_mask
-from hsmamba.engine.classification.predict import default_batch_size, evaluating, probabilities, sizes_of
+from hsmamba.data.image import Array, NanPolicy
+from hsmamba.engine.classification.predict import default_batch_size, probabilities
+from hsmamba.engine.running import evaluating, progress_bar
 from hsmamba.errors import SceneError
+from hsmamba.models import Classifier, as_classifier
+
+Sources: TypeAlias = "Mapping[Literal['hsi', 'aux'], Array]"
+Write: TypeAlias = "Callable[[int, NDArray[Any], NDArray[np.float32]], None]"
 
 _STRIP_BYTES = 64 * 2**20
 
@@ -37,7 +43,7 @@ def classify(
     *,
     batch_size: int | None = None,
     device: torch.device | str | None = None,
-    nan: Literal["raise", "mask"] = "raise",
+    nan: NanPolicy = "raise",
     tta: bool = False,
     progress: bool = True,
 ) -> Classification:
@@ -58,119 +64,159 @@ def classify(
 
     Raises:
         SceneError: Bands, sources or size do not fit the model, or pixels are not finite with `nan="raise"`.
+        TypeError: The model is no classifier.
     """
-    scene = scene if isinstance(scene, Scene) else Scene(scene)
-    valid = usable_pixels(model, scene, transform, nan)
-    labels, confidence = predict_pixels(
-        model, scene, transform, valid, batch_size=batch_size, device=device, tta=tta, progress=progress
+    job = prepare_classification(
+        model, scene, transform, batch_size=batch_size, device=device, nan=nan, tta=tta, progress=progress
     )
-    return Classification(like(scene.hsi, labels, name="label"), like(scene.hsi, confidence, name="confidence"))
+    labels, confidence = job.arrays()
+    grid = job.sources["hsi"]
+    return Classification(like(grid, labels, name="label"), like(grid, confidence, name="confidence"))
 
 
-def usable_pixels(
-    model: nn.Module, scene: Scene, transform: Compose | None, nan: Literal["raise", "mask"]
-) -> NDArray[np.bool_]:
-    """Find the pixels that are finite in every band that the transform (default the model's) reads, (H, W)."""
-    transform = transform if transform is not None else getattr(model, "transform", None)
-    check_fits(model, scene, transform)
-    valid = np.ones(scene.shape, bool)
-    for on, source in _sources(model, scene).items():
-        fitted = transform is not None and transform.in_channels(on) is not None
-        valid &= valid_mask(source, nan, bands=transform.input_bands(on) if transform is not None and fitted else None)
-    return valid
+@dataclass(frozen=True)
+class ClassifyJob:
+    """A checked classification, ready to run; `prepare_classification` makes it.
 
-
-def _sources(model: nn.Module, scene: Scene) -> dict[Literal["hsi", "aux"], Any]:
-    """The images of a scene that a model looks at, by the name of the input."""
-    sources: dict[Literal["hsi", "aux"], Any] = {"hsi": scene.hsi}
-    return sources | {"aux": scene.aux} if sizes_of(model).aux_chans else sources
-
-
-def predict_pixels(
-    model: nn.Module,
-    scene: Scene,
-    transform: Compose | None,
-    wanted: NDArray[np.bool_],
-    *,
-    batch_size: int | None = None,
-    device: torch.device | str | None = None,
-    tta: bool = False,
-    progress: bool = True,
-) -> tuple[NDArray[Any], NDArray[np.float32]]:
-    """Classify the wanted pixels of a scene; arguments as for `classify`.
-
-    Args:
-        model: See `classify`.
-        scene: The scene.
-        transform: See `classify`.
-        wanted: (H, W) bool.
+    Attributes:
+        model: The network.
+        sources: The images (H, W, C) that it looks at, by the name of the input.
+        transform: What stands before it, or None.
+        wanted: (H, W) bool, the pixels to classify.
         batch_size: See `classify`.
         device: See `classify`.
         tta: See `classify`.
         progress: See `classify`.
+    """
+
+    model: Classifier
+    sources: Sources
+    transform: Compose | None
+    wanted: NDArray[np.bool_]
+    batch_size: int | None
+    device: torch.device | str | None
+    tta: bool
+    progress: bool
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the result."""
+        return int(self.wanted.shape[0]), int(self.wanted.shape[1])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the labels."""
+        return np.dtype(np.uint8 if self.model.num_classes < 256 else np.uint16)
+
+    def run(self, write: Write) -> None:
+        """Classify.
+
+        Args:
+            write: Gets the first row and finished rows (n, W) of the labels and of the confidence, from top to bottom;
+                0 and NaN where a pixel is not wanted.
+        """
+        with (
+            evaluating(self.model, self.device) as where,
+            progress_bar(int(self.wanted.sum()), "classify", self.progress) as bar,
+        ):
+            step = self.batch_size or default_batch_size(where)
+            for rows, patches in self._strips():
+                wanted = self.wanted[rows]
+                labels, confidence = np.zeros(wanted.shape, self.dtype), np.full(wanted.shape, np.nan, np.float32)
+                pixels = np.flatnonzero(wanted)
+                for start in range(0, pixels.size, step):
+                    batch = pixels[start : start + step]
+                    best, cls = probabilities(self.model, patches(batch, where), tta=self.tta).max(1)
+                    labels.reshape(-1)[batch] = cls.cpu().numpy() + 1
+                    confidence.reshape(-1)[batch] = best.cpu().numpy()
+                    bar.update(batch.size)
+                write(rows.start, labels, confidence)
+
+    def arrays(self) -> tuple[NDArray[Any], NDArray[np.float32]]:
+        """Classify and hold the whole result: labels (H, W) and confidence (H, W)."""
+        labels, confidence = np.empty(self.shape, self.dtype), np.empty(self.shape, np.float32)
+
+        def keep(top: int, *rows: NDArray[Any]) -> None:
+            for whole, part in zip((labels, confidence), rows, strict=True):
+                whole[top : top + len(part)] = part
+
+        self.run(keep)
+        return labels, confidence
+
+    def _strips(self) -> Iterator[tuple[slice, Callable[[NDArray[np.int64], torch.device], tuple[Tensor, ...]]]]:
+        """Cut the scene in strips of rows; give the rows and a function from flat indices within them to patches.
+
+        A strip is read with half a patch of neighbouring rows, so its patches equal those of the whole scene.
+        """
+        (height, width), size = self.shape, self.model.patch_size
+        row_bytes = 8 * width * sum(source.shape[2] for source in self.sources.values())
+        step = max(size, _STRIP_BYTES // row_bytes)
+        for top in range(0, height, step):
+            bottom = min(top + step, height)
+            # At the lower edge of the scene the strip reaches up far enough to hold a whole patch.
+            first = max(0, min(top - size // 2, height - size))
+            last = min(max(bottom + size // 2, size), height)
+            cubes = []
+            for name, source in self.sources.items():
+                cube = np.asarray(source[first:last])
+                cube = self.transform(cube, on=name) if self.transform is not None else cube.astype(np.float32)
+                cubes.append(Patches(np.nan_to_num(cube, copy=False, nan=0.0, posinf=0.0, neginf=0.0), size))
+            offset = (top - first) * width
+
+            def patches(
+                pixels: NDArray[np.int64],
+                device: torch.device,
+                cubes: list[Patches] = cubes,
+                offset: int = offset,
+            ) -> tuple[Tensor, ...]:
+                return tuple(cube(pixels + offset).to(device) for cube in cubes)
+
+            yield slice(top, bottom), patches
+
+
+def prepare_classification(
+    model: nn.Module,
+    scene: Scene | Any,
+    transform: Compose | None = None,
+    *,
+    wanted: NDArray[np.bool_] | None = None,
+    batch_size: int | None = None,
+    device: torch.device | str | None = None,
+    nan: NanPolicy = "raise",
+    tta: bool = False,
+    progress: bool = True,
+) -> ClassifyJob:
+    """Check a classification without running it; arguments and errors are those of `classify`.
+
+    Of the valid pixels those alone are classified that `wanted` (H, W), if given, has True.
 
     Returns:
-        Labels (H, W), 0 where not wanted, and confidence (H, W), NaN where not wanted.
-
-    Raises:
-        SceneError: Bands, sources or size do not fit the model.
+        The classification; `run` gives its rows one after the other, for results that are to be written and not held.
     """
-    transform = transform if transform is not None else getattr(model, "transform", None)
-    check_fits(model, scene, transform)
-    num_classes = sizes_of(model).num_classes
-    labels = np.zeros(scene.shape, np.uint8 if num_classes < 256 else np.uint16)
-    confidence = np.full(scene.shape, np.nan, np.float32)
-    with (
-        evaluating(model, device) as where,
-        tqdm(total=int(wanted.sum()), unit="px", desc="classify", disable=not progress, leave=False) as bar,
-    ):
-        step = batch_size or default_batch_size(where)
-        for rows, patches in _strips(model, scene, transform):
-            pixels = np.flatnonzero(wanted[rows])
-            for batch in np.split(pixels, range(step, pixels.size, step)):
-                best, cls = probabilities(model, patches(batch, where), tta=tta).max(1)
-                labels[rows].reshape(-1)[batch] = cls.cpu().numpy() + 1
-                confidence[rows].reshape(-1)[batch] = best.cpu().numpy()
-                bar.update(batch.size)
-    return labels, confidence
+    classifier = as_classifier(model)
+    scene = scene if isinstance(scene, Scene) else Scene(scene)
+    transform = transform_of(classifier, transform)
+    check_fits(classifier, scene, transform)
+    sources = sources_of(classifier, scene)
+    valid = np.ones(scene.shape, bool) if wanted is None else wanted.copy()
+    for on, source in sources.items():
+        fitted = transform is not None and transform.in_channels(on) is not None
+        valid &= valid_mask(source, nan, bands=transform.input_bands(on) if transform is not None and fitted else None)
+    return ClassifyJob(classifier, sources, transform, valid, batch_size, device, tta, progress)
 
 
-def _strips(
-    model: nn.Module, scene: Scene, transform: Compose | None
-) -> Iterator[tuple[slice, Callable[[NDArray[np.int64], torch.device], tuple[Tensor, ...]]]]:
-    """Cut a scene in strips of rows; give the rows and a function from flat indices within them to patches.
-
-    A strip is read with half a patch of neighbouring rows, so its patches equal those of the whole scene.
-    """
-    height, width = scene.shape
-    size = sizes_of(model).patch_size
-    sources = _sources(model, scene)
-    row_bytes = 8 * width * sum(source.shape[2] for source in sources.values())
-    step = max(size, _STRIP_BYTES // row_bytes)
-    for top in range(0, height, step):
-        bottom = min(top + step, height)
-        # At the lower edge of the scene the strip reaches up far enough to hold a whole patch.
-        first = max(0, min(top - size // 2, height - size))
-        last = min(max(bottom + size // 2, size), height)
-        cubes = []
-        for name, source in sources.items():
-            cube = np.asarray(source[first:last])
-            cube = transform(cube, on=name) if transform is not None else cube.astype(np.float32)
-            cubes.append(Patches(np.nan_to_num(cube, copy=False, nan=0.0, posinf=0.0, neginf=0.0), size))
-        offset = (top - first) * width
-
-        def patches(
-            pixels: NDArray[np.int64],
-            device: torch.device,
-            cubes: list[Patches] = cubes,
-            offset: int = offset,
-        ) -> tuple[Tensor, ...]:
-            return tuple(cube(pixels + offset).to(device) for cube in cubes)
-
-        yield slice(top, bottom), patches
+def transform_of(model: Classifier, given: Compose | None) -> Compose | None:
+    """Return the preprocessing to use: the caller's, else the one that came with the model."""
+    return given if given is not None else cast("Compose | None", model.transform)
 
 
-def check_fits(model: nn.Module, scene: Scene, transform: Compose | None) -> None:
+def sources_of(model: Classifier, scene: Scene) -> Sources:
+    """The images of a scene that a model looks at, by the name of the input."""
+    sources: dict[Literal["hsi", "aux"], Array] = {"hsi": scene.hsi}
+    return sources | {"aux": scene.aux} if model.aux_chans and scene.aux is not None else sources
+
+
+def check_fits(model: Classifier, scene: Scene, transform: Compose | None) -> None:
     """Check that a scene has what a model needs.
 
     Args:
@@ -181,22 +227,21 @@ def check_fits(model: nn.Module, scene: Scene, transform: Compose | None) -> Non
     Raises:
         SceneError: Another number of bands or channels, no auxiliary source, or smaller than a patch.
     """
-    sizes = sizes_of(model)
-    size = sizes.patch_size
+    size = model.patch_size
     if min(scene.shape) < size:
         raise SceneError(
             f"the scene is {scene.shape[0]} x {scene.shape[1]} pixels, smaller than the model's {size} x {size} "
             f"patches; create the model with a smaller patch_size or take a larger scene"
         )
-    if sizes.aux_chans and scene.aux is None:
+    if model.aux_chans and scene.aux is None:
         raise SceneError(
-            f"the model takes an auxiliary source of {sizes.aux_chans} channels, the scene has none; "
+            f"the model takes an auxiliary source of {model.aux_chans} channels, the scene has none; "
             f"open it with aux= (LiDAR or SAR on the same grid)"
         )
-    for name, source in _sources(model, scene).items():
+    for name, source in sources_of(model, scene).items():
         expected = transform.in_channels(name) if transform is not None else None
         if expected is None:
-            expected = sizes.in_chans if name == "hsi" else sizes.aux_chans
+            expected = model.in_chans if name == "hsi" else model.aux_chans
         if source.shape[2] != expected:
             span = ""
             if name == "hsi" and scene.wavelengths is not None:

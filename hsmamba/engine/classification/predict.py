@@ -1,42 +1,15 @@
-"""Running a classifier: where, in which mode, on which patches."""
+"""Class probabilities of patches: of a batch, of items of a dataset."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from hsmamba.data import PatchDataset
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """What a classifier of the zoo tells of itself: bands, auxiliary channels (0 = none), classes, side of a patch."""
-
-    in_chans: int
-    aux_chans: int
-    num_classes: int
-    patch_size: int
-
-
-def sizes_of(model: nn.Module) -> Sizes:
-    """Read a classifier's sizes off its attributes.
-
-    Raises:
-        TypeError: The network does not have them.
-    """
-    try:
-        return Sizes(*(int(getattr(model, name)) for name in ("in_chans", "aux_chans", "num_classes", "patch_size")))
-    except AttributeError as error:
-        raise TypeError(
-            f"{type(model).__name__} is no patch classifier of the zoo's kind ({error}); it needs the attributes "
-            f"in_chans, aux_chans (0 for none), num_classes and patch_size, and forward(hsi, aux=None)"
-        ) from None
+from hsmamba.engine.running import evaluating, progress_bar
+from hsmamba.models import Classifier
 
 
 def default_batch_size(device: torch.device) -> int:
@@ -44,30 +17,12 @@ def default_batch_size(device: torch.device) -> int:
     return 256 if device.type == "cpu" else 4096
 
 
-@contextmanager
-def evaluating(model: nn.Module, device: torch.device | str | None) -> Iterator[torch.device]:
-    """Put a model in evaluation mode on a device, without gradients, and back to what it was.
-
-    Yields:
-        The device.
-    """
-    training = model.training
-    home = next(model.parameters()).device
-    where = home if device is None else torch.device(device)
-    model.to(where).eval()
-    try:
-        with torch.inference_mode():
-            yield where
-    finally:
-        model.to(home).train(training)
-
-
 def _turned(batch: Tensor, quarter_turns: int, mirrored: bool) -> Tensor:
     batch = torch.rot90(batch, quarter_turns, (-2, -1))
     return batch.flip(-1) if mirrored else batch
 
 
-def probabilities(model: nn.Module, inputs: tuple[Tensor, ...], *, tta: bool = False) -> Tensor:
+def probabilities(model: Classifier, inputs: tuple[Tensor, ...], *, tta: bool = False) -> Tensor:
     """Compute class probabilities of patches.
 
     Args:
@@ -86,13 +41,14 @@ def probabilities(model: nn.Module, inputs: tuple[Tensor, ...], *, tta: bool = F
 
 
 def predict_items(
-    model: nn.Module,
+    model: Classifier,
     dataset: PatchDataset,
     items: NDArray[np.int64],
     *,
     batch_size: int | None = None,
     device: torch.device | str | None = None,
     tta: bool = False,
+    progress: bool = False,
 ) -> Tensor:
     """Compute class probabilities of items of a dataset.
 
@@ -103,15 +59,20 @@ def predict_items(
         batch_size: Patches at a time.
         device: Where to compute; default where the model is.
         tta: See `probabilities`.
+        progress: Show a progress bar.
 
     Returns:
         (N, K) float32 on the CPU.
     """
-    with evaluating(model, device) as where:
+    with (
+        evaluating(model, device) as where,
+        progress_bar(len(items), "classify", progress) as bar,
+    ):
         step = batch_size or default_batch_size(where)
-        parts = []
+        parts = [torch.empty(0, model.num_classes)]
         for start in range(0, len(items), step):
-            hsi, aux, _ = dataset.batch(items[start : start + step])
+            hsi, aux, labels = dataset.batch(items[start : start + step])
             inputs = (hsi,) if aux is None else (hsi, aux)
             parts.append(probabilities(model, tuple(x.to(where) for x in inputs), tta=tta).cpu())
-        return torch.cat(parts) if parts else torch.empty(0, sizes_of(model).num_classes)
+            bar.update(len(labels))
+        return torch.cat(parts)

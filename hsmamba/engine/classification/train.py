@@ -1,45 +1,33 @@
-"""Fine-tune a classifier on the labelled pixels of a scene, or a fusion network on pairs."""
+"""Train a classifier on the labelled pixels of scenes: the shared loop with cross-entropy and its regularisers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, Literal, overload
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from hsmamba.data import PCA, Compose, PatchDataset, Scene, Split, Standardise, Step, augment_d4, erase_rim
-from hsmamba.data.pairs import FusionPairs
-from hsmamba.engine.classification.evaluate import check_classes, labels_of
-from hsmamba.engine.classification.job import check_fits
-from hsmamba.engine.classification.predict import predict_items, sizes_of
-from hsmamba.engine.fusion.train import FusionResult, FusionSettings, train_fusion
-from hsmamba.engine.training import Record, Run, TrainingSettings, check_log, make_settings
+from hsmamba.engine.classification.evaluate import check_classes, labels_of, numbered, used_sources
+from hsmamba.engine.classification.job import check_fits, transform_of
+from hsmamba.engine.classification.predict import predict_items
+from hsmamba.engine.training import Keeping, Record, Run, TrainingResult, TrainingSettings
 from hsmamba.errors import SplitError
 from hsmamba.metrics import ClassificationReport
+from hsmamba.models import Classifier
+from hsmamba.models._base import TrainingLogits
 
 
 @dataclass(frozen=True)
-class FinetuneSettings(TrainingSettings):
-    """What decides the course of a classifier's training run.
+class ClassificationSettings(TrainingSettings):
+    """What decides the course of a classifier's training run; further fields are those of `TrainingSettings`.
 
     Attributes:
-        epochs: Passes over the training pixels.
-        lr: Peak learning rate of AdamW.
-        weight_decay: Of AdamW; biases, norms and the model's `no_weight_decay()` are left alone.
-        batch_size: Patches a step.
-        warmup_epochs: Epochs of linear warm-up before the cosine.
-        augment: Random flips and quarter turns, jointly for all sources.
-        ema_decay: Decay of an exponential moving average of the weights, which is then validated and kept.
-        amp: Autocast to bfloat16.
-        clip_grad: Largest gradient norm; None for no limit.
-        patience: Stop after so many epochs without a better validation score; None never stops.
-        seed: Of order, augmentation and the choice of validation pixels.
         label_smoothing: Of the cross-entropy.
         class_weights: "balanced" (inverse frequency among the training pixels), K numbers, or None.
         mixup: Alpha of mixup; 0 for none.
@@ -63,126 +51,45 @@ class FinetuneSettings(TrainingSettings):
 
 
 @dataclass(frozen=True)
-class FinetuneResult:
-    """What a training run gave; the model itself holds the best weights.
+class ClassificationResult(TrainingResult[ClassificationSettings]):
+    """What a classifier's training run gave; further fields are those of `TrainingResult`.
+
+    The history has train_oa and, where there are validation pixels, val_loss, val_oa, val_aa and val_kappa; the best
+    epoch is that of the highest OA, then of the lowest loss.
 
     Attributes:
-        history: One record an epoch: epoch, lr, loss, train_oa, seconds and, where there are validation pixels,
-            val_loss, val_oa, val_aa, val_kappa.
-        best_epoch: Epoch (from 1) of the weights that the model holds: the best on the validation pixels (OA, then
-            loss), or the last one where there are none.
-        validation: Metrics of those weights on the validation pixels; None where there are none.
+        validation: Metrics of the kept weights on the validation pixels; None where there are none.
         split: The split that was used, validation pixels included.
-        settings: The settings of the run.
     """
 
-    history: list[Record]
-    best_epoch: int
     validation: ClassificationReport | None
     split: Split
-    settings: FinetuneSettings = field(repr=False)
-
-    @property
-    def seconds(self) -> float:
-        """Wall time of all epochs, earlier parts of a resumed run included."""
-        return sum(record["seconds"] for record in self.history)
 
 
-@overload
-def finetune(
-    model: nn.Module,
+def train_classifier(
+    model: Classifier,
     data: Scene | Sequence[Scene] | PatchDataset,
     split: Split,
+    settings: ClassificationSettings,
     *,
     transform: Compose | None = None,
     device: torch.device | str | None = None,
-    checkpoint: str | Path | None = None,
-    resume: str | Path | None = None,
-    log: str | Path | None = None,
-    callback: Callable[[Record, nn.Module], bool | None] | None = None,
-    progress: bool = True,
-    **settings: Any,
-) -> FinetuneResult: ...
+    keeping: Keeping,
+) -> ClassificationResult:
+    """Train a classifier in place; `hsmamba.finetune` calls this and has the words.
 
-
-@overload
-def finetune(
-    model: nn.Module,
-    data: FusionPairs,
-    *,
-    device: torch.device | str | None = None,
-    checkpoint: str | Path | None = None,
-    resume: str | Path | None = None,
-    log: str | Path | None = None,
-    callback: Callable[[Record, nn.Module], bool | None] | None = None,
-    progress: bool = True,
-    **settings: Any,
-) -> FusionResult: ...
-
-
-def finetune(
-    model: nn.Module,
-    data: Scene | Sequence[Scene] | PatchDataset | FusionPairs,
-    split: Split | None = None,
-    *,
-    transform: Compose | None = None,
-    device: torch.device | str | None = None,
-    checkpoint: str | Path | None = None,
-    resume: str | Path | None = None,
-    log: str | Path | None = None,
-    callback: Callable[[Record, nn.Module], bool | None] | None = None,
-    progress: bool = True,
-    **settings: Any,
-) -> FinetuneResult | FusionResult:
-    """Train a model in place; it ends in evaluation mode with the best weights (and a classifier its transform).
-
-    AdamW and a cosine schedule with linear warm-up, stepped at every batch. All randomness of an epoch comes from the
-    seed and the epoch's number, so a resumed run continues bit for bit; the caller's random state is left alone.
-
-    Args:
-        model: A network of `hsmamba.create_model`.
-        data: For a classifier a labelled scene, several of one kind (plots) or a dataset of patches; for a fusion
-            network pairs (`hsmamba.data.wald_pairs`).
-        split: Pixels of the scene, or items of the scenes or the dataset; pairs bring their own.
-        transform: Fitted preprocessing of a scene; default the model's own, else `default_transform`.
-        device: Where to train; default where the model is. The model stays there.
-        checkpoint: File that holds the whole state after every epoch, written whole or not at all.
-        resume: A checkpoint to continue from; settings and data must be those of the interrupted run.
-        log: `.csv` or `.jsonl` file of the history, kept up to date.
-        callback: Called after each epoch with its record and the model; returning True ends the training.
-        progress: Show a progress bar.
-        **settings: Fields of `FinetuneSettings` (epochs, lr, batch_size, mixup, ema_decay, seed, ...), or of
-            `FusionSettings` (epochs, steps, crop, loss, ...) for pairs.
-
-    Returns:
-        History, best epoch, validation metrics.
+    The model keeps the transform and the names of the classes.
 
     Raises:
         SceneError: The scene has no labels, or the data do not fit the model.
         SplitError: The split belongs to another scene or has no training pixels.
-        TypeError: A setting that does not exist, or no split for a scene.
-        ValueError: A setting out of range.
-        WeightsError: `resume` is no checkpoint of this run.
+        WeightsError: The checkpoint to resume is none of this run.
     """
-    options: dict[str, Any] = {
-        "checkpoint": None if checkpoint is None else Path(checkpoint),
-        "resume": None if resume is None else Path(resume),
-        "log": check_log(log),
-        "callback": callback,
-        "progress": progress,
-    }
-    where = torch.device(device) if device else next(model.parameters()).device
-    if isinstance(data, FusionPairs):
-        if split is not None or transform is not None:
-            raise TypeError("pairs bring their own split and scale; leave split and transform out")
-        return train_fusion(model, data, where, make_settings(FusionSettings, settings), options)
-    if split is None:
-        raise TypeError("finetune needs the split of the scene; make one with hsmamba.data.random_split or block_split")
-    chosen = make_settings(FinetuneSettings, settings)
-    dataset, split = _prepare(model, data, split, transform, chosen)
-    run = _Run(model, dataset, split, chosen, where)
-    run.go(shown=("loss", "val_oa"), **options)
-    return FinetuneResult(run.history, run.best["epoch"], run.validate(model), split, chosen)
+    dataset, split = _prepare(model, data, split, transform, settings)
+    run = _ClassificationRun(model, dataset, split, settings, device)
+    run.go(keeping)
+    validation = run.validation(model)[0] if run.validates else None
+    return ClassificationResult(run.history, run.best["epoch"], settings, validation, split)
 
 
 def default_transform(data: Scene | Sequence[Scene], split: Split, in_chans: int) -> Compose:
@@ -207,49 +114,48 @@ def default_transform(data: Scene | Sequence[Scene], split: Split, in_chans: int
 
 
 def _prepare(
-    model: nn.Module,
+    model: Classifier,
     data: Scene | Sequence[Scene] | PatchDataset,
     split: Split,
     transform: Compose | None,
-    settings: FinetuneSettings,
+    settings: ClassificationSettings,
 ) -> tuple[PatchDataset, Split]:
     """Check the data, set validation pixels aside, fit the transform, cut patches."""
-    sizes = sizes_of(model)
     labels = data.labels if isinstance(data, PatchDataset) else labels_of(data, split).ravel()
     if split.train.size == 0:
         raise SplitError(f"the split {split.id!r} has no training pixels")
     if split.val.size == 0 and settings.val_fraction > 0:
         split = split.with_validation(labels, fraction=settings.val_fraction, seed=settings.seed)
-    if isinstance(data, PatchDataset):
-        num_classes = len(data.class_names) or int(labels.max())
-    else:
-        scenes = [data] if isinstance(data, Scene) else list(data)
-        if not sizes.aux_chans:
-            scenes = [replace(scene, aux=None) for scene in scenes]
-        transform = transform if transform is not None else getattr(model, "transform", None)
+    if not isinstance(data, PatchDataset):
+        scenes = used_sources(model, [data] if isinstance(data, Scene) else data)
+        transform = transform_of(model, transform)
         if transform is None:
-            transform = default_transform(scenes, split, sizes.in_chans)
+            transform = default_transform(scenes, split, model.in_chans)
         for scene in scenes:
             check_fits(model, scene, transform)
-        carrier: Any = model
-        carrier.transform, carrier.class_names = transform, scenes[0].class_names
-        num_classes = len(scenes[0].class_names) or int(labels.max())
-        data = PatchDataset(scenes, transform, sizes.patch_size)
-    check_classes(sizes.num_classes, num_classes)
+        model.transform, model.class_names = transform, scenes[0].class_names
+        data = PatchDataset(scenes, transform, model.patch_size)
+    check_classes(model, len(data.class_names) or int(labels.max()))
     return data, split
 
 
-class _Run(Run):
+class _ClassificationRun(Run[Classifier]):
     """The training run of a classifier."""
 
-    settings: FinetuneSettings
+    settings: ClassificationSettings
+    shown = ("loss", "val_oa")
 
     def __init__(
-        self, model: nn.Module, dataset: PatchDataset, split: Split, settings: FinetuneSettings, device: torch.device
+        self,
+        model: Classifier,
+        dataset: PatchDataset,
+        split: Split,
+        settings: ClassificationSettings,
+        device: torch.device | str | None,
     ) -> None:
         super().__init__(model, settings, split.sha256, -(-split.train.size // settings.batch_size), device)
         self.dataset, self.split, self.validates = dataset, split, split.val.size > 0
-        self.num_classes = sizes_of(model).num_classes
+        self.num_classes = model.num_classes
         self.weight = self._class_weights()
 
     def _class_weights(self) -> Tensor | None:
@@ -274,7 +180,7 @@ class _Run(Run):
         """Cross-entropy, or the network's own loss."""
         inputs, target = batch
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.amp):
-            output = self.model(*inputs)
+            output: Tensor | TrainingLogits = self.model(*inputs)
         options: dict[str, Any] = {"weight": self.weight, "label_smoothing": self.settings.label_smoothing}
         if isinstance(output, Tensor):
             logits, loss = output, F.cross_entropy(output.float(), target, **options)
@@ -283,9 +189,9 @@ class _Run(Run):
         right = float((logits.argmax(1) == target.argmax(1)).sum())
         return loss, len(target), {"train_oa": right}
 
-    def judge(self, model: nn.Module) -> tuple[Record, tuple[float, float]]:
+    def judge(self, model: Classifier) -> tuple[Record, tuple[float, float]]:
         """Overall accuracy, then loss."""
-        report, loss = self._validation(model)
+        report, loss = self.validation(model)
         figures = {"val_loss": loss, "val_oa": report.oa, "val_aa": report.aa, "val_kappa": report.kappa}
         return figures, (report.oa, -loss)
 
@@ -309,13 +215,10 @@ class _Run(Run):
             target = share * target + (1 - share) * target[other]
         return [x.to(self.device) for x in sources], target.to(self.device)
 
-    def _validation(self, model: nn.Module) -> tuple[ClassificationReport, float]:
+    def validation(self, model: Classifier) -> tuple[ClassificationReport, float]:
+        """Compute the metrics and the mean loss of a model on the validation pixels."""
         scores = predict_items(model, self.dataset, self.split.val, device=self.device)
         truth = self.dataset.labels[self.split.val]
         loss = F.nll_loss(scores.clamp_min(1e-12).log(), torch.as_tensor(truth).long() - 1)
-        names = self.dataset.class_names or tuple(f"class {k}" for k in range(1, self.num_classes + 1))
+        names = self.dataset.class_names or numbered(self.model)
         return ClassificationReport.from_labels(truth, scores.argmax(1).numpy() + 1, names), float(loss)
-
-    def validate(self, model: nn.Module) -> ClassificationReport | None:
-        """Compute the metrics of a model on the validation pixels, None where there are none."""
-        return self._validation(model)[0] if self.split.val.size else None

@@ -3,68 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from hsmamba.baselines import BASELINES
 from hsmamba.data.pairs import FusionPair, FusionPairs
-from hsmamba.engine.classification.predict import evaluating
 from hsmamba.engine.fusion.images import Image, Images
 from hsmamba.engine.fusion.tiles import fuse_images
+from hsmamba.engine.running import evaluating
 from hsmamba.errors import SceneError
+from hsmamba.metrics import FusionReport
 from hsmamba.metrics import fusion as metrics
-from hsmamba.models._base import as_fusion_network
+from hsmamba.metrics.report import Figures
+from hsmamba.models import FusionNetwork, as_fusion_network
+from hsmamba.ops.resampling import bicubic
 
 REDUCED = ("PSNR", "SSIM", "SAM", "ERGAS", "SCC", "Q2n")
 FULL = ("D_lambda", "D_s", "QNR", "D_lambda_K", "HQNR")
 BENCHMARK = ("PSNR", "SSIM", "SAM", "ERGAS")  # of guides with several channels, whose tables have these alone
-Figures = dict[str, float]
-
-
-@dataclass(frozen=True)
-class FusionReport:
-    """Figures by image and method.
-
-    Attributes:
-        model: Name under which the network stands among the methods.
-        reduced: Image -> method -> metric, where the truth is known.
-        full: The same at full resolution, without truth.
-    """
-
-    model: str
-    reduced: dict[str, dict[str, Figures]]
-    full: dict[str, dict[str, Figures]] = field(default_factory=dict)
-
-    def mean(self, *, full: bool = False) -> dict[str, Figures]:
-        """Average over the images, by method."""
-        images = list((self.full if full else self.reduced).values())
-        return {
-            method: {
-                metric: sum(image[method][metric] for image in images) / len(images) for metric in images[0][method]
-            }
-            for method in (images[0] if images else {})
-        }
-
-    def __str__(self) -> str:
-        """Write both tables, means over the images."""
-        parts = []
-        for title, full in (("reduced resolution", False), ("full resolution", True)):
-            if means := self.mean(full=full):
-                count = len(self.full if full else self.reduced)
-                parts.append(f"{title}, mean of {count} image{'s' * (count != 1)}\n{_table(means)}")
-        return "\n\n".join(parts)
-
-
-def _table(means: dict[str, Figures]) -> str:
-    columns = list(next(iter(means.values())))
-    width = max(len(name) for name in means)
-    lines = [" " * width + "".join(f"{column:>12}" for column in columns)]
-    for name, figures in means.items():
-        lines.append(f"{name:<{width}}" + "".join(f"{figures[column]:12.4f}" for column in columns))
-    return "\n".join(lines)
 
 
 def evaluate_fusion(
@@ -91,12 +48,14 @@ def evaluate_fusion(
 
     Raises:
         SceneError: There is no test image, or the model takes other bands, guides or ratios.
+        TypeError: The model is no fusion network.
     """
+    network = as_fusion_network(model)
     if not pairs.test and not pairs.full:
         raise SceneError(f"the pairs {pairs.name!r} have no test images; make them with test= above 0")
-    name = str(getattr(model, "architecture", type(model).__name__))
+    name = network.architecture or type(model).__name__
     methods: dict[str, Callable[[FusionPair], Tensor]] = _baselines(pairs) if baselines else {}
-    methods[name] = lambda pair: predict(model, pair, device)
+    methods[name] = lambda pair: predict(network, pair, device)
     reduced = {pair.name: {key: _reduced(method(pair), pair, pairs) for key, method in methods.items()}
                for pair in pairs.test}  # fmt: skip
     full = {pair.name: {key: _full(method(pair), pair, pairs) for key, method in methods.items()}
@@ -114,9 +73,13 @@ def predict(
         pair: The images.
         device: Where to compute; default where the model is.
         whole: Give a global network the whole image instead of overlapping windows: a fraction of the time.
+
+    Raises:
+        SceneError: The model takes other bands, guides or ratios.
+        TypeError: The model is no fusion network.
     """
-    network: Any = model
-    as_fusion_network(model).check_inputs(pair.ms[None], pair.guide[None], pair.ms_up[None])
+    network = as_fusion_network(model)
+    check_pair(network, pair)
     ms, guide, ms_up = (Image(tensor.permute(1, 2, 0).numpy()) for tensor in (pair.ms, pair.guide, pair.ms_up))
     fused = torch.empty(pair.ms.shape[0], *pair.guide.shape[1:])
 
@@ -126,16 +89,19 @@ def predict(
     with evaluating(model, device) as where:
         dtype = next(model.parameters()).dtype
         images = Images(ms, guide, ms_up, network.scale, fill=False, dtype=dtype, device=where)
-        is_global = getattr(model, "margin", None) is None
-        tile = max(images.coarse_size) if whole and is_global else None
-        fuse_images(model, images, keep, lambda _: None, tile=tile)
+        tile = max(images.coarse_size) if whole and network.margin is None else None
+        fuse_images(network, images, keep, lambda _: None, tile=tile)
     return fused
+
+
+def check_pair(model: FusionNetwork, pair: FusionPair) -> None:
+    """Raise SceneError unless the images of a pair are what the network takes."""
+    # By the class, because a module of one's own has the sizes but not the check.
+    FusionNetwork.check_inputs(model, pair.ms[None], pair.guide[None], pair.ms_up[None])
 
 
 def _baselines(pairs: FusionPairs) -> dict[str, Callable[[FusionPair], Tensor]]:
     """Classical methods for these pairs by name."""
-    from hsmamba.ops.resampling import bicubic
-
     chosen: dict[str, Callable[[FusionPair], Tensor]] = {
         "bicubic": lambda pair: bicubic(pair.ms[None], pairs.ratio)[0].clamp(0, 1)
     }

@@ -15,6 +15,7 @@ from hsmamba.data.sensors import get_sensor
 from hsmamba.engine.fusion.images import Image
 from hsmamba.engine.fusion.registration import measure_shift
 from hsmamba.errors import HsmambaWarning, SceneError
+from hsmamba.models import FusionNetwork
 
 Maximum: TypeAlias = "float | tuple[float, float] | str"
 Units: TypeAlias = "tuple[float, float]"  # the network sees value * first + second
@@ -24,10 +25,10 @@ _PLAUSIBLE = (1e-3, 10.0)  # largest values that the network may be shown; other
 _FAR = 0.5  # coarse pixels, a shift that is worth a warning
 
 
-def check_bands(model: Any, arrays: dict[str, Array]) -> None:
+def check_bands(model: FusionNetwork, arrays: dict[str, Array]) -> None:
     """Raise SceneError, with the bands that the weight was trained on, unless all images have the model's channels."""
     for name, array in arrays.items():
-        expected = int(model.guide_chans if name == "guide" else model.in_chans)
+        expected = model.guide_chans if name == "guide" else model.in_chans
         if array.shape[2] != expected:
             known = "" if name == "guide" else _bands_on_record(model)
             noun = "band" if array.shape[2] == 1 else "bands"
@@ -38,8 +39,8 @@ def check_bands(model: Any, arrays: dict[str, Array]) -> None:
             )
 
 
-def _bands_on_record(model: Any) -> str:
-    record = getattr(model, "record", None) or {}
+def _bands_on_record(model: FusionNetwork) -> str:
+    record = model.record or {}
     data, wavelengths = record.get("data") or {}, record.get("wavelengths")
     parts = [str(data["sensor"])] if data.get("sensor") else []
     if data.get("sensor") and (sensor := _sensor_or_none(data["sensor"])) is not None and sensor.bands:
@@ -148,7 +149,7 @@ def samples(arrays: dict[str, Array], ratio: int) -> dict[str, NDArray[np.float6
     return found
 
 
-def units_of(model: Any, middle: dict[str, NDArray[np.float64]], maximum: Maximum | None) -> dict[str, Units]:
+def units_of(model: FusionNetwork, middle: dict[str, NDArray[np.float64]], maximum: Maximum | None) -> dict[str, Units]:
     """Find what brings each image to the network's range: the caller's word, the transform, the record, or a guess.
 
     Args:
@@ -209,12 +210,11 @@ def _given(maximum: Maximum) -> tuple[Units, Units]:
     return (1 / float(pair[0]), 0.0), (1 / float(pair[1]), 0.0)
 
 
-def _known(model: Any) -> tuple[Units, Units] | None:
+def _known(model: FusionNetwork) -> tuple[Units, Units] | None:
     """What the weights brought: their transform, else `maximum` or `sensor` of the data on record."""
-    transform = getattr(model, "transform", None)
-    if transform is not None and transform.steps:
+    if model.transform is not None and model.transform.steps:
         units = {"hsi": (1.0, 0.0), "aux": (1.0, 0.0)}
-        for step in transform.steps:
+        for step in model.transform.steps:
             if not isinstance(step, SensorScale):
                 raise ValueError(
                     f"the model's transform has a step {step.kind}, of which fuse cannot bring the result back; it "
@@ -223,7 +223,7 @@ def _known(model: Any) -> tuple[Units, Units] | None:
             factor, offset = units[step.on]
             units[step.on] = factor * step.scale, offset * step.scale + step.offset
         return units["hsi"], units["aux"]
-    data = (getattr(model, "record", None) or {}).get("data") or {}
+    data = (model.record or {}).get("data") or {}
     maximum = data.get("maximum")
     if maximum is None and data.get("sensor") and (sensor := _sensor_or_none(data["sensor"])) is not None:
         maximum = sensor.maximum

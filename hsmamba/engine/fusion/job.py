@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
-from hsmamba.data.image import VALUE_ATTRIBUTES, Array, check_array, is_dataarray
-from hsmamba.engine.classification.predict import evaluating
+from hsmamba.data.image import VALUE_ATTRIBUTES, Array, NanPolicy, check_array, is_dataarray
 from hsmamba.engine.fusion.images import Image, Images
 from hsmamba.engine.fusion.inputs import (
     Maximum,
@@ -25,9 +23,9 @@ from hsmamba.engine.fusion.inputs import (
     warn_of_shift,
 )
 from hsmamba.engine.fusion.tiles import fuse_images
+from hsmamba.engine.running import evaluating, progress_bar
 from hsmamba.errors import SceneError
-
-Nan: TypeAlias = Literal["raise", "mask"]
+from hsmamba.models import FusionNetwork, as_fusion_network
 
 
 def fuse(
@@ -40,7 +38,7 @@ def fuse(
     tile: int | None = None,
     batch_size: int = 8,
     device: torch.device | str | None = None,
-    nan: Nan = "raise",
+    nan: NanPolicy = "raise",
     progress: bool = True,
 ) -> Array:
     """Sharpen a coarse image with a guide of the same ground.
@@ -111,7 +109,7 @@ class FusionJob:
         flat: Whether `ms` had two axes.
     """
 
-    model: nn.Module
+    model: FusionNetwork
     images: Images
     coarse: Image
     tile: int | None
@@ -148,7 +146,7 @@ class FusionJob:
         height, width = self.images.size
         with (
             evaluating(self.model, self.device) as where,
-            tqdm(total=height * width, unit="px", desc="fuse", disable=not self.progress, leave=False) as bar,
+            progress_bar(height * width, "fuse", self.progress) as bar,
         ):
             images = replace(self.images, dtype=next(self.model.parameters()).dtype, device=where)
 
@@ -213,7 +211,7 @@ def prepare_fusion(
     tile: int | None = None,
     batch_size: int = 8,
     device: torch.device | str | None = None,
-    nan: Nan = "raise",
+    nan: NanPolicy = "raise",
     progress: bool = True,
 ) -> FusionJob:
     """Check a fusion without running it; arguments, errors and warnings are those of `fuse`.
@@ -221,41 +219,35 @@ def prepare_fusion(
     Returns:
         The fusion; `run` gives its rows one after the other, for results that are to be written and not held.
     """
-    _check_arguments(model, tile, batch_size, nan)
-    network: Any = model
+    network = as_fusion_network(model)
+    _check_arguments(network, tile, batch_size, nan)
     given = {"ms": ms, "guide": guide, "ms_up": ms_up}
     arrays = {name: _with_bands(name, array) for name, array in given.items() if array is not None}
     if "guide" not in arrays:
         raise SceneError("there is no guide; pass the sharp image (PAN, RGB, SAR) of the same ground")
     if (coarse := next((name for name in ("ms", "ms_up") if name in arrays), None)) is None:
         raise SceneError("neither ms nor ms_up is given; pass the coarse image as ms, or up-sampled as ms_up")
-    ratio = int(network.scale)
+    ratio = network.scale
     check_grids(ratio, arrays)
-    check_bands(model, arrays)
+    check_bands(network, arrays)
     check_ground(arrays)
     middle = samples(arrays, ratio)
-    units = units_of(model, middle, maximum)
+    units = units_of(network, middle, maximum)
     found = {name: Image(arrays[name], *units[name]) for name in arrays}
     images = Images(found.get("ms"), found["guide"], found.get("ms_up"), ratio, fill=nan == "mask")
     if nan == "raise":
         _refuse_invalid(images)
     warn_of_shift(middle, ratio)
     flat = getattr(given[coarse], "ndim", 3) == 2
-    return FusionJob(model, images, found[coarse], tile, batch_size, device, nan == "mask", progress, flat)
+    return FusionJob(network, images, found[coarse], tile, batch_size, device, nan == "mask", progress, flat)
 
 
-def _check_arguments(model: nn.Module, tile: int | None, batch_size: int, nan: str) -> None:
-    missing = [name for name in ("in_chans", "guide_chans", "scale") if not hasattr(model, name)]
-    if missing:
-        raise TypeError(
-            f"{type(model).__name__} is no fusion network, it lacks {', '.join(missing)}; it needs the attributes "
-            f"in_chans, guide_chans and scale, and forward(ms, guide, ms_up)"
-        )
+def _check_arguments(model: FusionNetwork, tile: int | None, batch_size: int, nan: str) -> None:
     if nan not in ("raise", "mask"):
         raise ValueError(f'nan is {nan!r}; expected "raise" or "mask"')
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; expected 1 or more")
-    is_global = getattr(model, "margin", None) is None
+    is_global = model.margin is None
     if tile is not None and (tile < 1 or (is_global and tile % 4)):
         raise ValueError(
             f"tile is {tile}; expected a number of pixels of ms, 1 or more"

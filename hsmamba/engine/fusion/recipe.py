@@ -1,49 +1,48 @@
-"""Recipes of fusion weights: how each was trained, as a TOML file that anyone with the data can run again.
+"""Recipes of fusion networks: a data set, its pairs, a seed and the settings of `finetune`.
 
-A recipe names an architecture, a data set, its pairs and the settings of `finetune`. The run writes a checkpoint after
-every epoch, so that it can stop at any time and goes on bit for bit; it ends as a model folder and `results.csv`, a row
-for each image and method.
+The run writes a checkpoint after every epoch, so that it can stop at any time and goes on bit for bit; it ends as a
+model folder and `results.csv`, a row for each image and method.
 """
 
 from __future__ import annotations
 
 import copy
-import csv
-import platform
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from hsmamba._files import atomic_path, write_text
+from hsmamba._files import write_text
 from hsmamba.data import load_pairs
 from hsmamba.data.pairs import FusionPairs
 from hsmamba.data.sets.catalog import list_data
-from hsmamba.engine.classification.evaluate import evaluate
-from hsmamba.engine.classification.train import finetune
-from hsmamba.engine.fusion.evaluate import FULL, REDUCED, Figures, FusionReport
-from hsmamba.engine.fusion.train import FusionResult
-from hsmamba.engine.training import Record
+from hsmamba.engine.fusion.evaluate import FULL, REDUCED, evaluate_fusion
+from hsmamba.engine.fusion.train import FusionResult, FusionSettings, train_fusion
+from hsmamba.engine.results import Outcome, Row, machine, write_results
+from hsmamba.engine.training import Callback, Keeping, Record, make_settings
 from hsmamba.errors import HsmambaError, ManifestError
+from hsmamba.metrics import FusionReport
+from hsmamba.metrics.report import Figures
+from hsmamba.models import FusionNetwork, as_fusion_network
 from hsmamba.zoo.factory import create_model
 from hsmamba.zoo.save import save_pretrained
 from hsmamba.zoo.source import read_folder
 
-Row = dict[str, Any]
+OPTIONS = ("minutes",)
 _KINDS = {"reduced resolution": False, "full resolution": True}
 _COLUMNS = ("resolution", "image", "method", *REDUCED, *FULL)
 
 
 @dataclass(frozen=True)
-class FusionRecipe:
+class Recipe:
     """How a fusion weight is trained.
 
     Attributes:
-        task: "fusion", which tells these recipes from those of classifiers.
+        task: "fusion".
         name: Name of the weight, "architecture.tag".
         dataset: Name that `hsmamba.data.load_pairs` knows.
         seed: Of the initial weights and the training.
@@ -55,7 +54,7 @@ class FusionRecipe:
         data: What the record says of the data: name, source, licence, sensor.
     """
 
-    task: str
+    task: Literal["fusion"]
     name: str
     dataset: str
     seed: int
@@ -71,19 +70,15 @@ class FusionRecipe:
         return self.name.partition(".")[0]
 
 
-def parse_fusion_recipe(values: Mapping[str, Any], path: object) -> FusionRecipe:
-    """Make a recipe of the values of a TOML file.
+def parse(values: Mapping[str, Any], path: object) -> Recipe:
+    """Make a recipe of the values of a TOML file, whose names are those of the fields.
 
     Raises:
-        ManifestError: Fields are missing or unknown, or the data set is.
+        ManifestError: No such data set.
     """
-    expected = {f.name for f in fields(FusionRecipe)}
-    if values.keys() != expected:
-        missing, unknown = sorted(expected - values.keys()), sorted(values.keys() - expected)
-        raise ManifestError(f"{path}: missing {missing or 'nothing'}, unknown {unknown or 'nothing'}")
     if values["dataset"] not in list_data("pairs"):
         raise ManifestError(f"{path}: no data set {values['dataset']!r}; there are {', '.join(list_data('pairs'))}")
-    return FusionRecipe(**{**values, "model_args": _with_none(values["model_args"])})
+    return Recipe(**{**values, "model_args": _with_none(values["model_args"])})
 
 
 def _with_none(value: Any) -> Any:
@@ -95,58 +90,38 @@ def _with_none(value: Any) -> Any:
     return None if value == "none" else value
 
 
-def make_model(recipe: FusionRecipe, pairs: FusionPairs, device: str | None = None) -> nn.Module:
+def make_model(recipe: Recipe, pairs: FusionPairs, device: str | None = None) -> FusionNetwork:
     """Make the untrained network of a recipe, the same whenever it is called."""
     torch.manual_seed(recipe.seed)
     sizes: dict[str, Any] = {"in_chans": pairs.in_chans, "guide_chans": pairs.guide_chans, "scale": pairs.ratio}
-    return create_model(recipe.architecture, device=device, **sizes, **recipe.model_args)
+    return as_fusion_network(create_model(recipe.architecture, device=device, **sizes, **recipe.model_args))
 
 
-def run_fusion_recipe(
-    recipe: FusionRecipe,
-    out: str | Path,
-    root: str | Path | None = None,
+def run(
+    recipe: Recipe,
+    out: Path,
     *,
-    minutes: float | None = None,
+    data: str | Path | None = None,
     device: str | None = None,
     progress: bool = True,
-) -> FusionReport:
-    """Run a recipe, or what is left of it, and judge what is there.
+    minutes: float | None = None,
+) -> Outcome:
+    """Run a recipe, or what is left of it, and judge what is there; `hsmamba.engine.recipe.run` has the words.
 
-    Args:
-        recipe: The recipe.
-        out: Folder of the run: checkpoint, history, `results.csv`, `report.txt` and the model folder `model/`.
-        root: Folder of data, see `hsmamba.data.load_pairs`.
-        minutes: Stop after the epoch in which so many minutes of this call have passed; a later call goes on.
-        device: Where to train; default the CPU.
-        progress: Show a progress bar.
+    The folder `out` gets checkpoint, history, `report.txt` and the model folder `model/`.
 
     Returns:
-        The figures on the test images.
-
-    Raises:
-        DataNotFoundError: The data are not there.
-        HsmambaError: The data do not fit the recipe.
+        The figures on the test images, as `FusionReport.to_dict` has them.
     """
-    out = Path(out)
-    pairs = load_pairs(recipe.dataset, root, **recipe.pairs)
-    model: Any = make_model(recipe, pairs, device)
-    checkpoint = out / "checkpoint.pt"
-    result = finetune(
-        model,
-        pairs,
-        checkpoint=checkpoint,
-        resume=checkpoint if checkpoint.is_file() else None,
-        log=out / "history.csv",
-        callback=_deadline(minutes),
-        progress=progress,
-        **{**recipe.finetune, "seed": recipe.seed},
-    )
+    pairs = load_pairs(recipe.dataset, data, **recipe.pairs)
+    model = make_model(recipe, pairs, device)
+    settings = make_settings(FusionSettings, {**recipe.finetune, "seed": recipe.seed})
+    keeping = Keeping.in_folder(out, callback=_deadline(minutes), progress=progress)
+    result = train_fusion(model, pairs, settings, keeping=keeping)
     model.half().float()  # stored in half the space; the figures are of what is stored
-    report = evaluate(model, pairs)
+    report = evaluate_fusion(model, pairs)
     tables = {kind: means for kind, full in _KINDS.items() if (means := _rounded(report.mean(full=full)))}
-    rows = rows_of(report)
-    write_rows(out / "results.csv", rows)
+    write_results(out / "results.csv", rows_of(report), _COLUMNS)
     write_text(out / "report.txt", f"{report}\n")
     save_pretrained(
         copy.deepcopy(model).half(),
@@ -167,10 +142,11 @@ def run_fusion_recipe(
         recipe=recipe.name,
         bands=pairs.in_chans,
     )
-    return report
+    text = f"{recipe.name}\n\n{report}\n\nresults in {out / 'results.csv'}, the model in {out / 'model'}"
+    return Outcome(report.to_dict(), text)
 
 
-def _deadline(minutes: float | None) -> Callable[[Record, nn.Module], bool] | None:
+def _deadline(minutes: float | None) -> Callback | None:
     if minutes is None:
         return None
     end = time.monotonic() + 60 * minutes
@@ -181,13 +157,13 @@ def _deadline(minutes: float | None) -> Callable[[Record, nn.Module], bool] | No
     return passed
 
 
-def _training(recipe: FusionRecipe, pairs: FusionPairs, result: FusionResult, device: str | None) -> dict[str, Any]:
+def _training(recipe: Recipe, pairs: FusionPairs, result: FusionResult, device: str | None) -> dict[str, Any]:
     """Say how long and on what the weight was trained."""
     settings, done = result.settings, len(result.history)
     minutes = result.seconds / 60
     text = (
         f"{done} epochs of {settings.steps} steps of {settings.batch_size} crops, {minutes:.0f} minutes on "
-        f"{f'one device ({device})' if device else f'a CPU ({platform.machine()}, {torch.get_num_threads()} threads)'}"
+        f"{'one device' if device else 'a CPU'} ({machine(device)})"
     )
     if done < settings.epochs:
         text += f"; the recipe asks for {settings.epochs}: the run was stopped early and the recipe continues it"
@@ -222,21 +198,13 @@ def rows_of(report: FusionReport) -> list[Row]:
     ]
 
 
-def write_rows(path: Path, rows: list[Row]) -> None:
-    """Write rows as CSV, whole or not at all; a metric that a row does not have is left empty."""
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, _COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def publish_fusion(recipe: FusionRecipe, out: str | Path, folder: str | Path) -> Path:
+def publish(recipe: Recipe, out: Path, folder: str | Path) -> Path:
     """Copy the model folder of a run to `folder`.
 
     Raises:
         HsmambaError: There is none yet.
     """
-    source = Path(out) / "model"
+    source = out / "model"
     if not (source / "config.json").is_file():
         raise HsmambaError(f"{out} holds no model yet; run the recipe {recipe.name} first")
     trained = read_folder(source)

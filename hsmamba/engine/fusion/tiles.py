@@ -6,16 +6,16 @@ import itertools
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from hsmamba.engine.fusion.images import Images
 from hsmamba.layers.fusion import Place, pad_sides
+from hsmamba.models import FusionNetwork
 
 Write = Callable[[int, Tensor], None]  # gets the first row and the finished rows (C, n, W), from top to bottom
 Advance = Callable[[int], object]  # gets the number of pixels that are done
@@ -27,7 +27,13 @@ _logger = logging.getLogger(__name__)
 
 
 def fuse_images(
-    model: nn.Module, images: Images, write: Write, advance: Advance, *, tile: int | None = None, batch_size: int = 8
+    model: FusionNetwork,
+    images: Images,
+    write: Write,
+    advance: Advance,
+    *,
+    tile: int | None = None,
+    batch_size: int = 8,
 ) -> None:
     """Fuse in tiles, or in windows where the network's `margin` is None and the image is larger than one.
 
@@ -39,7 +45,7 @@ def fuse_images(
         tile: Side of a tile or a window in coarse pixels; None for the default.
         batch_size: Windows at a time.
     """
-    margin: int | None = getattr(model, "margin", None)
+    margin = model.margin
     longest = max(images.coarse_size)
     if margin is not None:
         fuse_tiles(model, images, tile or max(1, _TILE // images.ratio), margin, write, advance)
@@ -53,20 +59,18 @@ def fuse_images(
         fuse_windows(model, images, window, batch_size, write, advance)
 
 
-def fuse_tiles(model: nn.Module, images: Images, tile: int, margin: int, write: Write, advance: Advance) -> None:
+def fuse_tiles(model: FusionNetwork, images: Images, tile: int, margin: int, write: Write, advance: Advance) -> None:
     """Fuse tile by tile; each is read with the margin that has a say in it, so that tiles equal the whole image.
 
     Args:
-        model: A network in evaluation mode; where it has `set_place`, it is told where each tile lies.
+        model: A network in evaluation mode; it is told where each tile lies.
         images: What to fuse.
         tile: Largest side of a tile in coarse pixels.
         margin: Coarse pixels around it.
         write: Takes the result.
         advance: Takes the progress.
     """
-    network: Any = model
     ratio, (height, width) = images.ratio, images.size
-    set_place = getattr(model, "set_place", None)
     try:
         for rows in _even_parts(images.coarse_size[0], tile):
             band: Tensor | None = None
@@ -75,9 +79,8 @@ def fuse_tiles(model: nn.Module, images: Images, tile: int, margin: int, write: 
                     slice(max(part.start - margin, 0), min(part.stop + margin, side))
                     for part, side in zip((rows, columns), images.coarse_size, strict=True)
                 ]
-                if set_place is not None:
-                    set_place(Place(near[0].start * ratio, near[1].start * ratio, height, width))
-                fused: Tensor = network(*images.window(*near))[0]
+                model.set_place(Place(near[0].start * ratio, near[1].start * ratio, height, width))
+                fused: Tensor = model(*images.window(*near))[0]
                 y, x = (
                     slice((part.start - n.start) * ratio, (part.stop - n.start) * ratio)
                     for part, n in zip((rows, columns), near, strict=True)
@@ -90,8 +93,7 @@ def fuse_tiles(model: nn.Module, images: Images, tile: int, margin: int, write: 
             if band is not None:
                 write(rows.start * ratio, band)
     finally:
-        if set_place is not None:
-            set_place(None)
+        model.set_place(None)
 
 
 def _even_parts(length: int, largest: int) -> list[slice]:
@@ -170,7 +172,7 @@ def _weights(rows: _Axis, columns: _Axis, i: int, j: int, ratio: int) -> NDArray
 
 
 def fuse_windows(
-    model: nn.Module, images: Images, window: int, batch_size: int, write: Write, advance: Advance
+    model: FusionNetwork, images: Images, window: int, batch_size: int, write: Write, advance: Advance
 ) -> None:
     """Fuse in overlapping windows of the training size, blended by the rule of LE-Mamba's official tiler.
 
@@ -185,7 +187,6 @@ def fuse_windows(
         write: Takes the result.
         advance: Takes the progress.
     """
-    network: Any = model
     ratio, (height, width) = images.ratio, images.size
     rows, columns = (_Axis.of(length, window, ratio) for length in images.coarse_size)
     total: Tensor | None = None
@@ -198,7 +199,7 @@ def fuse_windows(
         for first in range(0, len(chosen), batch_size):
             part = chosen[first : first + batch_size]
             places = [columns.starts[j] for j, _ in part]
-            fused = network(*_cut(band, places, columns.side // ratio, ratio))
+            fused = model(*_cut(band, places, columns.side // ratio, ratio))
             if total is None:
                 total = fused.new_zeros(fused.shape[1], *count.shape)
             for place, (_, mask), result in zip(places, part, fused, strict=True):

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from hsmamba.data import Compose, SensorScale
 from hsmamba.data.pairs import FusionPair, FusionPairs, crops
-from hsmamba.engine.fusion.evaluate import Figures, predict
-from hsmamba.engine.training import Record, Run, TrainingSettings
+from hsmamba.engine.fusion.evaluate import check_pair, predict
+from hsmamba.engine.training import Keeping, Record, Run, TrainingResult, TrainingSettings
 from hsmamba.errors import SceneError
 from hsmamba.metrics import fusion as metrics
-from hsmamba.models._base import as_fusion_network
+from hsmamba.metrics.report import Figures
+from hsmamba.models import FusionNetwork
 
 SSIM_SHARE = 0.1  # of the loss "l1+ssim", as in the release of LE-Mamba
 _SSIM_WINDOW, _SSIM_SIGMA = 11, 1.5
@@ -30,27 +31,18 @@ class _OwnLoss(Protocol):
 
 @dataclass(frozen=True)
 class FusionSettings(TrainingSettings):
-    """What decides the course of a fusion network's training run.
+    """What decides the course of a fusion network's training run; further fields are those of `TrainingSettings`.
+
+    An epoch is a stretch of `steps` steps with its own flips of the images, ended by validation and checkpoint; other
+    defaults are 50 epochs, one of warm-up, 16 crops a step and a weight decay of 1e-6.
 
     Attributes:
-        epochs: Stretches of `steps` steps, each with its own flips of the images, ended by validation and checkpoint.
-        lr: Peak learning rate of AdamW.
-        weight_decay: Of AdamW; biases, norms and the model's `no_weight_decay()` are left alone.
-        batch_size: Crops a step.
-        warmup_epochs: Epochs of linear warm-up before the cosine.
-        augment: The eight symmetries of the square.
-        ema_decay: Decay of an exponential moving average of the weights, which is then validated and kept.
-        amp: Autocast to bfloat16.
-        clip_grad: Largest gradient norm; None for no limit.
-        patience: Stop after so many epochs without a better validation score; None never stops.
-        seed: Of places and augmentation.
         steps: Steps an epoch.
         crop: Side of the crops in pixels of the guide's grid; None takes 16 coarse pixels.
         loss: "l1", or "l1+ssim" (0.1 times 1 - SSIM more); a network that brings its own loss (MMAPP) takes that.
     """
 
     epochs: int = 50
-    lr: float = 1e-3
     weight_decay: float = 1e-6
     batch_size: int = 16
     warmup_epochs: int = 1
@@ -66,33 +58,28 @@ class FusionSettings(TrainingSettings):
 
 
 @dataclass(frozen=True)
-class FusionResult:
-    """What a training run gave; the model itself holds the best weights.
+class FusionResult(TrainingResult[FusionSettings]):
+    """What a fusion network's training run gave; further fields are those of `TrainingResult`.
+
+    The history has val_psnr (dB) and val_ergas where there are validation pairs; the best epoch is that of the highest
+    PSNR, then of the lowest ERGAS.
 
     Attributes:
-        history: One record an epoch: epoch, lr, loss, seconds and, where there are validation pairs, val_psnr (dB) and
-            val_ergas.
-        best_epoch: Epoch (from 1) of the weights that the model holds: the best by validation (PSNR, then ERGAS), or
-            the last one where there are no validation pairs.
-        validation: PSNR and ERGAS of those weights on the validation pairs; None where there are none.
-        settings: The settings of the run.
+        validation: PSNR and ERGAS of the kept weights on the validation pairs; None where there are none.
     """
 
-    history: list[Record]
-    best_epoch: int
     validation: Figures | None
-    settings: FusionSettings = field(repr=False)
-
-    @property
-    def seconds(self) -> float:
-        """Wall time of all epochs, earlier parts of a resumed run included."""
-        return sum(record["seconds"] for record in self.history)
 
 
 def train_fusion(
-    model: nn.Module, pairs: FusionPairs, device: torch.device, settings: FusionSettings, options: dict[str, Any]
+    model: FusionNetwork,
+    pairs: FusionPairs,
+    settings: FusionSettings,
+    *,
+    device: torch.device | str | None = None,
+    keeping: Keeping,
 ) -> FusionResult:
-    """Train a fusion network in place; `hsmamba.finetune` calls this. Options are those of `Run.go`.
+    """Train a fusion network in place; `hsmamba.finetune` calls this and has the words.
 
     The model's `transform` becomes the scale of the pairs, so that `fuse` knows what is 1 to it.
 
@@ -101,18 +88,21 @@ def train_fusion(
         WeightsError: The checkpoint to resume is none of this run.
     """
     run = _FusionRun(model, pairs, settings, device)
-    run.go(shown=("loss", "val_psnr", "val_ergas"), **options)
-    carrier: Any = model
-    carrier.transform = Compose([SensorScale(1 / pairs.maximum, on=source) for source in ("hsi", "aux")])
-    return FusionResult(run.history, run.best["epoch"], run.judge(model)[0] if run.validates else None, settings)
+    run.go(keeping)
+    model.transform = Compose([SensorScale(1 / pairs.maximum, on=source) for source in ("hsi", "aux")])
+    validation = run.judge(model)[0] if run.validates else None
+    return FusionResult(run.history, run.best["epoch"], settings, validation)
 
 
-class _FusionRun(Run):
+class _FusionRun(Run[FusionNetwork]):
     """The training run of a fusion network."""
 
     settings: FusionSettings
+    shown = ("loss", "val_psnr", "val_ergas")
 
-    def __init__(self, model: nn.Module, pairs: FusionPairs, settings: FusionSettings, device: torch.device) -> None:
+    def __init__(
+        self, model: FusionNetwork, pairs: FusionPairs, settings: FusionSettings, device: torch.device | str | None
+    ) -> None:
         if not pairs.train:
             raise SceneError(f"the pairs {pairs.name!r} have no training images")
         super().__init__(model, settings, pairs.sha256, settings.steps, device)
@@ -120,8 +110,7 @@ class _FusionRun(Run):
         self.crop = settings.crop or 16 * pairs.ratio
         self.plain = None if settings.augment else pairs.unturned()
         for pair in (self.plain or pairs.unturned())[:1] + list(pairs.val):
-            images = [tensor[None] for tensor in (pair.ms, pair.guide, pair.ms_up)]
-            as_fusion_network(model).check_inputs(*images)
+            check_pair(model, pair)
 
     def batches(self, generator: torch.Generator) -> Iterator[FusionPair]:
         """Give crops of newly flipped images."""
@@ -148,13 +137,13 @@ class _FusionRun(Run):
             loss = loss + SSIM_SHARE * (1 - gaussian_ssim(output.float(), gt))
         return loss, len(gt), {}
 
-    def judge(self, model: nn.Module) -> tuple[Record, tuple[float, float]]:
+    def judge(self, model: FusionNetwork) -> tuple[Record, tuple[float, float]]:
         """PSNR, then ERGAS, on the validation pairs."""
         figures = validate(model, self.pairs, self.device)
         return figures, (figures["val_psnr"], -figures["val_ergas"])
 
 
-def validate(model: nn.Module, pairs: FusionPairs, device: torch.device | None = None) -> Figures:
+def validate(model: FusionNetwork, pairs: FusionPairs, device: torch.device | None = None) -> Figures:
     """Compute mean PSNR and ERGAS on the validation pairs, whole but for the rim where up-sampling wraps around."""
     psnr = ergas = 0.0
     for pair in pairs.val:

@@ -6,10 +6,14 @@ import sys
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import hsmamba
 from hsmamba.engine import recipe as recipes
+from hsmamba.engine.classification import recipe as recipe_module
+from hsmamba.engine.results import summarise
 from hsmamba.errors import HsmambaError, ManifestError
+from hsmamba.zoo.source import read_folder
 
 TOML = """
 name = "md2f_mamba.toy"
@@ -53,32 +57,34 @@ sensor = "none"
 def recipe(tmp_path, scene, monkeypatch):
     path = tmp_path / "toy.toml"
     path.write_text(TOML)
-    monkeypatch.setattr(recipes, "load_scenes", lambda name, root: [scene])
+    monkeypatch.setattr(recipe_module, "load_scenes", lambda name, root: [scene])
     return recipes.load_recipe(path)
 
 
 def test_a_recipe_runs_once_and_is_published(recipe, scene, tmp_path):
     out = tmp_path / "runs"
-    rows = recipes.run_recipe(recipe, out, progress=False)
+    outcome = recipes.run(recipe, out, progress=False)
+    rows, summary = outcome.record["runs"], outcome.record["summary"]
     assert [(row["split"], row["seed"]) for row in rows] == [(s, k) for s in ("random", "disjoint") for k in range(3)]
     assert all(row["leakage"] == 0 for row in rows if row["split"] == "disjoint")
     assert all(row["leakage"] > 0.5 for row in rows if row["split"] == "random")
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
-    assert recipes.run_recipe(recipe, out, progress=False) == rows
+    assert recipes.run(recipe, out, progress=False) == outcome
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
     with (out / "results.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 6
 
-    summary = recipes.summarise(rows)
+    assert summary == summarise(rows)
+    assert f"md2f_mamba.toy, split random: 3 runs\n  seed 0: OA {rows[0]['oa']:.2f}" in outcome.text
     random = [row["oa"] for row in rows if row["split"] == "random"]
     assert summary["random"]["oa"] == {"mean": round(np.mean(random), 2), "std": round(np.std(random, ddof=1), 2)}
     folder = recipes.publish(recipe, out, tmp_path / "weights" / recipe.name)
-    chosen = recipes.median_run(recipe, rows)
+    chosen = recipe_module.median_run(recipe, rows)
     scores = [(row["val_oa"], -row["val_loss"]) for row in rows if row["split"] == "random"]
     assert (chosen["val_oa"], -chosen["val_loss"]) == sorted(scores)[1]
     assert all(row["val_oa"] == "" for row in rows if row["split"] == "disjoint")
     model = hsmamba.create_model(f"local-dir:{folder}")
-    found = hsmamba.zoo.hub.read_folder(folder)
+    found = read_folder(folder)
     assert found.metrics["random"] == summary["random"]
     assert found.data["seed"] == chosen["seed"]
     report = hsmamba.evaluate(model, scene, found.load_split())
@@ -87,8 +93,8 @@ def test_a_recipe_runs_once_and_is_published(recipe, scene, tmp_path):
 
 
 def test_an_interrupted_recipe_continues_to_the_same_weights(recipe, tmp_path, monkeypatch):
-    whole = recipes.run_recipe(recipe, tmp_path / "whole", splits=["random"], seeds=[1], progress=False)
-    module = sys.modules["hsmamba.engine._training"]
+    whole = recipes.run(recipe, tmp_path / "whole", splits=["random"], seeds=[1], progress=False)
+    module = sys.modules["hsmamba.engine.training"]
     write = module.write_log
 
     def interrupt(path, history):
@@ -97,12 +103,13 @@ def test_an_interrupted_recipe_continues_to_the_same_weights(recipe, tmp_path, m
 
     monkeypatch.setattr(module, "write_log", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        recipes.run_recipe(recipe, tmp_path / "broken", splits=["random"], seeds=[1], progress=False)
+        recipes.run(recipe, tmp_path / "broken", splits=["random"], seeds=[1], progress=False)
     monkeypatch.setattr(module, "write_log", write)
-    rows = recipes.run_recipe(recipe, tmp_path / "broken", splits=["random"], seeds=[1], progress=False)
-    assert rows[0]["oa"] == whole[0]["oa"]
-    load = hsmamba.zoo.hub.load_tensors
-    first, second = (load(tmp_path / kind / "random-seed1/model/model.safetensors") for kind in ("whole", "broken"))
+    rows = recipes.run(recipe, tmp_path / "broken", splits=["random"], seeds=[1], progress=False)
+    assert rows.record["runs"][0]["oa"] == whole.record["runs"][0]["oa"]
+    first, second = (
+        load_file(tmp_path / kind / "random-seed1/model/model.safetensors") for kind in ("whole", "broken")
+    )
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
@@ -117,19 +124,16 @@ def test_what_is_wrong_with_a_recipe_is_named(recipe, tmp_path):
     with pytest.raises(ManifestError, match="not TOML"):
         recipes.load_recipe(path)
     with pytest.raises(ManifestError, match="'elsewhere' is of kind None"):
-        recipes.run_recipe(recipe, tmp_path / "runs", splits=["elsewhere"], progress=False)
+        recipes.run(recipe, tmp_path / "runs", splits=["elsewhere"], progress=False)
     with pytest.raises(HsmambaError, match="lacks the runs"):
         recipes.publish(recipe, tmp_path / "runs", tmp_path / "weight")
 
 
-CLASSIFIERS = [name for name in recipes.list_recipes() if isinstance(recipes.load_recipe(name), recipes.Recipe)]
-
-
-@pytest.mark.parametrize("name", CLASSIFIERS)
+@pytest.mark.parametrize("name", recipes.list_recipes("classification"))
 def test_every_recipe_of_the_package_can_be_read(name):
     recipe = recipes.load_recipe(name)
     assert recipe.name == name
     assert hsmamba.is_model(recipe.architecture)
-    assert hsmamba.engine.FinetuneSettings(**recipe.finetune)
+    assert hsmamba.engine.ClassificationSettings(**recipe.finetune)
     assert not {"seed", "val_fraction"} & recipe.finetune.keys()
     assert recipe.publish in recipe.splits

@@ -1,4 +1,4 @@
-"""finetune and evaluate: what is learnt, chosen, logged, interrupted and resumed."""
+"""Training of classifiers: what is learnt, chosen, logged, interrupted and resumed."""
 
 import csv
 import json
@@ -10,7 +10,7 @@ import torch
 
 import hsmamba
 from hsmamba.data import PatchDataset, Scene, random_split
-from hsmamba.engine import FinetuneSettings, default_transform
+from hsmamba.engine import ClassificationSettings, TrainingSettings, default_transform
 from hsmamba.errors import SceneError, SplitError, WeightsError
 
 QUICK = {"epochs": 4, "lr": 1e-2, "batch_size": 16, "warmup_epochs": 1, "progress": False}
@@ -195,28 +195,6 @@ def test_a_network_with_outputs_for_training_alone_is_trained_by_its_own_loss(sc
     assert hsmamba.evaluate(model, scene, split).oa > 0.4
 
 
-def test_a_dataset_of_patches_serves_as_well_as_a_scene(make_model, scene, split, transform):
-    from_scene, from_dataset = make_model(), make_model()
-    hsmamba.finetune(from_scene, scene, split, transform=transform, **QUICK)
-    dataset = PatchDataset(scene, transform, 5)
-    hsmamba.finetune(from_dataset, dataset, split, **QUICK)
-    assert states_equal(from_scene, from_dataset)
-    a = hsmamba.evaluate(from_scene, scene, split)
-    b = hsmamba.evaluate(from_dataset, dataset, split)
-    np.testing.assert_array_equal(a.confusion, b.confusion)
-
-
-def test_evaluate_by_part_and_with_masked_pixels(make_model, scene, split, transform):
-    model = make_model()
-    model.transform = transform
-    assert hsmamba.evaluate(model, scene, split, part="train").confusion.sum() == split.train.size
-    with pytest.raises(SplitError, match="no val pixels"):
-        hsmamba.evaluate(model, scene, split, part="val")
-    scene.hsi.reshape(-1, 12)[split.test[:3]] = np.nan
-    report = hsmamba.evaluate(model, scene, split, nan="mask")
-    assert report.confusion[:, -1].sum() == 3
-
-
 @pytest.mark.parametrize(
     ("settings", "error", "text"),
     [
@@ -259,7 +237,7 @@ def test_the_default_transform_looks_at_training_pixels_alone(scene, split):
 
 
 def test_settings_are_json_able_and_documented():
-    settings = FinetuneSettings()
+    settings = ClassificationSettings()
     assert json.loads(json.dumps(settings.__dict__))["epochs"] == 100
     for name in settings.__dict__:
-        assert f"{name}:" in FinetuneSettings.__doc__
+        assert (TrainingSettings.__doc__ + ClassificationSettings.__doc__).count(f" {name}: ") == 1

@@ -1,4 +1,4 @@
-"""Training and evaluation on several scenes with two sources: plots are data like one scene."""
+"""Evaluation by part, with masks, of datasets; and plots with two sources, which are data like one scene."""
 
 from dataclasses import replace
 
@@ -10,6 +10,8 @@ import hsmamba
 from hsmamba import evaluate, finetune
 from hsmamba.data import Compose, PatchDataset, Scene, Standardise, group_split
 from hsmamba.errors import SceneError, SplitError
+
+QUICK = {"epochs": 4, "lr": 1e-2, "batch_size": 16, "warmup_epochs": 1, "progress": False}
 
 
 def make_plots(aux=True):
@@ -76,3 +78,25 @@ def test_plots_that_do_not_fit_are_named():
         finetune(small_model(), make_plots(aux=False), split, epochs=1, progress=False)
     with pytest.raises(SceneError, match="no labels"):
         evaluate(small_model(), [replace(plot, labels=None) for plot in plots], split)
+
+
+def test_a_dataset_of_patches_serves_as_well_as_a_scene(make_model, scene, split, transform):
+    from_scene, from_dataset = make_model(), make_model()
+    finetune(from_scene, scene, split, transform=transform, **QUICK)
+    dataset = PatchDataset(scene, transform, 5)
+    finetune(from_dataset, dataset, split, **QUICK)
+    assert all(torch.equal(value, from_dataset.state_dict()[key]) for key, value in from_scene.state_dict().items())
+    a = evaluate(from_scene, scene, split)
+    b = evaluate(from_dataset, dataset, split)
+    np.testing.assert_array_equal(a.confusion, b.confusion)
+
+
+def test_evaluate_by_part_and_with_masked_pixels(make_model, scene, split, transform):
+    model = make_model()
+    model.transform = transform
+    assert evaluate(model, scene, split, part="train").confusion.sum() == split.train.size
+    with pytest.raises(SplitError, match="no val pixels"):
+        evaluate(model, scene, split, part="val")
+    scene.hsi.reshape(-1, 12)[split.test[:3]] = np.nan
+    report = evaluate(model, scene, split, nan="mask")
+    assert report.confusion[:, -1].sum() == 3

@@ -1,4 +1,4 @@
-"""The command that fuses a sharp and a coarse image."""
+"""`hsmamba fuse`: sharpen a coarse image with a guide, row by row into the output."""
 
 from __future__ import annotations
 

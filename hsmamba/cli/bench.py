@@ -1,4 +1,4 @@
-"""Commands that measure: bench scan, bench models, bench mim."""
+"""`hsmamba bench`: speed beside the peers, and how much the scans of MiM matter."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import typer
 
 from hsmamba.cli._common import app, say
 
-bench = typer.Typer(help="Measure our speed beside the peers', in one process.", no_args_is_help=True)
-app.add_typer(bench, name="bench")
+group = typer.Typer(help="Measure our speed beside the peers', in one process.", no_args_is_help=True)
+app.add_typer(group, name="bench")
 
 
-@bench.command("scan")
+@group.command("scan")
 def bench_scan_command(
     workload: Annotated[list[str] | None, typer.Option(help="Only these workloads (W1, W2a, ...).")] = None,
     candidate: Annotated[list[str] | None, typer.Option(help="Only these peers; ours always runs.")] = None,
@@ -24,7 +24,7 @@ def bench_scan_command(
     bench_scan(workload or WORKLOADS, candidate or CANDIDATES, rounds, say=say)
 
 
-@bench.command("models")
+@group.command("models")
 def bench_models_command(
     model: Annotated[list[str] | None, typer.Option(help="Only these networks (msfmamba, rsanet, ...).")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Interleaved rounds; figures are medians.")] = 7,
@@ -35,7 +35,7 @@ def bench_models_command(
     bench_models(model or MODELS, rounds, say=say)
 
 
-@bench.command("mim")
+@group.command("mim")
 def bench_mim_command(
     patch_size: Annotated[int, typer.Option(help="Side of the patches, odd.")] = 7,
 ) -> None:

@@ -6,15 +6,14 @@ import torch
 
 import hsmamba
 from hsmamba.data import Patches, Scene
-from hsmamba.engine import classify as module_face
+from hsmamba.engine.classification import job as jobs
+from hsmamba.engine.classification.job import prepare_classification
 from hsmamba.errors import SceneError
-
-classify_module = __import__("hsmamba.engine.classification.job", fromlist=["_"])
 
 
 def test_labels_and_confidence_are_the_softmax_of_each_pixel(make_model, scene, transform):
     model = make_model()
-    labels, confidence = module_face(model, scene, transform, progress=False)
+    labels, confidence = hsmamba.classify(model, scene, transform, progress=False)
     patches = Patches(transform(scene.hsi), 5)(np.arange(labels.size))
     best, cls = model.eval()(patches).softmax(1).max(1)
     np.testing.assert_array_equal(labels.ravel(), cls + 1)
@@ -26,7 +25,7 @@ def test_labels_and_confidence_are_the_softmax_of_each_pixel(make_model, scene, 
 def test_strips_give_what_the_whole_scene_gives(make_model, scene, transform, monkeypatch, patch_size):
     model = make_model(patch_size=patch_size)
     whole = hsmamba.classify(model, scene, transform, progress=False)
-    monkeypatch.setattr(classify_module, "_STRIP_BYTES", 1)
+    monkeypatch.setattr(jobs, "_STRIP_BYTES", 1)
     strips = hsmamba.classify(model, scene, transform, batch_size=7, progress=False)
     np.testing.assert_array_equal(strips.labels, whole.labels)
     np.testing.assert_allclose(strips.confidence, whole.confidence, rtol=1e-5)
@@ -44,9 +43,36 @@ def test_only_a_strip_is_read_at_a_time(make_model, scene, transform, monkeypatc
 
     # Integers cannot be NaN, so that nothing but the strips is read.
     scene.hsi = (1000 * scene.hsi).astype(np.int16).view(Counting)
-    monkeypatch.setattr(classify_module, "_STRIP_BYTES", 1)
+    monkeypatch.setattr(jobs, "_STRIP_BYTES", 1)
     hsmamba.classify(make_model(), scene, transform, nan="raise", progress=False)
     assert 0 < Counting.largest <= 5 + 2 * 2 + 5
+
+
+def test_a_job_gives_the_rows_of_the_whole_from_top_to_bottom(make_model, scene, transform, monkeypatch):
+    monkeypatch.setattr(jobs, "_STRIP_BYTES", 1)
+    scene.hsi[3, 4, 1] = np.nan
+    model = make_model().train()
+    whole = hsmamba.classify(model, scene, transform, nan="mask", progress=False)
+    job = prepare_classification(model, scene, transform, nan="mask", progress=False)
+    rows = []
+    job.run(lambda *part: rows.append(part))
+    tops, labels, confidence = zip(*rows, strict=True)
+    assert len(rows) > 3 and list(tops) == list(np.cumsum([0, *map(len, labels)])[:-1])
+    np.testing.assert_array_equal(np.concatenate(labels), whole.labels)
+    np.testing.assert_array_equal(np.concatenate(confidence), whole.confidence)
+    assert (job.shape, job.dtype) == (scene.shape, whole.labels.dtype)
+    assert model.training
+
+
+def test_a_job_of_some_pixels_leaves_the_others(make_model, scene, transform, monkeypatch):
+    whole = hsmamba.classify(make_model(), scene, transform, progress=False)
+    wanted = np.zeros(scene.shape, bool)
+    wanted[5, 3:9] = wanted[20, 0] = True
+    kept = wanted.copy()
+    labels, confidence = prepare_classification(make_model(), scene, transform, wanted=wanted, progress=False).arrays()
+    np.testing.assert_array_equal(labels, np.where(kept, whole.labels, 0))
+    np.testing.assert_allclose(confidence, np.where(kept, whole.confidence, np.nan), rtol=1e-5)
+    np.testing.assert_array_equal(wanted, kept)
 
 
 def test_mode_and_device_are_left_alone(make_model, scene, transform):

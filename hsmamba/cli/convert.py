@@ -1,0 +1,33 @@
+"""`hsmamba convert`: make a model folder of an official checkpoint."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hsmamba.cli._common import app, check_writable, say
+
+
+@app.command()
+def convert(
+    checkpoint: Annotated[
+        Path, typer.Argument(help="Official checkpoint: a state dictionary, .pth, .pt or .safetensors.")
+    ],
+    out: Annotated[Path, typer.Argument(help="Model folder to write.")],
+    arch: Annotated[str, typer.Option(help="Our architecture, for example md2f_mamba_ref.")],
+    config: Annotated[
+        str, typer.Option(help="Official configuration as JSON; what the tensors tell may be left out.")
+    ] = "{}",
+    license: Annotated[str, typer.Option(help="Licence of the checkpoint.")] = "unknown",
+) -> None:
+    """Convert an official checkpoint into a model folder."""
+    check_writable(out / "config.json")
+    from hsmamba import load_official, save_pretrained
+    from hsmamba.zoo.official import read_official
+
+    model: Any = load_official(arch, read_official(checkpoint), **json.loads(config))
+    data = {"source": f"official checkpoint {checkpoint.name}"}
+    say(f"wrote {save_pretrained(model, out, license=license, data=data)}")

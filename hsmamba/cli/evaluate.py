@@ -1,0 +1,60 @@
+"""`hsmamba evaluate`: metrics of a model on a labelled scene."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hsmamba.cli._common import (
+    MODEL_HELP,
+    AuxOption,
+    DeviceOption,
+    JsonFlag,
+    LabelsOption,
+    LabelsVariableOption,
+    NanOption,
+    SceneArgument,
+    VariableOption,
+    app,
+    load_model,
+    open_or_load,
+    say,
+    split_of,
+)
+
+
+@app.command("evaluate")
+def evaluate_command(
+    model: Annotated[str, typer.Argument(help=MODEL_HELP)],
+    scene: SceneArgument,
+    labels: LabelsOption = None,
+    variable: VariableOption = None,
+    labels_variable: LabelsVariableOption = None,
+    aux: AuxOption = None,
+    split: Annotated[Path | None, typer.Option(help="A split file; default the one in the model's folder.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every labelled pixel, whatever the split.")] = False,
+    nan: NanOption = "raise",
+    tta: Annotated[bool, typer.Option("--tta", help="Average over flips and quarter turns.")] = False,
+    device: DeviceOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Print OA, AA, kappa and the accuracy of every class on the test pixels."""
+    import numpy as np
+
+    from hsmamba import Split, evaluate
+
+    opened = open_or_load(scene, variable, labels, labels_variable, aux)
+    network = load_model(model, device=device)
+    if every:
+        shape = opened.shape
+        none = np.empty(0, np.int64)
+        labelled = np.flatnonzero(np.asarray(opened.labels)) if opened.labels is not None else none
+        chosen = Split(train=none, val=none, test=labelled, shape=shape, id="all labelled pixels")
+    elif split is not None:
+        chosen = Split.load(split)
+    else:
+        chosen = split_of(model)
+    report = evaluate(network, opened, chosen, nan=nan, tta=tta, progress=not as_json)
+    say(report.to_json() if as_json else f"{chosen.id}\n\n{report}")

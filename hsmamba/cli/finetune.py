@@ -1,0 +1,92 @@
+"""`hsmamba finetune`: train a model on a labelled scene and save it as a model folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hsmamba.cli._common import (
+    MODEL_HELP,
+    AuxOption,
+    DeviceOption,
+    JsonFlag,
+    LabelsOption,
+    LabelsVariableOption,
+    SceneArgument,
+    VariableOption,
+    app,
+    check_writable,
+    load_model,
+    open_or_load,
+    say,
+)
+
+
+@app.command("finetune")
+def finetune_command(
+    scene: SceneArgument,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for model, checkpoint, history and report.")],
+    model: Annotated[str, typer.Option("--model", "-m", help=f"An architecture, or {MODEL_HELP}")] = "md2f_mamba",
+    labels: LabelsOption = None,
+    variable: VariableOption = None,
+    labels_variable: LabelsVariableOption = None,
+    aux: AuxOption = None,
+    fraction: Annotated[float | None, typer.Option(help="Share of each class's pixels to train on.")] = None,
+    count: Annotated[int | None, typer.Option(help="Pixels of each class to train on.")] = None,
+    disjoint: Annotated[bool, typer.Option("--disjoint", help="Spatially disjoint blocks (with --fraction).")] = False,
+    bands: Annotated[int, typer.Option(help="PCA components for an architecture without weights.")] = 30,
+    epochs: Annotated[int, typer.Option(help="Passes over the training pixels.")] = 100,
+    lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
+    batch_size: Annotated[int, typer.Option(help="Patches a step.")] = 64,
+    seed: Annotated[int, typer.Option(help="Of split, initial weights and training.")] = 0,
+    device: DeviceOption = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run in OUT.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Fine-tune a model on a labelled scene; OUT/model is a folder that every command takes as a model."""
+    checkpoint = out / "checkpoint.pt"
+    check_writable(checkpoint)
+    if (fraction is None) == (count is None):
+        raise ValueError("give either --fraction (0.05 is 5 % of each class) or --count (pixels of each class)")
+    opened = open_or_load(scene, variable, labels, labels_variable, aux)
+    import torch
+
+    from hsmamba import create_model, evaluate, finetune, is_model, save_pretrained
+    from hsmamba.data import block_split, random_split
+    from hsmamba.errors import SceneError
+    from hsmamba.models import as_classifier
+
+    if opened.labels is None:
+        raise SceneError(f"{scene} has no labels; give a label image with --labels")
+    torch.manual_seed(seed)
+    new = is_model(model) and "." not in model
+    if new:
+        sizes = {"num_classes": opened.num_classes, "in_chans": min(bands, opened.num_bands)}
+        if opened.aux is not None:
+            sizes["aux_chans"] = int(opened.aux.shape[2])
+        network = as_classifier(create_model(model, device=device, **sizes))
+    else:
+        network = as_classifier(load_model(model, num_classes=opened.num_classes, device=device))
+    if disjoint:
+        if fraction is None:
+            raise ValueError("--disjoint takes --fraction")
+        split = block_split(opened.labels, patch_size=network.patch_size, fraction=fraction, seed=seed, strict=False)
+    else:
+        split = random_split(opened.labels, fraction=fraction, count=count, seed=seed)
+    result = finetune(
+        network, opened, split, epochs=epochs, lr=lr, batch_size=batch_size, seed=seed, checkpoint=checkpoint,
+        resume=checkpoint if resume else None, log=out / "history.csv", progress=not as_json,
+    )  # fmt: skip
+    report = evaluate(network, opened, result.split)
+    folder = save_pretrained(
+        network, out / "model", split=result.split, metrics=report.percent(), class_names=opened.class_names,
+        data={"name": opened.name or scene, "source": opened.source, "license": opened.license, "seed": seed},
+        bands=opened.num_bands, wavelengths=opened.wavelengths, license=opened.license or "unknown",
+    )  # fmt: skip
+    if as_json:
+        say(json.dumps({"model": str(folder), "best_epoch": result.best_epoch, "test": report.to_dict()}))
+        return
+    say(f"{report}\n\nbest epoch {result.best_epoch} of {len(result.history)} by validation; model in {folder}")

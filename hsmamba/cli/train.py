@@ -1,0 +1,40 @@
+"""`hsmamba train`: run the recipe of a weight again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hsmamba.cli._common import DeviceOption, JsonFlag, app, check_writable, say
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="A recipe of the package, or a .toml file.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the runs; default runs/RECIPE.")] = Path("runs"),
+    split: Annotated[list[str] | None, typer.Option(help="Only these splits, of a classifier.")] = None,
+    seed: Annotated[list[int] | None, typer.Option(help="Only these seeds, of a classifier.")] = None,
+    publish: Annotated[Path | None, typer.Option(help="Write the model folder of the finished recipe here.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of data that come with no package.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Stop a fusion recipe after about so long, to go on later.")
+    ] = None,
+    device: DeviceOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Train a weight of the zoo again, by its recipe; continues where an earlier call stopped."""
+    from hsmamba.engine import recipe as recipes
+
+    chosen = recipes.load_recipe(recipe)
+    folder = out / chosen.name
+    check_writable(folder / "results.csv")
+    outcome = recipes.run(
+        chosen, folder, data=data, device=device, progress=not as_json,
+        splits=split or None, seeds=seed or None, minutes=minutes,
+    )  # fmt: skip
+    if publish is not None:
+        recipes.publish(chosen, folder, publish)
+    say(json.dumps(outcome.record) if as_json else outcome.text)

@@ -1,0 +1,244 @@
+"""Recipes of classifiers: a scene, a transform, splits, seeds and the settings of `finetune`.
+
+Every run (one split, one seed) ends as a model folder and a row of `results.csv`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from hsmamba._files import write_text
+from hsmamba.data import Compose, Scene, Split, block_split, leakage, load_scenes, load_split, random_split
+from hsmamba.data.transforms.steps import STEPS
+from hsmamba.engine.classification.evaluate import evaluate_classifier, labels_of
+from hsmamba.engine.classification.train import ClassificationResult, ClassificationSettings, train_classifier
+from hsmamba.engine.results import Outcome, Row, machine, read_results, summarise, write_results
+from hsmamba.engine.training import Keeping, make_settings
+from hsmamba.errors import HsmambaError, ManifestError
+from hsmamba.metrics.report import HEADLINES
+from hsmamba.models import Classifier, as_classifier
+from hsmamba.zoo.factory import create_model
+from hsmamba.zoo.save import save_pretrained
+from hsmamba.zoo.source import read_folder
+
+OPTIONS = ("splits", "seeds")
+_SPLITS: dict[str, Callable[..., Split]] = {"random": random_split, "block": block_split}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a classifier's weight is trained.
+
+    Attributes:
+        task: "classification".
+        name: Name of the weight, "architecture.tag".
+        scene: Name of a scene, or of a set of plots, that `load_scenes` knows.
+        seeds: One run each, for the split, the initial weights and the training.
+        publish: Name of the split whose run with the median validation score becomes the weight.
+        holdout: Share of the training pixels that a trial run of that split sets aside for the validation score. The
+            weight itself is then trained on all training and validation pixels, and its last epoch is kept: with few
+            labels a class, each is worth more to the training than to the choice of an epoch. 0 for no trial: then
+            the run of the first seed becomes the weight.
+        tta: Whether the metrics are of predictions averaged over flips and quarter turns.
+        model_args: Arguments of `create_model`.
+        transform: Steps, `{kind, arguments...}` each, fitted on the training pixels.
+        splits: By name: `{kind, arguments...}`, kind "random", "block" or "stored" (a `name` of `list_splits`).
+        finetune: Fields of `ClassificationSettings`.
+        license: Licence of the weight.
+        data: What the record says of the data: name, source, licence, sensor.
+    """
+
+    task: Literal["classification"]
+    name: str
+    scene: str
+    seeds: tuple[int, ...]
+    publish: str
+    holdout: float
+    tta: bool
+    model_args: Mapping[str, Any]
+    transform: tuple[Mapping[str, Any], ...]
+    splits: Mapping[str, Mapping[str, Any]]
+    finetune: Mapping[str, Any]
+    license: str
+    data: Mapping[str, Any]
+
+    @property
+    def architecture(self) -> str:
+        """The part of the name before the dot."""
+        return self.name.partition(".")[0]
+
+
+def parse(values: Mapping[str, Any], path: object) -> Recipe:
+    """Make a recipe of the values of a TOML file, whose names are those of the fields."""
+    return Recipe(**{**values, "seeds": tuple(values["seeds"]), "transform": tuple(values["transform"])})
+
+
+def make_split(recipe: Recipe, data: Scene | list[Scene], name: str, seed: int) -> Split:
+    """Make the split of a run; arguments as in the recipe, `patch_size` the model's where the kind takes one.
+
+    Raises:
+        ManifestError: The recipe has no such split, or its kind is unknown.
+    """
+    arguments = dict(recipe.splits.get(name) or {})
+    kind = arguments.pop("kind", None)
+    if kind == "stored":
+        return load_split(**arguments)
+    if kind not in _SPLITS or isinstance(data, list):
+        kinds = "stored" if isinstance(data, list) else ", ".join(("stored", *_SPLITS))
+        raise ManifestError(f"the recipe's split {name!r} is of kind {kind!r}; kinds are {kinds}")
+    if kind == "block":
+        arguments.setdefault("patch_size", recipe.model_args["patch_size"])
+    return _SPLITS[kind](np.asarray(data.labels), seed=seed, **arguments)
+
+
+def run(
+    recipe: Recipe,
+    out: Path,
+    *,
+    data: str | Path | None = None,
+    device: str | None = None,
+    progress: bool = True,
+    splits: Iterable[str] | None = None,
+    seeds: Iterable[int] | None = None,
+) -> Outcome:
+    """Run a recipe, or what is left of it; `hsmamba.engine.recipe.run` calls this and has the words.
+
+    The folder `out` gets `<split>-seed<seed>/` for each run.
+
+    Returns:
+        The rows of `results.csv` as "runs", of earlier calls too, and their "summary".
+    """
+    scenes = load_scenes(recipe.scene, data)
+    rows = read_results(out / "results.csv")
+    for name in splits or recipe.splits:
+        for seed in seeds or recipe.seeds:
+            if any(row["split"] == name and row["seed"] == seed for row in rows):
+                continue
+            rows.append(_run(recipe, scenes, name, seed, out / f"{name}-seed{seed}", device, progress))
+            rows.sort(key=lambda row: (row["split"] != recipe.publish, row["split"], row["seed"]))
+            write_results(out / "results.csv", rows)
+    summary = summarise(rows)
+    lines = []
+    for name, metrics in summary.items():
+        runs = [row for row in rows if row["split"] == name]
+        lines.append(f"\n{recipe.name}, split {name}: {len(runs)} runs")
+        lines += ["  seed {seed}: OA {oa:.2f}  AA {aa:.2f}  kappa {kappa:.2f}".format(**row) for row in runs]
+        lines.append("  " + "  ".join(f"{key} {v['mean']:.2f} ± {v['std']:.2f}" for key, v in metrics.items()))
+    text = "\n".join([*lines, f"\nresults in {out / 'results.csv'}"])
+    return Outcome({"runs": rows, "summary": summary}, text)
+
+
+def _run(
+    recipe: Recipe, scenes: list[Scene], name: str, seed: int, folder: Path, device: str | None, progress: bool
+) -> Row:
+    data = scenes[0] if len(scenes) == 1 else scenes
+    split = make_split(recipe, data, name, seed)
+    patch_size = int(recipe.model_args["patch_size"])
+    validation: Row = dict.fromkeys(("val_oa", "val_loss"), "")
+    if name == recipe.publish and recipe.holdout:
+        trial = split
+        if not split.val.size:
+            trial = split.with_validation(labels_of(data, split), fraction=recipe.holdout, seed=seed)
+        _, result = _train(recipe, data, trial, seed, folder / "trial", device, progress)
+        last = result.history[-1]
+        validation = {"val_oa": round(100 * last["val_oa"], 2), "val_loss": round(last["val_loss"], 4)}
+    whole = replace(split, train=np.union1d(split.train, split.val), val=split.val[:0])
+    model, result = _train(recipe, data, whole, seed, folder, device, progress)
+    report = evaluate_classifier(model, data, split, tta=recipe.tta)
+    row: Row = {
+        "split": name,
+        "seed": seed,
+        "split_id": split.id,
+        "split_sha256": split.sha256,
+        "train_pixels": int(whole.train.size),
+        "test_pixels": int(split.test.size),
+        "leakage": round(leakage(whole, patch_size, [scene.shape for scene in scenes]).share, 4),
+        "epochs": len(result.history),
+        **validation,
+        **report.percent(),
+        "minutes": round(result.seconds / 60, 1),
+        "torch": torch.__version__,
+        "machine": machine(device),
+    }
+    write_text(folder / "report.txt", f"{report}\n")
+    record = {**recipe.data, "split": {"name": name, "id": split.id, "sha256": split.sha256}, "seed": seed}
+    save_pretrained(
+        model,
+        folder / "model",
+        split=split,
+        metrics=report.percent(),
+        data=record,
+        license=recipe.license,
+        recipe=recipe.name,
+        bands=scenes[0].num_bands,
+    )
+    return row
+
+
+def _train(
+    recipe: Recipe,
+    data: Scene | list[Scene],
+    split: Split,
+    seed: int,
+    folder: Path,
+    device: str | None,
+    progress: bool,
+) -> tuple[Classifier, ClassificationResult]:
+    """Train from the seed's initial weights on all training pixels of a split, or continue where it was interrupted."""
+    steps = [STEPS[step["kind"]](**{k: v for k, v in step.items() if k != "kind"}) for step in recipe.transform]
+    transform = Compose(steps).fit_scene(data, split.train)
+    torch.manual_seed(seed)
+    model = as_classifier(create_model(recipe.architecture, device=device, **recipe.model_args))
+    settings = make_settings(ClassificationSettings, {**recipe.finetune, "seed": seed, "val_fraction": 0.0})
+    keeping = Keeping.in_folder(folder, progress=progress)
+    return model, train_classifier(model, data, split, settings, transform=transform, keeping=keeping)
+
+
+def median_run(recipe: Recipe, rows: Iterable[Row]) -> Row:
+    """Choose the run that is published, never by its test score.
+
+    It is the median by validation OA (then loss, seed) of the recipe's split, or the first seed's where the recipe
+    holds nothing out.
+
+    Raises:
+        HsmambaError: There is no such run.
+    """
+    runs = [row for row in rows if row["split"] == recipe.publish]
+    if not recipe.holdout:
+        runs = [row for row in runs if row["seed"] == recipe.seeds[0]]
+    if not runs:
+        raise HsmambaError(f"no run of the split {recipe.publish!r} to publish; run the recipe first")
+    ordered = sorted(runs, key=lambda row: (row["val_oa"], -(row["val_loss"] or 0.0), row["seed"]))
+    return ordered[(len(runs) - 1) // 2]
+
+
+def publish(recipe: Recipe, out: Path, folder: str | Path) -> Path:
+    """Write the model folder of a finished recipe: the median run's weight, with the metrics over all runs.
+
+    Raises:
+        HsmambaError: Runs are missing.
+    """
+    rows = read_results(out / "results.csv")
+    wanted = {(name, seed) for name in recipe.splits for seed in recipe.seeds}
+    if missing := sorted(wanted - {(row["split"], row["seed"]) for row in rows}):
+        raise HsmambaError(f"{out} lacks the runs {missing}; run the recipe to its end first")
+    chosen = median_run(recipe, rows)
+    source = out / f"{chosen['split']}-seed{chosen['seed']}" / "model"
+    trained = read_folder(source)
+    model = create_model(f"local-dir:{source}")
+    return save_pretrained(
+        model,
+        folder,
+        split=trained.load_split(),
+        metrics={**summarise(rows), "this weight": {key: chosen[key] for key in HEADLINES}},
+        data={**trained.data, **recipe.data, "seeds": list(recipe.seeds)},
+        license=recipe.license,
+        recipe=recipe.name,
+        bands=trained.bands,
+    )

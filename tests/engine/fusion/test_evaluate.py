@@ -1,0 +1,55 @@
+"""The figures of a fusion network: of what fuse gives, beside the classical methods."""
+
+import pytest
+import torch
+
+import hsmamba
+from hsmamba.data import wald_pairs
+from hsmamba.engine.fusion.evaluate import FULL, REDUCED, predict
+from hsmamba.errors import SceneError
+from tests.engine.fusion.toys import images, make
+
+
+class Copy(torch.nn.Module):
+    """Gives back the up-sampled image."""
+
+    in_chans, guide_chans, scale = 4, 1, 4
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, ms, guide, ms_up):
+        return ms_up
+
+
+@pytest.mark.parametrize("name", ["ramsf", "cf2n"])
+def test_figures_are_of_what_fuse_gives_and_validation_sees_whole_images(pairs, name):
+    model, pair = make(name).eval(), pairs.test[0]
+    ms, guide = (image.permute(1, 2, 0).numpy() for image in (pair.ms, pair.guide))
+    fused = torch.from_numpy(hsmamba.fuse(model, ms, guide, maximum=1, progress=False)).permute(2, 0, 1)
+    torch.testing.assert_close(predict(model, pair), fused.clamp(0, 1), atol=1e-5, rtol=0)
+    with torch.no_grad():
+        whole = model(pair.ms[None], pair.guide[None], pair.ms_up[None])[0].clamp(0, 1)
+    torch.testing.assert_close(predict(model, pair, whole=True), whole, atol=1e-5, rtol=0)
+    differing = (whole - predict(model, pair)).abs().max()
+    assert (differing > 1e-4) == (model.margin is None)
+
+
+def test_the_table_has_the_classical_methods_and_all_metrics(pairs):
+    report = hsmamba.evaluate(Copy(), pairs)
+    assert list(report.reduced) == ["toy, test"]
+    assert list(report.full) == ["toy, full resolution"]
+    for full, metrics in ((False, REDUCED), (True, FULL)):
+        means = report.mean(full=full)
+        assert list(means) == ["bicubic", "EXP", "Brovey", "GSA", "MTF-GLP-HPM", "Copy"]
+        assert means["Copy"] == pytest.approx(means["EXP"], rel=1e-3, abs=1e-4)
+        assert all(list(figures) == list(metrics) for figures in means.values())
+    text = str(report)
+    assert "reduced resolution, mean of 1 image" in text
+    assert f"{report.mean()['GSA']['ERGAS']:.4f}" in text
+
+
+def test_pairs_without_test_images_are_refused():
+    with pytest.raises(SceneError, match="have no test images"):
+        hsmamba.evaluate(make(), wald_pairs(*images(), sensor="QB", test=0))

@@ -1,0 +1,29 @@
+"""Small pairs and networks for the tests of training and of what follows from it."""
+
+import numpy as np
+import torch
+
+import hsmamba
+from hsmamba.data import interp23
+
+
+def images(rows=128, columns=96, bands=4):
+    """A scene whose bands are mixtures of the guide's detail and of colours that change slowly."""
+    rng = np.random.default_rng(0)
+    size = (rows * 4, columns * 4)
+    detail = torch.from_numpy(rng.normal(size=(1, 1, *(n // 8 for n in size))))
+    pan = interp23(detail, 8)[0, 0].numpy()
+    slow = interp23(torch.from_numpy(rng.normal(size=(1, bands, rows // 16, columns // 16))), 16)[0].numpy()
+    low = pan.reshape(rows, 4, columns, 4).mean(axis=(1, 3))
+    ms = 1000 + 100 * low[..., None] * rng.uniform(0.5, 1.5, bands) + 40 * slow.transpose(1, 2, 0)
+    return ms, 1000 + 100 * pan
+
+
+def make(name="ramsf", **options):
+    torch.manual_seed(0)
+    kept = {"dim": 8, "mlp_dims": (8,)} if name == "ramsf" else {"dim": 8}
+    return hsmamba.create_model(name, **{"in_chans": 4, **kept, **options})
+
+
+def same(a, b):
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
