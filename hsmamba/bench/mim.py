@@ -8,7 +8,7 @@ import torch
 
 from hsmamba.layers.ssm import S6
 from hsmamba.models import entry, example_inputs
-from hsmamba.models._mim_blocks import paper_mask, released_mask
+from hsmamba.models.mim_blocks import paper_mask, released_mask
 
 VERSIONS = ("mim_v1", "mim_v2", "mim_v3", "mim_paper")
 

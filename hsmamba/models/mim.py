@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from hsmamba.layers.ssm import no_weight_decay_names
 from hsmamba.models._base import Classifier, TrainingLogits
-from hsmamba.models._mim_blocks import (
+from hsmamba.models._registry import ModelCfg, register_model
+from hsmamba.models.mim_blocks import (
     SCANS,
     MixerPaper,
     MixerV1,
@@ -32,7 +33,6 @@ from hsmamba.models._mim_blocks import (
     four_scans,
     token_embedding,
 )
-from hsmamba.models._registry import ModelCfg, register_model
 
 _CITATION = (
     "Zhou, Kamata, Wang, Wong, Hou: Mamba-in-Mamba: Centralized Mamba-Cross-Scan in Tokenized Mamba Model for "

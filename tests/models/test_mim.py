@@ -11,7 +11,8 @@ import hsmamba
 from hsmamba.bench.mim import VERSIONS, bench_mim, change_by_noise
 from hsmamba.errors import WeightsError
 from hsmamba.models import entry
-from hsmamba.models._mim_blocks import (
+from hsmamba.models.mim import MiMPaper, MiMv1, MiMv2, MiMv3
+from hsmamba.models.mim_blocks import (
     MixerPaper,
     ScanBatchNorm,
     feature_mask,
@@ -22,7 +23,6 @@ from hsmamba.models._mim_blocks import (
     released_centre,
     released_mask,
 )
-from hsmamba.models.mim import MiMPaper, MiMv1, MiMv2, MiMv3
 from hsmamba.models.official.mim import checkpoint_filter_fn
 from tests.conftest import ROOT, SHARED
 from tests.goldens.classifiers import official_gradient, read_golden

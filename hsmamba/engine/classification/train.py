@@ -19,8 +19,7 @@ from hsmamba.engine.classification.predict import predict_items
 from hsmamba.engine.training import Keeping, Record, Run, TrainingResult, TrainingSettings
 from hsmamba.errors import SplitError
 from hsmamba.metrics import ClassificationReport
-from hsmamba.models import Classifier
-from hsmamba.models._base import TrainingLogits
+from hsmamba.models import Classifier, TrainingLogits
 
 
 @dataclass(frozen=True)
