@@ -11,7 +11,7 @@ import torch
 
 from hsmamba.data import Compose, PatchDataset, Scene, Split
 from hsmamba.data.scene import NanPolicy
-from hsmamba.engine.classification.job import check_fits, prepare_classification
+from hsmamba.engine.classification.job import check_fits, prepare_classification, transform_of
 from hsmamba.engine.classification.predict import predict_items
 from hsmamba.errors import SceneError, SplitError
 from hsmamba.metrics import ClassificationReport
@@ -66,7 +66,7 @@ def evaluate_classifier(
 
 def _dataset(model: Classifier, scenes: Sequence[Scene], transform: Compose | None, nan: NanPolicy) -> PatchDataset:
     """Cut the patches of several scenes as the model takes them; masked pixels are unlabelled."""
-    transform = transform if transform is not None else model.transform
+    transform = transform_of(model, transform)
     for scene in scenes:
         check_fits(model, scene, transform)
     return PatchDataset(used_sources(model, scenes), transform or Compose(), model.patch_size, nan=nan)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -195,7 +195,7 @@ def prepare_classification(
     """
     classifier = as_classifier(model)
     scene = scene if isinstance(scene, Scene) else Scene(scene)
-    transform = transform if transform is not None else classifier.transform
+    transform = transform_of(classifier, transform)
     check_fits(classifier, scene, transform)
     sources = sources_of(classifier, scene)
     valid = np.ones(scene.shape, bool) if wanted is None else wanted.copy()
@@ -203,6 +203,11 @@ def prepare_classification(
         fitted = transform is not None and transform.in_channels(on) is not None
         valid &= valid_mask(source, nan, bands=transform.input_bands(on) if transform is not None and fitted else None)
     return ClassifyJob(classifier, sources, transform, valid, batch_size, device, tta, progress)
+
+
+def transform_of(model: Classifier, given: Compose | None) -> Compose | None:
+    """The preprocessing that is given, else the model's own, which is a `Compose` whoever made it: factory or training."""
+    return given if given is not None else cast("Compose | None", model.transform)
 
 
 def sources_of(model: Classifier, scene: Scene) -> Sources:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hsmamba.data import PCA, Compose, PatchDataset, Scene, Split, Standardise, Step, augment_d4, erase_rim
 from hsmamba.engine.classification.evaluate import check_classes, labels_of, numbered, used_sources
-from hsmamba.engine.classification.job import check_fits
+from hsmamba.engine.classification.job import check_fits, transform_of
 from hsmamba.engine.classification.predict import predict_items
 from hsmamba.engine.training import Keeping, Record, Run, TrainingResult, TrainingSettings
 from hsmamba.errors import SplitError
@@ -128,7 +128,7 @@ def _prepare(
         split = split.with_validation(labels, fraction=settings.val_fraction, seed=settings.seed)
     if not isinstance(data, PatchDataset):
         scenes = used_sources(model, [data] if isinstance(data, Scene) else data)
-        transform = transform if transform is not None else model.transform
+        transform = transform_of(model, transform)
         if transform is None:
             transform = default_transform(scenes, split, model.in_chans)
         for scene in scenes:
