@@ -206,7 +206,7 @@ def prepare_classification(
 
 
 def transform_of(model: Classifier, given: Compose | None) -> Compose | None:
-    """The preprocessing that is given, else the model's own, which is a `Compose` whoever made it: factory or training."""
+    """The preprocessing that is given, else the model's own: a `Compose`, whether factory or training made it."""
     return given if given is not None else cast("Compose | None", model.transform)
 
 
