@@ -27,6 +27,10 @@ class SceneError(HsmambaError, ValueError):
     """A scene, file or array whose content does not fit: shapes, bands, labels, non-finite pixels."""
 
 
+class DataNotFoundError(SceneError, FileNotFoundError):
+    """Data of a set that are not at hand: no folder of data is named, or it does not hold them."""
+
+
 class SplitError(HsmambaError, ValueError):
     """A split that cannot be made, or that does not belong to the scene."""
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import hsmamba
 from hsmamba import viz
+from hsmamba.data import load_pairs
 from hsmamba.engine.fusion.evaluate import predict
-from hsmamba.engine.fusion.recipe import load_pairs
 from hsmamba.engine.recipe import load_recipe
 from hsmamba.errors import ManifestError
 
@@ -29,7 +29,7 @@ def main() -> None:
     if recipe.task != "fusion":
         raise ManifestError(f"{args.recipe} is no recipe of a fusion weight")
     model = hsmamba.create_model(args.model or recipe.name, pretrained=True).eval()
-    pairs = load_pairs(recipe, args.data)
+    pairs = load_pairs(recipe.dataset, args.data, **recipe.pairs)
     args.out.mkdir(parents=True, exist_ok=True)
     for pair in (*pairs.test, *pairs.full):
         figure = viz.fusion_comparison(pair, predict(model, pair), title=f"{recipe.name}: {pair.name}")

@@ -15,7 +15,7 @@ import numpy as np
 import scipy.io
 
 from hsmamba.data import block_split, group_split, load_scene, load_scenes, split_from_maps
-from hsmamba.data._arrays import write_arrays
+from hsmamba.data.arrays import write_arrays
 
 OUT = Path(__file__).resolve().parents[1] / "hsmamba" / "splits"
 # Class k of the maps is class USUAL[k] of the usual label image.

@@ -23,8 +23,8 @@ from hsmamba.bench.transcriptions import cf2n, mmapp, ramsf, rsanet
 from hsmamba.ops import scan_backend
 from hsmamba.ops.backends import BACKENDS, choose_backend, forced_backend
 from hsmamba.ops.inputs import ScanInputs
+from hsmamba.ops.resampling import upsample
 from hsmamba.ops.scan import PLAIN
-from hsmamba.ops.upsample import upsample
 from hsmamba.zoo.factory import create_model
 from hsmamba.zoo.official import load_official
 

@@ -20,7 +20,7 @@ __all__ = ["VERBS", "app", "main"]
 
 VERBS = (
     "list", "info", "demo", "classify", "fuse", "finetune", "evaluate", "train", "download", "verify", "convert",
-    "bench",
+    "export", "bench",
 )  # fmt: skip
 
 for _verb in VERBS:  # each file gives the app its command; the help lists them in this order

@@ -1,6 +1,6 @@
-"""Scenes, readers, transforms, patches, splits and datasets.
+"""Scenes, readers, transforms, patches, splits, data sets and pairs for fusion.
 
-What needs torch (patches, datasets) is imported on first use, so that opening a scene does not wait for it.
+What needs torch is imported on first use, so that opening a scene does not wait for it.
 """
 
 from __future__ import annotations
@@ -8,58 +8,32 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from hsmamba.data.catalog import list_splits, load_scene, load_scenes, load_split
-from hsmamba.data.io import open_image, open_scene
-from hsmamba.data.plots import group_split, load_idtrees
-from hsmamba.data.scene import Scene, gather_pixels, iter_strips, like, neighbour_pairs, valid_mask
-from hsmamba.data.splits import LeakageReport, Split, block_split, leakage, random_split, split_from_maps
-from hsmamba.data.steps import MNF, PCA, Blank, MinMax, SelectBands, SensorScale, Standardise, Step
-from hsmamba.data.transforms import Compose
+from hsmamba.data.image import gather_pixels, iter_strips, like, neighbour_pairs, valid_mask
+from hsmamba.data.scene import Scene, open_image, open_scene
+from hsmamba.data.sensors import Sensor, get_sensor
+from hsmamba.data.sets.catalog import list_splits, load_pairs, load_scene, load_scenes, load_split
+from hsmamba.data.sets.idtrees2020 import load_idtrees
+from hsmamba.data.splits.blocks import block_split
+from hsmamba.data.splits.groups import group_split
+from hsmamba.data.splits.leakage import LeakageReport, leakage
+from hsmamba.data.splits.random import random_split
+from hsmamba.data.splits.split import Split, split_from_maps
+from hsmamba.data.transforms.components import MNF, PCA
+from hsmamba.data.transforms.compose import Compose
+from hsmamba.data.transforms.step import Step
+from hsmamba.data.transforms.steps import Blank, MinMax, SelectBands, SensorScale, Standardise
 
 if TYPE_CHECKING:
     from hsmamba.data.datasets import PatchDataset
-    from hsmamba.data.degrade import (
-        WaldPair,
-        bicubic_resize,
-        degrade_ms,
-        degrade_pan,
-        interp23,
-        mtf_filter,
-        upsample,
-        wald,
-    )
-    from hsmamba.data.fusion_sets import load_cave, load_ikonos, load_worldview2
+    from hsmamba.data.degrade import bicubic_resize, degrade_ms, degrade_pan, interp23, mtf_filter, upsample
     from hsmamba.data.pairs import FusionPair, FusionPairs, wald_pairs
     from hsmamba.data.patches import Patches, augment_d4, erase_rim
-    from hsmamba.data.sensors import Sensor, get_sensor
+    from hsmamba.data.sets.cave import load_cave
+    from hsmamba.data.sets.worldview2_ikonos import load_ikonos, load_worldview2
     from hsmamba.data.srf import nikon_d700, read_response, response_matrix, simulate_bands
 
-_WITH_TORCH = {
-    "FusionPair": "hsmamba.data.pairs",
-    "FusionPairs": "hsmamba.data.pairs",
-    "load_cave": "hsmamba.data.fusion_sets",
-    "load_ikonos": "hsmamba.data.fusion_sets",
-    "load_worldview2": "hsmamba.data.fusion_sets",
-    "wald_pairs": "hsmamba.data.pairs",
-    "Sensor": "hsmamba.data.sensors",
-    "WaldPair": "hsmamba.data.degrade",
-    "bicubic_resize": "hsmamba.data.degrade",
-    "degrade_ms": "hsmamba.data.degrade",
-    "erase_rim": "hsmamba.data.patches",
-    "degrade_pan": "hsmamba.data.degrade",
-    "get_sensor": "hsmamba.data.sensors",
-    "interp23": "hsmamba.data.degrade",
-    "mtf_filter": "hsmamba.data.degrade",
-    "nikon_d700": "hsmamba.data.srf",
-    "read_response": "hsmamba.data.srf",
-    "response_matrix": "hsmamba.data.srf",
-    "simulate_bands": "hsmamba.data.srf",
-    "upsample": "hsmamba.data.degrade",
-    "wald": "hsmamba.data.degrade",
-    "PatchDataset": "hsmamba.data.datasets",
-    "Patches": "hsmamba.data.patches",
-    "augment_d4": "hsmamba.data.patches",
-}
+# The modules of the block above: all need torch, so one more of them costs nothing beside it.
+_WITH_TORCH = ("datasets", "degrade", "pairs", "patches", "sets.cave", "sets.worldview2_ikonos", "srf")
 
 __all__ = [
     "MNF",
@@ -79,7 +53,6 @@ __all__ = [
     "Split",
     "Standardise",
     "Step",
-    "WaldPair",
     "augment_d4",
     "bicubic_resize",
     "block_split",
@@ -97,6 +70,7 @@ __all__ = [
     "load_cave",
     "load_idtrees",
     "load_ikonos",
+    "load_pairs",
     "load_scene",
     "load_scenes",
     "load_split",
@@ -113,18 +87,18 @@ __all__ = [
     "split_from_maps",
     "upsample",
     "valid_mask",
-    "wald",
     "wald_pairs",
 ]
 
 
 def __getattr__(name: str) -> Any:
     """Import what needs torch, once."""
-    if name not in _WITH_TORCH:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_WITH_TORCH[name]), name)
-    globals()[name] = value
-    return value
+    if name in __all__:
+        for module in _WITH_TORCH:
+            found = importlib.import_module(f"{__name__}.{module}")
+            if hasattr(found, name):
+                return globals().setdefault(name, getattr(found, name))
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,20 +22,10 @@ from torch import Tensor
 
 from hsmamba.data.sensors import Sensor, band_gains, get_sensor
 from hsmamba.errors import SceneError
-from hsmamba.ops.upsample import interp23 as _interp23
-from hsmamba.ops.upsample import upsample as _upsample
+from hsmamba.ops import resampling
 
 KERNEL_SIZE = 41  # side of the toolbox's MTF kernels, whatever the ratio
 KAISER_BETA = 0.5
-
-
-class WaldPair(NamedTuple):
-    """One reduced-resolution sample: `gt` (B, C, h, w) and `lms` alike, `ms` (B, C, h/r, w/r), `pan` (B, P, h, w)."""
-
-    gt: Tensor
-    ms: Tensor
-    pan: Tensor
-    lms: Tensor
 
 
 def check_image(image: Tensor, name: str = "image") -> None:
@@ -249,37 +238,7 @@ def interp23(image: Tensor, ratio: int = 4) -> Tensor:
     """
     check_image(image)
     check_ratio(ratio)
-    return _interp23(image, ratio)
-
-
-def mirror_index(index: Tensor, length: int) -> Tensor:
-    """Map any integer indices into 0..length-1 by mirroring with the border sample repeated."""
-    folded = index % (2 * length)
-    return torch.where(folded < length, folded, 2 * length - 1 - folded)
-
-
-def _keys_cubic(x: Tensor) -> Tensor:
-    """Keys' cubic convolution kernel with a = -0.5, support 4."""
-    x = x.abs()
-    near = (1.5 * x - 2.5) * x**2 + 1
-    far = ((-0.5 * x + 2.5) * x - 4) * x + 2
-    return torch.where(x <= 1, near, torch.where(x < 2, far, torch.zeros_like(x)))
-
-
-def _cubic_axis(image: Tensor, axis: int, positions: Tensor, scale: float) -> Tensor:
-    """Sample one axis at `positions` (input coordinates, float64, CPU), the kernel widened when shrinking."""
-    widen = min(scale, 1.0)
-    first = torch.floor(positions - 2 / widen)
-    index = first[:, None] + torch.arange(math.ceil(4 / widen) + 2)  # (out, taps)
-    weight = _keys_cubic((positions[:, None] - index) * widen)
-    weight = weight / weight.sum(dim=1, keepdim=True)
-    source = mirror_index(index.long(), image.shape[axis])
-    result = torch.zeros((), dtype=image.dtype, device=image.device)
-    # Tap by tap: a gather of all taps at once would hold up to 18 copies of the image.
-    for tap in torch.nonzero(weight.abs().amax(dim=0)).flatten().tolist():
-        column = weight[:, tap].to(image).reshape([-1 if a == axis else 1 for a in range(image.ndim)])
-        result = result + column * image.index_select(axis, source[:, tap].to(image.device))
-    return result
+    return resampling.interp23(image, ratio)
 
 
 def bicubic_resize(image: Tensor, scale: float) -> Tensor:
@@ -302,11 +261,7 @@ def bicubic_resize(image: Tensor, scale: float) -> Tensor:
     check_image(image)
     if not (math.isfinite(scale) and scale > 0):
         raise ValueError(f"scale is {scale}, expected a finite factor above 0 (0.25 to shrink four times)")
-    for axis in (2, 3):
-        size = math.ceil(round(image.shape[axis] * scale, 9))  # round: 1 / r times a multiple of r is that exactly
-        positions = (torch.arange(size, dtype=torch.float64) + 0.5) / scale - 0.5
-        image = _cubic_axis(image, axis, positions, scale)
-    return image
+    return resampling.resize(image, scale)
 
 
 def upsample(ms: Tensor, ratio: int = 4) -> Tensor:
@@ -324,7 +279,7 @@ def upsample(ms: Tensor, ratio: int = 4) -> Tensor:
     """
     check_image(ms, "ms")
     check_ratio(ratio)
-    return _upsample(ms, ratio)
+    return resampling.upsample(ms, ratio)
 
 
 # --- The protocol --------------------------------------------------------------------------------------------------
@@ -363,23 +318,3 @@ def degrade_pan(pan: Tensor, *, ratio: int = 4) -> Tensor:
     """
     _check_divisible(pan, ratio)
     return bicubic_resize(pan, 1 / ratio)
-
-
-def wald(ms: Tensor, pan: Tensor, *, ratio: int = 4, sensor: str | Sensor) -> WaldPair:
-    """Simulate a reduced-resolution pair, whose ground truth is the original MS (Wald's protocol).
-
-    Args:
-        ms: Original MS, (B, C, h, w), sides multiples of the ratio; any unit.
-        pan: Original PAN or other guide, (B, P, r h, r w).
-        ratio: Scale ratio.
-        sensor: Name of a sensor ("generic" for any number of bands), or one made by hand.
-
-    Returns:
-        `gt` (the MS itself), `ms`, `pan` on the grid of `gt`, and `lms` = `upsample(ms)`.
-
-    Raises:
-        TypeError, ValueError, SceneError: Inputs that do not fit, as in `check_grids` and `degrade_ms`.
-    """
-    check_grids(ms, pan, ratio)
-    coarse = degrade_ms(ms, ratio=ratio, sensor=sensor)
-    return WaldPair(ms, coarse, degrade_pan(pan, ratio=ratio), upsample(coarse, ratio))

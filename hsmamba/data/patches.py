@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hsmamba.data.scene import check_pixels
+from hsmamba.data.image import check_pixels
 from hsmamba.errors import SceneError
 
 Pixels: TypeAlias = "npt.ArrayLike | Tensor"

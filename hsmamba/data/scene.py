@@ -1,38 +1,22 @@
-"""A scene: hyperspectral cube, auxiliary bands, labels and what is known about them, numpy or xarray inside."""
+"""A scene: hyperspectral cube, auxiliary bands, labels and what is known about them, and opening one from files."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeGuard, overload
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
+from hsmamba.data.files.content import Content, Variable, reading
+from hsmamba.data.files.readers import open_file
+from hsmamba.data.image import Array, check_array, is_dataarray
 from hsmamba.errors import SceneError
 
-if TYPE_CHECKING:
-    import xarray as xr
-
-Array: TypeAlias = "npt.NDArray[Any] | xr.DataArray"
-NanPolicy: TypeAlias = Literal["raise", "mask"]
-
-STRIP_BYTES = 2**26
-_RASTER_DIMS = ("y", "x", "band")
-# Attributes that describe the values of one raster, so that they would be wrong on another raster of the same grid.
-VALUE_ATTRIBUTES = frozenset(
-    {"_FillValue", "missing_value", "scale_factor", "add_offset", "long_name", "standard_name", "units"}
-    | {"valid_min", "valid_max", "valid_range", "wavelength", "wavelength_units", "fwhm", "bbl"}
-    | {"STATISTICS_MINIMUM", "STATISTICS_MAXIMUM", "STATISTICS_MEAN", "STATISTICS_STDDEV", "STATISTICS_VALID_PERCENT"}
-)
-
-
-def is_dataarray(array: object) -> TypeGuard[xr.DataArray]:
-    """Tell whether an object is an `xarray.DataArray`, without importing xarray."""
-    xarray = sys.modules.get("xarray")  # whoever holds a DataArray has imported it
-    return xarray is not None and isinstance(array, xarray.DataArray)
+PathLike: TypeAlias = "str | os.PathLike[str]"
 
 
 @dataclass(eq=False)
@@ -109,23 +93,6 @@ class Scene:
         return np.flatnonzero(~self.bad_bands)
 
 
-def check_array(array: Array, what: str, dims: tuple[str, ...]) -> None:
-    """Raise SceneError unless `array` is numpy or a DataArray of real numbers with these dimensions."""
-    shape = getattr(array, "shape", None)
-    if not (isinstance(array, np.ndarray) or is_dataarray(array)):
-        raise SceneError(f"{what} is a {type(array).__name__}; expected a numpy array or an xarray.DataArray")
-    if shape is None or len(shape) != len(dims):
-        raise SceneError(f"{what} has shape {tuple(shape or ())}; expected {len(dims)} dimensions {dims}")
-    if is_dataarray(array) and array.dims[:2] != ("y", "x"):
-        order = ", ".join(f'"{dim}"' for dim in dims)
-        raise SceneError(
-            f"{what} has the dimensions {array.dims}; expected {dims}: rename them if need be and give "
-            f"{what}.transpose({order})"
-        )
-    if array.dtype.kind not in "biuf":
-        raise SceneError(f"{what} has dtype {array.dtype}; expected real numbers")
-
-
 def _check_grid(hsi: Array, other: Array, what: str) -> None:
     if tuple(other.shape[:2]) != tuple(hsi.shape[:2]):
         raise SceneError(
@@ -165,151 +132,143 @@ def _check_length(values: npt.NDArray[Any], bands: int, what: str) -> None:
         raise SceneError(f"{what} has shape {values.shape}; expected ({bands},), one value a band of hsi")
 
 
-def iter_strips(array: Array, max_bytes: int = STRIP_BYTES) -> Iterator[tuple[int, npt.NDArray[Any]]]:
-    """Read an array in strips of whole rows, so that a lazy or mapped array never sits in memory as a whole.
+def open_scene(
+    path: PathLike,
+    *,
+    variable: str | None = None,
+    labels: PathLike | Array | None = None,
+    labels_variable: str | None = None,
+    aux: PathLike | Array | None = None,
+    aux_variable: str | None = None,
+    class_names: Sequence[str] = (),
+) -> Scene:
+    """Open a scene from a file.
+
+    Reads MATLAB (`.mat`, v5 and v7.3), numpy (`.npy` as a memory map, `.npz`), ENVI (`.hdr`, as a memory map) and
+    GeoTIFF (`.tif`, as a lazy DataArray with coordinates and CRS). Numbers stay as they are stored: no scale factor is
+    applied. Where a raster names a "no data" value, its pixels become NaN. Wavelengths (in nm) and bad bands come
+    from the header where it has them.
 
     Args:
-        array: (H, ...) numpy array, memory map or DataArray, read along its first axis.
-        max_bytes: Size of a strip in bytes as stored; a strip has one row at least.
-
-    Yields:
-        First row of the strip, and the strip (h, ...) as numpy.
-    """
-    row_bytes = max(1, array.dtype.itemsize * int(np.prod(array.shape[1:], dtype=np.int64)))
-    step = max(1, max_bytes // row_bytes)
-    for start in range(0, array.shape[0], step):
-        yield start, np.asarray(array[start : start + step])
-
-
-def gather_pixels(array: Array, pixels: npt.ArrayLike) -> npt.NDArray[Any]:
-    """Take the spectra of some pixels, with bounded memory.
-
-    Args:
-        array: (H, W, B).
-        pixels: int (N,) flat indices row * W + column.
+        path: The file with the hyperspectral cube.
+        variable: Name of the cube in a `.mat` or `.npz`; not needed where just one array has three dimensions.
+        labels: Label map, 0 = unlabelled: a file of any of these formats or an array (H, W). By default, a `.mat` or
+            `.npz` with just one two-dimensional integer array on the grid of the cube has that as its labels.
+        labels_variable: Name of the label map in its file, or in `path` where `labels` is not given.
+        aux: Bands of another sensor on the same grid: a file or an array (H, W, C).
+        aux_variable: Name of these bands in their file, or in `path` where `aux` is not given.
+        class_names: Name of class k at k - 1; by default those of an ENVI classification file.
 
     Returns:
-        (N, B) in the order of `pixels`, dtype of `array`.
+        The scene.
 
     Raises:
-        SceneError: An index lies outside the grid.
+        SceneError: No such file, an unknown or damaged format, several arrays to choose from (listed in the text), or
+            parts that do not fit each other.
+        MissingExtraError: The format needs a package that is not installed.
     """
-    flat = check_pixels(pixels, (int(array.shape[0]), int(array.shape[1])))
-    rows, columns = np.divmod(flat, array.shape[1])
-    if isinstance(array, np.ndarray):
-        return np.asarray(array[rows, columns])
-    result = np.empty((flat.size, array.shape[2]), dtype=array.dtype)
-    for start, strip in iter_strips(array):
-        here = np.flatnonzero((rows >= start) & (rows < start + strip.shape[0]))
-        result[here] = strip[rows[here] - start, columns[here]]
-    return result
-
-
-def neighbour_pairs(array: Array, pixels: npt.ArrayLike, window: int) -> npt.NDArray[Any]:
-    """Take the spectra of pixels that lie side by side within windows around some pixels.
-
-    Args:
-        array: (H, W, B).
-        pixels: int (N,) flat indices row * W + column.
-        window: Side of the square windows in pixels, odd.
-
-    Returns:
-        (M, 2, B): every pair of horizontal or vertical neighbours that lie both within windows, once.
-
-    Raises:
-        SceneError: An index lies outside the grid.
-    """
-    height, width = int(array.shape[0]), int(array.shape[1])
-    centres = np.zeros((height, width), dtype=bool)
-    centres.ravel()[check_pixels(pixels, (height, width))] = True
-    inside = ndimage.binary_dilation(
-        centres, np.ones((window, window), dtype=bool), origin=-1 if window % 2 == 0 else 0
+    path = Path(path)
+    main = open_file(path, masked=True)
+    three = [name for name, found in main.variables.items() if len(found.shape) == 3]
+    hsi = _take(path, main, three, variable, "variable", "array with three dimensions (rows, columns, bands)")
+    grid = (int(hsi.shape[0]), int(hsi.shape[1])) if hsi.ndim == 3 else (0, 0)
+    label_map, names = _open_labels(path, main, grid, labels, labels_variable)
+    return Scene(
+        hsi=hsi,
+        labels=label_map,
+        aux=_open_aux(path, main, grid, aux, aux_variable),
+        class_names=tuple(class_names) or names,
+        wavelengths=main.wavelengths,
+        bad_bands=main.bad_bands,
+        name=path.stem,
+        source=path.name,
     )
-    index = np.arange(height * width).reshape(height, width)
-    across = inside[:, 1:] & inside[:, :-1]
-    down = inside[1:] & inside[:-1]
-    first = np.concatenate([index[:, :-1][across], index[:-1][down]])
-    second = np.concatenate([index[:, 1:][across], index[1:][down]])
-    return np.stack([gather_pixels(array, first), gather_pixels(array, second)], axis=1)
 
 
-def check_pixels(pixels: npt.ArrayLike, shape: tuple[int, int]) -> npt.NDArray[np.int64]:
-    """Return flat pixel indices as int64 (N,), or raise SceneError where one is outside a grid of `shape`."""
-    flat = np.asarray(pixels)
-    if flat.ndim != 1 or (flat.size and flat.dtype.kind not in "iu"):
-        raise SceneError(
-            f"pixels have shape {flat.shape} and dtype {flat.dtype}; expected integers (N,): flat indices "
-            "row * W + column"
-        )
-    flat = flat.astype(np.int64)
-    if flat.size and (flat.min() < 0 or flat.max() >= shape[0] * shape[1]):
-        raise SceneError(
-            f"pixel indices run from {flat.min()} to {flat.max()}; a grid of {shape[0]} x {shape[1]} pixels has "
-            f"0..{shape[0] * shape[1] - 1}"
-        )
-    return flat
-
-
-def valid_mask(hsi: Array, nan: NanPolicy = "raise", *, bands: npt.ArrayLike | None = None) -> npt.NDArray[np.bool_]:
-    """Tell which pixels hold finite numbers only; reads strip by strip.
+def open_image(path: PathLike, *, variable: str | None = None) -> Array:
+    """Open one image of a pair that is to be fused, as it is stored.
 
     Args:
-        hsi: (H, W, B).
-        nan: "raise" to refuse a cube with non-finite pixels, "mask" to have them marked.
-        bands: Indices of the bands that count; all by default. Bad bands are often NaN on every pixel: give
-            `scene.good_bands`, or `transform.input_bands()` for the bands that a transform reads.
+        path: A file of a format that `open_scene` reads.
+        variable: Name of the image in a `.mat` or `.npz`; not needed where just one array has two or three dimensions.
 
     Returns:
-        (H, W) bool, True where every band that counts is finite.
+        (H, W, B) or (H, W), as a memory map or lazily where the format permits. A GeoTIFF keeps its dtype, and its
+        "no data" value in the attribute `_FillValue`.
 
     Raises:
-        SceneError: `nan="raise"` and a pixel holds NaN or infinity.
-        ValueError: `nan` is neither "raise" nor "mask".
+        SceneError: No such file, an unknown or damaged format, several arrays to choose from (listed in the text).
+        MissingExtraError: The format needs a package that is not installed.
     """
-    if nan not in ("raise", "mask"):
-        raise ValueError(f'nan is {nan!r}; expected "raise" or "mask"')
-    mask = np.ones(hsi.shape[:2], dtype=bool)
-    if hsi.dtype.kind == "f":
-        for start, strip in iter_strips(hsi):
-            used = strip if bands is None else strip[..., np.asarray(bands, dtype=np.int64)]
-            mask[start : start + strip.shape[0]] = np.isfinite(used).all(axis=-1)
-    if nan == "raise" and not mask.all():
-        row, column = np.argwhere(~mask)[0]
+    path = Path(path)
+    content = open_file(path, masked=path.suffix.lower() not in (".tif", ".tiff"))
+    images = [name for name, found in content.variables.items() if len(found.shape) in (2, 3)]
+    return _take(path, content, images, variable, "variable", "array of two or three dimensions (rows, columns, bands)")
+
+
+def _take(path: Path, content: Content, names: list[str], chosen: str | None, argument: str, wanted: str) -> Array:
+    """Read the chosen variable, or the only candidate."""
+    listing = "; ".join(f"{name!r} {found.shape} {found.dtype}" for name, found in content.variables.items() if name)
+    if chosen is not None and chosen not in content.variables:
+        raise SceneError(f"{str(path)!r} has no variable {chosen!r}; it has {listing or 'no named arrays'}")
+    if chosen is None and len(names) != 1:
+        count = "no" if not names else "more than one"
+        shapes = listing or "; ".join(f"{found.shape} {found.dtype}" for found in content.variables.values())
         raise SceneError(
-            f"{int((~mask).sum())} of {mask.size} pixels hold NaN or infinity, the first at row {row}, "
-            f'column {column}; pass nan="mask" to leave them out'
+            f"{str(path)!r} has {count} {wanted}; it has {shapes or 'no numeric arrays'}: give {argument}=... by name"
         )
-    return mask
+    with reading(path):
+        return content.variables[chosen if chosen is not None else names[0]].read()
 
 
-@overload
-def like(template: npt.NDArray[Any], array: npt.NDArray[Any], *, name: str | None = None) -> npt.NDArray[Any]: ...
-@overload
-def like(template: xr.DataArray, array: npt.NDArray[Any], *, name: str | None = None) -> xr.DataArray: ...
-def like(template: Array, array: npt.NDArray[Any], *, name: str | None = None) -> Array:
-    """Give a result back as the caller gave the input: numpy for numpy, DataArray for DataArray.
+def _open_labels(
+    path: Path, main: Content, grid: tuple[int, int], labels: PathLike | Array | None, chosen: str | None
+) -> tuple[Array | None, tuple[str, ...]]:
+    """Return the label map and the class names that its file has."""
+    content = main
+    if isinstance(labels, (str, os.PathLike)):
+        path = Path(labels)
+        content = open_file(path, masked=False)
+    elif labels is not None:
+        return labels, ()
+    flat = [name for name, found in content.variables.items() if found.shape in (grid, (*grid, 1))]
+    if content is main and chosen is None:
+        flat = [name for name in flat if _is_integer_map(main.variables[name])]
+        if not flat:
+            return None, ()
+    wanted = f"label map of {grid[0]} x {grid[1]} pixels, the grid of the cube"
+    return _as_labels(path, _take(path, content, flat, chosen, "labels_variable", wanted), content), content.class_names
 
-    Args:
-        template: The input (H, W) or (H, W, B).
-        array: The result (H, W) or (H, W, C) on the same grid.
-        name: Name of the DataArray.
 
-    Returns:
-        `array` itself for a numpy template. Else a DataArray with dims (y, x) or (y, x, band), every coordinate
-        of the template that lies on y and x (`spatial_ref`, the CRS, among them), the band coordinates too where
-        the number of bands is the same, and the attributes of the template that do not describe its values.
+def _open_aux(
+    path: Path, main: Content, grid: tuple[int, int], aux: PathLike | Array | None, chosen: str | None
+) -> Array | None:
+    content = main
+    if isinstance(aux, (str, os.PathLike)):
+        path = Path(aux)
+        content = open_file(path, masked=True)
+    elif aux is not None or chosen is None:
+        return aux
+    fitting = [name for name, found in content.variables.items() if found.shape[:2] == grid and len(found.shape) < 4]
+    wanted = f"array on the grid of the cube, {grid[0]} x {grid[1]} pixels"
+    array = _take(path, content, fitting, chosen, "aux_variable", wanted)
+    return array[..., None] if array.ndim == 2 and isinstance(array, np.ndarray) else array
 
-    Raises:
-        SceneError: The grids differ.
-    """
-    if not is_dataarray(template):
-        return array
-    if array.ndim not in (2, 3) or array.shape[:2] != tuple(template.sizes[dim] for dim in ("y", "x")):
-        raise SceneError(f"a result of shape {array.shape} does not lie on the grid of {dict(template.sizes)}")
-    dims = _RASTER_DIMS[: array.ndim]
-    kept = {"y", "x"}
-    if array.ndim == 3 and template.sizes.get("band") == array.shape[2]:
-        kept.add("band")
-    coords = {key: value for key, value in template.coords.items() if set(value.dims) <= kept}
-    attrs = {key: value for key, value in template.attrs.items() if key not in VALUE_ATTRIBUTES}
-    return type(template)(array, dims=dims, coords=coords, attrs=attrs, name=name)
+
+def _is_integer_map(found: Variable) -> bool:
+    return len(found.shape) == 2 and np.dtype(found.dtype).kind in "iu"
+
+
+def _as_labels(path: Path, array: Array, content: Content) -> Array:
+    """Bring a label map to integers (H, W) with 0 where there are no data."""
+    if array.ndim == 3:
+        array = array.isel(band=0, drop=True) if is_dataarray(array) else array[..., 0]
+    values = np.array(array)
+    if content.nodata is not None:
+        values[values == content.nodata] = 0
+    if values.dtype.kind in "fb":
+        whole = values.astype(np.int64, casting="unsafe") if np.isfinite(values.astype(float)).all() else None
+        if whole is None or (whole != values).any():
+            raise SceneError(f"the label map in {str(path)!r} has dtype {values.dtype} and values that are no integers")
+        values = whole
+    return array.copy(data=values) if is_dataarray(array) else values

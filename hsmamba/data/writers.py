@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hsmamba._files import atomic_path
 from hsmamba._optional import optional_import
-from hsmamba.data.scene import Array, is_dataarray
+from hsmamba.data.image import Array, is_dataarray
 
 
 def write_raster(path: str | os.PathLike[str], array: Array, *, nodata: float | None = None) -> None:

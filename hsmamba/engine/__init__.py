@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from hsmamba.data import Compose, PatchDataset, Scene, Split
+from hsmamba.data.image import NanPolicy
 from hsmamba.data.pairs import FusionPairs
-from hsmamba.data.scene import NanPolicy
 from hsmamba.engine.classification.evaluate import Part, evaluate_classifier
 from hsmamba.engine.classification.job import Classification, classify
 from hsmamba.engine.classification.train import (

@@ -94,9 +94,9 @@ def run(
 
     Raises:
         ManifestError: A split that the recipe does not have.
-        SceneError: The data do not fit the recipe, or a scene is not there.
-        FileNotFoundError: There are no pairs.
-        ValueError: An option of the other task or of none, or nobody says where the data are.
+        DataNotFoundError: The data are not there.
+        SceneError: The data do not fit the recipe.
+        ValueError: An option of the other task or of none.
     """
     room = TASKS[recipe.task]
     given = {key: value for key, value in options.items() if value is not None}

@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hsmamba.data.degrade import mirror_index
 from hsmamba.errors import SceneError
+from hsmamba.ops.resampling import mirror_index
 
 BLOCK = 32  # side of the blocks of Q, UQI and Q2n in the toolbox
 FLAT = 1e-6  # a block that varies less than this share of its largest value is constant but for rounding

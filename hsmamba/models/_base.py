@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from hsmamba.errors import SceneError
 from hsmamba.layers.fusion import Place
-from hsmamba.ops.upsample import upsample
+from hsmamba.ops.resampling import upsample
 
 # Patterns of parameter names, from the input to the output, as timm's `group_parameters` takes them.
 LayerGroups: TypeAlias = "Mapping[str, str | list[tuple[str, tuple[int, ...] | None]]]"

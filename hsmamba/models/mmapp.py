@@ -25,7 +25,7 @@ from hsmamba.layers.fusion import pad_sides
 from hsmamba.layers.window_attention import window_attention
 from hsmamba.models._base import FusionNetwork
 from hsmamba.models._registry import ModelCfg, register_model
-from hsmamba.ops.upsample import upsample
+from hsmamba.ops.resampling import upsample
 
 _CITATION = (
     "Zhang, Liu, Wei, Xiang: Multi-branch and multi-scale adaptive progressive pyramid network for pansharpening. "

@@ -207,3 +207,16 @@ def test_the_demo_classifies_the_scene_and_draws_the_map(run, tmp_path):
     with np.load(tmp_path / "indian_pines_map.npz") as arrays:
         assert arrays["labels"].shape == (145, 145)
         assert set(np.unique(arrays["labels"])) <= set(range(1, 17))
+
+
+def test_an_exported_weight_is_a_model_of_its_own(run, tmp_path):
+    code, out, err = run("export", "rsanet.ikonos", tmp_path / "mine", "--repo-id", "maker/rsanet")
+    assert (code, out, err) == (0, f"wrote {tmp_path / 'mine'}\n", "")
+    assert {path.name for path in (tmp_path / "mine").iterdir()} == {
+        *("config.json", "README.md", "model.safetensors", "transform.safetensors")
+    }
+    assert 'create_model("hf-hub:maker/rsanet")' in (tmp_path / "mine" / "README.md").read_text(encoding="utf-8")
+    code, out, _ = run("verify", tmp_path / "mine")
+    assert code == 0 and out.startswith("ok  ")
+    code, _, err = run("export", "rsanet.ikonos", tmp_path)
+    assert code == 2 and "holds something other than a model" in err

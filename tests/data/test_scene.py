@@ -1,32 +1,18 @@
-"""Scenes: validation, finite pixels strip by strip, results in the form of the input."""
-
-import subprocess
-import sys
+"""Scenes: validation, and opening them from files and arrays."""
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from hsmamba.data import Scene, gather_pixels, iter_strips, like, valid_mask
+from hsmamba.data import Scene, open_scene
 from hsmamba.errors import SceneError
-
-xr = pytest.importorskip("xarray", reason="needs the geo extra")
-
-
-def cube(height=4, width=5, bands=3):
-    return np.arange(height * width * bands, dtype=np.float32).reshape(height, width, bands)
-
-
-def raster(values, dims=("y", "x", "band")):
-    coords = {"y": 100.0 - 30 * np.arange(values.shape[0]), "x": 7.0 + 30 * np.arange(values.shape[1])}
-    array = xr.DataArray(values, dims=dims, coords=coords, attrs={"scale_factor": 1e-4, "AREA_OR_POINT": "Area"})
-    return array.assign_coords(spatial_ref=xr.DataArray(0, attrs={"crs_wkt": "EPSG:32633"}))
+from tests.conftest import DATA
+from tests.data.files.samples import NAMED, cube, truth
+from tests.data.samples import ramp, raster
 
 
 def test_fields_are_brought_to_their_types():
     scene = Scene(
-        cube(), np.ones((4, 5), np.uint8), class_names=["a", "b"], wavelengths=[400, 500, 600], bad_bands=[0, 1, 0]
+        ramp(), np.ones((4, 5), np.uint8), class_names=["a", "b"], wavelengths=[400, 500, 600], bad_bands=[0, 1, 0]
     )
     assert (scene.shape, scene.num_bands, scene.num_classes, scene.class_names) == ((4, 5), 3, 2, ("a", "b"))
     assert scene.wavelengths.dtype == np.float64 and scene.bad_bands.dtype == bool
@@ -36,21 +22,17 @@ def test_fields_are_brought_to_their_types():
 def test_classes_come_from_the_labels_where_there_are_no_names():
     labels = np.zeros((4, 5), int)
     labels[0, 0] = 7
-    assert Scene(cube(), labels).num_classes == 7
-    assert Scene(cube()).num_classes == 0
+    assert Scene(ramp(), labels).num_classes == 7
+    assert Scene(ramp()).num_classes == 0
 
 
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"hsi": cube()[0]}, ["(5, 3)", "3 dimensions"]),
+        ({"hsi": ramp()[0]}, ["(5, 3)", "3 dimensions"]),
         ({"hsi": [[1]]}, ["list", "numpy array"]),
-        ({"hsi": cube().astype(complex)}, ["complex128", "real"]),
-        ({"hsi": cube()[:0]}, ["empty", "(0, 5, 3)"]),
-        (
-            {"hsi": raster(cube()).transpose("band", "y", "x")},
-            ["('band', 'y', 'x')", 'hsi.transpose("y", "x", "band")'],
-        ),
+        ({"hsi": ramp().astype(complex)}, ["complex128", "real"]),
+        ({"hsi": ramp()[:0]}, ["empty", "(0, 5, 3)"]),
         ({"labels": np.ones((4, 6), int)}, ["(4, 6)", "(4, 5)", "resample"]),
         ({"labels": np.ones((4, 5))}, ["float64", "astype(int)"]),
         ({"labels": np.full((4, 5), -1)}, ["-1", "0 (unlabelled)"]),
@@ -63,90 +45,96 @@ def test_classes_come_from_the_labels_where_there_are_no_names():
 )
 def test_what_does_not_fit_is_refused_with_both_sides(fields, words):
     with pytest.raises(SceneError) as error:
-        Scene(**({"hsi": cube()} | fields))
+        Scene(**({"hsi": ramp()} | fields))
     for word in words:
         assert word in str(error.value)
 
 
-def test_rasters_of_another_place_are_refused():
+def test_rasters_of_another_place_or_order_are_refused():
     labels = raster(np.ones((4, 5), int), ("y", "x"))
-    Scene(raster(cube()), labels)
+    Scene(raster(ramp()), labels)
     with pytest.raises(SceneError, match="other x coordinates"):
-        Scene(raster(cube()), labels.assign_coords(x=labels.x + 30))
+        Scene(raster(ramp()), labels.assign_coords(x=labels.x + 30))
+    with pytest.raises(SceneError, match=r"\('band', 'y', 'x'\).*hsi\.transpose\(\"y\", \"x\", \"band\"\)"):
+        Scene(raster(ramp()).transpose("band", "y", "x"))
 
 
-@given(height=st.integers(1, 30), width=st.integers(1, 5), max_bytes=st.integers(1, 2000))
-def test_strips_give_the_array_back_within_their_size(height, width, max_bytes):
-    array = cube(height, width)
-    strips = list(iter_strips(array, max_bytes))
-    assert np.array_equal(np.concatenate([strip for _, strip in strips]), array)
-    assert [start for start, _ in strips] == np.cumsum([0, *(len(strip) for _, strip in strips)])[:-1].tolist()
-    assert all(strip.nbytes <= max(max_bytes, width * 12) for _, strip in strips)
+@pytest.fixture(params=sorted(NAMED))
+def write(request, tmp_path):
+    def save(**arrays):
+        path = tmp_path / f"scene{request.param}"
+        NAMED[request.param](path, **arrays)
+        return path
+
+    return save
 
 
-@given(data=st.data())
-def test_pixels_are_gathered_in_their_order(data):
-    array = cube(6, 4)
-    pixels = data.draw(st.lists(st.integers(0, 23), max_size=30))
-    expected = array.reshape(-1, 3)[pixels]
-    assert np.array_equal(gather_pixels(array, np.array(pixels, int)), expected)
-    assert np.array_equal(gather_pixels(raster(array), np.array(pixels, int)), expected)
+def test_the_only_cube_and_the_only_map_are_found(write):
+    scene = open_scene(write(data=cube(), gt=truth(), other=np.ones((3, 4)), list=np.arange(5)), class_names="abc")
+    assert np.array_equal(scene.hsi, cube()) and scene.hsi.dtype == np.uint16
+    assert np.array_equal(scene.labels, truth()) and scene.class_names == ("a", "b", "c")
+    assert scene.aux is None and scene.wavelengths is None and scene.name.startswith("scene")
 
 
-@pytest.mark.parametrize("pixels", [[-1], [20], [0.5], [[0]]])
-def test_pixels_outside_the_grid_are_refused(pixels):
-    with pytest.raises(SceneError, match="pixel"):
-        gather_pixels(cube(), pixels)
-
-
-def test_non_finite_pixels_are_counted_and_located():
-    array = cube()
-    array[2, 3, 1] = np.nan
-    array[3, 0] = np.inf
+def test_several_cubes_are_listed_with_the_argument_to_give(write):
+    path = write(one=cube(), two=cube(np.float64, 7), gt=truth())
     with pytest.raises(SceneError) as error:
-        valid_mask(array)
-    for word in ("2 of 20 pixels", "row 2, column 3", 'nan="mask"'):
+        open_scene(path)
+    for word in ("'one' (6, 5, 4) uint16", "'two' (7, 5, 4) float64", "'gt' (6, 5) uint8", "variable="):
         assert word in str(error.value)
-    mask = valid_mask(raster(array), "mask")
-    assert np.argwhere(~mask).tolist() == [[2, 3], [3, 0]]
-    assert np.argwhere(~valid_mask(array, "mask", bands=[0, 2])).tolist() == [[3, 0]]
-    assert valid_mask(cube().astype(np.int16)).all()
+    assert open_scene(path, variable="two").hsi.shape == (7, 5, 4)
+    assert open_scene(path, variable="two").labels is None
+    with pytest.raises(SceneError, match="no variable 'three'"):
+        open_scene(path, variable="three")
 
 
-def test_an_unknown_policy_is_refused():
-    with pytest.raises(ValueError, match="'drop'"):
-        valid_mask(cube(), "drop")
+def test_several_maps_are_listed_with_the_argument_to_give(write):
+    path = write(data=cube(), train=truth(), test=3 - truth())
+    with pytest.raises(SceneError, match=r"'train'.*labels_variable="):
+        open_scene(path)
+    assert np.array_equal(open_scene(path, labels_variable="test").labels, 3 - truth())
 
 
-def test_masking_a_mapped_file_takes_strips_only(tmp_path, monkeypatch):
-    np.save(tmp_path / "cube.npy", cube(64, 8))
-    mapped = np.load(tmp_path / "cube.npy", mmap_mode="r")
-    monkeypatch.setattr("hsmamba.data.scene.iter_strips", lambda array: iter_strips(array, 8 * 3 * 4 * 10))
-    seen = []
-    monkeypatch.setattr(np, "isfinite", lambda strip, real=np.isfinite: seen.append(strip.shape) or real(strip))
-    assert valid_mask(mapped).all()
-    assert max(shape[0] for shape in seen) == 10 and sum(shape[0] for shape in seen) == 64
+def test_a_file_without_a_cube_says_what_it_has(write):
+    with pytest.raises(SceneError, match=r"no array with three dimensions.*'gt' \(6, 5\) uint8"):
+        open_scene(write(gt=truth()))
 
 
-def test_results_are_numpy_for_numpy():
-    result = np.zeros((4, 5))
-    assert like(cube(), result) is result
+def test_auxiliary_bands_come_from_the_same_file(write):
+    path = write(data=cube(), lidar=cube(np.float32, bands=2), height=np.ones((6, 5)))
+    assert open_scene(path, variable="data", aux_variable="lidar").aux.shape == (6, 5, 2)
+    assert open_scene(path, variable="data", aux_variable="height").aux.shape == (6, 5, 1)
 
 
-def test_results_for_xarray_keep_the_place_but_not_the_scale():
-    template = raster(cube()).assign_coords(band=[10, 20, 30])
-    labels = like(template, np.ones((4, 5), np.uint8), name="labels")
-    assert labels.name == "labels" and labels.dims == ("y", "x") and labels.dtype == np.uint8
-    assert set(labels.coords) == {"y", "x", "spatial_ref"}
-    assert labels.spatial_ref.attrs == {"crs_wkt": "EPSG:32633"}
-    assert labels.attrs == {"AREA_OR_POINT": "Area"}
-    assert like(template, cube()).band.values.tolist() == [10, 20, 30]
-    assert "band" not in like(template, cube(bands=2)).coords
-    with pytest.raises(SceneError, match="grid"):
-        like(template, np.ones((5, 5)))
+def test_labels_and_auxiliary_bands_come_from_other_files(tmp_path, write):
+    np.save(tmp_path / "cube.npy", cube())
+    path = write(lidar=cube(np.float32, bands=2), gt=truth(np.float64))
+    scene = open_scene(tmp_path / "cube.npy", labels=path, aux=path, aux_variable="lidar")
+    assert np.array_equal(scene.labels, truth()) and scene.labels.dtype == np.int64
+    assert np.array_equal(scene.aux, cube(np.float32, bands=2))
+    with pytest.raises(SceneError, match=r"more than one array on the grid.*aux_variable="):
+        open_scene(tmp_path / "cube.npy", aux=path)
 
 
-def test_opening_a_scene_needs_no_torch():
-    code = "import sys; import hsmamba.data; print('torch' in sys.modules, 'xarray' in sys.modules)"
-    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert printed.split() == ["False", "False"]
+def test_label_files_that_do_not_fit_are_refused(tmp_path, write):
+    np.save(tmp_path / "cube.npy", cube())
+    with pytest.raises(SceneError, match=r"no label map of 6 x 5 pixels.*'gt' \(5, 6\)"):
+        open_scene(tmp_path / "cube.npy", labels=write(gt=truth().T))
+    for bad in (truth() + 0.5, np.full((6, 5), np.nan)):
+        with pytest.raises(SceneError, match="no integers"):
+            open_scene(tmp_path / "cube.npy", labels=write(gt=bad))
+
+
+def test_arrays_serve_as_labels_and_auxiliary_bands(tmp_path):
+    np.save(tmp_path / "cube.npy", cube())
+    scene = open_scene(str(tmp_path / "cube.npy"), labels=truth(), aux=cube(bands=1))
+    assert isinstance(scene.hsi, np.memmap) and not scene.hsi.flags.writeable
+    assert scene.labels is not None and scene.aux.shape == (6, 5, 1)
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="the shared data are not here")
+def test_real_matlab_files_open():
+    with pytest.raises(SceneError, match=r"'hyprImg' \(128, 128, 48\) uint16.*'rgbImg'.*variable="):
+        open_scene(DATA / "dfc2018_houston_crop" / "houston_dataset.mat")
+    scene = open_scene(DATA / "eo1_paris" / "paris_data_hs_ms.mat", variable="HSim", aux_variable="MSim")
+    assert scene.hsi.shape == (72, 72, 128) and scene.aux.shape == (72, 72, 9)

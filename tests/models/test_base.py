@@ -21,7 +21,7 @@ from hsmamba.models import (
     example_inputs,
     registry,
 )
-from hsmamba.ops.upsample import upsample
+from hsmamba.ops.resampling import upsample
 
 NAMES = sorted(registry())
 

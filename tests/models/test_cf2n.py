@@ -13,7 +13,7 @@ from hsmamba.errors import WeightsError
 from hsmamba.layers.fusion import pad_sides
 from hsmamba.models import entry
 from hsmamba.models.cf2n import CF2N, WeightedFusion, high_pass
-from hsmamba.ops.upsample import upsample
+from hsmamba.ops.resampling import upsample
 
 
 @settings(max_examples=12, deadline=None)

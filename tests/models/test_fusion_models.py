@@ -7,7 +7,7 @@ import hsmamba
 from hsmamba.errors import SceneError
 from hsmamba.layers.fusion import pad_sides
 from hsmamba.models import entry, registry
-from hsmamba.ops.upsample import upsample
+from hsmamba.ops.resampling import upsample
 
 ARCHITECTURES = [name for name, known in registry().items() if known.cfg.task == "fusion" and "_mamba_" not in name]
 # (multiple, least side) of the guide's grid, as the specifications have it

@@ -13,7 +13,7 @@ from hsmamba.errors import SceneError, WeightsError
 from hsmamba.models import entry
 from hsmamba.models.mmapp import MMAPP, MMAPPOutputs, mmapp_loss
 from hsmamba.models.official.mmapp import checkpoint_filter_fn
-from hsmamba.ops.upsample import upsample
+from hsmamba.ops.resampling import upsample
 from tests.conftest import golden_files
 from tests.goldens.fusion import Golden, relative_error
 

@@ -1,12 +1,12 @@
-"""Up-sampling: the protocol's anchors, the phase, and agreement with the data protocol's own."""
+"""Resampling: the protocol's anchors, the phase, Keys' kernel, the mirrored border."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hsmamba.data import degrade
-from hsmamba.ops.upsample import interp23, upsample
+from hsmamba.ops.resampling import interp23, keys_cubic, mirror_index, upsample
 
 
 def test_interp23_spreads_a_single_one_as_the_protocol_says():
@@ -21,15 +21,13 @@ def test_interp23_spreads_a_single_one_as_the_protocol_says():
 
 @settings(max_examples=30, deadline=None)
 @given(ratio=st.integers(1, 9), height=st.integers(1, 14), width=st.integers(1, 14))
-def test_samples_are_kept_in_phase_constants_stay_and_the_protocol_agrees(ratio, height, width):
+def test_samples_are_kept_in_phase_and_constants_stay(ratio, height, width):
     image = torch.rand(2, 3, height, width, dtype=torch.float64)
     fine = upsample(image, ratio)
     assert fine.shape == (2, 3, ratio * height, ratio * width)
     torch.testing.assert_close(fine[..., ratio // 2 :: ratio, ratio // 2 :: ratio], image)
     flat = upsample(torch.full_like(image, 0.7), ratio)
     torch.testing.assert_close(flat, torch.full_like(flat, 0.7), rtol=0, atol=1e-5)
-    if ratio > 1:
-        torch.testing.assert_close(fine, degrade.upsample(image, ratio))
 
 
 def test_ratios_that_cannot_be_are_refused():
@@ -38,3 +36,17 @@ def test_ratios_that_cannot_be_are_refused():
         interp23(image, 3)
     with pytest.raises(ValueError, match="ratio is 0"):
         upsample(image, 0)
+
+
+def test_keys_kernel_is_an_interpolating_partition_of_unity():
+    assert keys_cubic(torch.tensor([0.0, 1, -1, 2, -2, 2.5])).tolist() == [1, 0, 0, 0, 0, 0]
+    offset = torch.rand(50, 1, dtype=torch.float64)
+    torch.testing.assert_close(keys_cubic(offset - torch.arange(-1, 3)).sum(1), torch.ones(50, dtype=torch.float64))
+
+
+@given(length=st.integers(1, 9), first=st.integers(-40, 40))
+def test_the_mirror_is_that_of_numpy_for_arrays_and_tensors(length, first):
+    index = np.arange(first, first + 30)
+    line = np.pad(np.arange(length), (40, 80), mode="symmetric")
+    assert np.array_equal(mirror_index(index, length), line[index + 40])
+    assert torch.equal(mirror_index(torch.from_numpy(index), length), torch.from_numpy(line[index + 40]))

@@ -6,11 +6,10 @@ import pytest
 import torch
 
 import hsmamba
-from hsmamba.data import get_sensor, nikon_d700, simulate_bands
-from hsmamba.data.fusion_sets import CAVE_VALIDATION, read_cave
+from hsmamba.data import get_sensor, load_pairs, nikon_d700, simulate_bands
 from hsmamba.data.pairs import FusionPairs, simulated_pair
+from hsmamba.data.sets.cave import CAVE_VALIDATION, read_cave
 from hsmamba.engine.fusion.evaluate import evaluate_fusion
-from hsmamba.engine.fusion.recipe import load_pairs
 from hsmamba.engine.fusion.train import validate
 from hsmamba.engine.recipe import load_recipe
 from hsmamba.engine.results import read_results
@@ -66,7 +65,11 @@ def test_an_embedded_weight_gives_the_figures_of_its_record(name):
     assert model.in_chans == record.bands
     root = DATA
     try:
-        pairs = validation_scenes(root, recipe) if recipe.dataset == "cave" else load_pairs(recipe, root)
+        pairs = (
+            validation_scenes(root, recipe)
+            if recipe.dataset == "cave"
+            else load_pairs(recipe.dataset, root, **recipe.pairs)
+        )
     except FileNotFoundError as error:
         pytest.skip(f"needs the data of {recipe.dataset}: {error}")
     # Another processor rounds otherwise, and the figures are of the weight before it was stored in half the space.

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from hsmamba.data import Compose, PatchDataset, Scene, Split
-from hsmamba.data.scene import NanPolicy
+from hsmamba.data.image import NanPolicy
 from hsmamba.engine.classification.job import check_fits, prepare_classification, transform_of
 from hsmamba.engine.classification.predict import predict_items
 from hsmamba.errors import SceneError, SplitError

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hsmamba.data import Compose, Patches, Scene, like, valid_mask
-from hsmamba.data.scene import Array, NanPolicy
+from hsmamba.data.image import Array, NanPolicy
 from hsmamba.engine.classification.predict import default_batch_size, probabilities
 from hsmamba.engine.running import evaluating, progress_bar
 from hsmamba.errors import SceneError
@@ -206,7 +206,7 @@ def prepare_classification(
 
 
 def transform_of(model: Classifier, given: Compose | None) -> Compose | None:
-    """The preprocessing that is given, else the model's own: a `Compose`, whether factory or training made it."""
+    """Return the preprocessing to use: the caller's, else the one that came with the model."""
     return given if given is not None else cast("Compose | None", model.transform)
 
 

@@ -15,7 +15,7 @@ import torch
 
 from hsmamba._files import write_text
 from hsmamba.data import Compose, Scene, Split, block_split, leakage, load_scenes, load_split, random_split
-from hsmamba.data.transforms import STEPS
+from hsmamba.data.transforms.steps import STEPS
 from hsmamba.engine.classification.evaluate import evaluate_classifier, labels_of
 from hsmamba.engine.classification.train import ClassificationResult, ClassificationSettings, train_classifier
 from hsmamba.engine.results import Outcome, Row, machine, read_results, summarise, write_results

@@ -17,7 +17,7 @@ from hsmamba.metrics import FusionReport
 from hsmamba.metrics import fusion as metrics
 from hsmamba.metrics.report import Figures
 from hsmamba.models import FusionNetwork, as_fusion_network
-from hsmamba.ops.upsample import bicubic
+from hsmamba.ops.resampling import bicubic
 
 REDUCED = ("PSNR", "SSIM", "SAM", "ERGAS", "SCC", "Q2n")
 FULL = ("D_lambda", "D_s", "QNR", "D_lambda_K", "HQNR")

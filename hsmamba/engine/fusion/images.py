@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-from hsmamba.data.scene import Array, is_dataarray
-from hsmamba.ops.upsample import HALF_BAND, upsample
+from hsmamba.data.image import Array, is_dataarray
+from hsmamba.ops.resampling import HALF_BAND, mirror_index, upsample
 
 _STRIP_VALUES = 2**24  # of a strip that is looked through for invalid pixels
 
@@ -145,7 +145,8 @@ class Images:
         around = []
         for part, side in zip((rows, columns), self.coarse_size, strict=True):
             index = np.arange(part[0] - reach, part[-1] + 1 + reach)
-            around.append(fold(index, side, circular=not self.ratio & (self.ratio - 1)))
+            is_cubic = self.ratio & (self.ratio - 1)
+            around.append(mirror_index(index, side) if is_cubic else index % side)
         image = upsample(self._tensor(self.ms.read(*around, fill=self.fill)), self.ratio)
         cut = reach * self.ratio
         return image[..., cut : image.shape[2] - cut, cut : image.shape[3] - cut]
@@ -193,11 +194,3 @@ def filter_reach(ratio: int) -> int:
         return 2  # Keys' cubic
     # Every doubling reads as many samples on each side, half as far apart as the one before.
     return 2 * len(HALF_BAND)
-
-
-def fold(index: NDArray[np.int64], side: int, *, circular: bool) -> NDArray[np.int64]:
-    """Bring indices into 0..side-1 as the up-sampling's border does: around, or mirrored with the border repeated."""
-    if circular:
-        return index % side
-    folded = index % (2 * side)
-    return np.minimum(folded, 2 * side - 1 - folded)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsmamba.data import SensorScale
-from hsmamba.data.scene import Array, is_dataarray
+from hsmamba.data.image import Array, is_dataarray
 from hsmamba.data.sensors import get_sensor
 from hsmamba.engine.fusion.images import Image
 from hsmamba.engine.fusion.registration import measure_shift

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from hsmamba.data.scene import VALUE_ATTRIBUTES, Array, NanPolicy, check_array, is_dataarray
+from hsmamba.data.image import VALUE_ATTRIBUTES, Array, NanPolicy, check_array, is_dataarray
 from hsmamba.engine.fusion.images import Image, Images
 from hsmamba.engine.fusion.inputs import (
     Maximum,

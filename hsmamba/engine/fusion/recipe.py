@@ -7,7 +7,6 @@ model folder and `results.csv`, a row for each image and method.
 from __future__ import annotations
 
 import copy
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,9 +17,9 @@ import torch
 from torch import nn
 
 from hsmamba._files import write_text
-from hsmamba.data.catalog import DATA_VARIABLE
-from hsmamba.data.fusion_sets import FUSION_SETS
+from hsmamba.data import load_pairs
 from hsmamba.data.pairs import FusionPairs
+from hsmamba.data.sets.catalog import list_data
 from hsmamba.engine.fusion.evaluate import FULL, REDUCED, evaluate_fusion
 from hsmamba.engine.fusion.train import FusionResult, FusionSettings, train_fusion
 from hsmamba.engine.results import Outcome, Row, machine, write_results
@@ -45,7 +44,7 @@ class Recipe:
     Attributes:
         task: "fusion".
         name: Name of the weight, "architecture.tag".
-        dataset: Key of `hsmamba.data.fusion_sets.FUSION_SETS`.
+        dataset: Name that `hsmamba.data.load_pairs` knows.
         seed: Of the initial weights and the training.
         pairs: Arguments of the data set's reader: ratio, shares of validation and test.
         model_args: Arguments of `create_model`, None written as "none"; bands, channels of the guide and ratio come
@@ -77,8 +76,8 @@ def parse(values: Mapping[str, Any], path: object) -> Recipe:
     Raises:
         ManifestError: No such data set.
     """
-    if values["dataset"] not in FUSION_SETS:
-        raise ManifestError(f"{path}: no data set {values['dataset']!r}; there are {', '.join(FUSION_SETS)}")
+    if values["dataset"] not in list_data("pairs"):
+        raise ManifestError(f"{path}: no data set {values['dataset']!r}; there are {', '.join(list_data('pairs'))}")
     return Recipe(**{**values, "model_args": _with_none(values["model_args"])})
 
 
@@ -89,11 +88,6 @@ def _with_none(value: Any) -> Any:
     if isinstance(value, list):
         return [_with_none(item) for item in value]
     return None if value == "none" else value
-
-
-def load_pairs(recipe: Recipe, root: str | Path) -> FusionPairs:
-    """Read the data of a recipe out of the user's folder `root`; see `hsmamba.data.fusion_sets`."""
-    return FUSION_SETS[recipe.dataset](root, **recipe.pairs)
 
 
 def make_model(recipe: Recipe, pairs: FusionPairs, device: str | None = None) -> FusionNetwork:
@@ -119,13 +113,7 @@ def run(
     Returns:
         The figures on the test images, as `FusionReport.to_dict` has them.
     """
-    root = data or os.environ.get(DATA_VARIABLE)
-    if root is None:
-        raise ValueError(
-            f"{recipe.name} trains on data that come with no package; name their folder with --data or in "
-            f"{DATA_VARIABLE} (its layout is in hsmamba.data.fusion_sets)"
-        )
-    pairs = load_pairs(recipe, root)
+    pairs = load_pairs(recipe.dataset, data, **recipe.pairs)
     model = make_model(recipe, pairs, device)
     settings = make_settings(FusionSettings, {**recipe.finetune, "seed": recipe.seed})
     keeping = Keeping.in_folder(out, callback=_deadline(minutes), progress=progress)

@@ -16,7 +16,7 @@ from hsmamba.engine.fusion import images as _images
 from hsmamba.engine.fusion.job import prepare_fusion
 from hsmamba.errors import HsmambaWarning, SceneError
 from hsmamba.models import entry, registry
-from hsmamba.ops.upsample import upsample
+from hsmamba.ops.resampling import upsample
 from tests.conftest import ROOT
 
 FUSION = sorted(name for name, known in registry().items() if known.cfg.task == "fusion")

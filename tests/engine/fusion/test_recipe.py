@@ -8,10 +8,10 @@ import pytest
 from scipy.io import savemat
 
 import hsmamba
+from hsmamba.data import load_pairs
 from hsmamba.engine import FusionSettings
 from hsmamba.engine import recipe as recipes
 from hsmamba.engine.fusion.evaluate import evaluate_fusion
-from hsmamba.engine.fusion.recipe import load_pairs
 from hsmamba.errors import HsmambaError, ManifestError
 from hsmamba.zoo.source import read_folder
 from tests.engine.fusion.toys import images, same
@@ -74,7 +74,7 @@ def test_a_recipe_that_is_stopped_goes_on_to_the_same_weight(recipe, tmp_path):
     assert "GSA" not in card.partition("# ramsf")[0]  # the Hub's index is of the network's own results
     assert found.data["maximum"] == 2047
     assert found.license == "LicenseRef-NonProfit"
-    again = evaluate_fusion(first, load_pairs(recipe, data)).mean()
+    again = evaluate_fusion(first, load_pairs(recipe.dataset, data, **recipe.pairs)).mean()
     assert again["ramsf"]["SAM"] == pytest.approx(found.metrics["reduced resolution"]["SAM"], abs=1e-3)
     rows = list(csv.DictReader((tmp_path / "broken" / "results.csv").open()))
     assert {row["method"] for row in rows} >= {"ramsf", "EXP", "GSA"}
@@ -91,7 +91,7 @@ def test_the_command_line_trains_by_a_recipe(recipe, tmp_path, monkeypatch, caps
             cli.main()
         assert ended.value.code == code
     out = capsys.readouterr()
-    assert "name their folder with --data or in HSMAMBA_DATA" in out.err
+    assert "give the folder that holds worldview2_ikonos/imgIK.mat as root= (--data on the command line)" in out.err
     assert json.loads(out.out)["reduced"]["IKONOS, test"]["ramsf"]["PSNR"] > 0
     assert (tmp_path / "weight" / "model.safetensors").is_file()
 

@@ -12,28 +12,17 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from hsmamba.data._arrays import read_arrays, write_arrays
-from hsmamba.data.scene import Array, Scene, check_pixels, gather_pixels, iter_strips, like, neighbour_pairs
-from hsmamba.data.steps import (
-    MNF,
-    PCA,
-    STEPS,
-    Blank,
-    MinMax,
-    SelectBands,
-    SensorScale,
-    Source,
-    Spectra,
-    Standardise,
-    Step,
-)
+from hsmamba.data.arrays import read_arrays, write_arrays
+from hsmamba.data.image import Array, check_pixels, gather_pixels, iter_strips, like, neighbour_pairs
+from hsmamba.data.scene import Scene
+from hsmamba.data.transforms.components import MNF
+from hsmamba.data.transforms.step import Source, Spectra, Step
+from hsmamba.data.transforms.steps import STEPS, SelectBands
 from hsmamba.errors import ManifestError, SceneError
 
 if TYPE_CHECKING:
     import xarray as xr
     from typing_extensions import Self
-
-__all__ = ["MNF", "PCA", "STEPS", "Blank", "Compose", "MinMax", "SelectBands", "SensorScale", "Standardise", "Step"]
 
 _BLOCK_BYTES = 2**22  # steps compute in float64: a block of 16-bit numbers takes some ten times as much on its way
 

@@ -1,18 +1,13 @@
-"""Readers of the data that the recipes for fusion train on, out of a folder of the user's own.
+"""CAVE, the benchmark of hyperspectral and RGB fusion, out of the folder of data.
 
-The folder (`root`) holds
-
-    cave/                                      CAVE as it is distributed (SCENE_ms folders of 31 PNG files, however
-                                               deep), or packed scenes SCENE.train.xz and SCENE.test.xz
-    worldview2_ikonos/imgWV2.mat, imgIK.mat    `I_MS` (320, 320, C) and `I_PAN` (1280, 1280)
-
-None of it comes with the package: each set has its own terms.
+`cave/` holds it as it is distributed (SCENE_ms folders of 31 PNG files, however deep), or packed: SCENE.train.xz and
+SCENE.test.xz.
 """
 
 from __future__ import annotations
 
 import lzma
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +16,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from hsmamba.data.pairs import FusionPairs, simulated_pair, training_image, wald_pairs
+from hsmamba.data.pairs import FusionPairs, simulated_pair, training_image
+from hsmamba.data.scene import PathLike
 from hsmamba.data.sensors import get_sensor
+from hsmamba.data.sets.catalog import find_data
 from hsmamba.data.srf import nikon_d700, simulate_bands
-from hsmamba.errors import SceneError
+from hsmamba.errors import DataNotFoundError, SceneError
 
 CAVE_BANDS = 31  # 400, 410, ..., 700 nm
 # The usual 20 training and 11 test scenes; watercolors, the 32nd, is in neither part.
@@ -86,21 +83,27 @@ def _read_packed(path: Path) -> npt.NDArray[np.float32]:
         side = round((raw.size // 2 // CAVE_BANDS) ** 0.5)
         low, high = raw.reshape(2, CAVE_BANDS, side, side).astype(np.uint16)
     except (lzma.LZMAError, ValueError) as error:
-        raise SceneError(f"{path} is no packed CAVE scene ({error}); see hsmamba.data.fusion_sets.read_cave") from error
+        raise SceneError(f"{path} is no packed CAVE scene ({error}); see hsmamba.data.sets.cave.read_cave") from error
     steps = (low | (high << 8)).view(np.int16)
     cube: npt.NDArray[np.float32] = np.cumsum(steps, axis=0, dtype=np.int32).astype(np.float32) / np.float32(4095)
     return cube
 
 
 def load_cave(
-    root: str | Path, *, ratio: int, val: Sequence[str] = CAVE_VALIDATION, val_size: int = 192, sensor: str = "generic"
+    root: PathLike | None = None,
+    *,
+    ratio: int,
+    val: Sequence[str] = CAVE_VALIDATION,
+    val_size: int = 192,
+    sensor: str = "generic",
 ) -> FusionPairs:
     """Load the CAVE benchmark: 31 bands and an RGB guide by the response of a Nikon D700.
 
     The coarse image is simulated by the protocol: MTF of `sensor`, decimation, interp23.
 
     Args:
-        root: The data folder, with the scenes in its `cave/`; see `CAVE_TRAINING` and `CAVE_TEST`.
+        root: Folder of data, default the environment variable HSMAMBA_DATA; its `cave/` holds the scenes of
+            `CAVE_TRAINING` and `CAVE_TEST`, as `read_cave` reads them.
         ratio: Scale ratio, usually 4 or 8.
         val: Training scenes that are set aside for validation; nothing where there are test scenes alone.
         val_size: Side of the centre of those scenes that is looked at.
@@ -110,15 +113,15 @@ def load_cave(
         The pairs, values in [0, 1]. Training scenes are the central 384 x 384 pixels.
 
     Raises:
-        FileNotFoundError: There are no such files.
+        DataNotFoundError: There are no such files.
         SceneError: A file is something else, or `val` names a scene that is not there.
     """
-    folder = Path(root) / "cave"
+    folder = find_data("cave", root)
     training, test = _cave_scenes(folder)
     if not training and not test:
-        raise FileNotFoundError(
-            f"no CAVE scene in {folder}, neither *_ms folders of PNG files nor *.train.xz or *.test.xz; --data names "
-            f"the folder that holds cave/"
+        raise DataNotFoundError(
+            f"there is no scene in {str(folder)!r}, neither *_ms folders of PNG files nor *.train.xz or *.test.xz; "
+            f"unpack the data set there"
         )
     if training and (unknown := sorted(set(val) - training.keys())):
         raise SceneError(f"no training scene {', '.join(unknown)} in {folder}; there are {', '.join(training)}")
@@ -157,33 +160,3 @@ def _cave_scenes(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
             if name in names:
                 scenes.setdefault(name, path.parent)
     return found[0], found[1]
-
-
-def _load_mat(root: str | Path, file: str, sensor: str, name: str, **options: Any) -> FusionPairs:
-    """Load a MATLAB file with `I_MS` and `I_PAN` and make pairs of it."""
-    from scipy.io import loadmat
-
-    path = Path(root) / "worldview2_ikonos" / file
-    if not path.is_file():
-        raise FileNotFoundError(f"no file {path}; --data names the folder that holds worldview2_ikonos/")
-    content = loadmat(path)
-    if missing := {"I_MS", "I_PAN"} - content.keys():
-        raise SceneError(f"{path} has no variable {' and no '.join(sorted(missing))}")
-    return wald_pairs(content["I_MS"], content["I_PAN"], sensor=sensor, name=name, **options)
-
-
-def load_worldview2(root: str | Path, **options: Any) -> FusionPairs:
-    """Load the WorldView-2 image, 8 bands and PAN; options are those of `wald_pairs`."""
-    return _load_mat(root, "imgWV2.mat", "WV2", "WorldView-2", **options)
-
-
-def load_ikonos(root: str | Path, **options: Any) -> FusionPairs:
-    """Load the IKONOS image, 4 bands and PAN; options are those of `wald_pairs`."""
-    return _load_mat(root, "imgIK.mat", "IKONOS", "IKONOS", **options)
-
-
-FUSION_SETS: dict[str, Callable[..., FusionPairs]] = {
-    "cave": load_cave,
-    "worldview2": load_worldview2,
-    "ikonos": load_ikonos,
-}

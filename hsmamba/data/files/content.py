@@ -1,0 +1,86 @@
+"""What is inside a file: its arrays, still unread, and what its header tells about the bands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from hsmamba.data.image import Array
+from hsmamba.errors import HsmambaError, SceneError
+
+# Length of a unit in nm; the British spelling and the plural are brought to these first.
+_UNITS = {"nanometer": 1.0, "nm": 1.0, "micrometer": 1e3, "micron": 1e3, "um": 1e3, "µm": 1e3}
+_UNITS |= {"millimeter": 1e6, "mm": 1e6, "centimeter": 1e7, "cm": 1e7, "meter": 1e9, "m": 1e9, "angstrom": 0.1}
+
+
+@dataclass(frozen=True)
+class Variable:
+    """An array of a file, not read yet.
+
+    Attributes:
+        shape: Its shape, rasters as (H, W, B).
+        dtype: Its dtype as far as the header tells it.
+        read: Reads it.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    read: Callable[[], Array]
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a file holds.
+
+    Attributes:
+        variables: Arrays by name; a format without names has one array, named "".
+        wavelengths: Band centres in nm, or None.
+        bad_bands: (B,) bool, True = bad, or None.
+        class_names: Names of classes 1..K of a label image.
+        nodata: Value that stands for "no data" in arrays read with `masked=False`.
+    """
+
+    variables: dict[str, Variable]
+    wavelengths: npt.NDArray[np.float64] | None = None
+    bad_bands: npt.NDArray[np.bool_] | None = None
+    class_names: tuple[str, ...] = ()
+    nodata: float | None = None
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn whatever a reader raises on damaged bytes into a SceneError that names the file."""
+    try:
+        yield
+    except (HsmambaError, MemoryError):
+        raise
+    except Exception as error:  # the formats' packages promise no set of exceptions
+        raise SceneError(
+            f"{str(path)!r} could not be read ({type(error).__name__}: {error}); it is truncated, or not what its "
+            "extension says: fetch or write it again"
+        ) from error
+
+
+def nanometres(values: npt.ArrayLike, unit: str) -> npt.NDArray[np.float64] | None:
+    """Convert wavelengths to nm.
+
+    Args:
+        values: (B,).
+        unit: As a header spells it. Where it is empty or "Unknown", values below 100 are taken as micrometres and
+            all others as nanometres: no optical sensor has bands that leave a doubt.
+
+    Returns:
+        (B,) in nm; None for units that are no lengths (wavenumber, index, GHz).
+    """
+    wavelengths = np.asarray(values, dtype=np.float64)
+    spelled = unit.strip().lower().replace("metre", "meter")
+    if len(spelled) > 2:
+        spelled = spelled.rstrip("s")
+    if spelled in ("", "unknown", "none"):
+        return wavelengths * (1000.0 if wavelengths.max() < 100 else 1.0)
+    return wavelengths * _UNITS[spelled] if spelled in _UNITS else None

@@ -1,0 +1,46 @@
+"""The table of readers by a file's extension."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from hsmamba.data.files.content import Content, reading
+from hsmamba.data.files.envi import read_envi
+from hsmamba.data.files.geotiff import read_geotiff
+from hsmamba.data.files.matlab import read_mat
+from hsmamba.data.files.numpy import read_npy, read_npz
+from hsmamba.errors import SceneError
+
+READERS: dict[str, Callable[[Path, bool], Content]] = {
+    ".mat": read_mat,
+    ".npy": read_npy,
+    ".npz": read_npz,
+    ".hdr": read_envi,
+    ".tif": read_geotiff,
+    ".tiff": read_geotiff,
+}
+
+
+def open_file(path: Path, *, masked: bool) -> Content:
+    """Look into a file.
+
+    Args:
+        path: `.mat`, `.npy`, `.npz`, `.hdr`, `.tif` or `.tiff`.
+        masked: Give NaN where a raster has its "no data" value (the array becomes floating point then).
+
+    Raises:
+        SceneError: No such file, an unknown extension, a damaged file.
+        MissingExtraError: The format needs a package that is not installed.
+    """
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        header = next((h for h in (path.with_suffix(".hdr"), Path(f"{path}.hdr")) if h.is_file()), None)
+        hint = f"give the ENVI header {str(header)!r}" if header else "convert the file to one of them"
+        raise SceneError(
+            f"{str(path)!r} has the extension {path.suffix!r}; expected one of {', '.join(READERS)}: {hint}"
+        )
+    if not path.is_file():
+        raise SceneError(f"there is no file {str(path)!r}; check the path")
+    with reading(path):
+        return reader(path, masked)

@@ -1,0 +1,201 @@
+"""What an image array is, numpy or xarray: its check, strips of it, its pixels, its valid ones, results in its form."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeGuard, overload
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from hsmamba.errors import SceneError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+Array: TypeAlias = "npt.NDArray[Any] | xr.DataArray"
+NanPolicy: TypeAlias = Literal["raise", "mask"]
+
+STRIP_BYTES = 2**26
+_RASTER_DIMS = ("y", "x", "band")
+# Attributes that describe the values of one raster, so that they would be wrong on another raster of the same grid.
+VALUE_ATTRIBUTES = frozenset(
+    {"_FillValue", "missing_value", "scale_factor", "add_offset", "long_name", "standard_name", "units"}
+    | {"valid_min", "valid_max", "valid_range", "wavelength", "wavelength_units", "fwhm", "bbl"}
+    | {"STATISTICS_MINIMUM", "STATISTICS_MAXIMUM", "STATISTICS_MEAN", "STATISTICS_STDDEV", "STATISTICS_VALID_PERCENT"}
+)
+
+
+def is_dataarray(array: object) -> TypeGuard[xr.DataArray]:
+    """Tell whether an object is an `xarray.DataArray`, without importing xarray."""
+    xarray = sys.modules.get("xarray")  # whoever holds a DataArray has imported it
+    return xarray is not None and isinstance(array, xarray.DataArray)
+
+
+def check_array(array: Array, what: str, dims: tuple[str, ...]) -> None:
+    """Raise SceneError unless `array` is numpy or a DataArray of real numbers with these dimensions."""
+    shape = getattr(array, "shape", None)
+    if not (isinstance(array, np.ndarray) or is_dataarray(array)):
+        raise SceneError(f"{what} is a {type(array).__name__}; expected a numpy array or an xarray.DataArray")
+    if shape is None or len(shape) != len(dims):
+        raise SceneError(f"{what} has shape {tuple(shape or ())}; expected {len(dims)} dimensions {dims}")
+    if is_dataarray(array) and array.dims[:2] != ("y", "x"):
+        order = ", ".join(f'"{dim}"' for dim in dims)
+        raise SceneError(
+            f"{what} has the dimensions {array.dims}; expected {dims}: rename them if need be and give "
+            f"{what}.transpose({order})"
+        )
+    if array.dtype.kind not in "biuf":
+        raise SceneError(f"{what} has dtype {array.dtype}; expected real numbers")
+
+
+def iter_strips(array: Array, max_bytes: int = STRIP_BYTES) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+    """Read an array in strips of whole rows, so that a lazy or mapped array never sits in memory as a whole.
+
+    Args:
+        array: (H, ...) numpy array, memory map or DataArray, read along its first axis.
+        max_bytes: Size of a strip in bytes as stored; a strip has one row at least.
+
+    Yields:
+        First row of the strip, and the strip (h, ...) as numpy.
+    """
+    row_bytes = max(1, array.dtype.itemsize * int(np.prod(array.shape[1:], dtype=np.int64)))
+    step = max(1, max_bytes // row_bytes)
+    for start in range(0, array.shape[0], step):
+        yield start, np.asarray(array[start : start + step])
+
+
+def gather_pixels(array: Array, pixels: npt.ArrayLike) -> npt.NDArray[Any]:
+    """Take the spectra of some pixels, with bounded memory.
+
+    Args:
+        array: (H, W, B).
+        pixels: int (N,) flat indices row * W + column.
+
+    Returns:
+        (N, B) in the order of `pixels`, dtype of `array`.
+
+    Raises:
+        SceneError: An index lies outside the grid.
+    """
+    flat = check_pixels(pixels, (int(array.shape[0]), int(array.shape[1])))
+    rows, columns = np.divmod(flat, array.shape[1])
+    if isinstance(array, np.ndarray):
+        return np.asarray(array[rows, columns])
+    result = np.empty((flat.size, array.shape[2]), dtype=array.dtype)
+    for start, strip in iter_strips(array):
+        here = np.flatnonzero((rows >= start) & (rows < start + strip.shape[0]))
+        result[here] = strip[rows[here] - start, columns[here]]
+    return result
+
+
+def neighbour_pairs(array: Array, pixels: npt.ArrayLike, window: int) -> npt.NDArray[Any]:
+    """Take the spectra of pixels that lie side by side within windows around some pixels.
+
+    Args:
+        array: (H, W, B).
+        pixels: int (N,) flat indices row * W + column.
+        window: Side of the square windows in pixels, odd.
+
+    Returns:
+        (M, 2, B): every pair of horizontal or vertical neighbours that lie both within windows, once.
+
+    Raises:
+        SceneError: An index lies outside the grid.
+    """
+    height, width = int(array.shape[0]), int(array.shape[1])
+    centres = np.zeros((height, width), dtype=bool)
+    centres.ravel()[check_pixels(pixels, (height, width))] = True
+    inside = ndimage.binary_dilation(
+        centres, np.ones((window, window), dtype=bool), origin=-1 if window % 2 == 0 else 0
+    )
+    index = np.arange(height * width).reshape(height, width)
+    across = inside[:, 1:] & inside[:, :-1]
+    down = inside[1:] & inside[:-1]
+    first = np.concatenate([index[:, :-1][across], index[:-1][down]])
+    second = np.concatenate([index[:, 1:][across], index[1:][down]])
+    return np.stack([gather_pixels(array, first), gather_pixels(array, second)], axis=1)
+
+
+def check_pixels(pixels: npt.ArrayLike, shape: tuple[int, int]) -> npt.NDArray[np.int64]:
+    """Return flat pixel indices as int64 (N,), or raise SceneError where one is outside a grid of `shape`."""
+    flat = np.asarray(pixels)
+    if flat.ndim != 1 or (flat.size and flat.dtype.kind not in "iu"):
+        raise SceneError(
+            f"pixels have shape {flat.shape} and dtype {flat.dtype}; expected integers (N,): flat indices "
+            "row * W + column"
+        )
+    flat = flat.astype(np.int64)
+    if flat.size and (flat.min() < 0 or flat.max() >= shape[0] * shape[1]):
+        raise SceneError(
+            f"pixel indices run from {flat.min()} to {flat.max()}; a grid of {shape[0]} x {shape[1]} pixels has "
+            f"0..{shape[0] * shape[1] - 1}"
+        )
+    return flat
+
+
+def valid_mask(hsi: Array, nan: NanPolicy = "raise", *, bands: npt.ArrayLike | None = None) -> npt.NDArray[np.bool_]:
+    """Tell which pixels hold finite numbers only; reads strip by strip.
+
+    Args:
+        hsi: (H, W, B).
+        nan: "raise" to refuse a cube with non-finite pixels, "mask" to have them marked.
+        bands: Indices of the bands that count; all by default. Bad bands are often NaN on every pixel: give
+            `scene.good_bands`, or `transform.input_bands()` for the bands that a transform reads.
+
+    Returns:
+        (H, W) bool, True where every band that counts is finite.
+
+    Raises:
+        SceneError: `nan="raise"` and a pixel holds NaN or infinity.
+        ValueError: `nan` is neither "raise" nor "mask".
+    """
+    if nan not in ("raise", "mask"):
+        raise ValueError(f'nan is {nan!r}; expected "raise" or "mask"')
+    mask = np.ones(hsi.shape[:2], dtype=bool)
+    if hsi.dtype.kind == "f":
+        for start, strip in iter_strips(hsi):
+            used = strip if bands is None else strip[..., np.asarray(bands, dtype=np.int64)]
+            mask[start : start + strip.shape[0]] = np.isfinite(used).all(axis=-1)
+    if nan == "raise" and not mask.all():
+        row, column = np.argwhere(~mask)[0]
+        raise SceneError(
+            f"{int((~mask).sum())} of {mask.size} pixels hold NaN or infinity, the first at row {row}, "
+            f'column {column}; pass nan="mask" to leave them out'
+        )
+    return mask
+
+
+@overload
+def like(template: npt.NDArray[Any], array: npt.NDArray[Any], *, name: str | None = None) -> npt.NDArray[Any]: ...
+@overload
+def like(template: xr.DataArray, array: npt.NDArray[Any], *, name: str | None = None) -> xr.DataArray: ...
+def like(template: Array, array: npt.NDArray[Any], *, name: str | None = None) -> Array:
+    """Give a result back as the caller gave the input: numpy for numpy, DataArray for DataArray.
+
+    Args:
+        template: The input (H, W) or (H, W, B).
+        array: The result (H, W) or (H, W, C) on the same grid.
+        name: Name of the DataArray.
+
+    Returns:
+        `array` itself for a numpy template. Else a DataArray with dims (y, x) or (y, x, band), every coordinate
+        of the template that lies on y and x (`spatial_ref`, the CRS, among them), the band coordinates too where
+        the number of bands is the same, and the attributes of the template that do not describe its values.
+
+    Raises:
+        SceneError: The grids differ.
+    """
+    if not is_dataarray(template):
+        return array
+    if array.ndim not in (2, 3) or array.shape[:2] != tuple(template.sizes[dim] for dim in ("y", "x")):
+        raise SceneError(f"a result of shape {array.shape} does not lie on the grid of {dict(template.sizes)}")
+    dims = _RASTER_DIMS[: array.ndim]
+    kept = {"y", "x"}
+    if array.ndim == 3 and template.sizes.get("band") == array.shape[2]:
+        kept.add("band")
+    coords = {key: value for key, value in template.coords.items() if set(value.dims) <= kept}
+    attrs = {key: value for key, value in template.attrs.items() if key not in VALUE_ATTRIBUTES}
+    return type(template)(array, dims=dims, coords=coords, attrs=attrs, name=name)

@@ -1,0 +1,1 @@
+"""Data sets by name: the catalogue, and a file for each set."""

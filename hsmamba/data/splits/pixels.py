@@ -1,0 +1,62 @@
+"""What the makers of splits share: the check of labels, the number of pixels of a class, the draw, masks."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from hsmamba.errors import SplitError
+
+Labels: TypeAlias = npt.ArrayLike
+Indices: TypeAlias = "npt.NDArray[np.int64]"
+
+
+def check_labels(labels: Labels) -> tuple[npt.NDArray[np.int64], Indices]:
+    """Return labels as int64 (H, W) and the pixels of each class at its index; every class from 1 must occur."""
+    values = np.asarray(labels)
+    if values.ndim != 2 or values.dtype.kind not in "iu":
+        raise SplitError(f"labels have shape {values.shape} and dtype {values.dtype}; expected integers (H, W)")
+    if not values.size or values.max() < 1 or values.min() < 0:
+        low_high = f"{values.min()}..{values.max()}" if values.size else "nothing"
+        raise SplitError(f"labels hold {low_high}; expected 0 (unlabelled) and classes from 1")
+    sizes = np.bincount(values.ravel().astype(np.int64))
+    empty = np.flatnonzero(sizes[1:] == 0) + 1
+    if empty.size:
+        raise SplitError(
+            f"no pixel has the label {', '.join(map(str, empty))}, though labels reach up to {values.max()}; renumber "
+            "the classes 1..K without gaps"
+        )
+    return values.astype(np.int64), sizes.astype(np.int64)
+
+
+def check_amount(fraction: float | None, count: int | None) -> None:
+    """Raise ValueError unless one of the two is given, and in its range."""
+    if (fraction is None) == (count is None):
+        raise ValueError(f"got fraction={fraction} and count={count}; give one of them")
+    if fraction is not None and not 0 < fraction < 1:
+        raise ValueError(f"fraction is {fraction}; expected a number between 0 and 1, e.g. 0.05 for 5 %")
+    if count is not None and count < 1:
+        raise ValueError(f"count is {count}; expected 1 or more pixels a class")
+
+
+def quota(size: int, fraction: float | None, count: int | None) -> int:
+    """Return the number of pixels to take of a class of `size`."""
+    if fraction is None:
+        return int(count or 0)
+    # 0.29 * 100 is 28.999... in binary; the tolerance keeps such products at the whole number they stand for.
+    return max(1, int(np.floor(fraction * size + 1e-9)))
+
+
+def draw(members: Indices, wanted: int, generator: np.random.Generator) -> Indices:
+    """Draw without replacement, from uniform numbers only: that stream is the same in every numpy release."""
+    order = np.argsort(generator.random(members.size), kind="stable")
+    return members[order[:wanted]]
+
+
+def pixel_mask(pixels: Indices, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """Mark flat indices on a grid (H, W)."""
+    mask = np.zeros(shape, dtype=bool)
+    mask.ravel()[pixels] = True
+    return mask

@@ -1,0 +1,149 @@
+"""Steps that project on components: principal ones, and those of highest signal-to-noise ratio."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from hsmamba.data.transforms.step import Floats, Source, Spectra, Step
+from hsmamba.errors import SceneError
+
+_NOISE_FLOOR = 1e-6  # of the strongest noise direction, added to all
+_PROJECTION_BLOCK = 1024  # pixels; two float64 buffers of (components, 1024) stay in the processor's cache
+
+
+class _Projection(Step):
+    """A step whose channels are components."""
+
+    n_components: int
+
+    def out_channels(self, in_channels: int) -> int:
+        """Return the number of components."""
+        super().out_channels(in_channels)
+        return self.n_components
+
+
+class PCA(_Projection):
+    """Project on the principal components of the fitted pixels.
+
+    The components are eigenvectors of the covariance (float64, `numpy.linalg.eigh`), by falling variance; of the two
+    signs, the one whose loading of largest magnitude is positive. State: mean (B,), basis (C, B), variance (C,).
+    """
+
+    kind = "pca"
+    arguments = ("n_components", "whiten")
+    fitted_arrays = ("mean", "basis", "variance")
+
+    def __init__(self, n_components: int, whiten: bool = False, *, on: Source = "hsi") -> None:
+        """Make the step.
+
+        Args:
+            n_components: Components C to keep.
+            whiten: Divide each component by its standard deviation over the fitted pixels.
+            on: "hsi" or "aux".
+
+        Raises:
+            ValueError: `n_components` is below 1.
+        """
+        super().__init__(on=on)
+        if n_components < 1:
+            raise ValueError(f"n_components is {n_components}; expected 1 or more")
+        self.n_components, self.whiten = int(n_components), bool(whiten)
+
+    def _learn(self, pixels: Floats, neighbours: Spectra | None) -> dict[str, Floats]:
+        mean, basis, variance = _principal_components(pixels, self.n_components)
+        if self.whiten and variance[-1] <= 1e-12 * variance[0]:
+            rank = int((variance > 1e-12 * variance[0]).sum())
+            raise SceneError(
+                f"the pixels vary in {rank} directions only, so {self.n_components} components cannot be whitened; "
+                f"give n_components={rank} or less, or whiten=False"
+            )
+        return {"mean": mean, "basis": _with_fixed_signs(basis), "variance": variance}
+
+    def _apply(self, array: Spectra) -> npt.NDArray[np.float32]:
+        basis = self._state["basis"]
+        if self.whiten:
+            basis = basis / np.sqrt(self._state["variance"])[:, None]
+        return _project(array, self._state["mean"], basis)
+
+
+class MNF(_Projection):
+    """Minimum noise fraction: project on the components of highest signal-to-noise ratio.
+
+    The covariance of the noise is that of the differences between neighbouring pixels; the principal components of
+    the noise-whitened pixels follow by falling ratio, with signs fixed as for `PCA`. All are scaled by one factor, so
+    that their mean variance over the fitted pixels is 1 and their ratios stay. State: mean (B,), basis (C, B).
+
+    Source: Green, Berman, Switzer, Craig, "A transformation for ordering multispectral data in terms of image quality
+    with implications for noise removal", IEEE TGRS 26 (1988), section III.
+    """
+
+    kind = "mnf"
+    arguments = ("n_components", "window")
+    fitted_arrays = ("mean", "basis")
+
+    def __init__(self, n_components: int, window: int = 3, *, on: Source = "hsi") -> None:
+        """Make the step.
+
+        Args:
+            n_components: Components C to keep.
+            window: Side, odd, of the windows around the fitted pixels whose neighbours tell the noise.
+            on: "hsi" or "aux".
+
+        Raises:
+            ValueError: `n_components` is below 1, or `window` not odd or below 3.
+        """
+        super().__init__(on=on)
+        if n_components < 1 or window < 3 or window % 2 == 0:
+            raise ValueError(f"n_components is {n_components}, window {window}; expected at least 1, and odd from 3")
+        self.n_components, self.window = int(n_components), int(window)
+
+    def _learn(self, pixels: Floats, neighbours: Spectra | None) -> dict[str, Floats]:
+        if neighbours is None or len(neighbours) < 2:
+            raise ValueError("mnf estimates the noise from neighbouring pixels; fit it with Compose.fit_scene")
+        noise = np.cov((neighbours[:, 0].astype(np.float64) - neighbours[:, 1]).T)
+        power, directions = np.linalg.eigh(np.atleast_2d(noise))
+        # Bands without noise of their own (interpolated, constant) must not be blown up.
+        whitening = directions / np.sqrt(power + _NOISE_FLOOR * max(power[-1], np.finfo(float).tiny))
+        _, basis, variance = _principal_components(pixels @ whitening, self.n_components)
+        scale = np.sqrt(max(variance.mean(), np.finfo(float).tiny))
+        return {"mean": pixels.mean(axis=0), "basis": _with_fixed_signs(basis @ whitening.T / scale)}
+
+    def _apply(self, array: Spectra) -> npt.NDArray[np.float32]:
+        return _project(array, self._state["mean"], self._state["basis"])
+
+
+def _principal_components(pixels: Floats, count: int) -> tuple[Floats, Floats, Floats]:
+    """Return mean (B,), the first components (C, B) and their variances (C,)."""
+    number, bands = pixels.shape
+    if count > min(bands, number - 1):
+        raise SceneError(
+            f"{count} components cannot be fitted on {number} pixels of {bands} bands; expected at most "
+            f"{min(bands, number - 1)}: give more pixels (unlabelled ones serve too) or lower n_components"
+        )
+    mean = pixels.mean(axis=0)
+    centred = pixels - mean
+    values, vectors = np.linalg.eigh(centred.T @ centred / (number - 1))
+    return mean, vectors.T[::-1][:count], np.maximum(values[::-1][:count], 0.0)
+
+
+def _with_fixed_signs(basis: Floats) -> Floats:
+    """Of the two signs of each row, take the one whose entry of largest magnitude is positive."""
+    peak = np.take_along_axis(basis, np.abs(basis).argmax(axis=1)[:, None], axis=1)
+    return np.ascontiguousarray(basis * np.sign(peak))
+
+
+def _project(array: Spectra, mean: Floats, basis: Floats) -> npt.NDArray[np.float32]:
+    """Project spectra (..., B) on a basis (C, B), summed band by band: the result of a pixel is that of any chunk."""
+    loadings = np.ascontiguousarray(basis.T)[:, :, None]  # (B, C, 1)
+    flat = array.reshape(-1, array.shape[-1])
+    result = np.empty((flat.shape[0], len(basis)), dtype=np.float32)
+    for start in range(0, flat.shape[0], _PROJECTION_BLOCK):
+        block = np.ascontiguousarray((flat[start : start + _PROJECTION_BLOCK] - mean).T)  # (B, n)
+        total = np.zeros((len(basis), block.shape[1]))
+        product = np.empty_like(total)
+        for loading, band in zip(loadings, block, strict=True):
+            np.multiply(loading, band, out=product)
+            total += product
+        result[start : start + _PROJECTION_BLOCK] = total.T
+    return result.reshape(*array.shape[:-1], len(basis))

@@ -1,0 +1,151 @@
+"""What a step of a transform is: it maps spectra (..., B) to float32 (..., B'), pixel by pixel.
+
+No step lets a pixel's result depend on its neighbours in memory, so a cube may come in chunks of any shape.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from hsmamba.errors import ManifestError, SceneError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+Source: TypeAlias = Literal["hsi", "aux"]
+Spectra: TypeAlias = "npt.NDArray[Any]"
+Floats: TypeAlias = "npt.NDArray[np.float64]"
+
+
+class Step:
+    """One step of a transform.
+
+    Attributes:
+        kind: Name in saved files.
+        arguments: Names of the constructor's arguments beside `on`, which are attributes too.
+        fitted_arrays: Names of the arrays that `fit` computes; a step without any needs no fitting.
+        on: Which input it applies to, "hsi" or "aux".
+    """
+
+    kind: ClassVar[str]
+    arguments: ClassVar[tuple[str, ...]] = ()
+    fitted_arrays: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, *, on: Source = "hsi") -> None:
+        """Make an unfitted step.
+
+        Args:
+            on: "hsi" or "aux".
+
+        Raises:
+            ValueError: Another word.
+        """
+        if on not in ("hsi", "aux"):
+            raise ValueError(f'on is {on!r}; expected "hsi" or "aux"')
+        self.on: Source = on
+        self._state: dict[str, npt.NDArray[np.float64]] = {}
+
+    def fit(self, pixels: Spectra, neighbours: Spectra | None = None) -> Self:
+        """Learn from pixels.
+
+        Args:
+            pixels: (N, B), finite where the step learns from them.
+            neighbours: (M, 2, B), finite: spectra of pixels that lie side by side, for steps that estimate noise.
+
+        Returns:
+            The step itself.
+
+        Raises:
+            SceneError: `pixels` has no pixel, another number of dimensions, or numbers that are not finite.
+            ValueError: The step needs neighbours and there are none.
+        """
+        if pixels.ndim != 2 or pixels.shape[0] == 0:
+            raise SceneError(f"{self.kind} is fitted on pixels (N, B) with N > 0; got shape {pixels.shape}")
+        if not self.fitted_arrays:  # band selection may be there to remove what is not finite
+            return self
+        values = pixels.astype(np.float64)
+        if not np.isfinite(values).all():
+            bad = int((~np.isfinite(values)).any(axis=1).sum())
+            raise SceneError(f"{bad} of {len(values)} pixels hold NaN or infinity; leave them out before fitting")
+        self._state = self._learn(values, neighbours)
+        return self
+
+    def __call__(self, array: Spectra) -> npt.NDArray[np.float32]:
+        """Apply the step.
+
+        Args:
+            array: (..., B), any real dtype.
+
+        Returns:
+            float32 (..., B').
+
+        Raises:
+            SceneError: The number of bands is not the one that the step was fitted on.
+            ValueError: The step is not fitted.
+        """
+        self.out_channels(array.shape[-1])
+        return self._apply(array)
+
+    def out_channels(self, in_channels: int) -> int:
+        """Return B' for B bands.
+
+        Args:
+            in_channels: B.
+
+        Raises:
+            SceneError: The step was fitted on another number.
+            ValueError: The step is not fitted.
+        """
+        state = self.state()
+        if state:
+            expected = state[self.fitted_arrays[0]].shape[0]
+            if in_channels != expected:
+                raise SceneError(f"{self.kind} was fitted on {expected} bands, got {in_channels}; give the same bands")
+        return in_channels
+
+    def state(self) -> dict[str, npt.NDArray[np.float64]]:
+        """Return the fitted arrays by name.
+
+        Raises:
+            ValueError: The step is not fitted.
+        """
+        if set(self._state) != set(self.fitted_arrays):
+            raise ValueError(f"{self.kind} is not fitted; call fit(pixels) first, or load a saved transform")
+        return dict(self._state)
+
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's keyword arguments, JSON-able."""
+        values = {name: getattr(self, name) for name in (*self.arguments, "on")}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+    def load_state(self, state: dict[str, npt.NDArray[np.float64]]) -> None:
+        """Take over fitted arrays, as `state` returned them.
+
+        Args:
+            state: Arrays by name.
+
+        Raises:
+            ManifestError: Names are missing or unknown.
+        """
+        if set(state) != set(self.fitted_arrays):
+            raise ManifestError(
+                f"{self.kind} has the arrays {sorted(state)}, expected {sorted(self.fitted_arrays)}; "
+                "the file is damaged"
+            )
+        self._state = dict(state)
+
+    def __repr__(self) -> str:
+        """Show the constructor call."""
+        arguments = ", ".join(f"{key}={value!r}" for key, value in self.config().items())
+        return f"{type(self).__name__}({arguments})"
+
+    def _learn(self, pixels: Floats, neighbours: Spectra | None) -> dict[str, Floats]:
+        """Compute `fitted_arrays` of pixels (N, B)."""
+        raise TypeError(f"{type(self).__name__} has fitted_arrays but does not say how they are learnt; define _learn")
+
+    def _apply(self, array: Spectra) -> npt.NDArray[np.float32]:
+        """Apply the fitted step to (..., B)."""
+        raise TypeError(f"{type(self).__name__} does not say how it is applied; define _apply")

@@ -1,0 +1,117 @@
+"""The steps that work band by band, and the table of all steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+from hsmamba.data.transforms.components import MNF, PCA
+from hsmamba.data.transforms.step import Floats, Source, Spectra, Step
+from hsmamba.errors import SceneError
+
+
+class SelectBands(Step):
+    """Keep some bands, in the order given."""
+
+    kind = "select_bands"
+    arguments = ("indices",)
+
+    def __init__(self, indices: Iterable[int], *, on: Source = "hsi") -> None:
+        """Make the step.
+
+        Args:
+            indices: Band indices from 0.
+            on: "hsi" or "aux".
+
+        Raises:
+            ValueError: No index, or a negative one.
+        """
+        super().__init__(on=on)
+        self.indices = tuple(int(index) for index in indices)
+        if not self.indices or min(self.indices) < 0:
+            raise ValueError(f"indices are {self.indices}; expected one band index at least, each from 0")
+
+    def out_channels(self, in_channels: int) -> int:
+        """Return the number of bands that are kept."""
+        if max(self.indices) >= in_channels:
+            raise SceneError(
+                f"select_bands takes band {max(self.indices)}, got {in_channels} bands (0..{in_channels - 1}); "
+                "give the bands that the transform was made for"
+            )
+        return len(self.indices)
+
+    def _apply(self, array: Spectra) -> npt.NDArray[np.float32]:
+        return array[..., list(self.indices)].astype(np.float32)
+
+
+class SensorScale(Step):
+    """Scale a sensor's numbers: `value * scale + offset`, computed in float64; needs no fitting."""
+
+    kind = "sensor_scale"
+    arguments = ("scale", "offset")
+
+    def __init__(self, scale: float, offset: float = 0.0, *, on: Source = "hsi") -> None:
+        """Make the step.
+
+        Args:
+            scale: Factor, e.g. 1 / 2047 for 11-bit data or 1e-4 for reflectance stored times 10000.
+            offset: Added after scaling.
+            on: "hsi" or "aux".
+
+        Raises:
+            ValueError: A number is not finite, or the scale is 0.
+        """
+        super().__init__(on=on)
+        self.scale, self.offset = float(scale), float(offset)
+        if not (np.isfinite(self.scale) and np.isfinite(self.offset) and self.scale != 0):
+            raise ValueError(f"scale is {scale!r}, offset {offset!r}; expected finite numbers and a scale other than 0")
+
+    def _apply(self, array: Spectra) -> npt.NDArray[np.float32]:
+        return (array.astype(np.float64) * self.scale + self.offset).astype(np.float32)
+
+
+class Blank(Step):
+    """Zeros instead of numbers, to ask what a network of two sources makes of the other one alone."""
+
+    kind = "blank"
+
+    def _apply(self, array: Spectra) -> npt.NDArray[np.float32]:
+        return np.zeros(array.shape, np.float32)
+
+
+class Standardise(Step):
+    """Bring each band to mean 0 and standard deviation 1 (population); a constant band becomes 0."""
+
+    kind = "standardise"
+    fitted_arrays = ("mean", "std")
+
+    def _learn(self, pixels: Floats, neighbours: Spectra | None) -> dict[str, Floats]:
+        std = pixels.std(axis=0)
+        # A constant band leaves rounding noise in place of zero; to divide by it would blow the noise up.
+        flat = std <= 1e-12 * np.abs(pixels).max(axis=0)
+        return {"mean": pixels.mean(axis=0), "std": np.where(flat, 1.0, std)}
+
+    def _apply(self, array: Spectra) -> npt.NDArray[np.float32]:
+        return ((array - self._state["mean"]) / self._state["std"]).astype(np.float32)
+
+
+class MinMax(Step):
+    """Map each band's range over the fitted pixels to 0..1, unclipped outside; a constant band becomes 0."""
+
+    kind = "min_max"
+    fitted_arrays = ("low", "span")
+
+    def _learn(self, pixels: Floats, neighbours: Spectra | None) -> dict[str, Floats]:
+        low = pixels.min(axis=0)
+        span = pixels.max(axis=0) - low
+        return {"low": low, "span": np.where(span == 0, 1.0, span)}
+
+    def _apply(self, array: Spectra) -> npt.NDArray[np.float32]:
+        return ((array - self._state["low"]) / self._state["span"]).astype(np.float32)
+
+
+STEPS: dict[str, type[Step]] = {
+    step.kind: step for step in (SelectBands, SensorScale, Blank, Standardise, MinMax, PCA, MNF)
+}

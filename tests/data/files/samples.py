@@ -1,0 +1,59 @@
+"""Arrays to write, and writers of every format that is read."""
+
+import numpy as np
+import pytest
+import scipy.io
+
+
+def cube(dtype=np.uint16, height=6, width=5, bands=4):
+    return np.random.default_rng(0).integers(0, 4000, (height, width, bands)).astype(dtype)
+
+
+def truth(dtype=np.uint8):
+    return (np.arange(30).reshape(6, 5) % 4).astype(dtype)
+
+
+def write_mat(path, **arrays):
+    scipy.io.savemat(path, arrays)
+
+
+def write_mat73(path, **arrays):
+    h5py = pytest.importorskip("h5py", reason="needs the geo extra")
+    with h5py.File(path, "w", userblock_size=512) as file:
+        for name, array in arrays.items():
+            file[name] = array.T
+            file[name].attrs["MATLAB_class"] = np.bytes_(str(array.dtype))
+        file["note"] = np.frombuffer("text".encode("utf-16-le"), np.uint16)[:, None]
+        file["note"].attrs["MATLAB_class"] = np.bytes_("char")
+        file.create_group("#refs#")
+    with path.open("r+b") as file:  # the block before the HDF5 data that makes it a MATLAB file
+        file.write(b"MATLAB 7.3 MAT-file".ljust(116) + bytes(8) + b"\x00\x02IM")
+
+
+def write_npz(path, **arrays):
+    np.savez(path, **arrays)
+
+
+NAMED = {".mat": write_mat, "73.mat": write_mat73, ".npz": write_npz}
+
+
+def write_envi(path, array, interleave="bsq", **metadata):
+    envi = pytest.importorskip("spectral.io.envi", reason="needs the geo extra")
+    metadata = {key.replace("_", " "): value for key, value in metadata.items()}
+    envi.save_image(str(path), array, interleave=interleave, metadata=metadata, force=True, dtype=array.dtype)
+
+
+def write_tif(path, array, *, nodata=None, tags=(), texts=(), imagery=()):
+    rasterio = pytest.importorskip("rasterio", reason="needs the geo extra")
+    pytest.importorskip("rioxarray", reason="needs the geo extra")
+    transform = rasterio.transform.from_origin(366000, 5810000, 30, 30)
+    height, width, bands = array.shape
+    profile = {"count": bands, "height": height, "width": width, "dtype": array.dtype, "nodata": nodata}
+    with rasterio.open(path, "w", driver="GTiff", crs="EPSG:32633", transform=transform, **profile) as file:
+        file.write(array.transpose(2, 0, 1))
+        for band, tag in enumerate(tags, start=1):
+            file.update_tags(band, **tag)
+        for band, tag in enumerate(imagery, start=1):
+            file.update_tags(band, ns="IMAGERY", **tag)
+        for band, text in enumerate(texts, start=1):
+            file.set_band_description(band, text)

@@ -1,0 +1,62 @@
+"""The catalogue: names, kinds, the folder of data, the stored splits."""
+
+import subprocess
+import sys
+
+import pytest
+
+from hsmamba.data import leakage, list_splits, load_pairs, load_scene, load_scenes, load_split
+from hsmamba.data.sets.catalog import CATALOG, list_data
+from hsmamba.errors import DataNotFoundError, SceneError, SplitError
+from tests.conftest import DATA, ROOT
+
+
+def test_stored_splits_are_whole_and_named():
+    assert list_splits() == ["dfc2018_houston_crop", "idtrees2020", "indian_pines_fixed"]
+    fixed = load_split("indian_pines_fixed")  # loading verifies the hash
+    assert (fixed.train.size, fixed.test.size, fixed.shape) == (695, 9671, (145, 145))
+    plots = load_split("idtrees2020")
+    sides = [set(part // 400) for part in (plots.train, plots.val, plots.test)]
+    assert [len(side) for side in sides] == [35, 10, 20] and len(set().union(*sides)) == 65
+    assert leakage(load_split("dfc2018_houston_crop"), 11).inside_train == 0
+    with pytest.raises(SplitError, match=r"there is no split 'salinas'.*idtrees2020"):
+        load_split("salinas")
+
+
+@pytest.mark.parametrize("name", [name for name in list_data() if CATALOG[name].path])
+def test_data_that_are_not_there_give_one_error_whatever_the_set(name, tmp_path, monkeypatch):
+    load = load_pairs if CATALOG[name].kind == "pairs" else load_scenes
+    options = {"ratio": 4} if name == "cave" else {}
+    monkeypatch.delenv("HSMAMBA_DATA", raising=False)
+    with pytest.raises(DataNotFoundError, match=rf"'{name}' .* comes with no package; give the folder .*HSMAMBA_DATA"):
+        load(name, **options)
+    monkeypatch.setenv("HSMAMBA_DATA", str(tmp_path))
+    for root in (None, tmp_path):
+        with pytest.raises(FileNotFoundError, match=rf"no {CATALOG[name].path} in .*{tmp_path.name}"):
+            load(name, root, **options)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: load_scene("salinas"), "'salinas'; there is 'indian_pines'"),
+        (lambda: load_pairs("salinas"), "'salinas'; there is 'cave', 'worldview2', 'ikonos'"),
+        (lambda: load_scene("idtrees2020"), r"set of plots; call load_scenes\('idtrees2020'"),
+        (lambda: load_scenes("cave"), r"pairs for fusion; call load_pairs\('cave'"),
+        (lambda: load_pairs("indian_pines"), r"one scene; call load_scene\('indian_pines'"),
+    ],
+)
+def test_unknown_names_and_other_kinds_are_told_what_there_is(call, message):
+    with pytest.raises(SceneError, match=message):
+        call()
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="the shared data are not here")
+def test_real_data_give_the_stored_splits(tmp_path):
+    pytest.importorskip("tensorly")
+    script = [sys.executable, "tools/make_splits.py", str(DATA), "--out", str(tmp_path)]
+    subprocess.run(script, cwd=ROOT, check=True, capture_output=True)
+    made = sorted(tmp_path.iterdir())
+    assert len(made) == 4
+    for path in made:
+        assert path.read_bytes() == (ROOT / "hsmamba" / "splits" / path.name).read_bytes()

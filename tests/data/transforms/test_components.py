@@ -1,0 +1,91 @@
+"""PCA and MNF: scikit-learn's figures, signs, order by signal-to-noise ratio."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from hsmamba.data import (
+    MNF,
+    PCA,
+    Compose,
+    Scene,
+    Standardise,
+    neighbour_pairs,
+)
+from hsmamba.errors import SceneError
+from tests.data.transforms.samples import pixels
+
+
+def test_pca_agrees_with_scikit_learn_up_to_sign():
+    decomposition = pytest.importorskip("sklearn.decomposition", reason="needs scikit-learn")
+    data = pixels().astype(np.float64)
+    for whiten in (False, True):
+        oracle = decomposition.PCA(4, whiten=whiten, svd_solver="full").fit(data)
+        ours = PCA(4, whiten=whiten).fit(data)
+        assert np.allclose(ours.state()["variance"], oracle.explained_variance_)
+        assert np.allclose(np.abs(ours(data)), np.abs(oracle.transform(data)), rtol=1e-4, atol=1e-3)
+
+
+def test_the_sign_of_a_component_is_that_of_its_largest_loading():
+    basis = PCA(6).fit(pixels()).state()["basis"]
+    assert np.allclose(basis @ basis.T, np.eye(6))
+    assert (np.take_along_axis(basis, np.abs(basis).argmax(1)[:, None], 1) > 0).all()
+
+
+def _noisy_scene(seed=0, shape=(30, 40), bands=12, noise=1.0):
+    """A smooth signal in three directions, and white noise of very different strength by band."""
+    rng = np.random.default_rng(seed)
+    smooth = ndimage.gaussian_filter(rng.normal(size=(*shape, 3)), (4, 4, 0)) * 200
+    loud = rng.normal(size=(*shape, bands)) * np.linspace(0.1, 9, bands)
+    return Scene(smooth @ rng.normal(size=(3, bands)) + noise * loud)
+
+
+def test_mnf_orders_components_by_signal_to_noise_ratio():
+    scene = _noisy_scene()
+    pixels = np.arange(0, 1200, 7)
+    transform = Compose([MNF(6, window=3)]).fit_scene(scene, pixels)
+    out = transform(scene.hsi).astype(float)
+    pairs = neighbour_pairs(scene.hsi, pixels, 3)
+    noise = (transform(pairs[:, 0]) - transform(pairs[:, 1])).std(axis=0)
+    ratio = out.reshape(-1, 6)[pixels].std(axis=0) / noise
+    assert (np.diff(ratio) <= 1e-6).all()
+    assert ratio[2] > 2 * ratio[3]
+    np.testing.assert_allclose(noise, noise.mean(), rtol=1e-3)  # white noise, as its name says
+    assert out.reshape(-1, 6)[pixels].var(axis=0, ddof=1).mean() == pytest.approx(1, rel=1e-4)
+    # PCA is blind to noise: its components cannot have higher ratios, and here the third has a lower one.
+    pca = Compose([PCA(3)]).fit_scene(scene, pixels)
+    theirs = pca(scene.hsi).reshape(-1, 3)[pixels].std(axis=0) / (pca(pairs[:, 0]) - pca(pairs[:, 1])).std(axis=0)
+    assert theirs.min() < 0.9 * ratio[2]
+
+
+def test_mnf_does_not_care_for_the_scale_of_bands():
+    scene = _noisy_scene(1)
+    pixels = np.arange(0, 1200, 5)
+    plain = Compose([MNF(3)]).fit_scene(scene, pixels)(scene.hsi)
+    scaled = Compose([Standardise(), MNF(3)]).fit_scene(scene, pixels)(scene.hsi)
+    for a, b in zip(plain.reshape(-1, 3).T, scaled.reshape(-1, 3).T, strict=True):
+        assert abs(np.corrcoef(a, b)[0, 1]) > 0.99
+
+
+def test_mnf_needs_neighbours():
+    with pytest.raises(ValueError, match="fit_scene"):
+        Compose([MNF(2)]).fit(np.random.default_rng(0).normal(size=(9, 4)))
+    with pytest.raises(ValueError, match="window 1"):
+        MNF(2, window=1)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (lambda: PCA(2).fit(pixels())(pixels(bands=9)), SceneError, ["12", "got 9"]),
+        (lambda: PCA(13).fit(pixels()), SceneError, ["13 components", "12 bands", "at most 12"]),
+        (lambda: PCA(5).fit(pixels(4)), SceneError, ["4 pixels", "at most 3", "unlabelled"]),
+        (lambda: PCA(3, whiten=True).fit(np.outer(np.arange(9.0), np.ones(5))), SceneError, ["1 directions", "=1"]),
+        (lambda: PCA(0), ValueError, ["n_components is 0"]),
+    ],
+)
+def test_misuse_is_refused(make, error, words):
+    with pytest.raises(error) as caught:
+        make()
+    for word in words:
+        assert word in str(caught.value)

@@ -1,0 +1,77 @@
+"""Steps that work band by band: what they compute, what they refuse."""
+
+import numpy as np
+import pytest
+
+from hsmamba.data import (
+    Blank,
+    Compose,
+    MinMax,
+    SelectBands,
+    SensorScale,
+    Standardise,
+)
+from hsmamba.data.transforms.steps import STEPS
+from hsmamba.errors import SceneError
+from tests.data.transforms.samples import BANDS, pixels
+
+
+def test_standardise_gives_mean_0_and_deviation_1():
+    data = pixels()
+    data[:, 4] = 1234
+    result = Standardise().fit(data)(data)
+    assert result.dtype == np.float32
+    assert np.allclose(result.mean(0), 0, atol=1e-6)
+    assert np.allclose(result.std(0), np.arange(BANDS) != 4, atol=1e-5)
+
+
+def test_a_constant_float_band_stays_0_despite_rounding():
+    data = np.column_stack([np.full(1000, 0.1), np.linspace(0, 1, 1000)])
+    assert np.abs(Standardise().fit(data)(data)[:, 0]).max() < 1e-6
+
+
+def test_min_max_maps_the_range_to_0_1():
+    data = pixels()
+    data[:, 2] = 7
+    result = MinMax().fit(data)(data)
+    assert np.array_equal(result.min(0), np.zeros(BANDS))
+    assert np.array_equal(result.max(0), np.arange(BANDS) != 2)
+    assert MinMax().fit(data[:2])(data).max() > 1
+
+
+def test_sensor_scale_and_band_selection_need_no_fit():
+    data = pixels(3)
+    assert np.array_equal(SensorScale(0.5, -1)(data), (data * 0.5 - 1).astype(np.float32))
+    assert SensorScale(1 / 2047)(np.array([2047])) == 1
+    assert np.array_equal(SelectBands([5, 0])(data), data[:, [5, 0]])
+
+
+def test_blank_leaves_one_source_out(tmp_path):
+    pixels, heights = np.random.default_rng(0).normal(size=(2, 20, 4))
+    transform = Compose([Standardise(), Blank(on="aux")]).fit(pixels, heights)
+    transform.save(tmp_path / "transform.safetensors")
+    for one in (transform, Compose.load(tmp_path / "transform.safetensors")):
+        assert not one(heights, on="aux").any() and one(heights, on="aux").dtype == np.float32
+        np.testing.assert_allclose(one(pixels).std(0), 1, atol=1e-6)
+
+
+def test_every_kind_of_step_is_named_after_its_entry():
+    assert {kind: step.kind for kind, step in STEPS.items()} == {kind: kind for kind in STEPS}
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (lambda: Standardise().fit(np.array([[1.0, np.nan], [1, 1]])), SceneError, ["1 of 2 pixels"]),
+        (lambda: Standardise().fit(pixels(0)), SceneError, ["(0, 12)"]),
+        (lambda: Standardise(on="sar"), ValueError, ["'sar'", "aux"]),
+        (lambda: SelectBands([]), ValueError, ["one band index"]),
+        (lambda: SelectBands([-1]), ValueError, ["(-1,)"]),
+        (lambda: SensorScale(0), ValueError, ["scale is 0"]),
+    ],
+)
+def test_misuse_is_refused(make, error, words):
+    with pytest.raises(error) as caught:
+        make()
+    for word in words:
+        assert word in str(caught.value)
