@@ -1,4 +1,4 @@
-"""Write the tables of models and results into README.md and docs/models.md, from the registry and docs/results.
+"""Write the tables into README.md and the pages of docs, from the registry, the manifest and docs/results.
 
 Run from the repository's root after a model or a weight has changed: python tools/make_tables.py
 A test fails while a page is not up to date.
@@ -7,16 +7,18 @@ A test fails while a page is not up to date.
 from __future__ import annotations
 
 import re
-from functools import cache
 from pathlib import Path
 
 import hsmamba
 from hsmamba._files import write_text
 from hsmamba.engine.results import read_results, summarise
+from hsmamba.models import registry
+from hsmamba.zoo.manifest import load_manifest
+from hsmamba.zoo.records import WeightRecord
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = {
-    "README.md": ("models",),
+    "README.md": ("families",),
     "docs/models.md": ("models", "results"),
     "docs/models/mim.md": ("fixed",),
     "docs/models/msfmamba.md": ("idtrees",),
@@ -30,7 +32,39 @@ FIGURES = {  # of each data set: resolution, metrics
 }
 
 
-@cache  # two pages have it, and to count the multiply-adds of every network takes long
+def families_table() -> str:
+    """One row an architecture with weights: how to get its default weight, what it is, that weight's figures."""
+    rows = ["| | what it is | on the test part of its data |", "|---|---|---|"]
+    records = load_manifest()
+    for name, known in registry().items():
+        if known.cfg.default_tag is None:
+            continue
+        record = records[f"{name}.{known.cfg.default_tag}"]
+        figure = _fusion_figure(record) if known.cfg.task == "fusion" else _classifier_figure(record)
+        use = f'`create_model("{record.name}", pretrained=True)`'
+        rows.append(f"| {use} | {known.cfg.summary} | {record.data['name']}: {figure} |")
+    return "\n".join(rows)
+
+
+def _classifier_figure(record: WeightRecord) -> str:
+    """Overall accuracy over the seeds, by split."""
+    parts = {split: row["oa"] for split, row in record.metrics.items() if split != "this weight"}
+    return "; ".join(f"OA {oa['mean']:.1f} ± {oa['std']:.1f} % ({split})" for split, oa in parts.items())
+
+
+def _fusion_figure(record: WeightRecord) -> str:
+    """SAM, or PSNR where the guide has several channels, beside the best classical method on the same images."""
+    own = record.metrics["reduced resolution"]
+    metric, unit, best = ("SAM", "°", min) if record.model_args["guide_chans"] == 1 else ("PSNR", " dB", max)
+    classical = {
+        method.partition(",")[0]: row[metric]
+        for method, row in record.data["baselines"].items()
+        if method.endswith("reduced resolution")
+    }
+    peer = best(classical, key=lambda method: classical[method])
+    return f"{metric} {own[metric]:.2f}{unit} ({peer}: {classical[peer]:.2f}{unit})"
+
+
 def models_table() -> str:
     """One row a registered architecture: name, task, parameters, multiply-adds, weights, what it is."""
     rows = ["| model | task | parameters | multiply-adds | weights | |", "|---|---|---:|---:|---|---|"]
@@ -82,6 +116,7 @@ def fusion_table() -> str:
 def updated(page: str, text: str) -> str:
     """Return a page with its tables made anew; a table stands between `<!-- name -->` and `<!-- /name -->`."""
     tables = {
+        "families": families_table,
         "models": models_table,
         "results": results_table,
         "fixed": lambda: results_table(only="fixed"),
