@@ -10,13 +10,11 @@ import hsmamba
 import hsmamba.models.ramsf as module
 from hsmamba.bench.transcriptions.ramsf import RELEASED, ramsf, ramsf_shapes
 from hsmamba.bench.transcriptions.rsanet import random_state
-from hsmamba.errors import WeightsError
 from hsmamba.layers.fusion import pad_sides
 from hsmamba.models import entry
 from hsmamba.models.official.ramsf import checkpoint_filter_fn
 from hsmamba.models.ramsf import RAMSF
-from tests.conftest import golden_files
-from tests.goldens.fusion import Golden, relative_error
+from tests.goldens.reader import Golden, each_golden
 
 PLACES = {
     "pan_stem": "detail.guide_stem",
@@ -31,14 +29,11 @@ PLACES = {
 }
 
 
-@pytest.mark.parametrize("path", golden_files("ramsf__*.safetensors"), ids=lambda path: path.stem)
+@each_golden("ramsf")
 def test_golden_output_taps_and_gradients(path):
     golden = Golden(path)
-    output, seen = golden.run(PLACES)
-    seen["guide_half"] = F.max_pool2d(seen["hr_spa"], 2)
-    assert relative_error(output, golden.output["sr"]) < 1e-5
-    golden.assert_taps(seen)
-    golden.assert_gradients(checkpoint_filter_fn)
+    seen = golden.run(PLACES)
+    golden.check(seen | {"guide_half": F.max_pool2d(seen["hr_spa"], 2)})
 
 
 @settings(max_examples=12, deadline=None)
@@ -111,16 +106,3 @@ def test_an_image_on_the_guides_grid_alone_is_enough():
 def test_sizes_that_do_not_go_together_are_refused(kwargs, text):
     with pytest.raises(ValueError, match=text):
         RAMSF(**kwargs)
-
-
-def test_checkpoints_that_do_not_fit_are_listed():
-    cfg = RELEASED | {"feat_dim": 4, "mlp_dim": [3]}
-    state = random_state(ramsf_shapes(**cfg), seed=0)
-    hsmamba.load_official("ramsf", {f"module.{key}": value for key, value in state.items()}, **cfg)
-    with pytest.raises(TypeError, match="no configuration widht"):
-        hsmamba.load_official("ramsf", state, widht=3)
-    with pytest.raises(ValueError, match=r"scale_ratio=8 and n_stages=2"):
-        hsmamba.load_official("ramsf", state, scale_ratio=8)
-    missing = {key: value for key, value in state.items() if key != "DE_HH_HH.conv0.bias"}
-    with pytest.raises(WeightsError, match=r"missing: detail\.mix_block\.conv1\.bias"):
-        hsmamba.load_official("ramsf", missing)
