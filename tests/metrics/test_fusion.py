@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hsmamba.data.degrade import degrade_ms, interp23
 from hsmamba.errors import SceneError
 from hsmamba.metrics import _q, fusion, rsmif
+from tests.refusals import refused
 
 
 def noise(*shape, seed=0, high=2000):
@@ -362,36 +363,30 @@ X = torch.rand(1, 4, 64, 64) * 1000
 NAN = X.clone().index_fill_(3, torch.tensor([5]), torch.nan)
 
 
-@pytest.mark.parametrize(
-    ("call", "error", "message"),
-    [
-        (lambda: fusion.sam(X, X[:, :3]), SceneError, r"\(1, 4, 64, 64\).*\(1, 3, 64, 64\)"),
-        (lambda: fusion.ergas(X, X, ratio=0.25), ValueError, "4, not 1/4"),
-        (lambda: fusion.ergas(X, NAN), SceneError, "fused has 256 values that are not finite"),
-        (lambda: fusion.psnr(X, X, data_range=0), ValueError, "data_range is 0"),
-        (lambda: fusion.ssim(X[..., :6], X[..., :6], data_range=1), SceneError, "window of 7 x 7"),
-        (lambda: fusion.scc(X[..., :2], X[..., :2]), SceneError, "3 or more"),
-        (lambda: fusion.uqi(X[..., :20], X[..., :20]), SceneError, "smaller than a block of 32"),
-        (lambda: fusion.uqi(X, X, block=1), ValueError, "block size is 1"),
-        (lambda: fusion.q2n(X / 1000, X / 1000), SceneError, "multiply both images by the sensor's maximum"),
-        (lambda: fusion.d_lambda_k(X / 1000, X / 1000, sensor="QB"), SceneError, "rounds to integers"),
-        (lambda: fusion.d_lambda_k(X, X, sensor="WV3"), SceneError, "4 bands, WV3 has 8"),
-        (lambda: fusion.d_lambda(X, X[..., ::4, ::4]), SceneError, "lms is the MS up-sampled"),
-        (lambda: fusion.d_lambda(X[:, :1], X[:, :1]), SceneError, "no pair"),
-        (lambda: fusion.d_s(X, X, X), SceneError, r"expected \(1, 1, 64, 64\)"),
-        (lambda: fusion.d_s(X, X, X[:, :1], ratio=3), SceneError, "multiples of the ratio 3"),
-        (
-            lambda: fusion.full_resolution(X, X[..., ::2, ::2], X[:, :1], sensor="QB"),
-            SceneError,
-            r"\(1, 4, 32, 32\).*\(1, 1, 64, 64\).*ratio 4",
-        ),
-        (lambda: fusion.sam(X[0], X[0]), SceneError, r"\(4, 64, 64\), expected four"),
-        (lambda: fusion.sam(X.numpy(), X.numpy()), TypeError, "ndarray"),
-        (lambda: rsmif.q4(X[:, :3], X[:, :3]), SceneError, "four bands"),
-        (lambda: rsmif.d_s(X, X[..., ::2, ::2], X[:, :1]), SceneError, "ratio 4"),
-        (lambda: rsmif.d_lambda(X[:, :1], X[:, :1]), SceneError, "no pair"),
-    ],
+test_bad_input = refused(
+    (lambda: fusion.sam(X, X[:, :3]), SceneError, r"\(1, 4, 64, 64\).*\(1, 3, 64, 64\)"),
+    (lambda: fusion.ergas(X, X, ratio=0.25), ValueError, "4, not 1/4"),
+    (lambda: fusion.ergas(X, NAN), SceneError, "fused has 256 values that are not finite"),
+    (lambda: fusion.psnr(X, X, data_range=0), ValueError, "data_range is 0"),
+    (lambda: fusion.ssim(X[..., :6], X[..., :6], data_range=1), SceneError, "window of 7 x 7"),
+    (lambda: fusion.scc(X[..., :2], X[..., :2]), SceneError, "3 or more"),
+    (lambda: fusion.uqi(X[..., :20], X[..., :20]), SceneError, "smaller than a block of 32"),
+    (lambda: fusion.uqi(X, X, block=1), ValueError, "block size is 1"),
+    (lambda: fusion.q2n(X / 1000, X / 1000), SceneError, "multiply both images by the sensor's maximum"),
+    (lambda: fusion.d_lambda_k(X / 1000, X / 1000, sensor="QB"), SceneError, "rounds to integers"),
+    (lambda: fusion.d_lambda_k(X, X, sensor="WV3"), SceneError, "4 bands, WV3 has 8"),
+    (lambda: fusion.d_lambda(X, X[..., ::4, ::4]), SceneError, "lms is the MS up-sampled"),
+    (lambda: fusion.d_lambda(X[:, :1], X[:, :1]), SceneError, "no pair"),
+    (lambda: fusion.d_s(X, X, X), SceneError, r"expected \(1, 1, 64, 64\)"),
+    (lambda: fusion.d_s(X, X, X[:, :1], ratio=3), SceneError, "multiples of the ratio 3"),
+    (
+        lambda: fusion.full_resolution(X, X[..., ::2, ::2], X[:, :1], sensor="QB"),
+        SceneError,
+        r"\(1, 4, 32, 32\).*\(1, 1, 64, 64\).*ratio 4",
+    ),
+    (lambda: fusion.sam(X[0], X[0]), SceneError, r"\(4, 64, 64\), expected four"),
+    (lambda: fusion.sam(X.numpy(), X.numpy()), TypeError, "ndarray"),
+    (lambda: rsmif.q4(X[:, :3], X[:, :3]), SceneError, "four bands"),
+    (lambda: rsmif.d_s(X, X[..., ::2, ::2], X[:, :1]), SceneError, "ratio 4"),
+    (lambda: rsmif.d_lambda(X[:, :1], X[:, :1]), SceneError, "no pair"),
 )
-def test_bad_input(call, error, message):
-    with pytest.raises(error, match=message):
-        call()

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 import hsmamba
 from hsmamba.layers.fusion import pad_sides
-from hsmamba.models import entry
 from hsmamba.models.le_mamba import LEMamba, LEVMBlock
 from hsmamba.models.official.le_mamba import checkpoint_filter_fn
 from tests.goldens.reader import Golden, each_golden
@@ -101,23 +100,6 @@ def test_it_agrees_with_its_equations_whatever_the_structure(data, levels, seed)
     torch.testing.assert_close(model(None, pan, lms), le_mamba(pan, lms, state, cfg), rtol=1e-7, atol=1e-7)
 
 
-@pytest.mark.parametrize(
-    ("name", "kwargs", "params", "tensors"),
-    [
-        ("le_mamba", {}, 743_464, 397),
-        ("le_mamba", {"in_chans": 4}, 741_156, 397),
-        ("le_mamba", {"in_chans": 31, "guide_chans": 3, "scale": 8}, 757_311, 397),
-        ("le_mamba", {"dim": 24}, 495_392, 397),
-        ("le_mamba_small", {"in_chans": 31, "guide_chans": 3}, 2_588_895, 509),
-        ("le_mamba_base", {}, 1_650_152, 853),
-        ("le_mamba_base", {"in_chans": 31, "guide_chans": 3}, 1_664_639, 853),
-    ],
-)
-def test_sizes_are_the_official_ones(name, kwargs, params, tensors):
-    parameters = list(entry(name).entry_point(**kwargs).parameters())
-    assert (sum(p.numel() for p in parameters), len(parameters)) == (params, tensors)
-
-
 def test_the_configuration_is_read_off_the_tensors():
     state = random_state(le_mamba_shapes(TINY), seed=0)
     assert sum(x.numel() for x in state.values()) == 743_464
@@ -157,17 +139,3 @@ def test_sides_are_padded_to_the_largest_window():
     ms_up, guide = torch.rand(1, 2, 13, 25), torch.rand(1, 1, 13, 25)
     want = model(None, pad_sides(guide, 12), pad_sides(ms_up, 12))[..., :13, :25]
     torch.testing.assert_close(model(None, guide, ms_up), want)
-
-
-@pytest.mark.parametrize(
-    ("kwargs", "text"),
-    [
-        ({"widen": (1, 1)}, "one entry a level"),
-        ({"dec_depths": (1, 1, 0)}, "at least one block"),
-        ({"dec_d_state": ((None, 16), (16, 32), (16, 32))}, "one number of them"),
-        ({"windows": (None, 8, None)}, "level 0 has local states and kernels and needs a window"),
-    ],
-)
-def test_sizes_that_do_not_go_together_are_refused(kwargs, text):
-    with pytest.raises(ValueError, match=text):
-        LEMamba(**kwargs)

@@ -1,6 +1,5 @@
 """RSANet: the official numbers, the equations at any size, the official size."""
 
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,7 +8,6 @@ import hsmamba
 from hsmamba.bench.transcriptions.rsanet import RELEASED, random_state, rsanet, rsanet_shapes
 from hsmamba.models import entry
 from hsmamba.models.official.rsanet import checkpoint_filter_fn
-from hsmamba.models.rsanet import RSANet
 from tests.goldens.reader import Golden, each_golden
 
 PLACES = {
@@ -60,9 +58,3 @@ def test_the_official_size_is_ours_and_what_has_no_influence():
     cancelling = sum(torch.Size(shape).numel() for key, shape in shapes.items() if key.endswith("conv_p.bias"))
     assert (unused, cancelling) == (23_328, 96)
     assert sum(p.numel() for p in entry("rsanet").entry_point().parameters()) == 96_827 - unused - cancelling
-
-
-@pytest.mark.parametrize("kwargs", [{"kernel_size": 2}, {"window_size": 6}, {"num_heads": 2}])
-def test_sizes_that_do_not_go_together_are_refused(kwargs):
-    with pytest.raises(ValueError, match="must be odd and num_heads divide"):
-        RSANet(**kwargs)
