@@ -7,8 +7,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -19,6 +17,7 @@ from hsmamba.data import PCA, Compose, Standardise, random_split
 from hsmamba.errors import HashMismatchError, ManifestError, WeightsError
 from hsmamba.models import registry
 from hsmamba.zoo import card, files, manifest, records, save, source
+from tests.conftest import run_python
 
 METRICS = {"random": {"oa": {"mean": 98.7123, "std": 0.1}, "aa": None}, "disjoint": {"oa": 80.25}, "kappa": 0.5}
 FILES = ["README.md", "config.json", "model.safetensors"]
@@ -359,11 +358,7 @@ def test_looking_into_folders_needs_no_torch(saved):
         f"import sys; from hsmamba.zoo import source; print(source.read_folder({str(saved)!r}).architecture); "
         "assert 'torch' not in sys.modules"
     )
-    path = os.pathsep.join(sys.path)
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ | {"PYTHONPATH": path}
-    )
-    assert done.stdout.strip() == "tiny"
+    assert run_python(code).strip() == "tiny"
 
 
 def test_staging_folders_of_a_killed_process_stand_in_nobodys_way(tmp_path, tiny):

@@ -15,25 +15,15 @@ from hsmamba.data import PCA, Compose, SensorScale
 from hsmamba.engine.fusion import images as _images
 from hsmamba.engine.fusion.job import prepare_fusion
 from hsmamba.errors import HsmambaWarning, SceneError
-from hsmamba.models import entry, registry
 from hsmamba.ops.resampling import upsample
 from tests.conftest import ROOT
+from tests.models.samples import FUSION, tiny
 
-FUSION = sorted(name for name, known in registry().items() if known.cfg.task == "fusion")
-ARCHITECTURES = [name for name in FUSION if f".{name}" in entry(name).module]
-SMALL = {
-    "cf2n": {"dim": 8, "depth": 2},
-    "le_mamba": {"dim": 4},
-    "mmapp": {"dim": 4, "depth": 1},
-    "ramsf": {"dim": 8, "align_dim": 4, "mlp_dims": (8, 8)},
-    "rsanet": {"dim": 4, "depth": 1, "recursions": 2, "window_size": 5},
-}
 LOCAL = [("ramsf", 2), ("ramsf", 4), ("ramsf", 8), ("rsanet", 3), ("rsanet", 4)]
 
 
 def network(name, scale=4, gain=1.5):
-    torch.manual_seed(0)
-    model = hsmamba.create_model(name, in_chans=3, guide_chans=2, scale=scale, **SMALL[name])
+    model = tiny(name, in_chans=3, guide_chans=2, scale=scale)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(gain)  # so that what is far away counts for more
