@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from hsmamba import cli
 
@@ -17,6 +18,9 @@ DATA = Path(os.environ.get("HSMAMBA_DATA") or SHARED / "data")
 
 # The tensors of the tests are small: a second thread costs more than it brings, much more on a busy machine.
 torch.set_num_threads(1)
+# How long an example takes says more of the machine than of the code.
+settings.register_profile("hsmamba", deadline=None)
+settings.load_profile("hsmamba")
 
 
 def golden_files(pattern):

@@ -33,9 +33,6 @@ def waves():
     return x, x.mean(dim=1, keepdim=True) + 50 * torch.cos(1.3 * i - 0.8 * j)
 
 
-# --- Anchors -------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("sensor", "sums", "centres"),
     [
@@ -109,9 +106,6 @@ def test_interp23_impulse():
     close(fine[14, 15:22], (0.27461, 0.610668, 0.890027, 1, 0.890027, 0.610668, 0.27461), 6e-7)
 
 
-# --- Properties ----------------------------------------------------------------------------------------------------
-
-
 def test_own_sensor_and_generic_serve_any_number_of_bands():
     image = noise(1, 3, 24, 24)
     mine = Sensor("mine", (0.3, 0.3, 0.3), 0.2)
@@ -142,7 +136,7 @@ def test_decimation_keeps_the_phase_of_matlab(ratio):
     assert degrade.decimate(ramp, ratio)[0, 0, 0].tolist() == [ratio // 2 + ratio * k for k in range(6)]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     ratio=st.sampled_from([2, 3, 4, 5, 6, 8]),
     height=st.integers(1, 9),
@@ -172,7 +166,7 @@ def test_interp23_is_circular(ratio):
     torch.testing.assert_close(moved, degrade.interp23(image, ratio).roll((2 * ratio, -3 * ratio), (2, 3)))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(scale=st.sampled_from([0.2, 0.25, 1 / 3, 0.4, 0.5, 0.75]), height=st.integers(1, 4), width=st.integers(1, 4))
 def test_bicubic_agrees_with_torch_inside(scale, height, width):
     # torch's antialiased bicubic has the same kernel (a = -0.5) but cuts it at the border instead of mirroring.
@@ -182,7 +176,7 @@ def test_bicubic_agrees_with_torch_inside(scale, height, width):
     torch.testing.assert_close(ours[..., 4:-4, 4:-4], theirs[..., 4:-4, 4:-4], rtol=0, atol=1e-9)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(scale=st.floats(0.1, 5), height=st.integers(1, 15), width=st.integers(1, 15))
 def test_bicubic_keeps_constants_at_any_scale(scale, height, width):
     flat = torch.full((1, 1, height, width), 7.5, dtype=torch.float64)
@@ -226,9 +220,6 @@ def test_upsampling_exports_with_free_sizes():
     program = torch.export.export(Up(), (torch.rand(1, 2, 8, 8),), dynamic_shapes={"ms": {2: height, 3: width}})
     other = torch.rand(1, 2, 5, 13)
     torch.testing.assert_close(program.module()(other), degrade.upsample(other, 4))
-
-
-# --- Bad input -----------------------------------------------------------------------------------------------------
 
 
 def test_grids_that_do_not_fit_are_named():

@@ -36,9 +36,6 @@ def test_the_scene_is_the_one_of_the_anchors(scene):
     torch.testing.assert_close(scene["y"][0, :, 5, 7], expected, rtol=0, atol=6e-5)
 
 
-# --- Anchors -------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("metric", "value"),
     [
@@ -80,9 +77,6 @@ def test_anchors_on_digital_numbers(scene, metric, value):
 def test_anchors_on_data_scaled_to_one(scene, metric, value, tolerance):
     scaled = {name: (image / 2047).float() for name, image in scene.items()}
     assert float(metric(scaled)) == pytest.approx(value, abs=tolerance)
-
-
-# --- Other packages ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("bands", [1, 3, 4, 6, 8, 11])
@@ -150,8 +144,6 @@ def test_hypercomplex_table_is_the_recursive_product(size):
     np.testing.assert_allclose(_q._hypercomplex_sum(table).numpy(), _multiply(p, q), atol=1e-12)
 
 
-# --- Properties ----------------------------------------------------------------------------------------------------
-
 PAIRWISE = {
     "psnr": lambda x, y: fusion.psnr(x, y, data_range=2047),
     "ssim": lambda x, y: fusion.ssim(x, y, data_range=2047),
@@ -202,7 +194,7 @@ def test_gradients_are_finite_where_images_agree_or_are_flat(name):
     assert torch.isfinite(y.grad).all()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     bands=st.integers(1, 9),
     height=st.integers(7, 70),
@@ -222,7 +214,7 @@ def test_equal_images_are_perfect(bands, height, width, seed, level):
     assert float(fusion.scc(x, x)) == pytest.approx(1)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(bands=st.integers(2, 6), factor=st.floats(0.1, 20), seed=st.integers(0, 99))
 def test_sam_ignores_brightness_and_ergas_the_unit(bands, factor, seed):
     x, y = noise(1, bands, 9, 9, seed=seed) + 1, noise(1, bands, 9, 9, seed=seed + 100) + 1
@@ -245,9 +237,6 @@ def test_sam_is_exact_for_small_angles_in_float32():
     x = torch.rand(1, 8, 16, 16) + 0.1
     assert float(fusion.sam(x, x)) == 0
     assert float(fusion.sam(x, 3 * x)) < 1e-5
-
-
-# --- Edge cases ----------------------------------------------------------------------------------------------------
 
 
 def test_sam_leaves_zero_pixels_out_and_the_variant_counts_them():
@@ -326,9 +315,6 @@ def test_border_cut():
         fusion.cut_border(ramp, -1)
 
 
-# --- Tables --------------------------------------------------------------------------------------------------------
-
-
 def test_reduced_resolution_table(scene):
     x, y = (image[..., 20:107, 20:107] for image in (scene["x"], scene["y"]))
     expected = {
@@ -356,8 +342,6 @@ def test_integer_images_are_taken_as_they_are():
     x, y = noise(1, 4, 32, 32).to(torch.int32), noise(1, 4, 32, 32, seed=1).to(torch.int32)
     torch.testing.assert_close(fusion.q2n(x, y), fusion.q2n(x.double(), y.double()))
 
-
-# --- Bad input -----------------------------------------------------------------------------------------------------
 
 X = torch.rand(1, 4, 64, 64) * 1000
 NAN = X.clone().index_fill_(3, torch.tensor([5]), torch.nan)

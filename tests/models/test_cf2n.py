@@ -13,7 +13,7 @@ from hsmamba.models.cf2n import CF2N, WeightedFusion, high_pass
 from hsmamba.ops.resampling import upsample
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     in_chans=st.integers(1, 4),
     guide_chans=st.integers(1, 3),

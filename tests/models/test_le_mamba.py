@@ -67,7 +67,7 @@ def structure(draw_pair, levels, **cfg):
     )
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(data=st.data(), levels=st.integers(1, 2), seed=st.integers(0, 99))
 def test_it_agrees_with_its_equations_whatever_the_structure(data, levels, seed):
     d_state = data.draw(st.integers(1, 3))

@@ -34,7 +34,7 @@ def test_golden_outputs_taps_and_gradients(path):
     golden.check(seen | {"csff": features})
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     bands=st.integers(1, 6),
     patch=st.integers(1, 6),

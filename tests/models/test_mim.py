@@ -112,7 +112,7 @@ def _load_double(arch, state, **config):
     return model
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(
     channels=st.integers(1, 5),
     size=st.sampled_from([(2, 2), (3, 3), (4, 4), (5, 5), (8, 8), (2, 8)]),
@@ -130,7 +130,7 @@ def test_v1_agrees_with_its_equations_at_any_size(channels, size, dim, depth, ce
     _same_with_gradients(model(x), mim_v1(x, state, depth), x)
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(
     channels=st.integers(1, 5),
     size=st.sampled_from([(2, 2), (3, 3), (4, 4), (6, 6), (3, 12)]),
@@ -150,7 +150,7 @@ def test_v2_agrees_with_its_equations_at_any_size(channels, size, dim, trap, see
     _same_with_gradients(model(x), mim_v2(x, state, patch_size), x)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(
     channels=st.integers(1, 5),
     cells=st.sampled_from([(1, 1), (2, 2), (3, 3), (4, 4), (2, 8)]),

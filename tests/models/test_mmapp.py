@@ -39,7 +39,7 @@ def test_golden_outputs_taps_and_gradients(path):
     golden.check(seen | {"out_d4": outputs.sides[0], "out_d2": outputs.sides[1], "ms_u4": outputs.ms_up})
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(
     n_bands=st.integers(1, 3),
     n_pan=st.integers(1, 3),

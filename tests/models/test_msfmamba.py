@@ -50,7 +50,7 @@ def test_golden_outputs_taps_and_gradients(path):
     golden.check(seen | {"logits": logits, "feat": features})
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(
     classes=st.integers(1, 4),
     bands=st.integers(2, 4),

@@ -35,7 +35,7 @@ def test_golden_output_taps_and_gradients(path):
     golden.check(seen | {"guide_half": F.max_pool2d(seen["hr_spa"], 2)})
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     n_bands=st.integers(1, 3),
     n_guide=st.integers(1, 3),

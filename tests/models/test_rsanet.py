@@ -28,7 +28,7 @@ def test_golden_output_taps_and_gradients(path):
     golden.check(golden.run(PLACES | blocks))
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     n_bands=st.integers(1, 4),
     n_pan=st.integers(1, 3),

@@ -10,7 +10,7 @@ from hsmamba.errors import SplitError
 
 
 @given(st.integers(0, 1000), st.integers(3, 8), st.sampled_from([0.0, 0.2]))
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 def test_a_group_is_on_one_side_only_and_every_class_on_each(seed, classes, val):
     generator = np.random.default_rng(seed)
     groups = np.repeat(np.arange(40), 20)

@@ -4,14 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from hsmamba.data import (
-    MNF,
-    PCA,
-    Compose,
-    Scene,
-    Standardise,
-    neighbour_pairs,
-)
+from hsmamba.data import MNF, PCA, Compose, Scene, Standardise, neighbour_pairs
 from hsmamba.errors import SceneError
 from tests.data.transforms.samples import pixels
 from tests.refusals import refused

@@ -5,22 +5,11 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
-from hsmamba.data import (
-    MNF,
-    PCA,
-    Compose,
-    MinMax,
-    PatchDataset,
-    Scene,
-    SelectBands,
-    SensorScale,
-    Standardise,
-    Step,
-)
+from hsmamba.data import MNF, PCA, Compose, MinMax, PatchDataset, Scene, SelectBands, SensorScale, Standardise, Step
 from hsmamba.errors import ManifestError, SceneError, WeightsError
 from tests.data.transforms.samples import BANDS, STEP_LISTS, pixels
 from tests.refusals import refused
@@ -36,7 +25,6 @@ test_misuse_is_refused = refused(
 )
 
 
-@settings(deadline=None)
 @given(
     name=st.sampled_from(sorted(STEP_LISTS)),
     height=st.integers(1, 40),

@@ -2,14 +2,7 @@
 
 import numpy as np
 
-from hsmamba.data import (
-    Blank,
-    Compose,
-    MinMax,
-    SelectBands,
-    SensorScale,
-    Standardise,
-)
+from hsmamba.data import Blank, Compose, MinMax, SelectBands, SensorScale, Standardise
 from hsmamba.data.transforms.steps import STEPS
 from hsmamba.errors import SceneError
 from tests.data.transforms.samples import BANDS, pixels

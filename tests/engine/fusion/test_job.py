@@ -173,9 +173,6 @@ def test_windows_are_read_and_not_the_scene(monkeypatch):
     assert max(largest) <= (16 + 2 * 12) ** 2
 
 
-# --- Units ---------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("dtype", [np.uint16, np.int16, np.uint8, np.int32, np.float32, np.float64])
 def test_units_and_dtype_are_those_of_the_coarse_image(dtype):
     top = 200 if dtype == np.uint8 else 2047
@@ -262,9 +259,6 @@ def test_two_axes_in_two_axes_out():
     assert fuse(One(), ms, guide).shape == (16, 18)
 
 
-# --- Georeferenced images ------------------------------------------------------------------------------------------
-
-
 def raster(values, pixel, name, crs="EPSG:32631", corner=(500000.0, 4800000.0), **attrs):
     xr = pytest.importorskip("xarray")
     pytest.importorskip("rioxarray")
@@ -299,9 +293,6 @@ def test_other_ground_and_other_crs_are_refused():
     with pytest.raises(SceneError, match="reproject ms"):
         fuse(Copy(), raster(ms, 20.0, "ms", crs="EPSG:32632"), high)
     fuse(Copy(), raster(ms, 20.0, "ms", corner=(500008.0, 4800000.0)), high)
-
-
-# --- Invalid pixels ------------------------------------------------------------------------------------------------
 
 
 def test_invalid_pixels_are_refused_or_masked_and_spoil_no_neighbour():
@@ -355,9 +346,6 @@ def test_a_valid_pixel_never_takes_the_no_data_value():
     assert not (got[2:, 2:] == 9).any()
 
 
-# --- Bad input -----------------------------------------------------------------------------------------------------
-
-
 def test_grids_that_do_not_fit_are_named_with_the_ratio():
     ms, guide = scene(10, 12, 4, 2, 1)
     with pytest.raises(
@@ -399,9 +387,6 @@ def test_bad_arguments(change, error, text):
     ms, guide = scene(4, 4, 2, 2, 1)
     with pytest.raises(error, match=text):
         fuse(**{"model": Copy(), "ms": ms, "guide": guide} | change)
-
-
-# --- Registration --------------------------------------------------------------------------------------------------
 
 
 def ground(size, seed=0):

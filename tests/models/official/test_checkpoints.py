@@ -14,10 +14,7 @@ from tests.oracles import le_mamba, md2f_mamba, mim, msfmamba
 
 RANDOM = rsanet.random_state
 STATES = {  # by architecture: a small official state, a tensor of it and what the error calls it
-    "md2f_mamba_ref": (
-        lambda: md2f_mamba.article_state(5, 5, 3, 4, 2, 3, 3, 3),
-        ("hsm_gfe.phi", r"hsm_gfe\.phi"),
-    ),
+    "md2f_mamba_ref": (lambda: md2f_mamba.article_state(5, 5, 3, 4, 2, 3, 3, 3), ("hsm_gfe.phi", r"hsm_gfe\.phi")),
     "mim_v3": (lambda: mim.state_v3(3, 4, 3, 1, 8, 2), ("backward_ssm.A_log", r"vim\.ssm\.A_log")),
     "msfmamba": (
         lambda: msfmamba.random_state(3, 10, 5, 1, 1, 2, 0.25),
