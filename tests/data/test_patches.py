@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from hsmamba.data import Patches, augment_d4, erase_rim
 from hsmamba.errors import SceneError
+from tests.refusals import refused
 
 MODES = {"reflect": "reflect", "edge": "edge", "zero": "constant"}
 
@@ -73,16 +74,13 @@ def test_a_patch_larger_than_the_scene_names_both_sizes():
     assert Patches(cube(9, 9), 9)([0]).shape == (1, 3, 9, 9)
 
 
-def test_other_misuse_is_refused():
-    with pytest.raises(SceneError, match=r"\(9, 11\)"):
-        Patches(cube()[..., 0], 3)
-    with pytest.raises(ValueError, match="'wrap'"):
-        Patches(cube(), 3, padding="wrap")
-    with pytest.raises(ValueError, match="patch_size is 0"):
-        Patches(cube(), 0)
-    for pixels in ([-1], [99]):
-        with pytest.raises(SceneError, match=r"0\.\.98"):
-            Patches(cube(), 3)(pixels)
+test_other_misuse_is_refused = refused(
+    (lambda: Patches(cube()[..., 0], 3), SceneError, r"\(9, 11\)"),
+    (lambda: Patches(cube(), 3, padding="wrap"), ValueError, "'wrap'"),
+    (lambda: Patches(cube(), 0), ValueError, "patch_size is 0"),
+    (lambda: Patches(cube(), 3)([-1]), SceneError, r"0\.\.98"),
+    (lambda: Patches(cube(), 3)([99]), SceneError, r"0\.\.98"),
+)
 
 
 def symmetries(patch):

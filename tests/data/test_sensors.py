@@ -4,6 +4,7 @@ import pytest
 
 from hsmamba.data.sensors import SENSORS, Sensor, band_gains, get_sensor
 from hsmamba.errors import SceneError
+from tests.refusals import refused
 
 
 def test_sensor_table():
@@ -20,12 +21,9 @@ def test_sensor_names_never_fall_back(name, sensor):
     assert get_sensor(name) is SENSORS[sensor]
 
 
-def test_sensor_errors():
-    with pytest.raises(ValueError, match=r"'landsat'.*WV3.*'generic'"):
-        get_sensor("landsat")
-    with pytest.raises(SceneError, match=r"4 bands, WV3 has 8 \(coastal, blue"):
-        band_gains("wv3", 4)
-    with pytest.raises(ValueError, match="between 0 and 1"):
-        Sensor("mine", (0.3, 1.0), 0.15)
-    with pytest.raises(ValueError, match="2 band names for 1"):
-        Sensor("mine", (0.3,), 0.15, ("red", "green"))
+test_sensor_errors = refused(
+    (lambda: get_sensor("landsat"), ValueError, r"'landsat'.*WV3.*'generic'"),
+    (lambda: band_gains("wv3", 4), SceneError, r"4 bands, WV3 has 8 \(coastal, blue"),
+    (lambda: Sensor("mine", (0.3, 1.0), 0.15), ValueError, "between 0 and 1"),
+    (lambda: Sensor("mine", (0.3,), 0.15, ("red", "green")), ValueError, "2 band names for 1"),
+)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as oracle
 
 from hsmamba.metrics import ClassificationReport, confusion_matrix
+from tests.refusals import refused
 
 
 @settings(max_examples=60)
@@ -51,8 +52,11 @@ def test_the_table_names_every_class_and_metric():
         assert word in text
 
 
-def test_bad_labels_are_named():
-    with pytest.raises(ValueError, match=r"predicted holds classes 3\.\.3, expected 0\.\.2"):
-        confusion_matrix(np.array([1]), np.array([3]), 2)
-    with pytest.raises(ValueError, match="truth has 2 pixels and predicted 1"):
-        confusion_matrix(np.array([1, 1]), np.array([1]), 2)
+test_bad_labels_are_named = refused(
+    (
+        lambda: confusion_matrix(np.array([1]), np.array([3]), 2),
+        ValueError,
+        r"predicted holds classes 3\.\.3, expected 0\.\.2",
+    ),
+    (lambda: confusion_matrix(np.array([1, 1]), np.array([1]), 2), ValueError, "truth has 2 pixels and predicted 1"),
+)

@@ -9,6 +9,7 @@ from hsmamba.data import leakage, list_splits, load_pairs, load_scene, load_scen
 from hsmamba.data.sets.catalog import CATALOG, list_data
 from hsmamba.errors import DataNotFoundError, SceneError, SplitError
 from tests.conftest import DATA, ROOT
+from tests.refusals import refused
 
 
 def test_stored_splits_are_whole_and_named():
@@ -36,19 +37,13 @@ def test_data_that_are_not_there_give_one_error_whatever_the_set(name, tmp_path,
             load(name, root, **options)
 
 
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: load_scene("salinas"), "'salinas'; there is 'indian_pines'"),
-        (lambda: load_pairs("salinas"), "'salinas'; there is 'cave', 'worldview2', 'ikonos'"),
-        (lambda: load_scene("idtrees2020"), r"set of plots; call load_scenes\('idtrees2020'"),
-        (lambda: load_scenes("cave"), r"pairs for fusion; call load_pairs\('cave'"),
-        (lambda: load_pairs("indian_pines"), r"one scene; call load_scene\('indian_pines'"),
-    ],
+test_unknown_names_and_other_kinds_are_told_what_there_is = refused(
+    (lambda: load_scene("salinas"), SceneError, "'salinas'; there is 'indian_pines'"),
+    (lambda: load_pairs("salinas"), SceneError, "'salinas'; there is 'cave', 'worldview2', 'ikonos'"),
+    (lambda: load_scene("idtrees2020"), SceneError, r"set of plots; call load_scenes\('idtrees2020'"),
+    (lambda: load_scenes("cave"), SceneError, r"pairs for fusion; call load_pairs\('cave'"),
+    (lambda: load_pairs("indian_pines"), SceneError, r"one scene; call load_scene\('indian_pines'"),
 )
-def test_unknown_names_and_other_kinds_are_told_what_there_is(call, message):
-    with pytest.raises(SceneError, match=message):
-        call()
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the shared data are not here")
