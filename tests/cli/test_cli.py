@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from hsmamba import cli
+from tests.data.files.samples import write_tif
 
 
 @pytest.fixture
@@ -86,16 +87,13 @@ def test_finetune_evaluate_classify_and_verify_work_together(run, trained, scene
 def test_classify_writes_a_geotiff_on_the_grid_of_the_scene(run, trained, scene_file, tmp_path):
     rasterio = pytest.importorskip("rasterio")
     with np.load(scene_file) as arrays:
-        cube = np.moveaxis(arrays["cube"], 2, 0)
-    transform = rasterio.transform.from_origin(500000, 4480000, 20, 20)
-    source, target = tmp_path / "scene.tif", tmp_path / "map.tif"
-    profile = {"driver": "GTiff", "dtype": "float32", "count": 10, "height": 24, "width": 24}
-    with rasterio.open(source, "w", crs="EPSG:32616", transform=transform, **profile) as file:
-        file.write(cube)
+        source = write_tif(tmp_path / "scene.tif", arrays["cube"])
+    target = tmp_path / "map.tif"
     code, _, err = run("classify", source, "-m", trained[0] / "model", "-o", target)
     assert code == 0, err
     with rasterio.open(target) as file, rasterio.open(tmp_path / "map_confidence.tif") as confidence:
-        assert (file.crs, file.transform, file.dtypes) == ("EPSG:32616", transform, ("uint8",))
+        with rasterio.open(source) as scene:
+            assert (file.crs, file.transform, file.dtypes) == (scene.crs, scene.transform, ("uint8",))
         assert confidence.dtypes == ("float32",)
         assert set(np.unique(file.read(1))) <= {1, 2, 3}
 

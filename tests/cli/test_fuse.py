@@ -8,6 +8,7 @@ import torch
 
 import hsmamba
 from hsmamba.data import Compose, SensorScale
+from tests.data.files.samples import write_tif
 
 
 @pytest.fixture
@@ -24,23 +25,14 @@ def images():
     return rng.integers(1, 2048, (12, 15, 4)).astype(np.uint16), rng.integers(1, 2048, (48, 60, 1)).astype(np.uint16)
 
 
-def write_tif(path, values, pixel, **profile):
-    rasterio = pytest.importorskip("rasterio")
-    transform = rasterio.transform.from_origin(500000, 4800000, pixel, pixel)
-    height, width, count = values.shape
-    shape = {"height": height, "width": width, "count": count, "dtype": values.dtype}
-    with rasterio.open(path, "w", driver="GTiff", crs="EPSG:32631", transform=transform, **shape, **profile) as file:
-        file.write(np.moveaxis(values, 2, 0))
-        file.descriptions = [f"band {i}" for i in range(count)]
-    return path
-
-
 def test_geotiffs_in_a_geotiff_out(run, model, images, tmp_path):
     rasterio = pytest.importorskip("rasterio")
     pytest.importorskip("rioxarray")
     ms, guide = images
     ms[2, 3] = 0
-    pan, low = write_tif(tmp_path / "pan.tif", guide, 0.5), write_tif(tmp_path / "ms.tif", ms, 2, nodata=0)
+    names = [f"band {i}" for i in range(4)]
+    pan = write_tif(tmp_path / "pan.tif", guide, pixel=0.5)
+    low = write_tif(tmp_path / "ms.tif", ms, pixel=2, nodata=0, texts=names)
     out = tmp_path / "new" / "fused.tif"
     code, text, err = run("fuse", pan, low, "-m", model, "-o", out, "--tile", 5, "--nan", "mask", "--json")
     assert code == 0, err
@@ -48,7 +40,7 @@ def test_geotiffs_in_a_geotiff_out(run, model, images, tmp_path):
     with rasterio.open(out) as file, rasterio.open(pan) as grid:
         assert (file.crs, file.transform, file.nodata) == (grid.crs, grid.transform, 0)
         assert file.dtypes == ("uint16",) * 4
-        assert file.descriptions == ("band 0", "band 1", "band 2", "band 3")
+        assert file.descriptions == tuple(names)
         got = np.moveaxis(file.read(), 0, 2)
     assert not got[8:12, 12:16].any()
     network = hsmamba.create_model(f"local-dir:{model}")

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hsmamba.data import degrade
 from hsmamba.data.sensors import Sensor
 from hsmamba.errors import SceneError
+from tests.oracles import waves
 from tests.refusals import refused
 
 
@@ -20,17 +21,6 @@ def close(actual, expected, tolerance):
 
 def noise(*shape, seed=0):
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-@pytest.fixture(scope="module")
-def waves():
-    """The closed-form scene: MS X (1, 4, 128, 128) and PAN (1, 1, 128, 128), in digital numbers."""
-    i = torch.arange(128, dtype=torch.float64)[:, None]
-    j = torch.arange(128, dtype=torch.float64)
-    b = torch.arange(4, dtype=torch.float64)[:, None, None]
-    x = 600 + 200 * torch.sin(0.055 * i * (b + 1)) + 150 * torch.cos(0.035 * j * (b + 2)) + 40 * b
-    x = (x + 60 * torch.sin(0.9 * i + 0.7 * j + b))[None]
-    return x, x.mean(dim=1, keepdim=True) + 50 * torch.cos(1.3 * i - 0.8 * j)
 
 
 @pytest.mark.parametrize(
@@ -65,8 +55,8 @@ def test_pan_kernel(sensor, total, centre):
     close(kernel[0, 20, 20], centre, 6e-7)
 
 
-def test_filtered_scene(waves):
-    x, pan = waves
+def test_filtered_scene():
+    x, pan = waves.MS, waves.PAN
     close(x[0, :, 5, 7], (788.1458, 806.1425, 855.3032, 939.1471), 6e-5)
     close(pan[0, 0, 5, 7], 878.2652, 6e-5)
     filtered = degrade.mtf_filter(x, sensor="QB")
@@ -74,19 +64,19 @@ def test_filtered_scene(waves):
     close(filtered[0, :, 0, 0], (778.6938, 832.9619, 860.3915, 882.9053), 6e-5)
 
 
-def test_degraded_scene(waves):
-    ms = degrade.degrade_ms(waves[0], sensor="QB")
+def test_degraded_scene():
+    ms = degrade.degrade_ms(waves.MS, sensor="QB")
     assert ms.shape == (1, 4, 32, 32)
     close(ms[0, :, 3, 5], (743.6871, 732.2739, 670.9778, 623.7556), 6e-5)
     close(degrade.upsample(ms)[0, :, 13, 22], (733.0074, 729.2221, 690.3720, 662.2168), 6e-5)
 
 
-def test_bicubic_scene(waves):
-    small = degrade.bicubic_resize(waves[1], 0.25)
+def test_bicubic_scene():
+    small = degrade.bicubic_resize(waves.PAN, 0.25)
     assert small.shape == (1, 1, 32, 32)
     for (row, column), value in {(10, 11): 693.66574, (0, 0): 844.51915, (31, 31): 800.04167}.items():
         close(small[0, 0, row, column], value, 6e-6)
-    assert torch.equal(degrade.degrade_pan(waves[1]), small)
+    assert torch.equal(degrade.degrade_pan(waves.PAN), small)
 
 
 def test_bicubic_taps():

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hsmamba.layers import tiling
 from hsmamba.layers.adaptive_conv import _conv_dense, adaptive_conv, conv_op
+from tests.layers.samples import tiles_and_threads_change_nothing
 
 
 def operands(batch=2, chans=3, out=4, kernel=3, size=(5, 6), spatial=True):
@@ -52,16 +52,5 @@ def test_the_operator_keeps_what_torch_expects_of_one():
 
 
 def test_tiles_and_threads_change_nothing(monkeypatch):
-    inputs = operands(size=(7, 6))
-    whole = adaptive_conv(*inputs)
-    gradients = torch.autograd.grad(whole.square().sum(), inputs)
-    monkeypatch.setitem(tiling._TILE_ELEMENTS, "cpu", 27 * 6 * 2)  # two rows of one image
-    threads = torch.get_num_threads()
-    try:
-        for number in (1, 3):
-            torch.set_num_threads(number)
-            tiled = adaptive_conv(*inputs)
-            torch.testing.assert_close(tiled, whole)
-            torch.testing.assert_close(torch.autograd.grad(tiled.square().sum(), inputs), gradients)
-    finally:
-        torch.set_num_threads(threads)
+    two_rows_of_one_image = 27 * 6 * 2
+    tiles_and_threads_change_nothing(monkeypatch, adaptive_conv, operands(size=(7, 6)), two_rows_of_one_image)

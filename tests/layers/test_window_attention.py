@@ -5,8 +5,8 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hsmamba.layers import tiling
 from hsmamba.layers.window_attention import attend_op, position_field, window_attention
+from tests.layers.samples import tiles_and_threads_change_nothing
 
 
 def pixel_by_pixel(q, k, v, position, heads, window):
@@ -59,25 +59,6 @@ def test_the_operator_keeps_what_torch_expects_of_one():
     torch.library.opcheck(attend_op, (*operands(), 5))
 
 
-def test_tiles_and_threads_change_nothing(monkeypatch):
-    inputs = operands()
-    whole = attend_op(*inputs, 5)
-    gradients = torch.autograd.grad(whole.square().sum(), inputs)
-    monkeypatch.setitem(tiling._TILE_ELEMENTS, "cpu", 25 * 8 * 2)  # two rows of one group
-    threads = torch.get_num_threads()
-    try:
-        for number in (1, 3):
-            torch.set_num_threads(number)
-            tiled = attend_op(*inputs, 5)
-            with torch.inference_mode():
-                assert torch.equal(attend_op(*inputs, 5), tiled)
-            assert torch.get_num_threads() == number
-            torch.testing.assert_close(tiled, whole)
-            torch.testing.assert_close(torch.autograd.grad(tiled.square().sum(), inputs), gradients)
-    finally:
-        torch.set_num_threads(threads)
-
-
 def test_large_logits_and_low_precision_stay_finite():
     q = torch.full((1, 3, 8, 8), 200.0)
     out = window_attention(q, q, q, torch.zeros(1, 2), heads=3, window=3)
@@ -85,3 +66,8 @@ def test_large_logits_and_low_precision_stay_finite():
     half = window_attention(*(x.bfloat16() for x in (q, q, q)), torch.zeros(1, 2), heads=3, window=3)
     assert half.dtype == torch.bfloat16
     torch.testing.assert_close(half, q.bfloat16())
+
+
+def test_tiles_and_threads_change_nothing(monkeypatch):
+    two_rows_of_one_group = 25 * 8 * 2
+    tiles_and_threads_change_nothing(monkeypatch, lambda *x: attend_op(*x, 5), operands(), two_rows_of_one_group)

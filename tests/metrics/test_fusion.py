@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hsmamba.data.degrade import degrade_ms, interp23
 from hsmamba.errors import SceneError
 from hsmamba.metrics import _q, fusion, rsmif
+from tests.oracles import waves
 from tests.refusals import refused
 
 
@@ -19,16 +20,9 @@ def noise(*shape, seed=0, high=2000):
 
 @pytest.fixture(scope="module")
 def scene():
-    """The closed-form scene: reference X, fused Y, native MS, up-sampled MS, PAN; digital numbers, float64."""
-    i = torch.arange(128, dtype=torch.float64)[:, None]
-    j = torch.arange(128, dtype=torch.float64)
-    b = torch.arange(4, dtype=torch.float64)[:, None, None]
-    x = 600 + 200 * torch.sin(0.055 * i * (b + 1)) + 150 * torch.cos(0.035 * j * (b + 2)) + 40 * b
-    x = x + 60 * torch.sin(0.9 * i + 0.7 * j + b)
-    y = x + 15 * torch.sin(0.37 * (i + 2 * j) + b) + 5 * b
-    pan = x.mean(dim=0, keepdim=True) + 50 * torch.cos(1.3 * i - 0.8 * j)
-    ms = degrade_ms(x[None], sensor="QB")
-    return {"x": x[None], "y": y[None], "ms": ms, "lms": interp23(ms), "pan": pan[None]}
+    """The closed-form scene: reference X, fused Y, native MS, up-sampled MS, PAN."""
+    ms = degrade_ms(waves.MS, sensor="QB")
+    return {"x": waves.MS, "y": waves.FUSED, "ms": ms, "lms": interp23(ms), "pan": waves.PAN}
 
 
 def test_the_scene_is_the_one_of_the_anchors(scene):

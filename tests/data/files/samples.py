@@ -43,10 +43,10 @@ def write_envi(path, array, interleave="bsq", **metadata):
     envi.save_image(str(path), array, interleave=interleave, metadata=metadata, force=True, dtype=array.dtype)
 
 
-def write_tif(path, array, *, nodata=None, tags=(), texts=(), imagery=()):
+def write_tif(path, array, *, pixel=30, nodata=None, tags=(), texts=(), imagery=()):
     rasterio = pytest.importorskip("rasterio", reason="needs the geo extra")
     pytest.importorskip("rioxarray", reason="needs the geo extra")
-    transform = rasterio.transform.from_origin(366000, 5810000, 30, 30)
+    transform = rasterio.transform.from_origin(366000, 5810000, pixel, pixel)
     height, width, bands = array.shape
     profile = {"count": bands, "height": height, "width": width, "dtype": array.dtype, "nodata": nodata}
     with rasterio.open(path, "w", driver="GTiff", crs="EPSG:32633", transform=transform, **profile) as file:
@@ -57,3 +57,4 @@ def write_tif(path, array, *, nodata=None, tags=(), texts=(), imagery=()):
             file.update_tags(band, ns="IMAGERY", **tag)
         for band, text in enumerate(texts, start=1):
             file.set_band_description(band, text)
+    return path

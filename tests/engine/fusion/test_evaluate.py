@@ -7,20 +7,7 @@ import hsmamba
 from hsmamba.data import wald_pairs
 from hsmamba.engine.fusion.evaluate import FULL, REDUCED, predict
 from hsmamba.errors import SceneError
-from tests.engine.fusion.toys import images, make
-
-
-class Copy(torch.nn.Module):
-    """Gives back the up-sampled image."""
-
-    in_chans, guide_chans, scale = 4, 1, 4
-
-    def __init__(self):
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.zeros(1))
-
-    def forward(self, ms, guide, ms_up):
-        return ms_up
+from tests.engine.fusion.toys import Copy, images, make
 
 
 @pytest.mark.parametrize("name", ["ramsf", "cf2n"])
@@ -37,7 +24,7 @@ def test_figures_are_of_what_fuse_gives_and_validation_sees_whole_images(pairs, 
 
 
 def test_the_table_has_the_classical_methods_and_all_metrics(pairs):
-    report = hsmamba.evaluate(Copy(), pairs)
+    report = hsmamba.evaluate(Copy(4, in_chans=4), pairs)
     assert list(report.reduced) == ["toy, test"]
     assert list(report.full) == ["toy, full resolution"]
     for full, metrics in ((False, REDUCED), (True, FULL)):

@@ -17,6 +17,7 @@ from hsmamba.engine.fusion.job import prepare_fusion
 from hsmamba.errors import HsmambaWarning, SceneError
 from hsmamba.ops.resampling import upsample
 from tests.conftest import ROOT
+from tests.engine.fusion.toys import Copy, ground
 from tests.models.samples import FUSION, tiny
 
 LOCAL = [("ramsf", 2), ("ramsf", 4), ("ramsf", 8), ("rsanet", 3), ("rsanet", 4)]
@@ -28,19 +29,6 @@ def network(name, scale=4, gain=1.5):
         for parameter in model.parameters():
             parameter.mul_(gain)  # so that what is far away counts for more
     return model.eval()
-
-
-class Copy(nn.Module):
-    """Give the up-sampled image back, or each pixel the mean of 3 x 3 of it."""
-
-    in_chans, guide_chans = 2, 1
-
-    def __init__(self, scale=2, margin=0):
-        super().__init__()
-        self.scale, self.margin, self.zero = scale, margin, nn.Parameter(torch.zeros(1))
-
-    def forward(self, ms, guide, ms_up):
-        return nn.functional.avg_pool2d(ms_up, 3, 1, 1) if self.margin else ms_up
 
 
 def scene(height, width, scale, chans=3, guide_chans=2, dtype=np.float64, seed=0):
@@ -252,11 +240,8 @@ def test_units_that_nobody_knows_are_guessed_and_told():
 
 
 def test_two_axes_in_two_axes_out():
-    class One(Copy):
-        in_chans = 1
-
     ms, guide = np.random.default_rng(0).random((8, 9)), np.ones((16, 18))
-    assert fuse(One(), ms, guide).shape == (16, 18)
+    assert fuse(Copy(in_chans=1), ms, guide).shape == (16, 18)
 
 
 def raster(values, pixel, name, crs="EPSG:32631", corner=(500000.0, 4800000.0), **attrs):
@@ -389,22 +374,13 @@ def test_bad_arguments(change, error, text):
         fuse(**{"model": Copy(), "ms": ms, "guide": guide} | change)
 
 
-def ground(size, seed=0):
-    from scipy import ndimage
-
-    rng = np.random.default_rng(seed)
-    fine = ndimage.gaussian_filter(rng.normal(size=(size, size)), 1.5)
-    coarse = ndimage.gaussian_filter(rng.normal(size=(size, size)), 12)
-    image = fine / fine.std() + 2 * coarse / coarse.std()
-    return (image - image.min()) / np.ptp(image)
-
-
 @pytest.mark.parametrize("shift", [(0.0, 0.0), (0.2, -0.3), (1.5, 0.0), (-2.0, 0.75)])
 @pytest.mark.parametrize("invalid", [False, True])
 def test_a_shift_of_more_than_half_a_pixel_is_measured_and_told(shift, invalid):
     from scipy import ndimage
 
     image = ground(480)
+    image = (image - image.min()) / np.ptp(image)
     ms = np.stack([image, 1 - image], -1).reshape(120, 4, 120, 4, 2).mean((1, 3))
     guide = ndimage.shift(image, [4 * s for s in shift], order=1, mode="nearest")
     if invalid:

@@ -8,14 +8,9 @@ from scipy import ndimage
 
 from hsmamba.engine.fusion.registration import measure_shift
 from tests.conftest import DATA
+from tests.engine.fusion.toys import ground
 
 REAL = DATA / "worldview2_ikonos"
-
-
-def ground(side, seed=0):
-    rng = np.random.default_rng(seed)
-    fine, coarse = (ndimage.gaussian_filter(rng.normal(size=(side, side)), s, mode="wrap") for s in (1.5, 12))
-    return fine / fine.std() + 2 * coarse / coarse.std()
 
 
 def moved(image, rows, columns):

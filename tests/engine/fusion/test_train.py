@@ -69,8 +69,6 @@ def test_without_validation_the_last_epoch_is_kept():
 def test_what_does_not_fit_is_named(pairs):
     with pytest.raises(SceneError, match=r"ms is \(1, 4, .* takes \(B, 8, h, w\)"):
         hsmamba.finetune(make(in_chans=8), pairs, **QUICK)
-    with pytest.raises(TypeError, match="finetune has no setting mixup; there are: epochs"):
-        hsmamba.finetune(make(), pairs, mixup=1.0)
     with pytest.raises(ValueError, match="loss is 'l2'; it is 'l1' or"):
         hsmamba.finetune(make(), pairs, loss="l2")
 

@@ -2,6 +2,8 @@
 
 import numpy as np
 import torch
+from scipy import ndimage
+from torch import nn
 
 import hsmamba
 from hsmamba.data import interp23
@@ -27,3 +29,22 @@ def make(name="ramsf", **options):
 
 def same(a, b):
     return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+class Copy(nn.Module):
+    """Give the up-sampled image back, or each pixel the mean of 3 x 3 of it."""
+
+    def __init__(self, scale=2, margin=0, in_chans=2):
+        super().__init__()
+        self.in_chans, self.guide_chans = in_chans, 1
+        self.scale, self.margin, self.zero = scale, margin, nn.Parameter(torch.zeros(1))
+
+    def forward(self, ms, guide, ms_up):
+        return nn.functional.avg_pool2d(ms_up, 3, 1, 1) if self.margin else ms_up
+
+
+def ground(side, seed=0, mode="wrap"):
+    """An image of fine structure on a coarse one."""
+    rng = np.random.default_rng(seed)
+    fine, coarse = (ndimage.gaussian_filter(rng.normal(size=(side, side)), s, mode=mode) for s in (1.5, 12))
+    return fine / fine.std() + 2 * coarse / coarse.std()
