@@ -42,14 +42,15 @@ class Golden:
     def run(self, places):
         """Run the model; its output by every name that files have for one, and what left the module of each tap.
 
-        A place that ends in ":input" stands for what came into the module.
+        A place that ends in ":input" stands for what came into the module, one in ":1" for its second output.
         """
         seen, hooks = {}, []
         for tap, place in places.items():
             name, _, end = place.partition(":")
 
             def hook(_module, args, output, tap=tap, end=end):
-                seen[tap] = args[0] if end else output[0] if isinstance(output, tuple) else output
+                outputs = args if end == "input" else output if isinstance(output, tuple) else (output,)
+                seen[tap] = outputs[1 if end == "1" else 0]
 
             hooks.append(self.model.get_submodule(name).register_forward_hook(hook))
         output = self.model(**self.inputs)

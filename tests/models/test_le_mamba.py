@@ -23,16 +23,9 @@ PLACES = {
     "residual": "head",
 }
 SMALL = {
-    "dim": 6,
-    "enc_depths": (1, 2),
-    "dec_depths": (2, 1),
-    "widen": (2, 1),
-    "expand": (1, 2),
-    "windows": (4, None),
-    "enc_d_state": ((2, 3), (None, 3)),
-    "dec_d_state": ((None, 3), (2, 3)),
-    "enc_kernels": ((3, 5), (None, 3)),
-    "dec_kernels": ((None, 3), (3, 5)),
+    **dict(dim=6, enc_depths=(1, 2), dec_depths=(2, 1), widen=(2, 1), expand=(1, 2), windows=(4, None)),
+    **dict(enc_d_state=((2, 3), (None, 3)), dec_d_state=((None, 3), (2, 3))),
+    **dict(enc_kernels=((3, 5), (None, 3)), dec_kernels=((None, 3), (3, 5))),
 }
 
 

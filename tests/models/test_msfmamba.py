@@ -11,43 +11,35 @@ from hsmamba.models.official.msfmamba import checkpoint_filter_fn, official_args
 from tests.goldens.reader import Golden, each_golden
 from tests.oracles.msfmamba import msfmamba, random_state
 
-
-def _taps(model, hsi, aux):
-    """Run the model; its inner results under the names of the goldens, by layer."""
-    seen, handles = {}, []
-
-    def keep(name, module, change=lambda output: output):
-        handles.append(module.register_forward_hook(lambda _m, _i, output: seen.update({name: change(output)})))
-
-    for i, layer in enumerate(model.layers):
-        folded = lambda x, i=i: x.reshape(seen[f"l{i}_hsi_conv"].shape)  # noqa: E731
-        keep(f"l{i}_hsi_conv", layer.hsi_conv)
-        keep(f"l{i}_x_conv", layer.aux_conv)
-        keep(f"l{i}_MBh_ms2d", layer.hsi_spatial.mixer)
-        keep(f"l{i}_MBh", layer.hsi_spatial, folded)
-        keep(f"l{i}_SpBh", layer.hsi_spectral, folded)
-        keep(f"l{i}_MBx", layer.aux_spatial)
-        keep(f"l{i}_FSS_attention1", layer.fusion.aux.cross_scan)
-        keep(f"l{i}_FSS.hsi", layer.fusion, lambda output, folded=folded: folded(output[0]))
-        keep(f"l{i}_FSS.x", layer.fusion, lambda output: output[1])
-        # Ours upsamples both coarse scans at once; the tap is the first alone.
-        half = -(-(model.patch_size - 2 * i - 2) // 2)
-        keep(f"l{i}_coarse", layer.hsi_spatial.mixer.coarse_ssm, lambda y, s=half: rows_back(y[:, 0].flip(-1), s, s))
-    features = model.forward_features(hsi, aux)
-    for handle in handles:
-        handle.remove()
-    for i, layer in enumerate(model.layers):
-        seen[f"l{i}_MBh_convT_k0"] = layer.hsi_spatial.mixer.upsample(seen[f"l{i}_coarse"])
-    return features, model.forward_head(features), seen
+PLACES = {  # of a layer
+    "hsi_conv": "hsi_conv",
+    "x_conv": "aux_conv",
+    "MBh_ms2d": "hsi_spatial.mixer",
+    "MBh": "hsi_spatial",
+    "SpBh": "hsi_spectral",
+    "MBx": "aux_spatial",
+    "FSS_attention1": "fusion.aux.cross_scan",
+    "FSS.hsi": "fusion",
+    "FSS.x": "fusion:1",
+    "coarse": "hsi_spatial.mixer.coarse_ssm",
+}
 
 
 @each_golden("msfmamba")
 def test_golden_outputs_taps_and_gradients(path):
     golden = Golden(path)
-    with torch.no_grad():
-        features, logits, seen = _taps(golden.model, **golden.inputs)
-        torch.testing.assert_close(golden.model(**golden.inputs), logits, rtol=0, atol=0)
-    golden.check(seen | {"logits": logits, "feat": features})
+    model, layers = golden.model, golden.model.layers
+    seen = golden.run({f"l{i}_{tap}": f"layers.{i}.{at}" for i in range(len(layers)) for tap, at in PLACES.items()})
+    seen["feat"] = model.forward_features(**golden.inputs)
+    torch.testing.assert_close(model.forward_head(seen["feat"]), seen["logits"], rtol=0, atol=0)
+    for i, layer in enumerate(layers):
+        for tap in ("MBh", "SpBh", "FSS.hsi"):
+            seen[f"l{i}_{tap}"] = seen[f"l{i}_{tap}"].reshape(seen[f"l{i}_hsi_conv"].shape)
+        # Ours upsamples both coarse scans at once; the tap is the first alone.
+        half = -(-(model.patch_size - 2 * i - 2) // 2)
+        coarse = rows_back(seen[f"l{i}_coarse"][:, 0].flip(-1), half, half)
+        seen[f"l{i}_MBh_convT_k0"] = layer.hsi_spatial.mixer.upsample(coarse)
+    golden.check(seen)
 
 
 @settings(max_examples=8)

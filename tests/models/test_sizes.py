@@ -40,10 +40,8 @@ PARAMETERS = [
     ("ramsf", CAVE, 696_965),
 ]
 REFUSED = [
-    ("cf2n", {"dim": 6}, "dim must be a multiple of 4"),
-    ("cf2n", {"dim": 4, "reduction": 8}, "dim must be a multiple of 4"),
-    ("cf2n", {"kernel_size": 2}, "dim must be a multiple of 4"),
-    ("cf2n", {"depth": 0}, "dim must be a multiple of 4"),
+    *(("cf2n", kwargs, "dim must be a multiple of 4") for kwargs in ({"dim": 6}, {"dim": 4, "reduction": 8})),
+    *(("cf2n", kwargs, "dim must be a multiple of 4") for kwargs in ({"kernel_size": 2}, {"depth": 0})),
     ("le_mamba", {"widen": (1, 1)}, "one entry a level"),
     ("le_mamba", {"dec_depths": (1, 1, 0)}, "at least one block"),
     ("le_mamba", {"dec_d_state": ((None, 16), (16, 32), (16, 32))}, "one number of them"),

@@ -8,22 +8,10 @@ from hsmamba.bench.transcriptions.rsanet import conv, random_state
 __all__ = ["TINY", "le_mamba", "le_mamba_shapes", "random_state"]
 
 TINY = {
-    "ms_channels": 8,
-    "guide_channels": 1,
-    "out_channels": 8,
-    "width": 32,
-    "enc_depths": [2, 1, 1],
-    "mid_depth": 1,
-    "dec_depths": [2, 1, 1],
-    "widen": [1, 1, 1],
-    "expand": [2, 2, 1],
-    "windows": [8, 8, None],
-    "enc_d_state": [[16, 32], [16, 32], [None, 32]],
-    "dec_d_state": [[None, 32], [16, 32], [16, 32]],
-    "enc_kernel": [[7, 11], [7, 11], [None, 11]],
-    "dec_kernel": [[None, 11], [7, 11], [7, 11]],
-    "drop_path": 0.1,
-    "scale": 4,
+    **dict(ms_channels=8, guide_channels=1, out_channels=8, width=32, enc_depths=[2, 1, 1], mid_depth=1),
+    **dict(dec_depths=[2, 1, 1], widen=[1, 1, 1], expand=[2, 2, 1], windows=[8, 8, None], drop_path=0.1, scale=4),
+    **dict(enc_d_state=[[16, 32], [16, 32], [None, 32]], dec_d_state=[[None, 32], [16, 32], [16, 32]]),
+    **dict(enc_kernel=[[7, 11], [7, 11], [None, 11]], dec_kernel=[[None, 11], [7, 11], [7, 11]]),
 }
 
 

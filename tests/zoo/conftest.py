@@ -1,7 +1,5 @@
 """A Hub on loopback, and processes that run the real client against it."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -4,8 +4,6 @@ Files are served under `/{repo}/resolve/{revision}/{path}`; large ones (`.safete
 name, as the Hub does with its storage. The server keeps every request and can be told to misbehave.
 """
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import hashlib

@@ -1,7 +1,5 @@
 """Building an architecture by its arguments."""
 
-from __future__ import annotations
-
 import pytest
 
 import hsmamba

@@ -1,7 +1,5 @@
 """Model cards: what is known is told, whatever the names and licences."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

@@ -1,7 +1,5 @@
 """Models by name: creation, listings, the errors of each."""
 
-from __future__ import annotations
-
 import logging
 
 import numpy as np

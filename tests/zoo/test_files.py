@@ -1,7 +1,5 @@
 """Files of weights: their hash, and that nothing but whole safetensors is read."""
 
-from __future__ import annotations
-
 import hashlib
 
 import pytest

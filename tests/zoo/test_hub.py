@@ -1,7 +1,5 @@
 """The Hub: the real client in processes of its own against a server on loopback."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """What is known of a model by its name."""
 
-from __future__ import annotations
-
 import json
 
 import hsmamba

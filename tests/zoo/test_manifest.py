@@ -1,7 +1,5 @@
 """The weights manifest: written and read, found by name, and what is refused."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

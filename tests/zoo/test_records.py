@@ -1,7 +1,5 @@
 """Records of weights: schema and reader have the same fields and refuse the same."""
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 import json

@@ -1,7 +1,5 @@
 """Model folders: written whole or not at all, read back bit for bit."""
 
-from __future__ import annotations
-
 import datetime
 import os
 

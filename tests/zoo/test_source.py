@@ -1,7 +1,5 @@
 """Where weights come from: the package, the Hub or a folder, read only if they are what is on record."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shutil
