@@ -45,19 +45,11 @@ def test_golden_output_taps_and_gradients(path):
 
 def structure(draw_pair, levels, **cfg):
     """A configuration of `levels` levels in the official vocabulary."""
-    encoder, decoder = ([draw_pair() for _ in range(levels)] for _ in range(2))
-    return (
-        TINY
-        | cfg
-        | {
-            "out_channels": cfg["ms_channels"],
-            "enc_d_state": [x[0] for x in encoder],
-            "enc_kernel": [x[1] for x in encoder],
-            "dec_d_state": [x[0] for x in decoder],
-            "dec_kernel": [x[1] for x in decoder],
-            "windows": [2] * levels,
-        }
-    )
+    drawn = {}
+    for side in ("enc", "dec"):
+        states, kernels = zip(*(draw_pair() for _ in range(levels)), strict=True)
+        drawn |= {f"{side}_d_state": list(states), f"{side}_kernel": list(kernels)}
+    return TINY | cfg | drawn | {"out_channels": cfg["ms_channels"], "windows": [2] * levels}
 
 
 @settings(max_examples=10)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from hsmamba.zoo import files, save, source
-from hsmamba.zoo.manifest import load_manifest
+from hsmamba.zoo.manifest import load_manifest, weights_folder
 
 REPO = "maker/tiny"
 DOWNLOAD = f"result = hub.download({REPO!r}, {{file!r}}, revision={{revision!r}})"
@@ -294,7 +294,5 @@ def test_push_again_to_a_branch_and_as_a_pull_request(hub, client):
 
 def test_records_on_the_hub_name_files_that_the_wheel_may_leave_out():
     """Every weight of this version is either embedded or has a place on the Hub."""
-    from hsmamba.zoo.manifest import weights_folder
-
     for record in load_manifest().values():
         assert record.hub is not None or (weights_folder() / record.name / record.file).is_file(), record.name
