@@ -52,13 +52,8 @@ def _parameters(entry: models.RegistryEntry) -> set[str]:
 def load_strictly(model: nn.Module, state: dict[str, Tensor], *, what: str) -> None:
     """Load a state whose names and shapes must all fit.
 
-    Args:
-        model: The network.
-        state: Tensors by our names.
-        what: What the state is, for the error.
-
     Raises:
-        WeightsError: Tensors are missing, unexpected or of another shape; the text lists them.
+        WeightsError: Tensors are missing, unexpected or of another shape; the text lists them, and says `what` it is.
     """
     own = model.state_dict()
     problems = {

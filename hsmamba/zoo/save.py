@@ -173,11 +173,8 @@ def write_folder(
         files: What writes the file of each kind, "model", "transform", "split", to a path.
         architecture: Name of the architecture.
         facts: What is known of the model.
-        name: Name of the weight, "architecture.tag", for the card.
+        name: Name of the weight, for the card.
         repo_id: The Hub repository that the card names.
-
-    Returns:
-        The folder.
 
     Raises:
         WeightsError: The folder holds something else, or cannot be written.
@@ -246,11 +243,11 @@ def push_to_hub(
     Args:
         model: A network made by the factory.
         repo_id: `owner/repo`.
-        private: See `hsmamba.zoo.hub.upload`.
-        token: See `hsmamba.zoo.hub.upload`.
-        revision: See `hsmamba.zoo.hub.upload`.
-        commit_message: See `hsmamba.zoo.hub.upload`.
-        create_pr: See `hsmamba.zoo.hub.upload`.
+        private: Whether a repository that is made is private.
+        token: Access token with write permission; None takes the client's own (`HF_TOKEN`, or after `hf auth login`).
+        revision: Branch; None takes the main one.
+        commit_message: First line of the commit.
+        create_pr: Open a pull request instead of committing to the branch.
         **save_kwargs: Further arguments of `save_pretrained`.
 
     Returns:
