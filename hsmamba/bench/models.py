@@ -24,7 +24,6 @@ from hsmamba.ops import scan_backend
 from hsmamba.ops.backends import BACKENDS, choose_backend, forced_backend
 from hsmamba.ops.inputs import ScanInputs
 from hsmamba.ops.resampling import upsample
-from hsmamba.ops.scan import PLAIN
 from hsmamba.zoo.factory import create_model
 from hsmamba.zoo.official import load_official
 
@@ -75,13 +74,12 @@ def scanning_with(peer: Callable[..., tuple[Tensor, Tensor]]) -> Iterator[None]:
     def scan(inputs: ScanInputs) -> tuple[Tensor, Tensor]:
         return peer(inputs.u, inputs.delta, inputs.A, inputs.B, inputs.C, inputs.D, inputs.delta_bias)
 
-    BACKENDS[PEER] = BACKENDS["reference"]._replace(summary="a peer, for the benchmark")
-    PLAIN[PEER] = scan
+    BACKENDS[PEER] = BACKENDS["reference"]._replace(scan=scan, summary="a peer, for the benchmark")
     try:
         with scan_backend(PEER):
             yield
     finally:
-        del BACKENDS[PEER], PLAIN[PEER]
+        del BACKENDS[PEER]
 
 
 def _forward(model: nn.Module, inputs: tuple[Tensor, ...], peer: str | None = None) -> Tensor:

@@ -6,13 +6,13 @@ interpreter lock is released while it runs. Source: `csrc/`, compiled when the p
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import ctypes
 import functools
 import os
 import platform
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -324,7 +324,7 @@ def _helpers() -> SimpleQueue[Callable[[], None]]:
             tasks.get()()
 
     for _ in range(max(1, (os.cpu_count() or 1) - 1)):
-        threading.Thread(target=serve, name="hsmamba-scan", daemon=True).start()
+        _thread.start_new_thread(serve, ())  # threading.Thread would wait for its start on a lock taken in Python
     return tasks
 
 

@@ -28,15 +28,18 @@ class ScanInputs(NamedTuple):
     initial_state: Tensor | None  # (b, d, n)
     delta_softplus: bool
 
-    @property
-    def compute_dtype(self) -> torch.dtype:
-        """The dtype of the state and of every sum: float64 for float64 `u`, else float32."""
-        return torch.float64 if self.u.dtype == torch.float64 else torch.float32
-
     def to(self, dtype: torch.dtype) -> ScanInputs:
         """The same arguments with every tensor in `dtype`."""
         changed: dict[str, Any] = {name: x.to(dtype) for name, x in self._asdict().items() if isinstance(x, Tensor)}
         return self._replace(**changed)
+
+
+def compute_dtype(inputs: ScanInputs) -> torch.dtype:
+    """The dtype of the state and of every sum: float64 for float64 `u`, else float32.
+
+    No property of `ScanInputs`: torch 2.4 cannot trace those.
+    """
+    return torch.float64 if inputs.u.dtype == torch.float64 else torch.float32
 
 
 class ScanGrads(NamedTuple):
