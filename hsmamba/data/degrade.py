@@ -4,6 +4,10 @@ Definitions follow the DLPan-Toolbox (Vivone et al., "A New Benchmark Based on R
 Pansharpening", IEEE GRSM 9(1), 2021). Images are floating-point torch tensors (B, C, H, W); every function is
 differentiable with respect to its images. Sensors and their Nyquist gains are in `hsmamba.data.sensors`.
 
+Every function raises TypeError for what is no floating-point tensor, SceneError for another number of axes, sides that
+the ratio does not divide or bands that the sensor does not have, and ValueError for an unknown sensor or a scale ratio
+that is no integer of 2 or more.
+
 Phase, for a scale ratio r: low-resolution sample k sits on high-resolution index r k + r // 2, both where an image is
 decimated and where it is up-sampled.
 """
@@ -20,7 +24,7 @@ import torch.nn.functional as F
 from scipy.fft import next_fast_len
 from torch import Tensor
 
-from hsmamba.data.sensors import Sensor, band_gains, get_sensor
+from hsmamba.data.sensors import Sensor, band_gains
 from hsmamba.errors import SceneError
 from hsmamba.ops import resampling
 
@@ -29,12 +33,7 @@ KAISER_BETA = 0.5
 
 
 def check_image(image: Tensor, name: str = "image") -> None:
-    """Raise unless `image` is a floating-point tensor (B, C, H, W) without an empty side.
-
-    Raises:
-        TypeError: Not a tensor, or not of a floating-point dtype.
-        SceneError: Not four axes, or an empty one.
-    """
+    """Raise unless `image` is a floating-point tensor (B, C, H, W) without an empty side."""
     if not isinstance(image, Tensor):
         raise TypeError(
             f"{name} is a {type(image).__name__}, expected a torch tensor (B, C, H, W): "
@@ -47,23 +46,13 @@ def check_image(image: Tensor, name: str = "image") -> None:
 
 
 def check_ratio(ratio: int) -> None:
-    """Raise unless the scale ratio is an integer of 2 or more.
-
-    Raises:
-        ValueError: It is not.
-    """
+    """Raise unless the scale ratio is an integer of 2 or more."""
     if isinstance(ratio, bool) or not isinstance(ratio, int) or ratio < 2:
         raise ValueError(f"ratio is {ratio!r}, expected an integer of 2 or more (4 for most PAN and MS pairs)")
 
 
 def check_grids(ms: Tensor, guide: Tensor, ratio: int) -> None:
-    """Raise unless `guide` (B, P, ratio h, ratio w) lies on the finer grid of `ms` (B, C, h, w).
-
-    Raises:
-        TypeError: One is no floating-point tensor.
-        ValueError: The ratio is no integer of 2 or more.
-        SceneError: The grids or the batch sizes do not fit; the text names both shapes and the ratio.
-    """
+    """Raise unless `guide` (B, P, ratio h, ratio w) lies on the finer grid of `ms` (B, C, h, w)."""
     check_image(ms, "ms")
     check_image(guide, "guide")
     check_ratio(ratio)
@@ -96,47 +85,20 @@ def _mtf_kernel(gain: float, ratio: int) -> npt.NDArray[np.float64]:
 
 
 def mtf_kernels(sensor: str | Sensor, bands: int, *, ratio: int = 4) -> Tensor:
-    """Make the kernels that imitate a sensor's modulation transfer function on the coarse grid.
+    """Make the kernels (bands, 41, 41), float64, that imitate a sensor's modulation transfer function.
 
-    Args:
-        sensor: Name of a sensor, or one made by hand.
-        bands: Number of MS bands, C.
-        ratio: Scale ratio between the fine and the coarse grid.
-
-    Returns:
-        Kernels (C, 41, 41), float64. Their sums are 0.998 to 0.999, as in the toolbox, which does not normalise them.
-
-    Raises:
-        ValueError: Unknown sensor, or a ratio below 2.
-        SceneError: The sensor has another number of bands.
+    Their sums are 0.998 to 0.999, as in the toolbox, which does not normalise them.
     """
     check_ratio(ratio)
     gains = band_gains(sensor, bands)
     return torch.from_numpy(np.stack([_mtf_kernel(gain, ratio) for gain in gains]))
 
 
-def pan_kernel(sensor: str | Sensor, *, ratio: int = 4) -> Tensor:
-    """Make the kernel (1, 41, 41), float64, of a sensor's panchromatic band; arguments as in `mtf_kernels`."""
-    check_ratio(ratio)
-    return torch.from_numpy(_mtf_kernel(get_sensor(sensor).pan_gain, ratio).copy())[None]
-
-
 def filter_bands(image: Tensor, kernels: Tensor) -> Tensor:
-    """Correlate every band with its kernel; pixels beyond the border repeat the edge.
+    """Correlate every band with its kernel of (C, N, N) or (1, N, N), N odd; pixels beyond the border repeat the edge.
 
     The product is taken in the frequency domain: on a CPU, 41 x 41 taps a pixel cost 8 (float32) to 300 (float64) times
-    as much.
-
-    Args:
-        image: (B, C, H, W), floating point.
-        kernels: (C, N, N), or (1, N, N) for all bands; N odd.
-
-    Returns:
-        (B, C, H, W) in the image's dtype.
-
-    Raises:
-        TypeError: `image` is no floating-point tensor.
-        SceneError: The kernels do not fit the bands, or a pixel is not finite: it would spread over the whole image.
+    as much. There a pixel that is not finite would spread over the whole image: SceneError.
     """
     check_image(image)
     size = kernels.shape[-1]
@@ -181,7 +143,7 @@ def mtf_filter(image: Tensor, *, sensor: str | Sensor, ratio: int = 4) -> Tensor
         (B, C, H, W), not decimated.
 
     Raises:
-        TypeError, ValueError, SceneError: As in `mtf_kernels` and `filter_bands`.
+        SceneError: A pixel is not finite, or the sensor has another number of bands.
     """
     check_image(image)
     return filter_bands(image, mtf_kernels(sensor, image.shape[1], ratio=ratio))
@@ -191,19 +153,7 @@ def mtf_filter(image: Tensor, *, sensor: str | Sensor, ratio: int = 4) -> Tensor
 
 
 def decimate(image: Tensor, ratio: int) -> Tensor:
-    """Keep indices r // 2, r // 2 + r, ... of both axes: MATLAB's nearest resize by 1 / r.
-
-    Args:
-        image: (B, C, H, W); H and W multiples of the ratio.
-        ratio: Scale ratio.
-
-    Returns:
-        (B, C, H / r, W / r).
-
-    Raises:
-        TypeError, ValueError: No floating-point tensor; a ratio below 2.
-        SceneError: A side is no multiple of the ratio.
-    """
+    """Keep indices r // 2, r // 2 + r, ... of both axes: MATLAB's nearest resize by 1 / r."""
     _check_divisible(image, ratio)
     return image[..., ratio // 2 :: ratio, ratio // 2 :: ratio]
 
@@ -232,9 +182,7 @@ def interp23(image: Tensor, ratio: int = 4) -> Tensor:
         (B, C, r h, r w).
 
     Raises:
-        TypeError: `image` is no floating-point tensor.
         ValueError: The ratio is no power of two; `upsample` takes any ratio.
-        SceneError: `image` does not have four axes.
     """
     check_image(image)
     check_ratio(ratio)
@@ -255,7 +203,6 @@ def bicubic_resize(image: Tensor, scale: float) -> Tensor:
         (B, C, ceil(scale H), ceil(scale W)).
 
     Raises:
-        TypeError, SceneError: `image` is no floating-point tensor (B, C, H, W).
         ValueError: The scale is not above 0.
     """
     check_image(image)
@@ -273,9 +220,6 @@ def upsample(ms: Tensor, ratio: int = 4) -> Tensor:
 
     Returns:
         (B, C, r h, r w), called lms in the field; sample k of `ms` sits on index r k + r // 2.
-
-    Raises:
-        TypeError, ValueError, SceneError: No floating-point tensor (B, C, h, w); a ratio below 2.
     """
     check_image(ms, "ms")
     check_ratio(ratio)
@@ -295,9 +239,6 @@ def degrade_ms(ms: Tensor, *, ratio: int = 4, sensor: str | Sensor) -> Tensor:
 
     Returns:
         (B, C, h / r, w / r).
-
-    Raises:
-        TypeError, ValueError, SceneError: As in `mtf_filter` and `decimate`.
     """
     _check_divisible(ms, ratio)  # before the costly filter
     return decimate(mtf_filter(ms, sensor=sensor, ratio=ratio), ratio)
@@ -312,9 +253,6 @@ def degrade_pan(pan: Tensor, *, ratio: int = 4) -> Tensor:
 
     Returns:
         (B, P, H / r, W / r).
-
-    Raises:
-        TypeError, ValueError, SceneError: As in `decimate`.
     """
     _check_divisible(pan, ratio)
     return bicubic_resize(pan, 1 / ratio)

@@ -80,9 +80,6 @@ class Split:
             labels: (H, W), 0 = unlabelled.
             class_names: Name of class k at k - 1.
 
-        Returns:
-            Text of several lines.
-
         Raises:
             SplitError: The split does not belong to these labels.
         """
@@ -100,14 +97,7 @@ class Split:
         return "\n".join(lines)
 
     def check(self, labels: Labels) -> None:
-        """Check that the split belongs to a label map: same grid, and every pixel of it labelled.
-
-        Args:
-            labels: (H, W), 0 = unlabelled.
-
-        Raises:
-            SplitError: It does not.
-        """
+        """Raise SplitError unless the split belongs to a label map (H, W): same grid, every pixel of it labelled."""
         values = np.asarray(labels)
         if values.shape != self.shape:
             raise SplitError(
@@ -163,23 +153,13 @@ class Split:
         return replace(self, train=np.setdiff1d(self.train, val), val=val, id=f"{self.id}+val{amount}-seed{seed}")
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the split to a safetensors file, whole or not at all.
-
-        Args:
-            path: The file.
-
-        Raises:
-            OSError: The file cannot be written.
-        """
+        """Write the split to a safetensors file, whole or not at all."""
         config = {"id": self.id, "shape": list(self.shape), "sha256": self.sha256}
         write_arrays(path, {part: getattr(self, part) for part in PARTS}, kind="split", config=config)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a split back and verify its hash.
-
-        Args:
-            path: A file that `save` wrote.
+        """Read back what `save` wrote, and verify its hash.
 
         Raises:
             WeightsError: The file is missing or damaged.
