@@ -67,13 +67,7 @@ class Patches:
         )  # (H, W, C, P, P), no copy
 
     def __call__(self, pixels: Pixels) -> Tensor:
-        """Gather the patches of some pixels.
-
-        Args:
-            pixels: int (N,) flat indices row * W + column, numpy or torch.
-
-        Returns:
-            float32 (N, C, P, P), contiguous, on the device of the cube.
+        """Gather the patches of pixels (N,), flat indices row * W + column: float32 (N, C, P, P), contiguous.
 
         Raises:
             SceneError: An index lies outside the scene.

@@ -111,9 +111,6 @@ def load_scene(name: str, root: PathLike | None = None) -> Scene:
         root: Folder of data, where the scene does not come with a package; default the environment variable
             HSMAMBA_DATA.
 
-    Returns:
-        The scene.
-
     Raises:
         DataNotFoundError: The data are not there; the text says what is to lie where.
         SceneError: An unknown name, or arrays that are not those of the scene.
@@ -124,18 +121,9 @@ def load_scene(name: str, root: PathLike | None = None) -> Scene:
 
 
 def load_scenes(name: str, root: PathLike | None = None) -> list[Scene]:
-    """Load a set of plots by its name, or one scene as a list.
+    """Load a set of plots by its name: "idtrees2020" (see `load_idtrees`), or a scene of `load_scene` as a list.
 
-    Args:
-        name: "idtrees2020" (see `load_idtrees`), or a name that `load_scene` knows.
-        root: As for `load_scene`.
-
-    Returns:
-        The scenes.
-
-    Raises:
-        SceneError: As for `load_scene`.
-        MissingExtraError: As for `load_scene`.
+    Root and errors are those of `load_scene`.
     """
     found: Scene | list[Scene] = _load(name, root, "scene", "plots")
     return [found] if isinstance(found, Scene) else found
@@ -148,9 +136,6 @@ def load_pairs(name: str, root: PathLike | None = None, **options: Any) -> Fusio
         name: "cave", "worldview2" or "ikonos".
         root: Folder of data; default the environment variable HSMAMBA_DATA.
         **options: Of the set's own reader: `load_cave`, `load_worldview2`, `load_ikonos`.
-
-    Returns:
-        The pairs.
 
     Raises:
         DataNotFoundError: The data are not there; the text says what is to lie where.
@@ -182,11 +167,7 @@ def load_split(name: str) -> Split:
     """Load a fixed split that comes with the package, and verify its hash.
 
     Args:
-        name: Usually the name of the scene that it belongs to: "indian_pines_fixed", "dfc2018_houston_crop",
-            "idtrees2020".
-
-    Returns:
-        The split.
+        name: Of the data set that it belongs to; `list_splits` has them all.
 
     Raises:
         SplitError: There is no such split.
