@@ -110,11 +110,8 @@ def filter_bands(image: Tensor, kernels: Tensor) -> Tensor:
     if bad := int((~torch.isfinite(image)).sum()):
         raise SceneError(f"{bad} values of the image are not finite, and a filter would spread them: fill them first")
     # Band by band: the memory beside the images is that of one band's spectrum.
-    bands = [
-        _filter_band(band, kernel)
-        for band, kernel in zip(image.unbind(1), kernels.expand(image.shape[1], -1, -1), strict=True)
-    ]
-    return torch.stack(bands, dim=1)
+    pairs = zip(image.unbind(1), kernels.expand(image.shape[1], -1, -1), strict=True)
+    return torch.stack([_filter_band(band, kernel) for band, kernel in pairs], dim=1)
 
 
 def _filter_band(band: Tensor, kernel: Tensor) -> Tensor:
@@ -132,15 +129,7 @@ def _filter_band(band: Tensor, kernel: Tensor) -> Tensor:
 
 
 def mtf_filter(image: Tensor, *, sensor: str | Sensor, ratio: int = 4) -> Tensor:
-    """Blur every band as the sensor's optics would at `ratio` times coarser sampling.
-
-    Args:
-        image: (B, C, H, W), floating point, any unit.
-        sensor: Name of a sensor, or one made by hand.
-        ratio: Scale ratio.
-
-    Returns:
-        (B, C, H, W), not decimated.
+    """Blur every band of (B, C, H, W) as the sensor's optics would at `ratio` times coarser sampling; not decimated.
 
     Raises:
         SceneError: A pixel is not finite, or the sensor has another number of bands.
@@ -170,16 +159,9 @@ def _check_divisible(image: Tensor, ratio: int) -> None:
 
 
 def interp23(image: Tensor, ratio: int = 4) -> Tensor:
-    """Up-sample by a power of two with the 23-tap half-band filter (the method called EXP).
+    """Up-sample (B, C, h, w) to (B, C, r h, r w) with the 23-tap half-band filter (the method called EXP).
 
     Interpolating: input sample k is kept at output index r k + r / 2. The boundary is circular.
-
-    Args:
-        image: (B, C, h, w), floating point.
-        ratio: Scale ratio, a power of two.
-
-    Returns:
-        (B, C, r h, r w).
 
     Raises:
         ValueError: The ratio is no power of two; `upsample` takes any ratio.
@@ -192,15 +174,9 @@ def interp23(image: Tensor, ratio: int = 4) -> Tensor:
 def bicubic_resize(image: Tensor, scale: float) -> Tensor:
     """Resize as MATLAB's `imresize(image, scale, "bicubic")`: Keys' kernel (a = -0.5), antialiasing when shrinking.
 
-    Output sample k lies at input coordinate (k + 0.5) / scale - 0.5; the border is mirrored, its pixel repeated.
-    This is neither PyTorch's bicubic (a = -0.75) nor in phase with `decimate` for even ratios.
-
-    Args:
-        image: (B, C, H, W), floating point.
-        scale: Factor of both sides, above 0.
-
-    Returns:
-        (B, C, ceil(scale H), ceil(scale W)).
+    Output sample k of (B, C, ceil(scale H), ceil(scale W)) lies at input coordinate (k + 0.5) / scale - 0.5; the border
+    is mirrored, its pixel repeated. This is neither PyTorch's bicubic (a = -0.75) nor in phase with `decimate` for even
+    ratios.
 
     Raises:
         ValueError: The scale is not above 0.
@@ -212,14 +188,9 @@ def bicubic_resize(image: Tensor, scale: float) -> Tensor:
 
 
 def upsample(ms: Tensor, ratio: int = 4) -> Tensor:
-    """Bring MS to the guide's grid: `interp23` for powers of two, else Keys' bicubic in the same phase.
+    """Bring MS (B, C, h, w) to the guide's grid: `interp23` for powers of two, else Keys' bicubic in the same phase.
 
-    Args:
-        ms: (B, C, h, w), floating point.
-        ratio: Scale ratio, any integer of 2 or more.
-
-    Returns:
-        (B, C, r h, r w), called lms in the field; sample k of `ms` sits on index r k + r // 2.
+    The result (B, C, r h, r w) is called lms in the field; sample k of `ms` sits on index r k + r // 2.
     """
     check_image(ms, "ms")
     check_ratio(ratio)
@@ -230,29 +201,18 @@ def upsample(ms: Tensor, ratio: int = 4) -> Tensor:
 
 
 def degrade_ms(ms: Tensor, *, ratio: int = 4, sensor: str | Sensor) -> Tensor:
-    """Reduce a multi- or hyperspectral image: MTF filter, then decimation.
+    """Reduce a multi- or hyperspectral image to (B, C, h / r, w / r): MTF filter, then decimation.
 
-    Args:
-        ms: (B, C, h, w), sides multiples of the ratio.
-        ratio: Scale ratio.
-        sensor: Name of a sensor ("generic" for any number of bands), or one made by hand.
-
-    Returns:
-        (B, C, h / r, w / r).
+    The sensor is named ("generic" serves any number of bands) or made by hand.
     """
     _check_divisible(ms, ratio)  # before the costly filter
     return decimate(mtf_filter(ms, sensor=sensor, ratio=ratio), ratio)
 
 
 def degrade_pan(pan: Tensor, *, ratio: int = 4) -> Tensor:
-    """Reduce a guide image by MATLAB's antialiased bicubic; this version of the toolbox applies no MTF to PAN.
+    """Reduce a guide image to (B, P, H / r, W / r) by MATLAB's antialiased bicubic.
 
-    Args:
-        pan: (B, P, H, W), sides multiples of the ratio.
-        ratio: Scale ratio.
-
-    Returns:
-        (B, P, H / r, W / r).
+    This version of the toolbox applies no MTF to PAN.
     """
     _check_divisible(pan, ratio)
     return bicubic_resize(pan, 1 / ratio)

@@ -68,14 +68,7 @@ def iter_strips(array: Array, max_bytes: int = STRIP_BYTES) -> Iterator[tuple[in
 
 
 def gather_pixels(array: Array, pixels: npt.ArrayLike) -> npt.NDArray[Any]:
-    """Take the spectra of some pixels, with bounded memory.
-
-    Args:
-        array: (H, W, B).
-        pixels: int (N,) flat indices row * W + column.
-
-    Returns:
-        (N, B) in the order of `pixels`, dtype of `array`.
+    """Take the spectra (N, B) of pixels (N,), flat indices row * W + column, out of (H, W, B), with bounded memory.
 
     Raises:
         SceneError: An index lies outside the grid.

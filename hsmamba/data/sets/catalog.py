@@ -68,14 +68,11 @@ def list_data(*kinds: Kind) -> list[str]:
 
 
 def find_data(name: str, root: PathLike | None = None) -> Path:
-    """Find the files of a data set.
+    """Find the file or folder of a data set.
 
     Args:
         name: Name in the catalogue.
         root: Folder of data; default the environment variable HSMAMBA_DATA.
-
-    Returns:
-        The file or folder that its entry names.
 
     Raises:
         DataNotFoundError: No folder of data is named, or it does not hold the set.

@@ -13,7 +13,7 @@ _LAYOUTS = 20_000  # of groups
 
 
 def random_split(labels: Labels, *, fraction: float | None = None, count: int | None = None, seed: int = 0) -> Split:
-    """Draw training pixels at random within each class; all other labelled pixels test.
+    """Draw training pixels at random within each class; all other labelled pixels test, none validates.
 
     Patches of training pixels overlap nearly all test pixels of such a split: see `leakage` and `block_split`.
 
@@ -22,9 +22,6 @@ def random_split(labels: Labels, *, fraction: float | None = None, count: int | 
         fraction: Share of each class in (0, 1): max(1, floor(fraction * n)) pixels; give this or `count`.
         count: Pixels of each class.
         seed: Seed of the draw.
-
-    Returns:
-        The split, without validation pixels.
 
     Raises:
         SplitError: A class has no pixels, or none would be left to test.

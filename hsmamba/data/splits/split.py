@@ -115,7 +115,7 @@ class Split:
     def with_validation(
         self, labels: Labels, *, fraction: float | None = None, count: int | None = None, seed: int = 0
     ) -> Split:
-        """Move training pixels of each class, drawn at random, into the validation part.
+        """Make a split with training pixels of each class, drawn at random, in the validation part.
 
         A class of n training pixels gives `fraction` * n, rounded to the nearest, or `count`, but n - 1 at most: a
         class of a few pixels keeps them all, and none loses its last training pixel. The test part stays as it is,
@@ -126,9 +126,6 @@ class Split:
             fraction: Share of the training pixels, in (0, 1); give this or `count`.
             count: Pixels a class.
             seed: Seed of the draw.
-
-        Returns:
-            A new split.
 
         Raises:
             SplitError: There are validation pixels already, or the labels do not belong to the split.

@@ -41,14 +41,11 @@ class Step:
         self._state: dict[str, npt.NDArray[np.float64]] = {}
 
     def fit(self, pixels: Spectra, neighbours: Spectra | None = None) -> Self:
-        """Learn from pixels.
+        """Learn from pixels, and return the step itself.
 
         Args:
             pixels: (N, B), finite where the step learns from them.
             neighbours: (M, 2, B), finite: spectra of pixels that lie side by side, for steps that estimate noise.
-
-        Returns:
-            The step itself.
 
         Raises:
             SceneError: `pixels` has no pixel, another number of dimensions, or numbers that are not finite.
