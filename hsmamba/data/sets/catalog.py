@@ -29,19 +29,12 @@ _DOORS: dict[Kind, str] = {
 
 @dataclass(frozen=True)
 class DataSet:
-    """An entry of the catalogue.
-
-    Attributes:
-        kind: What it gives: a scene, a list of plots, or pairs for fusion.
-        loader: "module:function" of `hsmamba.data.sets`, imported only when it is asked for: pairs need torch.
-        path: File or folder that the folder of data must hold; empty where the data come with a package.
-        source: Who distributes it.
-    """
+    """An entry of the catalogue."""
 
     kind: Kind
-    loader: str
-    path: str = ""
-    source: str = ""
+    loader: str  # "module:function" of `hsmamba.data.sets`, imported only when it is asked for: pairs need torch
+    path: str = ""  # file or folder that the folder of data must hold; empty where the data come with a package
+    source: str = ""  # who distributes it
 
 
 _NAPLES = "GRIP-UNINA, University Federico II of Naples"

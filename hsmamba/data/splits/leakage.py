@@ -14,19 +14,12 @@ from hsmamba.errors import SplitError
 
 @dataclass(frozen=True)
 class LeakageReport:
-    """How far the test side of a split was seen in training.
-
-    Attributes:
-        patch_size: Side P of the patches.
-        test_pixels: Pixels of the test part.
-        inside_train: Test pixels that lie inside the patch of a training pixel.
-        inside_val: Test pixels that lie inside the patch of a validation pixel.
-    """
+    """How far the test side of a split was seen in training."""
 
     patch_size: int
     test_pixels: int
-    inside_train: int
-    inside_val: int
+    inside_train: int  # test pixels that lie inside the patch of a training pixel
+    inside_val: int  # and of a validation pixel
 
     @property
     def share(self) -> float:
