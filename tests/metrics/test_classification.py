@@ -11,7 +11,7 @@ from sklearn import metrics as oracle
 from hsmamba.metrics import ClassificationReport, confusion_matrix
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(2, 9), st.integers(1, 300), st.integers(0, 2**31))
 def test_agrees_with_scikit_learn(num_classes, pixels, seed):
     rng = np.random.default_rng(seed)
