@@ -56,6 +56,13 @@ class TrainingLogits(Protocol):
         """Loss against classes (B,) or probabilities (B, K); further arguments are those of `cross_entropy`."""
 
 
+class TrainingImages(Protocol):
+    """What a fusion network may return in training instead of the sharp image: images that bring their own loss."""
+
+    def loss(self, target: Tensor, ms_up: Tensor) -> Tensor:
+        """Loss against the true sharp image (B, C, H, W), beside the coarse image on its grid."""
+
+
 class Network(nn.Module):
     """What both kinds of networks carry.
 
@@ -277,6 +284,26 @@ class FusionNetwork(Network):
         super().__init__()
         self.in_chans, self.guide_chans, self.scale = in_chans, guide_chans, scale
 
+    def sharpen(self, ms: Tensor | None, guide: Tensor, ms_up: Tensor) -> Tensor:
+        """Compute what `forward` returns; inputs are checked and `ms_up` is there."""
+        raise TypeError(f"{type(self).__name__} has no sharpen; a FusionNetwork implements it, or forward")
+
+    def forward(self, ms: Tensor | None, guide: Tensor, ms_up: Tensor | None = None) -> Tensor | TrainingImages:
+        """Sharpen.
+
+        Args:
+            ms: Coarse image (B, in_chans, h, w), about 0 to 1; None where `ms_up` is given.
+            guide: (B, guide_chans, r h, r w).
+            ms_up: `ms` on the guide's grid; default interp23 (bicubic where the ratio is no power of two).
+
+        Returns:
+            (B, in_chans, r h, r w), not clipped.
+
+        Raises:
+            SceneError: Shapes that do not fit.
+        """
+        return self.sharpen(ms, guide, self.up_sampled(ms, guide, ms_up))
+
     def set_place(self, place: Place | None) -> None:
         """Take the images that follow as tiles of a larger one; None ends it.
 
@@ -362,6 +389,8 @@ def as_classifier(model: nn.Module) -> Classifier:
             f"pairs (hsmamba.data.wald_pairs) are for fusion networks"
         )
     wanted = "in_chans, aux_chans (0 for none), num_classes and patch_size, and forward(hsi, aux=None)"
+    if hasattr(model, "guide_chans"):
+        wanted += "; a fusion network is registered with cfg=ModelCfg(task='fusion')"
     return _as(Classifier, model, "patch classifier", wanted)
 
 
@@ -403,5 +432,6 @@ def _as(kind: type[N], model: nn.Module, noun: str, wanted: str) -> N:
         )
     for name in (name for base in (Network, kind) for name in base.__annotations__):
         if hasattr(kind, name) and not hasattr(model, name):
-            setattr(model, name, getattr(kind, name))
+            value = getattr(kind, name)  # a copy, since a read-only view cannot be copied with the module
+            setattr(model, name, dict(value) if isinstance(value, Mapping) else value)
     return cast(N, model)

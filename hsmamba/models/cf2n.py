@@ -201,11 +201,7 @@ class CF2N(FusionNetwork):
         reduction: Of channels in the spectral attention's bottleneck.
         residual: Add the up-sampled image to the result; False is the paper's figure to the letter.
 
-    Attributes:
-        margin: None: the spectral attention looks at the whole image.
-
-    Shape:
-        ms: (B, in_chans, h, w); guide: (B, guide_chans, scale h, scale w). Output: (B, in_chans, scale h, scale w).
+    `margin` is None: the spectral attention looks at the whole image.
 
     Raises:
         ValueError: Sizes that do not go together.
@@ -248,21 +244,8 @@ class CF2N(FusionNetwork):
         # A small last kernel: at first the result is near the up-sampled image.
         self.last = CrossFusion(dim, in_chans, kernel_size, reduction, spread=0.1)
 
-    def forward(self, ms: Tensor | None, guide: Tensor, ms_up: Tensor | None = None) -> Tensor:
-        """Sharpen.
-
-        Args:
-            ms: Coarse image (B, in_chans, h, w), about 0 to 1; None where `ms_up` is given.
-            guide: (B, guide_chans, scale h, scale w).
-            ms_up: `ms` on the guide's grid; default interp23 (bicubic where the ratio is no power of two).
-
-        Returns:
-            (B, in_chans, scale h, scale w), not clipped.
-
-        Raises:
-            SceneError: Shapes that do not fit.
-        """
-        ms_up = self.up_sampled(ms, guide, ms_up)
+    def sharpen(self, ms: Tensor | None, guide: Tensor, ms_up: Tensor) -> Tensor:
+        """See `FusionNetwork.forward`."""
         height, width = guide.shape[2:]
         least = _BOX // 2 + 1  # reflection needs more than half the high-pass's box
         guide, ms_up = pad_sides(guide, 2, least), pad_sides(ms_up, 2, least)

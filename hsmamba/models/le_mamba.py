@@ -278,11 +278,7 @@ class LEMamba(FusionNetwork):
         dec_kernels: The same by decoder stage.
         drop_path_rate: Of the last block; rises evenly from 0.
 
-    Attributes:
-        margin: None: every pixel depends on the whole image.
-
-    Shape:
-        ms: (B, in_chans, h, w); guide: (B, guide_chans, scale h, scale w). Output: (B, in_chans, scale h, scale w).
+    `margin` is None: every pixel depends on the whole image.
 
     Raises:
         ValueError: Sizes that do not go together.
@@ -362,21 +358,8 @@ class LEMamba(FusionNetwork):
             if isinstance(module, LEVMBlock):
                 module.grad_checkpointing = enable
 
-    def forward(self, ms: Tensor | None, guide: Tensor, ms_up: Tensor | None = None) -> Tensor:
-        """Sharpen.
-
-        Args:
-            ms: Coarse image (B, in_chans, h, w), about 0 to 1; None where `ms_up` is given.
-            guide: (B, guide_chans, scale h, scale w).
-            ms_up: `ms` on the guide's grid; default interp23 (bicubic where the ratio is no power of two).
-
-        Returns:
-            (B, in_chans, scale h, scale w), not clipped.
-
-        Raises:
-            SceneError: Shapes that do not fit.
-        """
-        ms_up = self.up_sampled(ms, guide, ms_up)
+    def sharpen(self, ms: Tensor | None, guide: Tensor, ms_up: Tensor) -> Tensor:
+        """See `FusionNetwork.forward`."""
         height, width = guide.shape[2:]
         guide = pad_sides(guide, self.multiple)
         x = self.stem(pad_sides(ms_up, self.multiple)).movedim(1, -1)  # maps are (B, H, W, C) from here on

@@ -224,9 +224,6 @@ class MD2FMamba(Classifier):
         product: See `ArticleMixer` ("article" only).
         drop_rate: Dropout before the head.
 
-    Shape:
-        hsi: (B, in_chans, P, P), float. Output: logits (B, num_classes), or features (B, dim) without a head.
-
     Raises:
         ValueError: Sizes that do not go together.
     """

@@ -108,16 +108,9 @@ class MiMv1(MiM):
     """Version 1: tokens of the four scans, `depth` times a chain of `depth` Mamba blocks that leave 49 tokens.
 
     Args:
-        in_chans: See `MiM`.
-        num_classes: See `MiM`.
-        patch_size: See `MiM`.
         dim: Width D; the scans are 2 D wide.
         depth: Blocks in the chain, and passes through it.
-        drop_rate: See `MiM`.
         embed: Embed the bands; without it they must be `dim`.
-
-    Shape:
-        hsi: (B, in_chans, S, S), float. Output: logits (B, num_classes).
 
     Raises:
         ValueError: Sizes that do not go together.
@@ -161,16 +154,9 @@ class MiMv2(MiM):
     """Version 2: four stages, S^2 -> S^2 -> 25 -> 9 -> 1 tokens, whose fused features are summed.
 
     Args:
-        in_chans: See `MiM`.
-        num_classes: See `MiM`.
-        patch_size: See `MiM`.
         dim: Width D.
-        drop_rate: See `MiM`.
         re_embed: Embed the tokens anew in every stage. The released code does so where the number of bands happens to
             be `dim`.
-
-    Shape:
-        hsi: (B, in_chans, S, S), float. Output: logits (B, num_classes).
 
     Raises:
         ValueError: Sizes that do not go together.
@@ -211,16 +197,9 @@ class MiMv3(MiM):
     """Version 3: a stem on cells of the patch, and one vision Mamba block that is applied `depth` times.
 
     Args:
-        in_chans: See `MiM`.
-        num_classes: See `MiM`.
-        patch_size: See `MiM`.
         dim: Width D; also the number of states and the rank of the scans.
         depth: Passes through the block.
-        drop_rate: See `MiM`.
         cell_size: Side p of the cells that become tokens; larger ones need `in_chans` = `dim`.
-
-    Shape:
-        hsi: (B, in_chans, S, S), float. Output: logits (B, num_classes).
 
     Raises:
         ValueError: Sizes that do not go together.
@@ -298,11 +277,8 @@ class MiMPaper(MiM):
     as in v1, no position embedding, the mean of the stages' logits as the prediction.
 
     Args:
-        in_chans: See `MiM`.
-        num_classes: See `MiM`.
         patch_size: Side S of the patch, odd, at least 3; there are (S - 1) / 2 stages.
         dim: Width D; the scans are 2 D wide.
-        drop_rate: See `MiM`.
 
     Shape:
         hsi: (B, in_chans, S, S), float. Output: logits (B, num_classes); in training `MultiScaleLogits`.

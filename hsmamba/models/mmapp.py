@@ -246,11 +246,7 @@ class MMAPP(FusionNetwork):
         residual: Add the up-sampled coarse image to the result. The release does not and has to learn that image; a
             network that adds it is trained in a fraction of the steps.
 
-    Attributes:
-        margin: None: taps and biases of many layers come from means over the whole image.
-
-    Shape:
-        ms: (B, in_chans, h, w); guide: (B, guide_chans, scale h, scale w). Output: (B, in_chans, scale h, scale w).
+    `margin` is None: taps and biases of many layers come from means over the whole image.
 
     Raises:
         ValueError: Sizes that do not go together.

@@ -259,10 +259,6 @@ class MSFMamba(Classifier):
         expand: Inner width of the scans as a multiple of the width.
         drop_rate: Dropout before the head.
 
-    Shape:
-        hsi: (B, in_chans, P, P), aux: (B, aux_chans, P, P), float. Output: logits (B, num_classes), or features
-        (B, num_features) without a head.
-
     Raises:
         ValueError: Sizes that do not go together.
     """

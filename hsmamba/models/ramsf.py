@@ -215,12 +215,6 @@ class RAMSF(FusionNetwork):
         align_dim: Output width of every alignment stage but the last, its logit included.
         mlp_dims: Hidden widths of the alignment's perceptrons.
 
-    Attributes:
-        margin: Coarse pixels around a tile that have a say in its result.
-
-    Shape:
-        ms: (B, in_chans, h, w); guide: (B, guide_chans, scale h, scale w). Output: (B, in_chans, scale h, scale w).
-
     Raises:
         ValueError: Sizes that do not go together.
     """
@@ -278,22 +272,8 @@ class RAMSF(FusionNetwork):
             if isinstance(stage, Align):
                 stage.place = None if place is None else Place(*(-(-x // self.scale) << i for x in place))
 
-    def forward(self, ms: Tensor | None, guide: Tensor, ms_up: Tensor | None = None) -> Tensor:
-        """Sharpen.
-
-        Args:
-            ms: Coarse image (B, in_chans, h, w), about 0 to 1; None takes the block means of `ms_up`, for an image
-                that lies on the guide's grid but is blurred or clouded.
-            guide: (B, guide_chans, H, W), scale h x scale w where `ms` is given.
-            ms_up: `ms` on the guide's grid; default interp23.
-
-        Returns:
-            (B, in_chans, H, W), not clipped.
-
-        Raises:
-            SceneError: Shapes that do not fit.
-        """
-        ms_up = self.up_sampled(ms, guide, ms_up)
+    def sharpen(self, ms: Tensor | None, guide: Tensor, ms_up: Tensor) -> Tensor:
+        """See `FusionNetwork.forward`; without `ms` (an image that lies on the guide's grid) block means are taken."""
         height, width = guide.shape[2:]
         guide, ms_up = pad_sides(guide, self.scale), pad_sides(ms_up, self.scale)
         if ms is None:

@@ -114,12 +114,6 @@ class RSANet(FusionNetwork):
         num_heads: Attention heads, a divisor of k^2.
         window_size: Odd side of the attention window.
 
-    Attributes:
-        margin: Coarse pixels around a tile that have a say in its result.
-
-    Shape:
-        ms: (B, in_chans, h, w); guide: (B, guide_chans, scale h, scale w). Output: (B, in_chans, scale h, scale w).
-
     Raises:
         ValueError: Sizes that do not go together.
     """
@@ -174,21 +168,8 @@ class RSANet(FusionNetwork):
             if isinstance(module, SelfAttention):
                 module.image = None if place is None else (max(place.height, least), max(place.width, least))
 
-    def forward(self, ms: Tensor | None, guide: Tensor, ms_up: Tensor | None = None) -> Tensor:
-        """Sharpen.
-
-        Args:
-            ms: Coarse image (B, in_chans, h, w), about 0 to 1; None where `ms_up` is given.
-            guide: (B, guide_chans, scale h, scale w).
-            ms_up: `ms` on the guide's grid; default interp23 (bicubic where the ratio is no power of two).
-
-        Returns:
-            (B, in_chans, scale h, scale w), not clipped.
-
-        Raises:
-            SceneError: Shapes that do not fit.
-        """
-        ms_up = self.up_sampled(ms, guide, ms_up)
+    def sharpen(self, ms: Tensor | None, guide: Tensor, ms_up: Tensor) -> Tensor:
+        """See `FusionNetwork.forward`."""
         height, width = guide.shape[2:]
         x = torch.cat([guide, ms_up], dim=1)
         x = pad_sides(x, min_side=self.window_size // 2 + 1)  # reflection needs more than half a window

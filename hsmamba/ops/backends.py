@@ -7,12 +7,16 @@ import functools
 import logging
 import os
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import torch
+from torch import Tensor
 
 from hsmamba.errors import HsmambaError
-from hsmamba.ops import cpu, official, triton_scan
+from hsmamba.ops import cpu, lean, mamba_ssm, triton_scan
+from hsmamba.ops.inputs import ScanGrads, ScanInputs
+from hsmamba.ops.reference import scan_reference
+from hsmamba.ops.torch_scan import scan_torch
 
 logger = logging.getLogger("hsmamba.ops")
 
@@ -23,15 +27,30 @@ class BackendUnavailableError(HsmambaError, RuntimeError):
     """A scan backend that was asked for by name and cannot run here, or not on these tensors."""
 
 
+class Fused(NamedTuple):
+    """A forward and its backward, which autograd cannot see into: they run behind the custom operator."""
+
+    forward: Callable[[ScanInputs, bool], tuple[Tensor, Tensor, Tensor]]  # y, last state, checkpoints where asked for
+    backward: Callable[[ScanInputs, Tensor, Tensor, Tensor | None], ScanGrads]  # of checkpoints, dy, dlast
+
+
+Direct: TypeAlias = Callable[[ScanInputs], tuple[Tensor, Tensor]]  # y and last state; autograd sees to the rest
+
+
+def _always() -> None:
+    return None
+
+
 class Backend(NamedTuple):
     """One row of the table."""
 
-    devices: tuple[str, ...]  # device types it runs on; empty for all
-    float64: bool  # computes in float64 too
-    states: bool  # takes an initial state and differentiates through the last one
-    plain: bool  # made of torch operations: runs wherever they do, forward-mode derivatives included
-    unavailable: Callable[[], str | None]  # why it cannot run on this machine, None where it can
+    scan: Fused | Direct
     summary: str
+    unavailable: Callable[[], str | None] = _always  # why it cannot run on this machine, None where it can
+    devices: tuple[str, ...] = ()  # device types it runs on; empty for all
+    float64: bool = False  # computes in float64 too
+    states: bool = True  # takes an initial state and differentiates through the last one
+    plain: bool = False  # made of torch operations: runs wherever they do, forward-mode derivatives included
 
 
 class BackendStatus(NamedTuple):
@@ -46,23 +65,43 @@ class BackendStatus(NamedTuple):
         return self.summary if self.available else f"unavailable: {self.reason}"
 
 
-def _always() -> None:
-    return None
-
-
 BACKENDS = {
-    "cpu": Backend(("cpu",), False, True, False, cpu.unavailable, "compiled CPU kernel, float32, several threads"),
+    "cpu": Backend(
+        Fused(cpu.forward, cpu.backward),
+        "compiled CPU kernel, float32, several threads",
+        cpu.unavailable,
+        devices=("cpu",),
+    ),
     "triton": Backend(
-        ("cuda",), False, True, False, triton_scan.unavailable, "own GPU kernels, compiled by Triton on first use"
+        Fused(triton_scan.forward, triton_scan.backward),
+        "own GPU kernels, compiled by Triton on first use",
+        triton_scan.unavailable,
+        devices=("cuda",),
     ),
     "mamba_ssm": Backend(
-        ("cuda",), False, False, False, official.unavailable, "the CUDA kernel of the mamba-ssm package"
+        mamba_ssm.scan_mamba_ssm,
+        "the CUDA kernel of the mamba-ssm package",
+        mamba_ssm.unavailable,
+        devices=("cuda",),
+        states=False,
     ),
-    "lean": Backend((), True, True, False, _always, "torch operations on a state kept in place, hand-written backward"),
+    "lean": Backend(
+        Fused(lean.forward, lean.backward),
+        "torch operations on a state kept in place, hand-written backward",
+        float64=True,
+    ),
     "torch": Backend(
-        (), True, True, True, _always, "differentiable torch operations, parallel over time, any derivative"
+        scan_torch,
+        "differentiable torch operations, parallel over time, any derivative",
+        float64=True,
+        plain=True,
     ),
-    "reference": Backend((), True, True, True, _always, "the definition as a loop over time, for comparison"),
+    "reference": Backend(
+        scan_reference,
+        "the definition as a loop over time, for comparison",
+        float64=True,
+        plain=True,
+    ),
 }
 
 # What runs where nothing is asked for: the first available one. Devices that are not named take the last row, as do

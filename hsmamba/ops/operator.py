@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from hsmamba.ops import cpu, lean, triton_scan
-from hsmamba.ops.inputs import ScanGrads, ScanInputs, checkpoint_count
-
-FUSED: dict[str, ModuleType] = {"cpu": cpu, "lean": lean, "triton": triton_scan}
+from hsmamba.ops.backends import BACKENDS, Fused
+from hsmamba.ops.inputs import ScanInputs, checkpoint_count
 
 
 @torch.library.custom_op("hsmamba::selective_scan", mutates_args=())
@@ -37,7 +34,7 @@ def scan_op(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Run a fused backend: y (b, d, l), last state (b, d, n), checkpoints (b, checkpoints, n, d) or nothing."""
     inputs = ScanInputs(u, delta, A, B, C, D, z, delta_bias, initial_state, delta_softplus)
-    y, last, checkpoints = FUSED[backend].forward(inputs, save)
+    y, last, checkpoints = _fused(backend).forward(inputs, save)
     return _laid_out_like(u, y), last, checkpoints
 
 
@@ -82,13 +79,20 @@ def scan_backward_op(
 ) -> list[Tensor]:
     """Run a fused backend's backward: one gradient for each tensor that is given, in order and in its dtype."""
     inputs = ScanInputs(u, delta, A, B, C, D, z, delta_bias, initial_state, delta_softplus)
-    fused = FUSED[backend]
+    fused = _fused(backend)
     if checkpoints.numel() == 0:  # the forward could not know that a gradient would be asked for
         checkpoints = fused.forward(inputs, True)[2]
     dy = torch.zeros_like(u) if dy is None else dy
-    grads: ScanGrads = fused.backward(inputs, checkpoints, dy, dlast)
+    grads = fused.backward(inputs, checkpoints, dy, dlast)
     pairs = zip(inputs[:9], grads, strict=True)
     return [_laid_out_like(x, grad) for x, grad in pairs if x is not None and grad is not None]
+
+
+def _fused(backend: str) -> Fused:
+    scan = BACKENDS[backend].scan
+    if not isinstance(scan, Fused):
+        raise TypeError(f"the scan backend {backend!r} does not run behind the operator")
+    return scan
 
 
 def _laid_out_like(x: Tensor, value: Tensor) -> Tensor:

@@ -6,12 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hsmamba.ops.inputs import ScanInputs
+from hsmamba.ops.inputs import ScanInputs, compute_dtype
 
 
 def gates(inputs: ScanInputs) -> tuple[Tensor, Tensor]:
     """The time step dt and the input u (b, d, l) in the compute dtype: dt = softplus(delta + delta_bias)."""
-    dtype = inputs.compute_dtype
+    dtype = compute_dtype(inputs)
     dt = inputs.delta.to(dtype)
     if inputs.delta_bias is not None:
         dt = dt + inputs.delta_bias.to(dtype)[:, None]
@@ -21,7 +21,7 @@ def gates(inputs: ScanInputs) -> tuple[Tensor, Tensor]:
 def per_channel(x: Tensor, inputs: ScanInputs) -> Tensor:
     """B or C for each channel, (b, d, n, l | 1), in the compute dtype: channel c reads group floor(c g / d)."""
     b, d, _ = inputs.u.shape
-    return x.to(inputs.compute_dtype).repeat_interleave(d // x.shape[1], dim=1).expand(b, -1, -1, -1)
+    return x.to(compute_dtype(inputs)).repeat_interleave(d // x.shape[1], dim=1).expand(b, -1, -1, -1)
 
 
 def output(y: Tensor, inputs: ScanInputs) -> Tensor:
@@ -36,22 +36,18 @@ def output(y: Tensor, inputs: ScanInputs) -> Tensor:
 def initial_state(inputs: ScanInputs) -> Tensor:
     """The state (b, d, n) before the first step, in the compute dtype: the given one or zeros."""
     if inputs.initial_state is not None:
-        return inputs.initial_state.to(inputs.compute_dtype)
+        return inputs.initial_state.to(compute_dtype(inputs))
     b, d, _ = inputs.u.shape
-    return inputs.u.new_zeros(b, d, inputs.A.shape[1], dtype=inputs.compute_dtype)
+    return inputs.u.new_zeros(b, d, inputs.A.shape[1], dtype=compute_dtype(inputs))
 
 
 def scan_reference(inputs: ScanInputs) -> tuple[Tensor, Tensor]:
     """Scan step by step (Gu and Dao, arXiv 2312.00752, equations 2-4 and algorithm 2).
 
-    Args:
-        inputs: Checked arguments, float64 for a float64 result.
-
-    Returns:
-        y (b, d, l) in u's dtype and the last state (b, d, n) in the compute dtype.
+    Returns y (b, d, l) in u's dtype and the last state (b, d, n) in the compute dtype.
     """
     dt, u = gates(inputs)
-    A = inputs.A.to(inputs.compute_dtype)
+    A = inputs.A.to(compute_dtype(inputs))
     length = u.shape[-1]
     B_steps = per_channel(inputs.B, inputs).expand(-1, -1, -1, length).unbind(-1)
     C_steps = per_channel(inputs.C, inputs).expand(-1, -1, -1, length).unbind(-1)

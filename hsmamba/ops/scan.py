@@ -8,14 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hsmamba.ops.backends import choose_backend, forced_backend
+from hsmamba.ops.backends import BACKENDS, Fused, choose_backend, forced_backend
 from hsmamba.ops.functorch import run_scan
 from hsmamba.ops.inputs import ScanInputs, check_inputs
-from hsmamba.ops.official import scan_mamba_ssm
-from hsmamba.ops.reference import scan_reference
 from hsmamba.ops.torch_scan import scan_torch
-
-PLAIN = {"reference": scan_reference, "torch": scan_torch, "mamba_ssm": scan_mamba_ssm}
 
 
 def selective_scan(
@@ -73,10 +69,11 @@ def selective_scan(
         return_last_state or initial_state is not None,
         _needs_plain_operations(),
     )
-    if name in PLAIN:
-        y, last = PLAIN[name](inputs)
-    else:
+    scan = BACKENDS[name].scan
+    if isinstance(scan, Fused):
         y, last, _ = run_scan(*inputs, _needs_gradient(inputs), name)
+    else:
+        y, last = scan(inputs)
     return (y, last) if return_last_state else y
 
 

@@ -54,17 +54,7 @@ def download(repo_id: str, filename: str, *, revision: str, cache_dir: str | Pat
 def download_verified(
     repo_id: str, filename: str, *, revision: str, sha256: str, cache_dir: str | Path | None = None
 ) -> Path:
-    """Download a file as `download` does, and check its SHA-256.
-
-    Args:
-        repo_id: `owner/repo`.
-        filename: Path in the repository.
-        revision: Branch, tag or commit hash.
-        sha256: The recorded SHA-256, hexadecimal.
-        cache_dir: Folder of the Hub cache; None takes the client's own.
-
-    Returns:
-        Path in the cache, verified.
+    """Download a file as `download` does, and check it against the recorded SHA-256.
 
     Raises:
         WeightsError: It cannot be had.
@@ -85,22 +75,13 @@ def upload(
     folder: Path,
     repo_id: str,
     *,
-    private: bool = False,
-    token: str | None = None,
-    revision: str | None = None,
-    commit_message: str = "Upload model with hsmamba",
-    create_pr: bool = False,
+    private: bool,
+    token: str | None,
+    revision: str | None,
+    commit_message: str,
+    create_pr: bool,
 ) -> str:
-    """Upload a folder to the Hub; the repository and branch are made if need be.
-
-    Args:
-        folder: The folder.
-        repo_id: `owner/repo`.
-        private: Whether a repository that is made is private.
-        token: Access token with write permission; None takes the client's own (`HF_TOKEN`, or after `hf auth login`).
-        revision: Branch; None takes the main one.
-        commit_message: First line of the commit.
-        create_pr: Open a pull request instead of committing to the branch.
+    """Upload a folder to the Hub; the arguments are those of `hsmamba.push_to_hub`.
 
     Returns:
         The commit's hash.

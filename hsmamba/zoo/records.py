@@ -138,18 +138,12 @@ def sizes_in_words(model_args: Mapping[str, Any]) -> str:
 
 
 def check_fields(value: Any, types: Mapping[str, tuple[type, ...]], where: str) -> dict[str, Any]:
-    """Check that a JSON value is an object with the required fields.
+    """Return a JSON value, which must be an object with these fields of these types exactly (`true` is no number).
 
-    Args:
-        value: What the file holds.
-        types: Allowed types by required field; exact types, so that `true` is no number.
-        where: What it is, for the error.
-
-    Returns:
-        The object, unchanged: fields that this version does not know are left alone.
+    Fields that this version does not know are left alone.
 
     Raises:
-        ManifestError: It is no object, or a field is missing or of another type.
+        ManifestError: It is none; the text says which field of `where`.
     """
     if not isinstance(value, dict):
         raise ManifestError(f"{where} is {type(value).__name__}, expected an object; restore or rewrite the file")
@@ -163,11 +157,7 @@ def check_fields(value: Any, types: Mapping[str, tuple[type, ...]], where: str) 
 
 
 def check_schema(value: Any, where: str) -> dict[str, Any]:
-    """Check that a JSON value is an object of the schema that this version reads.
-
-    Raises:
-        ManifestError: It is no object, or of another schema.
-    """
+    """Return a JSON value, which must be an object of the schema that this version reads, or raise ManifestError."""
     schema = check_fields(value, {}, where).get("schema")
     if type(schema) is not int or schema != SCHEMA:
         raise ManifestError(
@@ -178,11 +168,7 @@ def check_schema(value: Any, where: str) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        ManifestError: The file is missing, unreadable or not JSON.
-    """
+    """Read a JSON file, or raise ManifestError where it is missing, unreadable or not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -194,11 +180,7 @@ def read_json(path: Path) -> Any:
 
 
 def check_file_name(name: str, where: str) -> str:
-    """Check that a name stands for a file of its own folder and for nothing else.
-
-    Raises:
-        ManifestError: The name is a path, is hidden, or has characters other than letters, digits, `_`, `.` and `-`.
-    """
+    """Return a name that stands for a file of its own folder and for nothing else, or raise ManifestError."""
     if not _FILE_NAME.fullmatch(name):
         raise ManifestError(
             f"{where}: {name!r} is not a plain file name (letters, digits, '_', '.', '-'), and no file outside the "
@@ -208,11 +190,7 @@ def check_file_name(name: str, where: str) -> str:
 
 
 def parse_file(value: Any, where: str) -> FileEntry:
-    """Read a file entry `{file, sha256, bytes}`.
-
-    Raises:
-        ManifestError: A field is missing or malformed, or the name would leave its folder.
-    """
+    """Read a file entry `{file, sha256, bytes}`, or raise ManifestError."""
     entry = check_fields(value, _FILE_FIELDS, where)
     check_file_name(entry["file"], where)
     if not _SHA256.fullmatch(entry["sha256"]):
@@ -221,11 +199,7 @@ def parse_file(value: Any, where: str) -> FileEntry:
 
 
 def parse_facts(value: Any, where: str) -> dict[str, Any]:
-    """Read the fields of `ModelFacts` from a JSON object, as keyword arguments.
-
-    Raises:
-        ManifestError: A field is missing or of another type.
-    """
+    """Read the fields of `ModelFacts` from a JSON object, as keyword arguments, or raise ManifestError."""
     facts = check_fields(value, _FACT_FIELDS, where)
     wavelengths = facts.get("wavelengths")
     if wavelengths is not None and not (
@@ -255,15 +229,7 @@ def _parse_hub(value: Any, where: str) -> HubAddress:
 
 
 def parse_record(name: str, value: Any) -> WeightRecord:
-    """Read one record of the manifest.
-
-    Args:
-        name: Its key, `architecture.tag`.
-        value: The JSON object behind it.
-
-    Raises:
-        ManifestError: The name or a field is missing or malformed, or a file name would leave its folder.
-    """
+    """Read the record behind a key "architecture.tag" of the manifest, or raise ManifestError."""
     where = f"weights record {name!r}"
     if not _WEIGHT_NAME.fullmatch(name):
         raise ManifestError(f"{where}: the name is not of the form architecture.tag (letters, digits, '_', '-')")

@@ -111,13 +111,13 @@ def _how_built(
     network: Network, architecture: str | None, model_args: Mapping[str, Any] | None
 ) -> tuple[str, dict[str, Any]]:
     """Return architecture and arguments of a network, from the caller or from what the factory noted on it."""
-    architecture = architecture or network.architecture
-    args = dict(network.model_args if model_args is None else model_args)
-    if not architecture or (model_args is None and not args):
+    if not network.architecture and (architecture is None or model_args is None):
         raise ValueError(
             f"this {type(network).__name__} does not say how it was built: make it with create_model, or pass "
             "architecture= (a registered name) and model_args= (the keyword arguments of its entry point)"
         )
+    architecture = architecture or network.architecture
+    args = dict(network.model_args if model_args is None else model_args)
     if "num_classes" in args:  # reset_classifier changes the head after the factory has noted the arguments
         args["num_classes"] = getattr(network, "num_classes", args["num_classes"])
     return architecture, args
@@ -173,11 +173,8 @@ def write_folder(
         files: What writes the file of each kind, "model", "transform", "split", to a path.
         architecture: Name of the architecture.
         facts: What is known of the model.
-        name: Name of the weight, "architecture.tag", for the card.
+        name: Name of the weight, for the card.
         repo_id: The Hub repository that the card names.
-
-    Returns:
-        The folder.
 
     Raises:
         WeightsError: The folder holds something else, or cannot be written.
@@ -246,11 +243,11 @@ def push_to_hub(
     Args:
         model: A network made by the factory.
         repo_id: `owner/repo`.
-        private: See `hsmamba.zoo.hub.upload`.
-        token: See `hsmamba.zoo.hub.upload`.
-        revision: See `hsmamba.zoo.hub.upload`.
-        commit_message: See `hsmamba.zoo.hub.upload`.
-        create_pr: See `hsmamba.zoo.hub.upload`.
+        private: Whether a repository that is made is private.
+        token: Access token with write permission; None takes the client's own (`HF_TOKEN`, or after `hf auth login`).
+        revision: Branch; None takes the main one.
+        commit_message: First line of the commit.
+        create_pr: Open a pull request instead of committing to the branch.
         **save_kwargs: Further arguments of `save_pretrained`.
 
     Returns:

@@ -138,12 +138,8 @@ def names_a_folder(name: str) -> bool:
 def check_known(architecture: str, asked: str | None = None) -> None:
     """Raise unless an architecture is registered.
 
-    Args:
-        architecture: Its name.
-        asked: What the user asked for, for the error; default the same.
-
     Raises:
-        UnknownModelError: It is not; the text names the nearest, or the prefix of a path or a Hub name.
+        UnknownModelError: The text names the nearest to what was `asked` for, or the prefix of a path or a Hub name.
     """
     from hsmamba.models import registry  # which needs torch: a download does not
 
@@ -269,15 +265,12 @@ def folder_of(
 
 
 def record_of(folder: ModelFolder, tag: str, *, address: HubAddress | None = None) -> WeightRecord:
-    """Make the manifest's record of a model folder.
+    """Make the manifest's record `architecture.tag` of a model folder, for `write_manifest`.
 
     Args:
         folder: The folder.
         tag: Name of the weight among those of its architecture.
         address: Where its model file lies on the Hub; None for a weight that only the wheel carries.
-
-    Returns:
-        The record `architecture.tag`, for `write_manifest`.
 
     Raises:
         ManifestError: The tag makes no valid name.
@@ -290,14 +283,6 @@ def record_of(folder: ModelFolder, tag: str, *, address: HubAddress | None = Non
 
 def resolve(record: WeightRecord, *, which: str = "model", cache_dir: str | Path | None = None) -> Path:
     """Return a verified file of a weight: the copy embedded in the wheel, else the Hub cache's, else the Hub's.
-
-    Args:
-        record: The weight.
-        which: "model", "transform" or "split".
-        cache_dir: Folder of the Hub cache; None takes the client's own (`HF_HUB_CACHE`).
-
-    Returns:
-        Path of the file.
 
     Raises:
         WeightsError: The weight has no such file, or it cannot be fetched.

@@ -47,14 +47,6 @@ def test_kernel_value_off_centre():
     close(degrade.mtf_kernels("QB", 4)[0, 20, 24], 0.00489879, 6e-9)
 
 
-@pytest.mark.parametrize(("sensor", "total", "centre"), [("QB", 0.998024, 0.024628), ("WV3", 0.997953, 0.023764)])
-def test_pan_kernel(sensor, total, centre):
-    kernel = degrade.pan_kernel(sensor)
-    assert kernel.shape == (1, 41, 41)
-    close(kernel.sum(), total, 6e-7)
-    close(kernel[0, 20, 20], centre, 6e-7)
-
-
 def test_filtered_scene():
     x, pan = waves.MS, waves.PAN
     close(x[0, :, 5, 7], (788.1458, 806.1425, 855.3032, 939.1471), 6e-5)

@@ -1,5 +1,6 @@
 """The contract: what every network declares, by timm's names where it has such, and what is refused."""
 
+import copy
 import pickle
 
 import pytest
@@ -100,6 +101,7 @@ def test_a_module_of_ones_own_is_taken_by_its_attributes():
     own = Own()
     assert as_classifier(own) is own
     assert (own.transform, own.record, own.class_names, own.architecture) == (None, None, (), "")
+    assert copy.deepcopy(own).model_args == {}  # as an average of the weights is kept
     own.transform = Compose()
     assert as_network(own).transform is not None
     with pytest.raises(TypeError, match=r"Linear is no patch classifier.*lacks in_chans, num_classes.*forward\(hsi"):

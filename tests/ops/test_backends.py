@@ -11,11 +11,11 @@ from hsmamba.ops import (
     available_backends,
     backends,
     cpu,
-    official,
     scan_backend,
     selective_scan,
     triton_scan,
 )
+from hsmamba.ops import mamba_ssm as kernel_of_mamba_ssm
 from hsmamba.ops.inputs import check_inputs
 from tests.ops.scan_cases import STATUS, arguments, in_new_process
 
@@ -183,7 +183,7 @@ def mamba_ssm(monkeypatch, tmp_path):
         forget()
 
     def forget():
-        official._interface.cache_clear()
+        kernel_of_mamba_ssm._interface.cache_clear()
         for name in [name for name in sys.modules if name.partition(".")[0] == "mamba_ssm"]:
             del sys.modules[name]
 
@@ -219,12 +219,12 @@ def test_mamba_ssm_is_called_as_its_kernel_wants_it(mamba_ssm, dtype):
     cases = [case, half, case | {"B": case["A"], "C": case["A"]}, half | {"C": case["A"]}, arguments(b=0)]
     for x in [*cases, arguments(length=0)]:
         tensors = {"z": None, "delta_bias": None, "initial_state": None} | x
-        y, last = official.scan_mamba_ssm(check_inputs(**tensors))
+        y, last = kernel_of_mamba_ssm.scan_mamba_ssm(check_inputs(**tensors))
         truth = selective_scan(**x, return_last_state=True, backend="reference")
         torch.testing.assert_close(y, truth[0])
         torch.testing.assert_close(last, truth[1])
     with pytest.raises(ValueError, match=r"at most 256 states and A is \(6, 300\)"):
-        official.scan_mamba_ssm(check_inputs(**tensors | arguments(n=300)))
+        kernel_of_mamba_ssm.scan_mamba_ssm(check_inputs(**tensors | arguments(n=300)))
 
 
 BAD = {

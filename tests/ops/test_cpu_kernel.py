@@ -86,7 +86,7 @@ if hasattr(os, "fork"):
 def test_a_read_only_folder_and_a_fork(tmp_path):
     package = tmp_path / "site" / "hsmamba"
     shutil.copytree(ROOT / "hsmamba" / "ops", package / "ops", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("__init__.py", "errors.py"):
+    for name in ("__init__.py", "_version.py", "errors.py"):
         shutil.copy(ROOT / "hsmamba" / name, package)
     files = sorted(tmp_path.rglob("*"))
     for path in files:

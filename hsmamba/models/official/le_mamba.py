@@ -58,20 +58,14 @@ _UNUSED = ("naf_enc_blk_nums", "naf_dec_blk_nums", "naf_chan_upscale", "if_abs_p
 
 
 def official_args(state_dict: dict[str, Tensor], config: dict[str, Any]) -> dict[str, Any]:
-    """Translate the official configuration into ours; what is left out is read off the tensors.
+    """Translate the official configuration.
 
-    Args:
-        state_dict: State of the official network.
-        config: Any of ms_channels, guide_channels, out_channels, width, enc_depths, mid_depth, dec_depths, widen,
-            expand, windows, enc_d_state, dec_d_state, enc_kernel, dec_kernel, drop_path, scale. The tensors do not
-            tell windows (8 where there is a local branch), drop_path (0.1) and scale (4). Or the names of the official
-            constructor (img_channel, ssm_enc_blk_nums, ...), as its YAML has them.
-
-    Returns:
-        Keyword arguments of `LEMamba`.
+    `config`: ms_channels, guide_channels, out_channels, width, enc_depths, mid_depth, dec_depths, widen, expand,
+    windows, enc_d_state, dec_d_state, enc_kernel, dec_kernel, drop_path, scale. The tensors do not tell windows (8
+    where there is a local branch), drop_path (0.1) and scale (4). Or the names of the official constructor
+    (img_channel, ssm_enc_blk_nums, ...), as its YAML has them.
 
     Raises:
-        TypeError: A name that the official configuration does not have.
         ValueError: An output of other bands than the input.
     """
     cfg = merge_config("le_mamba", _read_off(state_dict), config, aliases=_ALIASES, unused=_UNUSED)
@@ -133,15 +127,7 @@ def _read_off(state: dict[str, Tensor]) -> dict[str, Any]:
 
 
 def checkpoint_filter_fn(state_dict: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Translate the official state to ours; a state with our names passes unchanged.
-
-    Args:
-        state_dict: State of the official network, or ours.
-        model: The network it is for; gives the shapes (what the release stacks over scans has an axis of its own here).
-
-    Returns:
-        State with our names and shapes.
-    """
+    """Translate the official state to ours."""
     if "intro.weight" not in state_dict:
         return state_dict
     blocks = {

@@ -34,17 +34,9 @@ _OFFICIAL_NAMES = {
 
 
 def official_args(state_dict: dict[str, Tensor], config: dict[str, Any]) -> dict[str, Any]:
-    """Translate the configuration of the article's listing into ours; what is left out is read off the tensors.
+    """Translate the official configuration.
 
-    Args:
-        state_dict: State of the listing's network.
-        config: Any of bands, patch, n_classes, hidden, expand, k_square, k_hor, k_ver, product.
-
-    Returns:
-        Keyword arguments of `MD2FMamba`.
-
-    Raises:
-        TypeError: A name that the listing's configuration does not have.
+    `config`: bands, patch, n_classes, hidden, expand, k_square, k_hor, k_ver, product.
     """
     dim = state_dict["mdconv.pw.weight"].shape[0]
     read_off = {
@@ -71,15 +63,7 @@ def official_args(state_dict: dict[str, Tensor], config: dict[str, Any]) -> dict
 
 
 def checkpoint_filter_fn(state_dict: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Rename the state of the article's listing to ours; a state with our names passes unchanged.
-
-    Args:
-        state_dict: State of the listing's network, or ours.
-        model: The network it is for; gives the shapes (1-D convolutions of size 1 are 2-D here).
-
-    Returns:
-        State with our names and shapes.
-    """
+    """Rename the state of the article's listing to ours."""
     if "classifier.2.weight" not in state_dict:
         return state_dict
     shapes = {key: value.shape for key, value in model.state_dict().items()}

@@ -81,17 +81,11 @@ def _variant_of(state_dict: dict[str, Tensor]) -> str:
 
 
 def official_args(state_dict: dict[str, Tensor], config: dict[str, Any]) -> dict[str, Any]:
-    """Translate the official configuration into ours; what is left out is read off the tensors.
+    """Translate the official configuration.
 
-    Args:
-        state_dict: State of an official network.
-        config: Any of channels, num_classes, image_size, patch_size, dim, depth, emb_dropout, variant.
-
-    Returns:
-        Keyword arguments of the version's class.
+    `config`: channels, num_classes, image_size, patch_size, dim, depth, emb_dropout, variant.
 
     Raises:
-        TypeError: A name that the official configuration does not have.
         ValueError: `variant` is not the version that the tensors are of.
     """
     variant = _variant_of(state_dict)
@@ -137,14 +131,7 @@ def official_args(state_dict: dict[str, Tensor], config: dict[str, Any]) -> dict
 
 
 def checkpoint_filter_fn(state_dict: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Rename an official state to ours and leave out what is never used; a state with our names passes unchanged.
-
-    Args:
-        state_dict: State of an official network, or ours.
-        model: The network it is for, a `MiM`; gives the shapes.
-
-    Returns:
-        State with our names and shapes; tensors that are not known keep their names.
+    """Rename an official state to ours and leave out what is never used.
 
     Raises:
         WeightsError: The state is of another version, or tied tensors differ.

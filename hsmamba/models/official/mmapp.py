@@ -40,18 +40,12 @@ _OFFICIAL_NAMES = {
 
 
 def official_args(state_dict: dict[str, Tensor], config: dict[str, Any]) -> dict[str, Any]:
-    """Translate the official configuration into ours; what is left out is read off the tensors.
+    """Translate the official configuration.
 
-    Args:
-        state_dict: State of the official network.
-        config: Any of n_bands, n_pan, width, scale_ratio, n_fusion_blocks, kernel_att, kernel_conv, heads. The tensors
-            do not tell kernel_att (default 7).
-
-    Returns:
-        Keyword arguments of `MMAPP`.
+    `config`: n_bands, n_pan, width, scale_ratio, n_fusion_blocks, kernel_att, kernel_conv, heads. The tensors do not
+    tell kernel_att (default 7).
 
     Raises:
-        TypeError: A name that the official configuration does not have.
         ValueError: A ratio that the official network does not have.
     """
     dim, pan_chans, kernel, _ = state_dict["pb.head_conv.weight"].shape
@@ -81,15 +75,7 @@ def official_args(state_dict: dict[str, Tensor], config: dict[str, Any]) -> dict
 
 
 def checkpoint_filter_fn(state_dict: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Translate the official state to ours; a state with our names passes unchanged.
-
-    Args:
-        state_dict: State of the official network, or ours.
-        model: The network it is for.
-
-    Returns:
-        State with our names and shapes, without the official network's tensors that have no influence.
-    """
+    """Translate the official state to ours."""
     if "pb.head_conv.weight" not in state_dict:
         return state_dict
     state = {key: value for key, value in merge_attention(state_dict).items() if not key.startswith("F3.")}

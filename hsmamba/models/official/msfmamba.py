@@ -42,18 +42,10 @@ _OF_THE_DATA = ("hsi_channel_num", "info", "keys", "image_h", "image_w", "embed_
 
 
 def official_args(state_dict: dict[str, Tensor], config: dict[str, Any]) -> dict[str, Any]:
-    """Translate the official configuration into ours; what is left out is read off the tensors.
+    """Translate the official configuration.
 
-    Args:
-        state_dict: State of the official network.
-        config: Any of num_classes, pca_num, window_size, x_channels, num_layers, d_state, expand, or an entry of the
-            release's `dataset_info.yaml` as it is.
-
-    Returns:
-        Keyword arguments of `MSFMamba`.
-
-    Raises:
-        TypeError: A name that the official configuration does not have.
+    `config`: num_classes, pca_num, window_size, x_channels, num_layers, d_state, expand, or an entry of the release's
+    `dataset_info.yaml` as it is.
     """
     first = "layers.0."
     read_off = {
@@ -91,15 +83,7 @@ def _expand_of(state_dict: dict[str, Tensor]) -> float:
 
 
 def checkpoint_filter_fn(state_dict: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Rename the official state to ours; a state with our names passes unchanged.
-
-    Args:
-        state_dict: State of the official network, or ours.
-        model: The network it is for; gives the shapes (the official scans keep some parameters flattened).
-
-    Returns:
-        State with our names and shapes.
-    """
+    """Rename the official state to ours."""
     if "fusionlinear_fusion.weight" not in state_dict:
         return state_dict
     shapes = {key: value.shape for key, value in model.state_dict().items()}

@@ -36,18 +36,12 @@ def _mlp_widths(state_dict: dict[str, Tensor]) -> list[list[int]]:
 
 
 def official_args(state_dict: dict[str, Tensor], config: dict[str, Any]) -> dict[str, Any]:
-    """Translate the official configuration into ours; what is left out is read off the tensors.
+    """Translate the official configuration.
 
-    Args:
-        state_dict: State of the official network.
-        config: Any of n_bands, n_guide, scale_ratio, n_stages, feat_dim, align_dim, mlp_dim, or
-            the official constructor's n_select_bands and NIR_dim.
-
-    Returns:
-        Keyword arguments of `RAMSF`.
+    `config`: n_bands, n_guide, scale_ratio, n_stages, feat_dim, align_dim, mlp_dim, or the official constructor's
+    n_select_bands and NIR_dim.
 
     Raises:
-        TypeError: A name that the official configuration does not have.
         ValueError: A ratio that is not 2 to the number of stages.
     """
     dim, chans = state_dict["blk_1_32.0.weight"].shape[:2]
@@ -79,15 +73,7 @@ def official_args(state_dict: dict[str, Tensor], config: dict[str, Any]) -> dict
 
 
 def checkpoint_filter_fn(state_dict: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Translate the official state to ours; a state with our names passes unchanged.
-
-    Args:
-        state_dict: State of the official network, or ours.
-        model: The network it is for.
-
-    Returns:
-        State with our names.
-    """
+    """Translate the official state to ours."""
     if "blk_1_32.0.weight" not in state_dict:
         return state_dict
     layers = {}

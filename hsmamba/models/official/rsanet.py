@@ -17,18 +17,10 @@ _OFFICIAL_NAMES = {
 
 
 def official_args(state_dict: dict[str, Tensor], config: dict[str, Any]) -> dict[str, Any]:
-    """Translate the official configuration into ours; what is left out is read off the tensors.
+    """Translate the official configuration.
 
-    Args:
-        state_dict: State of the official network.
-        config: Any of n_bands, n_pan, width, n_blocks, n_recursions, kernel_att, kernel_conv, heads, scale_ratio. The
-            tensors do not tell kernel_att (default 7) and scale_ratio (4).
-
-    Returns:
-        Keyword arguments of `RSANet`.
-
-    Raises:
-        TypeError: A name that the official configuration does not have.
+    `config`: n_bands, n_pan, width, n_blocks, n_recursions, kernel_att, kernel_conv, heads, scale_ratio. The tensors do
+    not tell kernel_att (default 7) and scale_ratio (4).
     """
     dim, chans, kernel, _ = state_dict["head_conv.0.weight"].shape
     bands = state_dict["tail_conv.weight"].shape[0]
@@ -59,15 +51,7 @@ def official_args(state_dict: dict[str, Tensor], config: dict[str, Any]) -> dict
 
 
 def checkpoint_filter_fn(state_dict: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Translate the official state to ours; a state with our names passes unchanged.
-
-    Args:
-        state_dict: State of the official network, or ours.
-        model: The network it is for.
-
-    Returns:
-        State with our names and shapes, without the official network's tensors that have no influence.
-    """
+    """Translate the official state to ours."""
     if "head_conv.0.weight" not in state_dict:
         return state_dict
     state = {key: value for key, value in merge_attention(state_dict).items() if not key.endswith("dep_conv.weight")}
