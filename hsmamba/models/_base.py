@@ -8,7 +8,6 @@ sense here. A model file adds the paper: its blocks, `forward_features` or `forw
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar, cast
 
 import torch
@@ -77,9 +76,9 @@ class Network(nn.Module):
     """
 
     SIZES: ClassVar[tuple[str, ...]] = ()
-    layer_groups: LayerGroups = MappingProxyType({})
+    layer_groups: ClassVar[LayerGroups] = {}
     architecture: str = ""
-    model_args: Mapping[str, Any] = MappingProxyType({})
+    model_args: Mapping[str, Any] = {}
     transform: Transform | None = None
     record: Mapping[str, Any] | None = None
     class_names: tuple[str, ...] = ()
@@ -432,6 +431,6 @@ def _as(kind: type[N], model: nn.Module, noun: str, wanted: str) -> N:
         )
     for name in (name for base in (Network, kind) for name in base.__annotations__):
         if hasattr(kind, name) and not hasattr(model, name):
-            value = getattr(kind, name)  # a copy, since a read-only view cannot be copied with the module
+            value = getattr(kind, name)  # a copy, so that the class keeps its own
             setattr(model, name, dict(value) if isinstance(value, Mapping) else value)
     return cast(N, model)

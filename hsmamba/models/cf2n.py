@@ -12,7 +12,6 @@ the up-sampled image added to the result. Official weights cannot be loaded, for
 
 from __future__ import annotations
 
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -207,14 +206,12 @@ class CF2N(FusionNetwork):
         ValueError: Sizes that do not go together.
     """
 
-    layer_groups = MappingProxyType(
-        {
-            "heads": r"^head_",
-            "wavelet": r"^(?:bands|add_hh|add_ll|encode)\b",
-            "fusion": r"^(?:middle|injections)\.(\d+)",
-            "last": r"^last",
-        }
-    )
+    layer_groups = {
+        "heads": r"^head_",
+        "wavelet": r"^(?:bands|add_hh|add_ll|encode)\b",
+        "fusion": r"^(?:middle|injections)\.(\d+)",
+        "last": r"^last",
+    }
 
     def __init__(
         self,

@@ -16,7 +16,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -284,9 +283,12 @@ class LEMamba(FusionNetwork):
         ValueError: Sizes that do not go together.
     """
 
-    layer_groups = MappingProxyType(
-        {"stem": r"^stem", "encoder": r"^(?:encoder|downs)\.(\d+)", "middle": r"^middle", "decoder": r"^decoder\.(\d+)"}
-    )
+    layer_groups = {
+        "stem": r"^stem",
+        "encoder": r"^(?:encoder|downs)\.(\d+)",
+        "middle": r"^middle",
+        "decoder": r"^decoder\.(\d+)",
+    }
 
     def __init__(
         self,

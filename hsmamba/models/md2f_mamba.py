@@ -16,7 +16,6 @@ Written from the equations; the code is ours.
 
 from __future__ import annotations
 
-from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -228,9 +227,7 @@ class MD2FMamba(Classifier):
         ValueError: Sizes that do not go together.
     """
 
-    layer_groups = MappingProxyType(
-        {"stem": r"^init_extractor", "mix": r"^mdconv", "branches": r"^(?:ms_lfem|hsm_gfe)"}
-    )
+    layer_groups = {"stem": r"^init_extractor", "mix": r"^mdconv", "branches": r"^(?:ms_lfem|hsm_gfe)"}
 
     def __init__(
         self,

@@ -13,7 +13,6 @@ docs/models/mim.md has the figures.
 from __future__ import annotations
 
 from itertools import pairwise
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -69,13 +68,11 @@ class MiM(Classifier):
         drop_rate: Dropout in the network and before the head.
     """
 
-    layer_groups = MappingProxyType(
-        {
-            "stem": r"^(?:stem|embed|pos_embed|depthwise|pointwise)",
-            "blocks": [(r"^(?:blocks|stages)\.(\d+)", None), (r"^vim", (0,))],
-            "features": r"^(?:norm|k_weights|fc)\b",
-        }
-    )
+    layer_groups = {
+        "stem": r"^(?:stem|embed|pos_embed|depthwise|pointwise)",
+        "blocks": [(r"^(?:blocks|stages)\.(\d+)", None), (r"^vim", (0,))],
+        "features": r"^(?:norm|k_weights|fc)\b",
+    }
     variant: str  # of the official configuration; "paper" where there is none
 
     def __init__(self, in_chans: int, num_classes: int, patch_size: int, dim: int, drop_rate: float) -> None:

@@ -12,7 +12,6 @@ Written from the equations; the code is ours.
 
 from __future__ import annotations
 
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -252,14 +251,12 @@ class MMAPP(FusionNetwork):
         ValueError: Sizes that do not go together.
     """
 
-    layer_groups = MappingProxyType(
-        {
-            "branches": r"^(?:pan|ms)_stages\.(\d+)",
-            "head": r"^head",
-            "levels": r"^levels\.(\d+)",
-            "tail": r"^(?:to_bands|tail)",
-        }
-    )
+    layer_groups = {
+        "branches": r"^(?:pan|ms)_stages\.(\d+)",
+        "head": r"^head",
+        "levels": r"^levels\.(\d+)",
+        "tail": r"^(?:to_bands|tail)",
+    }
 
     def __init__(
         self,

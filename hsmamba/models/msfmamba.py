@@ -12,7 +12,6 @@ dense transposed convolution are one here: the convolution is linear, only its b
 from __future__ import annotations
 
 import math
-from types import MappingProxyType
 from typing import Any, cast
 
 import torch
@@ -263,16 +262,12 @@ class MSFMamba(Classifier):
         ValueError: Sizes that do not go together.
     """
 
-    layer_groups = MappingProxyType(
-        {
-            "layers": [
-                (rf"^layers\.(\d+)\.(?:{parts})\b", (depth,))
-                for depth, parts in enumerate(
-                    ("hsi_conv|aux_conv", "hsi_spatial|aux_spatial", "hsi_spectral", "fusion")
-                )
-            ]
-        }
-    )
+    layer_groups = {
+        "layers": [
+            (rf"^layers\.(\d+)\.(?:{parts})\b", (depth,))
+            for depth, parts in enumerate(("hsi_conv|aux_conv", "hsi_spatial|aux_spatial", "hsi_spectral", "fusion"))
+        ]
+    }
 
     def __init__(
         self,

@@ -12,7 +12,6 @@ Written from the equations; the code is ours.
 from __future__ import annotations
 
 import itertools
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -219,9 +218,7 @@ class RAMSF(FusionNetwork):
         ValueError: Sizes that do not go together.
     """
 
-    layer_groups = MappingProxyType(
-        {"detail": r"^detail", "encoders": r"^(?:spatial|spectral)_encoder", "align": r"^align\.(\d+)"}
-    )
+    layer_groups = {"detail": r"^detail", "encoders": r"^(?:spatial|spectral)_encoder", "align": r"^align\.(\d+)"}
 
     def __init__(
         self,

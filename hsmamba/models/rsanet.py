@@ -12,7 +12,6 @@ Written from the equations; the code is ours.
 
 from __future__ import annotations
 
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -118,7 +117,7 @@ class RSANet(FusionNetwork):
         ValueError: Sizes that do not go together.
     """
 
-    layer_groups = MappingProxyType({"head": r"^head", "blocks": r"^blocks\.(\d+)", "tail": r"^tail"})
+    layer_groups = {"head": r"^head", "blocks": r"^blocks\.(\d+)", "tail": r"^tail"}
 
     def __init__(
         self,
