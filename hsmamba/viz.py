@@ -19,14 +19,7 @@ _TRUE_COLOUR_NM = (650.0, 550.0, 450.0)
 
 
 def class_colours(num_classes: int) -> NDArray[np.float64]:
-    """Give every class a colour of its own.
-
-    Args:
-        num_classes: K.
-
-    Returns:
-        (K + 1, 3) RGB in 0..1; row 0, unlabelled, is black.
-    """
+    """Give every class a colour of its own: (K + 1, 3) RGB in 0..1; row 0, unlabelled, is black."""
     colormaps = optional_import("matplotlib", "to draw").colormaps
     if num_classes <= 20:
         # tab20 pairs a dark and a light tone of each hue: all dark ones first keeps few classes far apart.
@@ -61,8 +54,11 @@ def composite(hsi: Any, bands: Sequence[int] | None = None, wavelengths: NDArray
     image = np.stack([np.asarray(hsi[:, :, band], np.float32) for band in bands], axis=-1)
     image[~np.isfinite(image)] = np.nan
     low, high = np.nanpercentile(image, (2, 98), axis=(0, 1))
-    stretched = np.clip((image - low) / np.maximum(high - low, 1e-12), 0, 1)
-    return np.asarray(np.nan_to_num(stretched), np.float32)
+    return np.asarray(np.nan_to_num(_stretched(image, low, high)), np.float32)
+
+
+def _stretched(image: NDArray[Any], low: NDArray[Any], high: NDArray[Any]) -> NDArray[Any]:
+    return np.asarray(np.clip((image - low) / np.maximum(high - low, 1e-12), 0, 1))
 
 
 def _figure(width: float, height: float) -> Any:
@@ -84,16 +80,7 @@ def _legend(figure: Any, class_names: Sequence[str], columns: int) -> None:
 
 
 def label_map(labels: Any, class_names: Sequence[str], *, title: str = "") -> Any:
-    """Draw labels with a legend.
-
-    Args:
-        labels: (H, W) integers, 0 = unlabelled (black), 1..K.
-        class_names: K names.
-        title: Above the map.
-
-    Returns:
-        A matplotlib Figure.
-    """
+    """Draw labels (H, W), 0 = unlabelled (black), 1..K, with a legend of the K names."""
     labels = np.asarray(labels)
     height, width = labels.shape
     figure = _figure(6, 6 * height / width + 1.2)
@@ -113,9 +100,6 @@ def classification_map(
         confidence: (H, W) as `classify` gives it.
         bands: Of the composite, see `composite`.
         title: Above all.
-
-    Returns:
-        A matplotlib Figure.
     """
     names = scene.class_names or tuple(f"class {k}" for k in range(1, int(np.max(labels)) + 1))
     colours = class_colours(len(names))
@@ -137,14 +121,7 @@ def classification_map(
 
 
 def confusion(report: ClassificationReport) -> Any:
-    """Draw the confusion matrix of a report, each row as shares of the true class.
-
-    Args:
-        report: Metrics of `evaluate`.
-
-    Returns:
-        A matplotlib Figure.
-    """
+    """Draw the confusion matrix of a report of `evaluate`, each row as shares of the true class."""
     counts = report.confusion[:, :-1]
     shares = counts / np.maximum(report.support[:, None], 1)
     size = 2.5 + 0.4 * len(report.class_names)
@@ -163,14 +140,7 @@ def confusion(report: ClassificationReport) -> Any:
 
 
 def training_curves(history: Sequence[dict[str, float]]) -> Any:
-    """Draw loss and accuracy by epoch.
-
-    Args:
-        history: Records of `finetune` (`TrainingResult.history`).
-
-    Returns:
-        A matplotlib Figure.
-    """
+    """Draw loss and accuracy by epoch out of the records of `finetune` (`TrainingResult.history`)."""
     figure = _figure(9, 3.4)
     epochs = [record["epoch"] for record in history]
     for axes, keys, label in zip(
@@ -199,9 +169,6 @@ def fusion_comparison(pair: FusionPair, fused: Any, *, bands: Sequence[int] | No
         bands: Of the composites, see `composite`.
         title: Above all.
 
-    Returns:
-        A matplotlib Figure.
-
     Raises:
         ValueError: `fused` has another shape than the up-sampled coarse image, or `bands` are not three of them.
     """
@@ -216,8 +183,7 @@ def fusion_comparison(pair: FusionPair, fused: Any, *, bands: Sequence[int] | No
     low, high = np.percentile(model[..., list(bands)], (2, 98), axis=(0, 1))
 
     def stretched(image: NDArray[Any]) -> NDArray[Any]:
-        scaled = (image[list(bands)].transpose(1, 2, 0) - low) / np.maximum(high - low, 1e-12)
-        return np.asarray(np.clip(scaled, 0, 1))
+        return _stretched(image[list(bands)].transpose(1, 2, 0), low, high)
 
     guide = pair.guide.numpy()
     shown = guide.mean(0) if len(guide) != 3 else guide.transpose(1, 2, 0) / guide.max()

@@ -1,9 +1,15 @@
 """What holds for every test, and the one place that knows where files outside the package lie."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
+import pytest
 import torch
+from hypothesis import settings
+
+from hsmamba import cli
 
 ROOT = Path(__file__).resolve().parents[1]
 # Official goldens and real scenes, whose terms keep them out of the repository; tests that want them skip without.
@@ -12,6 +18,9 @@ DATA = Path(os.environ.get("HSMAMBA_DATA") or SHARED / "data")
 
 # The tensors of the tests are small: a second thread costs more than it brings, much more on a busy machine.
 torch.set_num_threads(1)
+# How long an example takes says more of the machine than of the code.
+settings.register_profile("hsmamba", deadline=None)
+settings.load_profile("hsmamba")
 
 
 def golden_files(pattern):
@@ -19,3 +28,24 @@ def golden_files(pattern):
     return [
         path for folder in (ROOT / "tests" / "goldens", SHARED / "goldens") for path in sorted(folder.glob(pattern))
     ]
+
+
+def run_python(code):
+    """Run code in a process of its own, with this one's packages; return what it prints."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    return done.stdout
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run the command line; exit code, standard output, standard error."""
+
+    def call(*args):
+        monkeypatch.setattr(sys, "argv", ["hsmamba", *map(str, args)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out = capsys.readouterr()
+        return ended.value.code or 0, out.out, out.err
+
+    return call

@@ -17,14 +17,7 @@ def make_tables():
 
 
 @pytest.mark.parametrize(
-    "page",
-    [
-        "README.md",
-        "docs/models.md",
-        "docs/models/mim.md",
-        "docs/models/msfmamba.md",
-        "docs/training_fusion.md",
-    ],
+    "page", ["README.md", "docs/models.md", "docs/models/mim.md", "docs/models/msfmamba.md", "docs/training_fusion.md"]
 )
 def test_tables_are_up_to_date(make_tables, page):
     text = (ROOT / page).read_text(encoding="utf-8")

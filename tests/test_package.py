@@ -1,21 +1,16 @@
 """The face of the package: cheap to import, lazy, and the names it promises."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
 import hsmamba
-
-
-def _run(code):
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+from tests.conftest import run_python
 
 
 def test_import_brings_nothing_heavy():
     code = "import sys, json, hsmamba; print(json.dumps(sorted(m.partition('.')[0] for m in sys.modules)))"
-    loaded = set(json.loads(_run(code)))
+    loaded = set(json.loads(run_python(code)))
     assert not loaded & {"torch", "timm", "numpy", "scipy", "huggingface_hub", "matplotlib", "typer"}
 
 
@@ -26,7 +21,7 @@ def test_help_of_the_command_line_needs_no_torch():
         "assert r.exit_code == 0, r.output\n"
         "print('torch' in sys.modules, 'numpy' in sys.modules)"
     )
-    assert _run(code).split() == ["False", "False"]
+    assert run_python(code).split() == ["False", "False"]
 
 
 def test_every_public_name_resolves():
@@ -39,7 +34,7 @@ def test_every_public_name_resolves():
     "name", ["data.random_split", "metrics.ClassificationReport", "models.Classifier", "viz.label_map", "zoo"]
 )
 def test_rooms_are_there_without_an_import_of_their_own(name):
-    assert _run(f"import hsmamba; print(hsmamba.{name} is not None)").strip() == "True"
+    assert run_python(f"import hsmamba; print(hsmamba.{name} is not None)").strip() == "True"
 
 
 def test_an_unknown_name_is_an_attribute_error():
@@ -47,24 +42,6 @@ def test_an_unknown_name_is_an_attribute_error():
 
 
 def test_public_names_are_those_on_record():
-    assert sorted(hsmamba.__all__) == [
-        "HsmambaError",
-        "Scene",
-        "Split",
-        "__version__",
-        "classify",
-        "create_model",
-        "evaluate",
-        "finetune",
-        "fuse",
-        "is_model",
-        "list_models",
-        "list_pretrained",
-        "load_official",
-        "load_scene",
-        "model_info",
-        "open_scene",
-        "push_to_hub",
-        "register_model",
-        "save_pretrained",
-    ]
+    names = "HsmambaError Scene Split __version__ classify create_model evaluate finetune fuse is_model list_models"
+    names += " list_pretrained load_official load_scene model_info open_scene push_to_hub register_model"
+    assert sorted(hsmamba.__all__) == [*names.split(), "save_pretrained"]

@@ -1,4 +1,4 @@
-"""Classical pansharpening methods as plain functions, to compare with: EXP, Brovey, GSA, MTF-GLP-HPM."""
+"""Classical methods, to hold networks against."""
 
 from hsmamba.baselines.pansharpening import BASELINES, brovey, exp, gsa, mtf_glp_hpm
 

@@ -7,7 +7,7 @@ import ctypes
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,22 +26,25 @@ class Measured(NamedTuple):
 def measure(runs: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Measured]:
     """Measure functions that take turns, so that whatever else the machine does meets them all.
 
-    Args:
-        runs: Functions by name.
-        rounds: Turns of each after a first one, which tells the memory; where that one takes over `ENOUGH_SECONDS` it
-            is the only one.
-
-    Returns:
-        Median milliseconds and memory by name.
+    Each has `rounds` turns after a first one, which tells the memory; a function whose first turn takes over
+    `ENOUGH_SECONDS` has no other.
     """
     first = {name: _time_and_memory(run) for name, run in runs.items()}
-    times = {name: [once] for name, (once, _) in first.items()}
     quick = [name for name, (once, _) in first.items() if once < ENOUGH_SECONDS]
-    times |= {name: [] for name in quick}
+    times = {name: [] if name in quick else [once] for name, (once, _) in first.items()}
     for _ in range(rounds):
         for name in quick:
             times[name].append(seconds(runs[name]))
     return {name: Measured(1e3 * statistics.median(times[name]), extra) for name, (_, extra) in first.items()}
+
+
+def known(bench: str, names: Iterable[str], table: Mapping[str, object]) -> list[str]:
+    """Return names as a list; ValueError where the table does not have one of them."""
+    names = list(names)
+    for name in names:
+        if name not in table:
+            raise ValueError(f"bench {bench} knows no {name!r}; there are: {', '.join(table)}")
+    return names
 
 
 def seconds(run: Callable[[], object]) -> float:

@@ -16,13 +16,8 @@ VERSIONS = ("mim_v1", "mim_v2", "mim_v3", "mim_paper")
 def change_by_noise(name: str, patch_size: int = 7, seed: int = 0) -> float:
     """Relative change of the logits when every scan gives normal noise of its own mean and deviation instead.
 
-    Args:
-        name: One of `VERSIONS`.
-        patch_size: Side of the patches.
-        seed: Of the initial weights, the inputs and the noise.
-
-    Returns:
-        Norm of the difference over the norm of the logits, at the initial weights.
+    It is the norm of the difference over the norm of the logits, at the initial weights; `seed` draws those, the
+    inputs and the noise.
     """
     torch.manual_seed(seed)
     model = entry(name).entry_point(num_classes=17, patch_size=patch_size).eval()
@@ -36,14 +31,9 @@ def change_by_noise(name: str, patch_size: int = 7, seed: int = 0) -> float:
 
 
 def mask_variation(side: int, seed: int = 0) -> tuple[float, float]:
-    """Relative deviation over the tokens, standard deviation over mean, of the released masks and of the paper's.
+    """Standard deviation over mean, along the tokens, of the released masks (v1, v2) and of the paper's.
 
-    Args:
-        side: Side of the token grid, odd; there are side^2 tokens.
-        seed: Of the tokens, 16 samples of normal ones of width 32 through tanh.
-
-    Returns:
-        The released (v1, v2) and the paper's, means over the samples.
+    Means over 16 samples of side^2 normal tokens of width 32 through tanh; the side of the token grid is odd.
     """
     tokens = torch.randn(16, side * side, 32, generator=torch.Generator().manual_seed(seed)).tanh()
     released, paper = released_mask(tokens), paper_mask(tokens, side * side // 2)
@@ -51,13 +41,7 @@ def mask_variation(side: int, seed: int = 0) -> tuple[float, float]:
 
 
 def bench_mim(patch_size: int = 7, seeds: Iterable[int] = range(5), say: Callable[[str], object] = print) -> None:
-    """Measure the scans' influence on the logits of each version, and how flat its masks are.
-
-    Args:
-        patch_size: Side of the patches.
-        seeds: The figures are means over them.
-        say: Takes each line of the report.
-    """
+    """Measure the scans' influence on the logits of each version, and how flat its masks are, as means over seeds."""
     seeds = list(seeds)
 
     def mean(values: Iterable[float]) -> float:

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hsmamba.bench.measure import bandwidth, measure
+from hsmamba.bench.measure import bandwidth, known, measure
 from hsmamba.bench.peers import PEERS
 from hsmamba.bench.transcriptions import cf2n, mmapp, ramsf, rsanet
 from hsmamba.ops import scan_backend
@@ -28,6 +28,7 @@ from hsmamba.zoo.factory import create_model
 from hsmamba.zoo.official import load_official
 
 OURS = "hsmamba"
+SCANS: dict[str, str | None] = {OURS: None, "reference loop": "reference loop", "parallel scan": "parallel scan"}
 TOLERANCE = 1e-4  # of the largest value: float32, sums in another order
 PEER = "peer"  # name of the scan backend that exists inside `scanning_with`
 
@@ -65,11 +66,7 @@ class Row(NamedTuple):
 
 @contextlib.contextmanager
 def scanning_with(peer: Callable[..., tuple[Tensor, Tensor]]) -> Iterator[None]:
-    """Run every selective scan inside a `with` block on one of `PEERS`: one more backend, as long as it lasts.
-
-    Args:
-        peer: Takes and returns what those do.
-    """
+    """Run every selective scan inside a `with` block on one of `PEERS`: one more backend, as long as it lasts."""
 
     def scan(inputs: ScanInputs) -> tuple[Tensor, Tensor]:
         return peer(inputs.u, inputs.delta, inputs.A, inputs.B, inputs.C, inputs.D, inputs.delta_bias)
@@ -88,8 +85,9 @@ def _forward(model: nn.Module, inputs: tuple[Tensor, ...], peer: str | None = No
     return out
 
 
-def _candidate(result: Callable[[], Tensor]) -> Candidate:
-    return Candidate(result, result)
+def _forwards(model: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, Candidate]:
+    runs = {name: partial(_forward, model.eval(), inputs, peer) for name, peer in SCANS.items()}
+    return {name: Candidate(run, run) for name, run in runs.items()}
 
 
 def _train(model: nn.Module, optimizer: torch.optim.Optimizer, inputs: tuple[Tensor, ...], peer: str | None) -> Tensor:
@@ -112,34 +110,26 @@ def _training_step(model: nn.Module, inputs: tuple[Tensor, ...], peer: str | Non
     return Candidate(stepper(slice(None)), stepper(slice(2)))
 
 
-def _scans(peers: Iterable[str]) -> list[tuple[str, str | None]]:
-    return [(OURS, None), *((name, name) for name in peers)]
-
-
 def msfmamba_subjects(batch: int = 128) -> list[Subject]:
     """MSFMamba in the official configuration of Houston 2013: forward, and a step of training with AdamW."""
     model, rng = _create("msfmamba_houston2013"), torch.Generator().manual_seed(1)
     inputs = torch.randn(batch, 30, 11, 11, generator=rng), torch.randn(batch, 1, 11, 11, generator=rng)
     labels = torch.randint(15, (batch,), generator=rng)
-    scans = _scans(("reference loop", "parallel scan"))
-    forward = {name: _candidate(partial(_forward, model.eval(), inputs, peer)) for name, peer in scans}
-    step = {name: _training_step(model, (*inputs, labels), peer) for name, peer in scans}
+    step = {name: _training_step(model, (*inputs, labels), peer) for name, peer in SCANS.items()}
     size = f"batch {batch}"
-    return [Subject("msfmamba", size, "forward", forward), Subject("msfmamba", size, "training step", step)]
+    forward = Subject("msfmamba", size, "forward", _forwards(model, inputs))
+    return [forward, Subject("msfmamba", size, "training step", step)]
 
 
 def le_mamba_subjects(side: int = 64) -> list[Subject]:
     """LE-Mamba, tiny, on a tile of the size that it is trained on and tiles a scene by."""
-    model = _create("le_mamba").eval()
-    ms, guide, ms_up = _images(side)
-    scans = _scans(("reference loop", "parallel scan"))
-    forward = {name: _candidate(partial(_forward, model, (ms, guide, ms_up), peer)) for name, peer in scans}
+    forward = _forwards(_create("le_mamba"), _images(side))
     return [Subject("le_mamba", f"{side} x {side}", "forward", forward)]
 
 
 def rsanet_subjects(side: int = 256) -> list[Subject]:
     """RSANet beside its equations."""
-    state = _float32(rsanet.random_state(rsanet.rsanet_shapes(**rsanet.RELEASED), seed=0))
+    state = _released(rsanet.rsanet_shapes(**rsanet.RELEASED))
     _, guide, ms_up = _images(side)
     peer = partial(rsanet.rsanet, guide, ms_up, state, rsanet.RELEASED)
     return _beside_equations("rsanet", load_official("rsanet", state), side, peer, goal=1 / 3)
@@ -147,7 +137,7 @@ def rsanet_subjects(side: int = 256) -> list[Subject]:
 
 def mmapp_subjects(side: int = 256) -> list[Subject]:
     """MMAPP beside its equations."""
-    state = _float32(rsanet.random_state(mmapp.mmapp_shapes(**mmapp.RELEASED), seed=0))
+    state = _released(mmapp.mmapp_shapes(**mmapp.RELEASED))
     ms, guide, _ = _images(side)
 
     def peer() -> Tensor:
@@ -158,7 +148,7 @@ def mmapp_subjects(side: int = 256) -> list[Subject]:
 
 def ramsf_subjects(side: int = 256) -> list[Subject]:
     """RAMSF beside its equations."""
-    state = _float32(rsanet.random_state(ramsf.ramsf_shapes(**ramsf.RELEASED), seed=0))
+    state = _released(ramsf.ramsf_shapes(**ramsf.RELEASED))
     ms, guide, ms_up = _images(side)
     peer = partial(ramsf.ramsf, guide, ms_up, ms, state, ramsf.RELEASED)
     return _beside_equations("ramsf", load_official("ramsf", state), side, peer, goal=1 / 2)
@@ -180,7 +170,7 @@ def _beside_equations(
             return equations()
 
     ours = partial(_forward, model.eval(), _images(side))
-    candidates = {OURS: _candidate(ours), "transcription": _candidate(transcription)}
+    candidates = {OURS: Candidate(ours, ours), "transcription": Candidate(transcription, transcription)}
     return [Subject(name, f"{side} x {side}", "forward", candidates, goal)]
 
 
@@ -197,8 +187,8 @@ def _images(side: int) -> tuple[Tensor, Tensor, Tensor]:
     return ms, torch.rand(1, 1, side, side, generator=rng), upsample(ms, 4)
 
 
-def _float32(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: x.float() for name, x in state.items()}
+def _released(shapes: rsanet.Shapes) -> dict[str, Tensor]:
+    return {name: x.float() for name, x in rsanet.random_state(shapes, seed=0).items()}
 
 
 MODELS: dict[str, Callable[[], list[Subject]]] = {
@@ -214,22 +204,11 @@ MODELS: dict[str, Callable[[], list[Subject]]] = {
 def bench_models(models: Iterable[str] = MODELS, rounds: int = 7, say: Callable[[str], None] = print) -> list[Row]:
     """Measure networks beside their peers, and print a table as it grows.
 
-    Args:
-        models: Keys of `MODELS`.
-        rounds: Runs of each candidate; one that takes over three seconds runs once.
-        say: Prints a line.
-
-    Returns:
-        One row for each network, pass and candidate.
-
     Raises:
         ValueError: An unknown model.
         RuntimeError: A candidate computes other numbers than ours.
     """
-    models = list(models)
-    for name in models:
-        if name not in MODELS:
-            raise ValueError(f"bench models knows no {name!r}; there are: {', '.join(MODELS)}")
+    models = known("models", models, MODELS)
     backend = choose_backend(forced_backend(), "cpu", False, False, None)
     say(
         f"{torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}, {bandwidth() / 1e9:.1f} GB/s; "
@@ -247,11 +226,7 @@ def bench_models(models: Iterable[str] = MODELS, rounds: int = 7, say: Callable[
 
 
 def check_equal(subject: Subject) -> None:
-    """Compute every candidate's result once.
-
-    Raises:
-        RuntimeError: One differs from ours by more than `TOLERANCE` of the largest value.
-    """
+    """Compute every candidate's result once; RuntimeError where one differs from ours by more than `TOLERANCE`."""
     results = {name: candidate.result() for name, candidate in subject.candidates.items()}
     ours = results[OURS]
     for name, result in results.items():

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hsmamba.bench.measure import bandwidth, measure
+from hsmamba.bench.measure import bandwidth, known, measure
 from hsmamba.bench.peers import PEERS
 from hsmamba.ops import cpu, selective_scan
 from hsmamba.ops.backends import choose_backend, forced_backend
@@ -69,11 +69,7 @@ class Row(NamedTuple):
 
 
 def measure_machine() -> Machine:
-    """Measure the peak rate of a vectorised exponential and the memory bandwidth on torch's threads.
-
-    Raises:
-        RuntimeError: The compiled kernel, whose exponential is measured, is missing; says why.
-    """
+    """Measure the peak rate of the compiled kernel's exponential and the memory bandwidth on torch's threads."""
     return Machine(torch.get_num_threads(), cpu.exponential_rate(), bandwidth())
 
 
@@ -108,26 +104,14 @@ def bench_scan(
     rounds: int = 7,
     say: Callable[[str], None] = print,
 ) -> list[Row]:
-    """Time the candidates on the workloads, and print a table as it grows.
-
-    Args:
-        workloads: Keys of `WORKLOADS`.
-        candidates: Keys of `CANDIDATES`; ours is always measured.
-        rounds: Runs of each candidate; one that takes over three seconds runs once.
-        say: Prints a line.
-
-    Returns:
-        One row for each workload and candidate.
+    """Time the candidates on the workloads, ours always, and print a table as it grows.
 
     Raises:
         ValueError: An unknown workload or candidate.
         RuntimeError: There is no compiled kernel to measure the limit with.
     """
-    workloads, names = list(workloads), list(dict.fromkeys([OURS, *candidates]))
-    for given, known in ((workloads, WORKLOADS), (names, CANDIDATES)):
-        for name in given:
-            if name not in known:
-                raise ValueError(f"bench scan knows no {name!r}; there are: {', '.join(known)}")
+    workloads = known("scan", workloads, WORKLOADS)
+    names = known("scan", dict.fromkeys([OURS, *candidates]), CANDIDATES)
     machine = measure_machine()
     backend = choose_backend(forced_backend(), "cpu", False, False, None)
     say(f"{machine.threads} threads, {machine.exponentials / 1e9:.1f} G exponentials/s, "

@@ -14,9 +14,8 @@ from hsmamba.data.sensors import Sensor, get_sensor
 from hsmamba.data.sets.catalog import list_splits, load_pairs, load_scene, load_scenes, load_split
 from hsmamba.data.sets.idtrees2020 import load_idtrees
 from hsmamba.data.splits.blocks import block_split
-from hsmamba.data.splits.groups import group_split
 from hsmamba.data.splits.leakage import LeakageReport, leakage
-from hsmamba.data.splits.random import random_split
+from hsmamba.data.splits.random import group_split, random_split
 from hsmamba.data.splits.split import Split, split_from_maps
 from hsmamba.data.transforms.components import MNF, PCA
 from hsmamba.data.transforms.compose import Compose

@@ -20,18 +20,9 @@ _KEY = "hsmamba"  # one metadata key only: safetensors promises no order among s
 
 
 def write_arrays(path: str | os.PathLike[str], arrays: dict[str, npt.NDArray[Any]], *, kind: str, config: Any) -> None:
-    """Write arrays and their configuration into one safetensors file, atomically.
+    """Write numeric arrays and a JSON-able configuration into one safetensors file, whole or not at all.
 
-    The same content gives the same bytes, hence the same SHA-256.
-
-    Args:
-        path: File to write; an older one is replaced only once the new one is complete.
-        arrays: Named arrays of any numeric dtype.
-        kind: What the file holds ("transform", "split"); `read_arrays` compares it.
-        config: JSON-able content of the header.
-
-    Raises:
-        OSError: The file cannot be written.
+    The same content gives the same bytes, hence the same SHA-256. `read_arrays` compares the `kind`.
     """
     header = json.dumps({"kind": kind, "schema": SCHEMA, "config": config}, sort_keys=True)
     data = save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, {_KEY: header})
@@ -40,14 +31,7 @@ def write_arrays(path: str | os.PathLike[str], arrays: dict[str, npt.NDArray[Any
 
 
 def read_arrays(path: str | os.PathLike[str], *, kind: str) -> tuple[dict[str, npt.NDArray[Any]], Any]:
-    """Read a file that `write_arrays` wrote.
-
-    Args:
-        path: The file.
-        kind: What it has to hold.
-
-    Returns:
-        The arrays by name, and the configuration.
+    """Read the arrays and the configuration that `write_arrays` wrote.
 
     Raises:
         WeightsError: The file is missing, truncated or no safetensors file.

@@ -80,10 +80,7 @@ class PatchDataset(Dataset[Sample]):
         return len(self.labels)
 
     def batch(self, indices: npt.ArrayLike) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Assemble the patches of some items.
-
-        Args:
-            indices: int (n,) items.
+        """Assemble the patches of some items (n,).
 
         Returns:
             hsi float32 (n, C, P, P), aux likewise or None, and the targets int64 (n,): label - 1, so 0..K - 1, and

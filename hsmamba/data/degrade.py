@@ -4,6 +4,10 @@ Definitions follow the DLPan-Toolbox (Vivone et al., "A New Benchmark Based on R
 Pansharpening", IEEE GRSM 9(1), 2021). Images are floating-point torch tensors (B, C, H, W); every function is
 differentiable with respect to its images. Sensors and their Nyquist gains are in `hsmamba.data.sensors`.
 
+Every function raises TypeError for what is no floating-point tensor, SceneError for another number of axes, sides that
+the ratio does not divide or bands that the sensor does not have, and ValueError for an unknown sensor or a scale ratio
+that is no integer of 2 or more.
+
 Phase, for a scale ratio r: low-resolution sample k sits on high-resolution index r k + r // 2, both where an image is
 decimated and where it is up-sampled.
 """
@@ -20,7 +24,7 @@ import torch.nn.functional as F
 from scipy.fft import next_fast_len
 from torch import Tensor
 
-from hsmamba.data.sensors import Sensor, band_gains, get_sensor
+from hsmamba.data.sensors import Sensor, band_gains
 from hsmamba.errors import SceneError
 from hsmamba.ops import resampling
 
@@ -29,12 +33,7 @@ KAISER_BETA = 0.5
 
 
 def check_image(image: Tensor, name: str = "image") -> None:
-    """Raise unless `image` is a floating-point tensor (B, C, H, W) without an empty side.
-
-    Raises:
-        TypeError: Not a tensor, or not of a floating-point dtype.
-        SceneError: Not four axes, or an empty one.
-    """
+    """Raise unless `image` is a floating-point tensor (B, C, H, W) without an empty side."""
     if not isinstance(image, Tensor):
         raise TypeError(
             f"{name} is a {type(image).__name__}, expected a torch tensor (B, C, H, W): "
@@ -47,23 +46,13 @@ def check_image(image: Tensor, name: str = "image") -> None:
 
 
 def check_ratio(ratio: int) -> None:
-    """Raise unless the scale ratio is an integer of 2 or more.
-
-    Raises:
-        ValueError: It is not.
-    """
+    """Raise unless the scale ratio is an integer of 2 or more."""
     if isinstance(ratio, bool) or not isinstance(ratio, int) or ratio < 2:
         raise ValueError(f"ratio is {ratio!r}, expected an integer of 2 or more (4 for most PAN and MS pairs)")
 
 
 def check_grids(ms: Tensor, guide: Tensor, ratio: int) -> None:
-    """Raise unless `guide` (B, P, ratio h, ratio w) lies on the finer grid of `ms` (B, C, h, w).
-
-    Raises:
-        TypeError: One is no floating-point tensor.
-        ValueError: The ratio is no integer of 2 or more.
-        SceneError: The grids or the batch sizes do not fit; the text names both shapes and the ratio.
-    """
+    """Raise unless `guide` (B, P, ratio h, ratio w) lies on the finer grid of `ms` (B, C, h, w)."""
     check_image(ms, "ms")
     check_image(guide, "guide")
     check_ratio(ratio)
@@ -96,47 +85,20 @@ def _mtf_kernel(gain: float, ratio: int) -> npt.NDArray[np.float64]:
 
 
 def mtf_kernels(sensor: str | Sensor, bands: int, *, ratio: int = 4) -> Tensor:
-    """Make the kernels that imitate a sensor's modulation transfer function on the coarse grid.
+    """Make the kernels (bands, 41, 41), float64, that imitate a sensor's modulation transfer function.
 
-    Args:
-        sensor: Name of a sensor, or one made by hand.
-        bands: Number of MS bands, C.
-        ratio: Scale ratio between the fine and the coarse grid.
-
-    Returns:
-        Kernels (C, 41, 41), float64. Their sums are 0.998 to 0.999, as in the toolbox, which does not normalise them.
-
-    Raises:
-        ValueError: Unknown sensor, or a ratio below 2.
-        SceneError: The sensor has another number of bands.
+    Their sums are 0.998 to 0.999, as in the toolbox, which does not normalise them.
     """
     check_ratio(ratio)
     gains = band_gains(sensor, bands)
     return torch.from_numpy(np.stack([_mtf_kernel(gain, ratio) for gain in gains]))
 
 
-def pan_kernel(sensor: str | Sensor, *, ratio: int = 4) -> Tensor:
-    """Make the kernel (1, 41, 41), float64, of a sensor's panchromatic band; arguments as in `mtf_kernels`."""
-    check_ratio(ratio)
-    return torch.from_numpy(_mtf_kernel(get_sensor(sensor).pan_gain, ratio).copy())[None]
-
-
 def filter_bands(image: Tensor, kernels: Tensor) -> Tensor:
-    """Correlate every band with its kernel; pixels beyond the border repeat the edge.
+    """Correlate every band with its kernel of (C, N, N) or (1, N, N), N odd; pixels beyond the border repeat the edge.
 
     The product is taken in the frequency domain: on a CPU, 41 x 41 taps a pixel cost 8 (float32) to 300 (float64) times
-    as much.
-
-    Args:
-        image: (B, C, H, W), floating point.
-        kernels: (C, N, N), or (1, N, N) for all bands; N odd.
-
-    Returns:
-        (B, C, H, W) in the image's dtype.
-
-    Raises:
-        TypeError: `image` is no floating-point tensor.
-        SceneError: The kernels do not fit the bands, or a pixel is not finite: it would spread over the whole image.
+    as much. There a pixel that is not finite would spread over the whole image: SceneError.
     """
     check_image(image)
     size = kernels.shape[-1]
@@ -148,11 +110,8 @@ def filter_bands(image: Tensor, kernels: Tensor) -> Tensor:
     if bad := int((~torch.isfinite(image)).sum()):
         raise SceneError(f"{bad} values of the image are not finite, and a filter would spread them: fill them first")
     # Band by band: the memory beside the images is that of one band's spectrum.
-    bands = [
-        _filter_band(band, kernel)
-        for band, kernel in zip(image.unbind(1), kernels.expand(image.shape[1], -1, -1), strict=True)
-    ]
-    return torch.stack(bands, dim=1)
+    pairs = zip(image.unbind(1), kernels.expand(image.shape[1], -1, -1), strict=True)
+    return torch.stack([_filter_band(band, kernel) for band, kernel in pairs], dim=1)
 
 
 def _filter_band(band: Tensor, kernel: Tensor) -> Tensor:
@@ -170,18 +129,10 @@ def _filter_band(band: Tensor, kernel: Tensor) -> Tensor:
 
 
 def mtf_filter(image: Tensor, *, sensor: str | Sensor, ratio: int = 4) -> Tensor:
-    """Blur every band as the sensor's optics would at `ratio` times coarser sampling.
-
-    Args:
-        image: (B, C, H, W), floating point, any unit.
-        sensor: Name of a sensor, or one made by hand.
-        ratio: Scale ratio.
-
-    Returns:
-        (B, C, H, W), not decimated.
+    """Blur every band of (B, C, H, W) as the sensor's optics would at `ratio` times coarser sampling; not decimated.
 
     Raises:
-        TypeError, ValueError, SceneError: As in `mtf_kernels` and `filter_bands`.
+        SceneError: A pixel is not finite, or the sensor has another number of bands.
     """
     check_image(image)
     return filter_bands(image, mtf_kernels(sensor, image.shape[1], ratio=ratio))
@@ -191,19 +142,7 @@ def mtf_filter(image: Tensor, *, sensor: str | Sensor, ratio: int = 4) -> Tensor
 
 
 def decimate(image: Tensor, ratio: int) -> Tensor:
-    """Keep indices r // 2, r // 2 + r, ... of both axes: MATLAB's nearest resize by 1 / r.
-
-    Args:
-        image: (B, C, H, W); H and W multiples of the ratio.
-        ratio: Scale ratio.
-
-    Returns:
-        (B, C, H / r, W / r).
-
-    Raises:
-        TypeError, ValueError: No floating-point tensor; a ratio below 2.
-        SceneError: A side is no multiple of the ratio.
-    """
+    """Keep indices r // 2, r // 2 + r, ... of both axes: MATLAB's nearest resize by 1 / r."""
     _check_divisible(image, ratio)
     return image[..., ratio // 2 :: ratio, ratio // 2 :: ratio]
 
@@ -220,21 +159,12 @@ def _check_divisible(image: Tensor, ratio: int) -> None:
 
 
 def interp23(image: Tensor, ratio: int = 4) -> Tensor:
-    """Up-sample by a power of two with the 23-tap half-band filter (the method called EXP).
+    """Up-sample (B, C, h, w) to (B, C, r h, r w) with the 23-tap half-band filter (the method called EXP).
 
     Interpolating: input sample k is kept at output index r k + r / 2. The boundary is circular.
 
-    Args:
-        image: (B, C, h, w), floating point.
-        ratio: Scale ratio, a power of two.
-
-    Returns:
-        (B, C, r h, r w).
-
     Raises:
-        TypeError: `image` is no floating-point tensor.
         ValueError: The ratio is no power of two; `upsample` takes any ratio.
-        SceneError: `image` does not have four axes.
     """
     check_image(image)
     check_ratio(ratio)
@@ -244,18 +174,11 @@ def interp23(image: Tensor, ratio: int = 4) -> Tensor:
 def bicubic_resize(image: Tensor, scale: float) -> Tensor:
     """Resize as MATLAB's `imresize(image, scale, "bicubic")`: Keys' kernel (a = -0.5), antialiasing when shrinking.
 
-    Output sample k lies at input coordinate (k + 0.5) / scale - 0.5; the border is mirrored, its pixel repeated.
-    This is neither PyTorch's bicubic (a = -0.75) nor in phase with `decimate` for even ratios.
-
-    Args:
-        image: (B, C, H, W), floating point.
-        scale: Factor of both sides, above 0.
-
-    Returns:
-        (B, C, ceil(scale H), ceil(scale W)).
+    Output sample k of (B, C, ceil(scale H), ceil(scale W)) lies at input coordinate (k + 0.5) / scale - 0.5; the border
+    is mirrored, its pixel repeated. This is neither PyTorch's bicubic (a = -0.75) nor in phase with `decimate` for even
+    ratios.
 
     Raises:
-        TypeError, SceneError: `image` is no floating-point tensor (B, C, H, W).
         ValueError: The scale is not above 0.
     """
     check_image(image)
@@ -265,17 +188,9 @@ def bicubic_resize(image: Tensor, scale: float) -> Tensor:
 
 
 def upsample(ms: Tensor, ratio: int = 4) -> Tensor:
-    """Bring MS to the guide's grid: `interp23` for powers of two, else Keys' bicubic in the same phase.
+    """Bring MS (B, C, h, w) to the guide's grid: `interp23` for powers of two, else Keys' bicubic in the same phase.
 
-    Args:
-        ms: (B, C, h, w), floating point.
-        ratio: Scale ratio, any integer of 2 or more.
-
-    Returns:
-        (B, C, r h, r w), called lms in the field; sample k of `ms` sits on index r k + r // 2.
-
-    Raises:
-        TypeError, ValueError, SceneError: No floating-point tensor (B, C, h, w); a ratio below 2.
+    The result (B, C, r h, r w) is called lms in the field; sample k of `ms` sits on index r k + r // 2.
     """
     check_image(ms, "ms")
     check_ratio(ratio)
@@ -286,35 +201,18 @@ def upsample(ms: Tensor, ratio: int = 4) -> Tensor:
 
 
 def degrade_ms(ms: Tensor, *, ratio: int = 4, sensor: str | Sensor) -> Tensor:
-    """Reduce a multi- or hyperspectral image: MTF filter, then decimation.
+    """Reduce a multi- or hyperspectral image to (B, C, h / r, w / r): MTF filter, then decimation.
 
-    Args:
-        ms: (B, C, h, w), sides multiples of the ratio.
-        ratio: Scale ratio.
-        sensor: Name of a sensor ("generic" for any number of bands), or one made by hand.
-
-    Returns:
-        (B, C, h / r, w / r).
-
-    Raises:
-        TypeError, ValueError, SceneError: As in `mtf_filter` and `decimate`.
+    The sensor is named ("generic" serves any number of bands) or made by hand.
     """
     _check_divisible(ms, ratio)  # before the costly filter
     return decimate(mtf_filter(ms, sensor=sensor, ratio=ratio), ratio)
 
 
 def degrade_pan(pan: Tensor, *, ratio: int = 4) -> Tensor:
-    """Reduce a guide image by MATLAB's antialiased bicubic; this version of the toolbox applies no MTF to PAN.
+    """Reduce a guide image to (B, P, H / r, W / r) by MATLAB's antialiased bicubic.
 
-    Args:
-        pan: (B, P, H, W), sides multiples of the ratio.
-        ratio: Scale ratio.
-
-    Returns:
-        (B, P, H / r, W / r).
-
-    Raises:
-        TypeError, ValueError, SceneError: As in `decimate`.
+    This version of the toolbox applies no MTF to PAN.
     """
     _check_divisible(pan, ratio)
     return bicubic_resize(pan, 1 / ratio)

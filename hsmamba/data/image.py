@@ -55,7 +55,7 @@ def iter_strips(array: Array, max_bytes: int = STRIP_BYTES) -> Iterator[tuple[in
     """Read an array in strips of whole rows, so that a lazy or mapped array never sits in memory as a whole.
 
     Args:
-        array: (H, ...) numpy array, memory map or DataArray, read along its first axis.
+        array: (H, ...), read along its first axis.
         max_bytes: Size of a strip in bytes as stored; a strip has one row at least.
 
     Yields:
@@ -68,14 +68,7 @@ def iter_strips(array: Array, max_bytes: int = STRIP_BYTES) -> Iterator[tuple[in
 
 
 def gather_pixels(array: Array, pixels: npt.ArrayLike) -> npt.NDArray[Any]:
-    """Take the spectra of some pixels, with bounded memory.
-
-    Args:
-        array: (H, W, B).
-        pixels: int (N,) flat indices row * W + column.
-
-    Returns:
-        (N, B) in the order of `pixels`, dtype of `array`.
+    """Take the spectra (N, B) of pixels (N,), flat indices row * W + column, out of (H, W, B), with bounded memory.
 
     Raises:
         SceneError: An index lies outside the grid.
@@ -106,17 +99,27 @@ def neighbour_pairs(array: Array, pixels: npt.ArrayLike, window: int) -> npt.NDA
         SceneError: An index lies outside the grid.
     """
     height, width = int(array.shape[0]), int(array.shape[1])
-    centres = np.zeros((height, width), dtype=bool)
-    centres.ravel()[check_pixels(pixels, (height, width))] = True
-    inside = ndimage.binary_dilation(
-        centres, np.ones((window, window), dtype=bool), origin=-1 if window % 2 == 0 else 0
-    )
+    inside = windows_around(pixel_mask(check_pixels(pixels, (height, width)), (height, width)), window)
     index = np.arange(height * width).reshape(height, width)
     across = inside[:, 1:] & inside[:, :-1]
     down = inside[1:] & inside[:-1]
     first = np.concatenate([index[:, :-1][across], index[:-1][down]])
     second = np.concatenate([index[:, 1:][across], index[1:][down]])
     return np.stack([gather_pixels(array, first), gather_pixels(array, second)], axis=1)
+
+
+def pixel_mask(pixels: npt.NDArray[np.int64], shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """Mark flat indices on a grid (H, W)."""
+    mask = np.zeros(shape, dtype=bool)
+    mask.ravel()[pixels] = True
+    return mask
+
+
+def windows_around(centres: npt.NDArray[np.bool_], side: int) -> npt.NDArray[np.bool_]:
+    """Mark on a grid (H, W) what lies in the windows of marked pixels, each at index side // 2 of its window."""
+    origin = -1 if side % 2 == 0 else 0  # an even window reaches one pixel further up and left
+    grown: npt.NDArray[np.bool_] = ndimage.maximum_filter(centres, side, mode="constant", cval=0, origin=origin)
+    return grown
 
 
 def check_pixels(pixels: npt.ArrayLike, shape: tuple[int, int]) -> npt.NDArray[np.int64]:
@@ -141,7 +144,7 @@ def valid_mask(hsi: Array, nan: NanPolicy = "raise", *, bands: npt.ArrayLike | N
 
     Args:
         hsi: (H, W, B).
-        nan: "raise" to refuse a cube with non-finite pixels, "mask" to have them marked.
+        nan: "raise" to refuse pixels that are not finite, "mask" to have them marked.
         bands: Indices of the bands that count; all by default. Bad bands are often NaN on every pixel: give
             `scene.good_bands`, or `transform.input_bands()` for the bands that a transform reads.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,21 +22,13 @@ from hsmamba.errors import SceneError, SplitError
 
 
 class FusionPair(NamedTuple):
-    """One image, or a batch of crops with a leading axis.
-
-    Attributes:
-        name: Of the image.
-        ms: Coarse image (C, h, w).
-        guide: (P, r h, r w).
-        ms_up: `ms` on the guide's grid, (C, r h, r w), by `hsmamba.data.upsample`.
-        gt: The truth (C, r h, r w); None at full resolution, where nobody knows it.
-    """
+    """One image, or a batch of crops with a leading axis."""
 
     name: str
-    ms: Tensor
-    guide: Tensor
-    ms_up: Tensor
-    gt: Tensor | None
+    ms: Tensor  # the coarse image (C, h, w)
+    guide: Tensor  # (P, r h, r w)
+    ms_up: Tensor  # `ms` on the guide's grid, (C, r h, r w), by `hsmamba.data.upsample`
+    gt: Tensor | None  # the truth (C, r h, r w); None at full resolution, where nobody knows it
 
 
 class TrainingImage(NamedTuple):
@@ -109,27 +101,18 @@ class FusionPairs:
         The coarse sample r k + r // 2 lies beside the middle of its r pixels, so that flipped coarse pixels would not
         be those of the flipped image: they have to be sampled after the flip. (They are symmetric under transposition,
         which `crops` adds: all eight symmetries of the square occur.)
-
-        Args:
-            generator: Source of randomness, on the CPU.
-
-        Returns:
-            A pair for each training image.
         """
         flips = torch.randint(2, (len(self.train), 2), generator=generator).bool().tolist()
-        return [
-            _sampled(*(_flipped(tensor, *flip) for tensor in image[1:]), name=image.name, ratio=self.ratio)
-            for image, flip in zip(self.train, flips, strict=True)
-        ]
+        views = []
+        for image, chosen in zip(self.train, flips, strict=True):
+            axes = [axis for axis, flip in zip((-1, -2), chosen, strict=True) if flip]
+            turned = (tensor.flip(axes) if axes else tensor for tensor in image[1:])
+            views.append(_sampled(*turned, name=image.name, ratio=self.ratio))
+        return views
 
     def unturned(self) -> list[FusionPair]:
         """Return the training images as they are, with their coarse images."""
         return [_sampled(*image[1:], name=image.name, ratio=self.ratio) for image in self.train]
-
-
-def _flipped(image: Tensor, across: bool, down: bool) -> Tensor:
-    axes = [axis for axis, chosen in ((-1, across), (-2, down)) if chosen]
-    return image.flip(axes) if axes else image
 
 
 def _sampled(gt: Tensor, blurred: Tensor, guide: Tensor, *, name: str, ratio: int) -> FusionPair:
@@ -140,18 +123,9 @@ def _sampled(gt: Tensor, blurred: Tensor, guide: Tensor, *, name: str, ratio: in
 def crops(
     images: list[FusionPair], count: int, size: int, ratio: int, generator: torch.Generator, *, augment: bool
 ) -> FusionPair:
-    """Cut crops at random places, each place of the coarse grids equally likely.
+    """Cut `count` crops at random places, each place of the coarse grids equally likely.
 
-    Args:
-        images: Where to cut, with truth.
-        count: Number of crops B.
-        size: Side in pixels of the guide's grid, a multiple of the ratio.
-        ratio: Scale ratio r.
-        generator: Source of randomness, on the CPU.
-        augment: Transpose half of the crops.
-
-    Returns:
-        Batch (B, ., size, size), the coarse image (B, C, size / r, size / r).
+    `size` is in pixels of the guide's grid; `augment` transposes half of the crops.
 
     Raises:
         ValueError: A size that is no multiple of the ratio or larger than an image.
@@ -259,7 +233,9 @@ def wald_pairs(
         low, high = part(which)
         return f"{name}, {which}", low[0], degrade_pan(high, ratio=ratio)[0]
 
-    options: dict[str, Any] = {"ratio": ratio, "sensor": found}
+    def judged(which: str) -> tuple[FusionPair, ...]:
+        return (simulated_pair(*reduced(which), ratio=ratio, sensor=found),) if which in spans else ()
+
     full = []
     if "test" in spans:
         low, high = part("test")
@@ -269,9 +245,9 @@ def wald_pairs(
         ratio=ratio,
         sensor=found,
         maximum=maximum,
-        train=(training_image(*reduced("train"), **options),),
-        val=tuple(simulated_pair(*reduced(which), **options) for which in ("val",) if which in spans),
-        test=tuple(simulated_pair(*reduced(which), **options) for which in ("test",) if which in spans),
+        train=(training_image(*reduced("train"), ratio=ratio, sensor=found),),
+        val=judged("val"),
+        test=judged("test"),
         full=tuple(full),
         cut=21,
     )

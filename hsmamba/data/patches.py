@@ -67,13 +67,7 @@ class Patches:
         )  # (H, W, C, P, P), no copy
 
     def __call__(self, pixels: Pixels) -> Tensor:
-        """Gather the patches of some pixels.
-
-        Args:
-            pixels: int (N,) flat indices row * W + column, numpy or torch.
-
-        Returns:
-            float32 (N, C, P, P), contiguous, on the device of the cube.
+        """Gather the patches of pixels (N,), flat indices row * W + column: float32 (N, C, P, P), contiguous.
 
         Raises:
             SceneError: An index lies outside the scene.
@@ -91,9 +85,6 @@ def augment_d4(*batches: Tensor, generator: torch.Generator | None = None) -> tu
     Args:
         *batches: (N, C, P, P) each, with the same N; C and P may differ.
         generator: Source of randomness; torch's global one by default.
-
-    Returns:
-        One tensor a batch, same shapes and dtypes.
 
     Raises:
         ValueError: Patches that are not square, or batches of different length.
@@ -121,13 +112,7 @@ def erase_rim(*batches: Tensor, probability: float, generator: torch.Generator |
     (Chebyshev distance, r drawn from 1..P // 2 of the first batch), in every batch. A network that has seen this leans
     less on what surrounds its training pixels, which is elsewhere in the scene something else.
 
-    Args:
-        *batches: (N, C, P, P) each, with the same N.
-        probability: In [0, 1].
-        generator: Source of randomness; torch's global one by default.
-
-    Returns:
-        One tensor a batch, same shapes and dtypes.
+    Batches and generator are those of `augment_d4`.
     """
     device = generator.device if generator is not None else torch.device("cpu")
     count, half = len(batches[0]), max(1, batches[0].shape[-1] // 2)

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from hsmamba.data.files.content import Content, Variable, reading
+from hsmamba.data.files.content import Content, reading
 from hsmamba.data.files.readers import open_file
 from hsmamba.data.image import Array, check_array, is_dataarray
 from hsmamba.errors import SceneError
@@ -88,9 +88,7 @@ class Scene:
     @property
     def good_bands(self) -> npt.NDArray[np.int64]:
         """Indices of the bands that are not bad, as `SelectBands` takes them."""
-        if self.bad_bands is None:
-            return np.arange(self.num_bands)
-        return np.flatnonzero(~self.bad_bands)
+        return np.arange(self.num_bands) if self.bad_bands is None else np.flatnonzero(~self.bad_bands)
 
 
 def _check_grid(hsi: Array, other: Array, what: str) -> None:
@@ -158,9 +156,6 @@ def open_scene(
         aux: Bands of another sensor on the same grid: a file or an array (H, W, C).
         aux_variable: Name of these bands in their file, or in `path` where `aux` is not given.
         class_names: Name of class k at k - 1; by default those of an ENVI classification file.
-
-    Returns:
-        The scene.
 
     Raises:
         SceneError: No such file, an unknown or damaged format, several arrays to choose from (listed in the text), or
@@ -231,9 +226,10 @@ def _open_labels(
         content = open_file(path, masked=False)
     elif labels is not None:
         return labels, ()
-    flat = [name for name, found in content.variables.items() if found.shape in (grid, (*grid, 1))]
+    flat = [name for name, variable in content.variables.items() if variable.shape in (grid, (*grid, 1))]
     if content is main and chosen is None:
-        flat = [name for name in flat if _is_integer_map(main.variables[name])]
+        found = main.variables
+        flat = [key for key in flat if len(found[key].shape) == 2 and np.dtype(found[key].dtype).kind in "iu"]
         if not flat:
             return None, ()
     wanted = f"label map of {grid[0]} x {grid[1]} pixels, the grid of the cube"
@@ -255,10 +251,6 @@ def _open_aux(
     return array[..., None] if array.ndim == 2 and isinstance(array, np.ndarray) else array
 
 
-def _is_integer_map(found: Variable) -> bool:
-    return len(found.shape) == 2 and np.dtype(found.dtype).kind in "iu"
-
-
 def _as_labels(path: Path, array: Array, content: Content) -> Array:
     """Bring a label map to integers (H, W) with 0 where there are no data."""
     if array.ndim == 3:
@@ -267,8 +259,7 @@ def _as_labels(path: Path, array: Array, content: Content) -> Array:
     if content.nodata is not None:
         values[values == content.nodata] = 0
     if values.dtype.kind in "fb":
-        whole = values.astype(np.int64, casting="unsafe") if np.isfinite(values.astype(float)).all() else None
-        if whole is None or (whole != values).any():
+        if not np.isfinite(values).all() or (values.astype(np.int64) != values).any():
             raise SceneError(f"the label map in {str(path)!r} has dtype {values.dtype} and values that are no integers")
-        values = whole
+        values = values.astype(np.int64)
     return array.copy(data=values) if is_dataarray(array) else values

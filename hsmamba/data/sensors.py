@@ -83,9 +83,6 @@ def get_sensor(sensor: str | Sensor) -> Sensor:
         sensor: "QB", "IKONOS", "GeoEye1", "WV2", "WV3", "WV4", "GF2" or a longer form ("WorldView-3"); "generic" for
             anything else, with the toolbox's default gains; or a `Sensor`, which is returned.
 
-    Returns:
-        The sensor.
-
     Raises:
         ValueError: Unknown name. It is never taken for "generic": that would change every figure silently.
     """

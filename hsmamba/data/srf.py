@@ -35,8 +35,7 @@ _NIKON_D700 = (
 def nikon_d700() -> npt.NDArray[np.float64]:
     """Return the weights (3, 31) of red, green and blue over the 31 CAVE bands, 400 to 700 nm; each row sums to 1."""
     table = np.array(_NIKON_D700, dtype=np.float64)
-    normalised: npt.NDArray[np.float64] = table / table.sum(axis=1, keepdims=True)
-    return normalised
+    return np.asarray(table / table.sum(axis=1, keepdims=True))
 
 
 def read_response(path: str | Path) -> dict[str, npt.NDArray[np.float64]]:
@@ -119,12 +118,7 @@ def response_matrix(
         UserWarning: Less than 90 % of a response lies within the image's wavelengths.
     """
     centres = np.asarray(wavelengths, dtype=np.float64)
-    if (
-        centres.ndim != 1
-        or centres.size < 2
-        or not np.all(np.isfinite(centres))
-        or np.unique(centres).size < centres.size
-    ):
+    if centres.ndim != 1 or np.unique(centres[np.isfinite(centres)]).size < max(centres.size, 2):
         raise SceneError(
             f"wavelengths have shape {centres.shape}, expected (C,): at least two distinct finite numbers, nm"
         )
@@ -170,8 +164,7 @@ def _band_weights(
     weights = np.zeros(centres.size)
     np.add.at(weights, right - 1, response * (1 - part))
     np.add.at(weights, right, response * part)
-    normalised: npt.NDArray[np.float64] = weights / weights.sum()
-    return normalised
+    return np.asarray(weights / weights.sum())
 
 
 def simulate_bands(hsi: Tensor, weights: npt.ArrayLike | Tensor) -> Tensor:

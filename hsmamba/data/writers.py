@@ -26,7 +26,6 @@ def write_raster(path: str | os.PathLike[str], array: Array, *, nodata: float | 
 
     Raises:
         MissingExtraError: rioxarray is not installed.
-        OSError: The file cannot be written.
     """
     optional_import("rioxarray", "to write GeoTIFF files")
     xarray = optional_import("xarray", "to write GeoTIFF files")
@@ -66,7 +65,6 @@ def raster_rows(
 
     Raises:
         MissingExtraError: rasterio or rioxarray is not installed.
-        OSError: The file cannot be written.
     """
     rasterio = optional_import("rasterio", "to write GeoTIFF files")
     optional_import("rioxarray", "to write GeoTIFF files")

@@ -9,31 +9,18 @@ from torch import Tensor
 
 
 class Place(NamedTuple):
-    """Where a tile lies in the image that it was cut from, in pixels of the guide's grid.
-
-    Attributes:
-        top: First row of the tile.
-        left: First column.
-        height: Rows of the whole image.
-        width: Columns.
-    """
+    """Where a tile lies in the image that it was cut from, in pixels of the guide's grid."""
 
     top: int
     left: int
-    height: int
+    height: int  # of the whole image
     width: int
 
 
 def pad_sides(image: Tensor, multiple: int = 1, min_side: int = 1) -> Tensor:
-    """Extend the lower and right side by reflection (border sample not repeated) to sides that a network can take.
+    """Extend (B, C, H, W) below and at the right by reflection (border sample not repeated), where it is needed.
 
-    Args:
-        image: (B, C, H, W).
-        multiple: The sides become multiples of it.
-        min_side: And not smaller than this.
-
-    Returns:
-        (B, C, H', W'); the image itself where its sides fit already. Crop what is made from it by [..., :H, :W].
+    Sides become multiples of `multiple` and no smaller than `min_side`. Crop what is made from it by [..., :H, :W].
     """
     for axis in (2, 3):
         length = image.shape[axis]

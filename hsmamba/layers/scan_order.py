@@ -1,9 +1,9 @@
 """How a map becomes a sequence and back: each function here moves pixels and changes none.
 
-A function `f` of maps (..., H, W) has its inverse `f_back` beside it. Applied to `index_map(H, W)` it gives the
-permutation that it stands for: entry t is the row-major index of the pixel that step t visits. They are views and
-flips, not gathers: a gather's gradient costs several times more. A scan backwards in time is `sequence.flip(-1)`, its
-own inverse.
+A function `f` of maps (..., H, W) has its inverse `f_back` beside it where a network needs one. Applied to
+`index_map(H, W)` it gives the permutation that it stands for: entry t is the row-major index of the pixel that step t
+visits. They are views and flips, not gathers: a gather's gradient costs several times more. A scan backwards in time is
+`sequence.flip(-1)`, its own inverse.
 """
 
 from __future__ import annotations
@@ -39,24 +39,10 @@ def columns_back(sequence: Tensor, height: int, width: int) -> Tensor:
 
 def snake(x: Tensor) -> Tensor:
     """Read row by row, rows 1, 3, 5, ... from right to left: (..., H, W) -> (..., H W)."""
-    return _odd_rows_mirrored(x).flatten(-2)
-
-
-def snake_back(sequence: Tensor, height: int, width: int) -> Tensor:
-    """Undo `snake`: (..., H W) -> (..., H, W)."""
-    return _odd_rows_mirrored(sequence.reshape(*sequence.shape[:-1], height, width))
-
-
-def _odd_rows_mirrored(x: Tensor) -> Tensor:
     odd = torch.arange(x.shape[-2], device=x.device) % 2 == 1
-    return torch.where(odd[:, None], x.flip(-1), x)
+    return torch.where(odd[:, None], x.flip(-1), x).flatten(-2)
 
 
 def quarter_turn(x: Tensor) -> Tensor:
     """Turn a map clockwise: (..., H, W) -> (..., W, H), entry (i, j) from (H - 1 - j, i)."""
     return x.flip(-2).mT
-
-
-def quarter_turn_back(x: Tensor) -> Tensor:
-    """Undo `quarter_turn`: (..., W, H) -> (..., H, W)."""
-    return x.mT.flip(-2)

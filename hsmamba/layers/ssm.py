@@ -16,17 +16,7 @@ from hsmamba.ops import selective_scan
 
 
 def init_dt_bias_(bias: Tensor, dt_min: float = 1e-3, dt_max: float = 0.1, dt_floor: float = 1e-4) -> Tensor:
-    """Fill a step bias so that softplus(bias) is log-uniform between `dt_min` and `dt_max`.
-
-    Args:
-        bias: Any shape, changed in place.
-        dt_min: Smallest step.
-        dt_max: Largest step.
-        dt_floor: No step below it.
-
-    Returns:
-        `bias`.
-    """
+    """Fill a step bias in place, so that softplus(bias) is log-uniform in dt_min..dt_max, no step below dt_floor."""
     with torch.no_grad():
         log_min, log_max = math.log(dt_min), math.log(dt_max)
         dt = torch.exp(torch.rand_like(bias) * (log_max - log_min) + log_min).clamp_min(dt_floor)
@@ -120,12 +110,7 @@ class S6(nn.Module):
 def no_weight_decay_names(model: nn.Module, *more: str) -> set[str]:
     """Name the parameters of a network that weight decay leaves alone beside 1-D ones.
 
-    Args:
-        model: The network.
-        *more: Last parts of further names, such as "pos_embed".
-
-    Returns:
-        Full names of the decays, direct paths and biases of its `S6` layers, and of `more`.
+    They are the decays, direct paths and biases of its `S6` layers, and what ends in `more`, such as "pos_embed".
     """
     last = {"A_log", "D", "dt_proj_bias", "x_proj_bias", *more}
     return {name for name, _ in model.named_parameters() if name.rpartition(".")[2] in last}

@@ -15,14 +15,9 @@ _TILE_ELEMENTS_ELSEWHERE = 1 << 25
 
 
 def tiles(image: Tensor, copies: int) -> Iterator[tuple[slice, slice]]:
-    """Cut (B, C, H, W) into blocks of whole images, or of rows of one image.
+    """Cut (B, C, H, W) into blocks of whole images, or of rows of one image: slices of the batch and of the rows.
 
-    Args:
-        image: Gives the batch, the rows and columns, and the device.
-        copies: Elements that the work holds at once for each pixel.
-
-    Yields:
-        Slices of the batch and of the rows.
+    `copies` is the number of elements that the work holds at once for each pixel.
     """
     batch, _, height, width = image.shape
     budget = _TILE_ELEMENTS.get(image.device.type, _TILE_ELEMENTS_ELSEWHERE)
@@ -34,15 +29,10 @@ def tiles(image: Tensor, copies: int) -> Iterator[tuple[slice, slice]]:
 
 
 def run_tiles(image: Tensor, copies: int, work: Callable[[slice, slice], None]) -> None:
-    """Call `work` for every tile of `image`; on a CPU with as many threads as torch has.
+    """Call `work` for every one of `tiles`; on a CPU with as many threads as torch has.
 
     A thread for a tile beats torch's threads within each small operation: they would meet hundreds of times a layer,
-    and wait there for the slowest whenever the machine has other work.
-
-    Args:
-        image: As for `tiles`.
-        copies: As for `tiles`.
-        work: Gets the slices of the batch and of the rows; writes to places that no other tile writes to.
+    and wait there for the slowest whenever the machine has other work. No tile may write where another one does.
     """
     threads, parts = torch.get_num_threads(), list(tiles(image, copies))
     if image.device.type != "cpu" or threads == 1 or len(parts) < 2:
@@ -77,12 +67,9 @@ def shifts(padded: Tensor, kernel: int) -> Tensor:
 
 
 def add_products(padded: Tensor, values: Tensor, weights: Tensor) -> None:
-    """Add products to every shift of `padded` in place: the adjoint of reading the shifts.
+    """Add values times weights to every shift of `padded` in place: the adjoint of reading the shifts.
 
-    Args:
-        padded: (B, C, H + k - 1, W + k - 1), changed.
-        values: (B, C, H, W), or one for each shift, (k, k, B, C, H, W).
-        weights: (k, k, B, C or 1, H, W).
+    Values are (B, C, H, W), or (k, k, B, C, H, W), one for each shift; weights (k, k, B, C or 1, H, W).
     """
     kernel, height, width = weights.shape[0], weights.shape[-2], weights.shape[-1]
     for u in range(kernel):

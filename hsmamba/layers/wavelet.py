@@ -8,13 +8,9 @@ from torch import Tensor
 
 
 def haar(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Transform each channel.
+    """Transform each channel of (B, C, H, W), sides even.
 
-    Args:
-        x: (B, C, H, W), sides even.
-
-    Returns:
-        Sub-bands LL, HL (horizontal variation), LH (vertical variation) and HH, each (B, C, H / 2, W / 2).
+    Sub-bands are LL, HL (horizontal variation), LH (vertical variation) and HH, each (B, C, H / 2, W / 2).
     """
     x = x / 2
     top, below = x[..., ::2, :], x[..., 1::2, :]
@@ -25,17 +21,7 @@ def haar(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def inverse_haar(ll: Tensor, hl: Tensor, lh: Tensor, hh: Tensor) -> Tensor:
-    """Undo `haar`.
-
-    Args:
-        ll: (B, C, h, w).
-        hl: The same shape.
-        lh: The same shape.
-        hh: The same shape.
-
-    Returns:
-        (B, C, 2 h, 2 w).
-    """
+    """Undo `haar`: four sub-bands (B, C, h, w) -> (B, C, 2 h, 2 w)."""
     left, right = (ll - hl) / 2, (ll + hl) / 2
     rise_left, rise_right = (lh - hh) / 2, (lh + hh) / 2
     corners = (left - rise_left, right - rise_right, left + rise_left, right + rise_right)

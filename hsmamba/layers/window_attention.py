@@ -28,7 +28,7 @@ def window_attention(
 ) -> Tensor:
     """Attend from each pixel to the `window` x `window` pixels around it; the border is reflected.
 
-    Softmax and sums are float32 at least; the result has the dtype of `v`.
+    Softmax and sums are float32 at least; the result (B, C, H, W) has the dtype of `v`.
 
     Args:
         q: Queries (B, C, H, W); head a has the consecutive channels a d .. a d + d - 1, d = C / heads.
@@ -38,9 +38,6 @@ def window_attention(
         heads: Number of heads.
         window: Odd side of the window; both sides of the image must be above window // 2.
         image: Rows and columns of the image of which this is a tile, where it is one: positions are steps in it.
-
-    Returns:
-        (B, C, H, W).
     """
     (batch, chans, height, width), dtype = v.shape, v.dtype
     compute = torch.promote_types(dtype, torch.float32)

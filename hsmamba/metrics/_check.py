@@ -9,12 +9,7 @@ from hsmamba.errors import SceneError
 
 
 def as_double(image: Tensor, name: str) -> Tensor:
-    """Return (B, C, H, W) as float64.
-
-    Raises:
-        TypeError: Not a real tensor.
-        SceneError: Not four non-empty axes, or a value that is not finite.
-    """
+    """Return a real tensor (B, C, H, W) without an empty side, all of it finite, as float64."""
     if not isinstance(image, Tensor) or image.is_complex():
         kind = image.dtype if isinstance(image, Tensor) else type(image).__name__
         raise TypeError(f"{name} is {kind}, expected a real torch tensor (B, C, H, W)")
@@ -27,11 +22,7 @@ def as_double(image: Tensor, name: str) -> Tensor:
 
 
 def as_pair(reference: Tensor, fused: Tensor) -> tuple[Tensor, Tensor]:
-    """Return two images of one shape as float64.
-
-    Raises:
-        TypeError, SceneError: As in `as_double`; also where the shapes differ.
-    """
+    """Return two images of one shape as float64."""
     if isinstance(reference, Tensor) and isinstance(fused, Tensor) and reference.shape != fused.shape:
         raise SceneError(
             f"reference {tuple(reference.shape)} and fused {tuple(fused.shape)} differ, expected one shape"
@@ -40,21 +31,13 @@ def as_pair(reference: Tensor, fused: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def check_range(data_range: float) -> None:
-    """Raise unless the range is above 0.
-
-    Raises:
-        ValueError: It is not.
-    """
+    """Raise unless the range is above 0."""
     if not data_range > 0:
         raise ValueError(f"data_range is {data_range}, expected the largest possible value, above 0 (2047 for 11 bits)")
 
 
 def check_digital_numbers(reference: Tensor) -> None:
-    """Raise where rounding to integers would wipe out the data.
-
-    Raises:
-        SceneError: No value is above 1, but some are between 0 and 1.
-    """
+    """Raise where rounding to integers would wipe out the data: no value is above 1, but some are between 0 and 1."""
     if float(reference.amax()) <= 1 and bool(((reference > 0) & (reference < 1)).any()):
         raise SceneError(
             f"the reference spans {float(reference.amin()):.3g} to {float(reference.amax()):.3g}: Q2n rounds to "

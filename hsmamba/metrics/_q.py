@@ -23,12 +23,7 @@ EPSILON = float(np.finfo(np.float64).eps)
 
 
 def blocks(image: Tensor, size: int) -> Tensor:
-    """Cut (B, C, H, W) into non-overlapping blocks (B, n, C, S S); what is left at the far borders is dropped.
-
-    Raises:
-        ValueError: The block size is below 2.
-        SceneError: The image is smaller than one block.
-    """
+    """Cut (B, C, H, W) into non-overlapping blocks (B, n, C, S S); what is left at the far borders is dropped."""
     if size < 2:
         raise ValueError(f"block size is {size}, expected 2 or more (32 in the toolbox)")
     batch, bands, height, width = image.shape
@@ -44,15 +39,8 @@ def blocks(image: Tensor, size: int) -> Tensor:
 def q_index(covariance: Tensor, variances: Tensor, product: Tensor, energy: Tensor) -> Tensor:
     """Q = 4 cov(a, b) mean(a) mean(b) / ((var a + var b)(mean(a)^2 + mean(b)^2)), with rules for 0 / 0.
 
-    Args:
-        covariance: cov(a, b).
-        variances: var a + var b.
-        product: mean(a) mean(b).
-        energy: mean(a)^2 + mean(b)^2.
-
-    Returns:
-        Q; where both blocks are constant only its luminance part, where both means are 0 only its structure part,
-        and 1 where both hold.
+    Where both blocks are constant it is only its luminance part, where both means are 0 only its structure part, and 1
+    where both hold.
     """
     flat, dark = variances == 0, energy == 0
     one = torch.ones_like(variances)
@@ -129,15 +117,10 @@ def to_uint16(image: Tensor) -> Tensor:
 
 
 def q2n_of_blocks(reference: Tensor, fused: Tensor, ddof: int = 1) -> Tensor:
-    """Q2n of each block.
+    """Q2n of each block of (B, n, C, P): (B, n), the modulus of its hypercomplex index.
 
-    Args:
-        reference: (B, n, C, P), any C; treated as if filled with zero bands to the next power of two, K.
-        fused: The same shape.
-        ddof: 1 for the sample standard deviation of the toolbox, 0 for the population one of RSMIF.
-
-    Returns:
-        (B, n), the modulus of the hypercomplex index of each block.
+    Any C is treated as if filled with zero bands to the next power of two, K. `ddof` is 1 for the sample standard
+    deviation of the toolbox, 0 for the population one of RSMIF.
     """
     bands, pixels = reference.shape[-2:]
     size = 1 << (bands - 1).bit_length()  # K

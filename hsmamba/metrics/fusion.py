@@ -4,6 +4,10 @@ Vivone et al., "A New Benchmark Based on Recent Advances in Multispectral Pansha
 Images are torch tensors (B, C, H, W) of any real dtype; everything is computed in float64 and every metric returns one
 value an image, (B,) float64. Metrics are differentiable, except those that round to digital numbers (Q2n, D_lambda_K).
 
+Where the truth is known, a metric compares `fused` with a `reference` of the same shape and unit. Without a reference
+it compares `fused` (B, C, r h, r w) with `lms`, the MS up-sampled to its grid (`hsmamba.data.upsample`), and with `pan`
+(B, 1, r h, r w), all in one unit; r is the scale ratio. Every metric raises TypeError for what is no real tensor, and
+SceneError for images that do not fit each other, are too small for it or hold values that are not finite.
 `reduced_resolution` and `full_resolution` give the field's two tables.
 """
 
@@ -15,29 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hsmamba.data.degrade import bicubic_resize, check_grids, mtf_filter, upsample
+from hsmamba.data.sensors import Sensor
 from hsmamba.errors import SceneError
-from hsmamba.metrics._check import as_pair, check_digital_numbers, check_range
-from hsmamba.metrics._no_reference import d_lambda, d_lambda_k, d_s, full_resolution, hqnr, qnr
-from hsmamba.metrics._q import BLOCK, block_q, q2n_index
-
-__all__ = [
-    "cc",
-    "cut_border",
-    "d_lambda",
-    "d_lambda_k",
-    "d_s",
-    "ergas",
-    "full_resolution",
-    "hqnr",
-    "psnr",
-    "q2n",
-    "qnr",
-    "reduced_resolution",
-    "sam",
-    "scc",
-    "ssim",
-    "uqi",
-]
+from hsmamba.metrics._check import as_double, as_pair, check_digital_numbers, check_range
+from hsmamba.metrics._q import BLOCK, block_q, pairwise_q, q2n_index
 
 CUT = 21  # border parameter of the toolbox
 SSIM_WINDOW = 7
@@ -70,15 +56,14 @@ def psnr(reference: Tensor, fused: Tensor, *, data_range: float) -> Tensor:
     """Peak signal-to-noise ratio in dB, the mean over bands of 10 log10(data_range^2 / MSE).
 
     Args:
-        reference: (B, C, H, W).
-        fused: The same shape and unit.
+        reference: The truth.
+        fused: What is judged.
         data_range: Largest possible value (1 for data in [0, 1], 2047 for 11 bits).
 
     Returns:
         (B,); infinite where a band has no error.
 
     Raises:
-        TypeError, SceneError: Images that do not fit.
         ValueError: The range is not above 0.
     """
     x, y = as_pair(reference, fused)
@@ -90,19 +75,8 @@ def ssim(reference: Tensor, fused: Tensor, *, data_range: float) -> Tensor:
     """Structural similarity with a uniform 7 x 7 window and sample covariances, mean over pixels and bands.
 
     Wang et al., IEEE TIP 13(4), 2004, K1 = 0.01, K2 = 0.03; only windows that lie wholly in the image count.
-    (torchmetrics has population covariances, and Gaussian windows by default: other figures.)
-
-    Args:
-        reference: (B, C, H, W), sides of 7 or more.
-        fused: The same shape and unit.
-        data_range: Largest possible value.
-
-    Returns:
-        (B,), at most 1.
-
-    Raises:
-        TypeError, SceneError: Images that do not fit, or smaller than the window.
-        ValueError: The range is not above 0.
+    (torchmetrics has population covariances, and Gaussian windows by default: other figures.) `data_range` is that of
+    `psnr`; 1 is best.
     """
     x, y = as_pair(reference, fused)
     check_range(data_range)
@@ -153,15 +127,7 @@ def spectral_angles(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 def sam(reference: Tensor, fused: Tensor) -> Tensor:
     """Spectral angle mapper in degrees, the mean over pixels; pixels with a zero spectrum are left out.
 
-    Args:
-        reference: (B, C, H, W).
-        fused: The same shape.
-
-    Returns:
-        (B,); NaN where no pixel is left.
-
-    Raises:
-        TypeError, SceneError: Images that do not fit.
+    NaN where no pixel is left.
     """
     angles, defined = spectral_angles(*as_pair(reference, fused))
     return angles.sum(dim=(1, 2)) / defined.sum(dim=(1, 2))
@@ -170,16 +136,9 @@ def sam(reference: Tensor, fused: Tensor) -> Tensor:
 def ergas(reference: Tensor, fused: Tensor, *, ratio: int = 4) -> Tensor:
     """Relative dimensionless global error, (100 / r) sqrt(mean over bands of MSE / mean(reference)^2).
 
-    Args:
-        reference: (B, C, H, W); no band may have the mean 0, or the result is not finite.
-        fused: The same shape and unit.
-        ratio: Scale ratio r between fine and coarse grid (4, not 1/4).
-
-    Returns:
-        (B,), 0 for equal images.
+    0 is best; not finite where a band of the reference has the mean 0.
 
     Raises:
-        TypeError, SceneError: Images that do not fit.
         ValueError: The ratio is below 1: 1/4 given for 4.
     """
     x, y = as_pair(reference, fused)
@@ -192,15 +151,7 @@ def ergas(reference: Tensor, fused: Tensor, *, ratio: int = 4) -> Tensor:
 def scc(reference: Tensor, fused: Tensor) -> Tensor:
     """Spatial correlation: inner product of the Sobel gradient magnitudes over all bands and pixels, not centred.
 
-    Args:
-        reference: (B, C, H, W), sides of 3 or more.
-        fused: The same shape.
-
-    Returns:
-        (B,) in 0..1; NaN where an image is constant and zero.
-
-    Raises:
-        TypeError, SceneError: Images that do not fit, or smaller than 3 pixels.
+    In 0..1; NaN where an image is constant and zero.
     """
     x, y = as_pair(reference, fused)
     if min(x.shape[-2:]) < 3:
@@ -226,18 +177,7 @@ def _sobel_magnitude(band: Tensor) -> Tensor:
 
 
 def cc(reference: Tensor, fused: Tensor) -> Tensor:
-    """Pearson correlation of each band, mean over bands.
-
-    Args:
-        reference: (B, C, H, W).
-        fused: The same shape.
-
-    Returns:
-        (B,) in -1..1; NaN where a band is constant.
-
-    Raises:
-        TypeError, SceneError: Images that do not fit.
-    """
+    """Pearson correlation of each band, mean over bands; NaN where a band is constant."""
     x, y = (image - image.mean(dim=(2, 3), keepdim=True) for image in as_pair(reference, fused))
     norms = (x.square().sum(dim=(2, 3)) * y.square().sum(dim=(2, 3))).sqrt()
     return ((x * y).sum(dim=(2, 3)) / norms).mean(dim=1)
@@ -250,16 +190,8 @@ def uqi(reference: Tensor, fused: Tensor, *, block: int = BLOCK) -> Tensor:
     that is constant in both images (to a millionth of its largest value) keeps the luminance part of Q, one whose
     means are both 0 the structure part.
 
-    Args:
-        reference: (B, C, H, W), sides of at least one block.
-        fused: The same shape.
-        block: Side of the blocks in pixels.
-
-    Returns:
-        (B,) in -1..1.
-
     Raises:
-        TypeError, ValueError, SceneError: Images that do not fit; a block below 2 or above the image.
+        ValueError: `block`, the side in pixels, is below 2.
     """
     x, y = as_pair(reference, fused)
     return block_q(x, y, block).mean(dim=1)
@@ -269,18 +201,12 @@ def q2n(reference: Tensor, fused: Tensor, *, block: int = BLOCK) -> Tensor:
     """Hypercomplex quality index Q2n (Q4 for 4 bands, Q8 for 8), mean over blocks.
 
     Garzelli and Nencini, IEEE GRSL 6(4), 2009. Images are rounded to unsigned 16-bit numbers, so they must be in
-    digital numbers; bands are filled with zeros to a power of two; sides to multiples of the block by mirroring.
-
-    Args:
-        reference: (B, C, H, W) in digital numbers.
-        fused: The same shape and unit.
-        block: Side of the blocks in pixels.
-
-    Returns:
-        (B,) in 0..1, not differentiable.
+    digital numbers; bands are filled with zeros to a power of two; sides to multiples of the block by mirroring. In
+    0..1, not differentiable.
 
     Raises:
-        TypeError, ValueError, SceneError: Images that do not fit; a block below 2; data scaled to [0, 1].
+        SceneError: Data scaled to [0, 1].
+        ValueError: `block`, the side in pixels, is below 2.
     """
     x, y = as_pair(reference, fused)
     check_digital_numbers(x)
@@ -293,8 +219,8 @@ def reduced_resolution(
     """Compute the field's table of a fused image whose reference is known, on images without their border.
 
     Args:
-        reference: (B, C, H, W) in digital numbers.
-        fused: The same shape and unit.
+        reference: The truth, in digital numbers.
+        fused: What is judged.
         data_range: Largest digital number (2047 for 11 bits), for PSNR and SSIM.
         ratio: Scale ratio, for ERGAS.
         cut: Border parameter of `cut_border`.
@@ -302,9 +228,6 @@ def reduced_resolution(
     Returns:
         "PSNR" (dB), "SSIM", "SAM" (degrees), "ERGAS", "SCC", "UQI", "Q2n", each (B,). UQI needs sides of 32 and more
         after the cut and is left out below that.
-
-    Raises:
-        TypeError, ValueError, SceneError: As in each metric.
     """
     x, y = (cut_border(image, cut) for image in as_pair(reference, fused))
     table = {
@@ -318,3 +241,101 @@ def reduced_resolution(
     if min(x.shape[-2:]) >= BLOCK:
         table["UQI"] = uqi(x, y)
     return table
+
+
+def d_lambda(fused: Tensor, lms: Tensor, *, block: int = BLOCK) -> Tensor:
+    """Spectral distortion: mean over pairs of bands of |Q(F_i, F_j) - Q(M_i, M_j)|, exponent 1.
+
+    Alparone et al., PE&RS 74(2), 2008, with the toolbox's choice of M: the up-sampled image, not the native one. Takes
+    two bands or more; pixels beyond the last whole block are left out; 0 is best.
+    """
+    f, m = _full_pair(fused, lms)
+    bands = f.shape[1]
+    if bands < 2:
+        raise SceneError(f"D_lambda compares pairs of bands, but fused has shape {tuple(fused.shape)}: no pair")
+    difference = (pairwise_q(f, block) - pairwise_q(m, block)).abs()
+    first, second = torch.triu_indices(bands, bands, offset=1, device=f.device)
+    return difference[:, first, second].mean(dim=1)
+
+
+def _full_pair(fused: Tensor, lms: Tensor) -> tuple[Tensor, Tensor]:
+    if isinstance(fused, Tensor) and isinstance(lms, Tensor) and fused.shape != lms.shape:
+        raise SceneError(
+            f"fused {tuple(fused.shape)} and lms {tuple(lms.shape)} differ, expected one shape: lms is the MS "
+            "up-sampled to the fused grid (hsmamba.data.degrade.upsample)"
+        )
+    return as_double(fused, "fused"), as_double(lms, "lms")
+
+
+def d_s(fused: Tensor, lms: Tensor, pan: Tensor, *, ratio: int = 4, block: int = BLOCK) -> Tensor:
+    """Spatial distortion: mean over bands of |Q(F_b, P) - Q(M_b, P_f)|, exponent 1.
+
+    P_f is the PAN reduced by MATLAB's bicubic and up-sampled again. Sides are multiples of the ratio; 0 is best.
+    """
+    f, m = _full_pair(fused, lms)
+    p = as_double(pan, "pan")
+    if p.shape != (f.shape[0], 1, *f.shape[2:]):
+        raise SceneError(
+            f"pan {tuple(p.shape)} does not fit fused {tuple(f.shape)}, expected ({f.shape[0]}, 1, {f.shape[2]}, "
+            f"{f.shape[3]}): average a guide of several channels with .mean(1, keepdim=True)"
+        )
+    if any(side % ratio for side in p.shape[-2:]):
+        raise SceneError(f"pan {tuple(p.shape)}: sides must be multiples of the ratio {ratio}; crop all images alike")
+    smooth = upsample(bicubic_resize(p, 1 / ratio), ratio)
+    return (block_q(f, p, block) - block_q(m, smooth, block)).abs().mean(dim=1)
+
+
+def qnr(fused: Tensor, lms: Tensor, pan: Tensor, *, ratio: int = 4, block: int = BLOCK) -> Tensor:
+    """Quality with no reference, (1 - D_lambda)(1 - D_s)."""
+    return (1 - d_lambda(fused, lms, block=block)) * (1 - d_s(fused, lms, pan, ratio=ratio, block=block))
+
+
+def d_lambda_k(fused: Tensor, lms: Tensor, *, sensor: str | Sensor, ratio: int = 4, block: int = BLOCK) -> Tensor:
+    """Khan's spectral distortion, 1 - Q2n(M, MTF filter of F).
+
+    Khan et al., IEEE TGRS 47(11), 2009, without decimation, as in the toolbox. 0 is best, not differentiable.
+
+    Raises:
+        SceneError: Data scaled to [0, 1], or another number of bands than the sensor's.
+        ValueError: An unknown sensor.
+    """
+    f, m = _full_pair(fused, lms)
+    check_digital_numbers(m)
+    return 1 - q2n_index(m, mtf_filter(f, sensor=sensor, ratio=ratio), block)
+
+
+def hqnr(
+    fused: Tensor, lms: Tensor, pan: Tensor, *, sensor: str | Sensor, ratio: int = 4, block: int = BLOCK
+) -> Tensor:
+    """Hybrid QNR, (1 - D_lambda_K)(1 - D_s)."""
+    spectral = d_lambda_k(fused, lms, sensor=sensor, ratio=ratio, block=block)
+    return (1 - spectral) * (1 - d_s(fused, lms, pan, ratio=ratio, block=block))
+
+
+def full_resolution(
+    fused: Tensor, ms: Tensor, pan: Tensor, *, sensor: str | Sensor, ratio: int = 4
+) -> dict[str, Tensor]:
+    """Compute the field's table of a fused image without a reference.
+
+    Args:
+        fused: (B, C, r h, r w) in digital numbers, two bands or more.
+        ms: The native MS, (B, C, h, w), the same unit.
+        pan: (B, 1, r h, r w).
+        sensor: Name of a sensor, or one made by hand.
+        ratio: Scale ratio r.
+
+    Returns:
+        "D_lambda", "D_s", "QNR", "D_lambda_K", "HQNR", each (B,).
+    """
+    native, p = as_double(ms, "ms"), as_double(pan, "pan")
+    check_grids(native, p, ratio)
+    lms = upsample(native, ratio)
+    spectral, spatial = d_lambda(fused, lms), d_s(fused, lms, p, ratio=ratio)
+    khan = d_lambda_k(fused, lms, sensor=sensor, ratio=ratio)
+    return {
+        "D_lambda": spectral,
+        "D_s": spatial,
+        "QNR": (1 - spectral) * (1 - spatial),
+        "D_lambda_K": khan,
+        "HQNR": (1 - khan) * (1 - spatial),
+    }

@@ -91,10 +91,7 @@ class ClassificationReport:
         """Return every figure as plain numbers and lists, NaN as None."""
         plain = {key: [None if np.isnan(v) else float(v) for v in getattr(self, key)] for key in ("per_class", "f1")}
         return {
-            "oa": self.oa,
-            "aa": self.aa,
-            "kappa": self.kappa,
-            "mean_f1": self.mean_f1,
+            **{key: getattr(self, key) for key in HEADLINES},
             "pixels": int(self.confusion.sum()),
             **plain,
             "support": self.support.tolist(),

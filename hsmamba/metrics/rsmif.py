@@ -72,11 +72,7 @@ def uiqc(reference: Tensor, fused: Tensor) -> Tensor:
 
 
 def q4(reference: Tensor, fused: Tensor) -> Tensor:
-    """Quaternion index of whole images of four bands, without blocks (Alparone et al., IEEE GRSL 1(4), 2004).
-
-    Raises:
-        SceneError: Not four bands; `fusion.q2n` takes any number.
-    """
+    """Quaternion index of whole images of four bands, without blocks (Alparone et al., IEEE GRSL 1(4), 2004)."""
     x, y = as_pair(reference, fused)
     if x.shape[1] != 4:
         raise SceneError(
@@ -115,18 +111,7 @@ def q2n(reference: Tensor, fused: Tensor, *, block: int = BLOCK) -> Tensor:
 
 
 def d_lambda(fused: Tensor, lms: Tensor) -> Tensor:
-    """Spectral distortion by one global Q for each pair of bands.
-
-    Args:
-        fused: (B, C, H, W), two bands or more.
-        lms: The MS up-sampled to the same grid.
-
-    Returns:
-        (B,).
-
-    Raises:
-        SceneError: Images of different shapes, or of a single band.
-    """
+    """Spectral distortion by one global Q for each pair of bands."""
     f, m = as_pair(lms, fused)[::-1]
     if f.shape[1] < 2:
         raise SceneError(f"D_lambda compares pairs of bands, but fused has shape {tuple(fused.shape)}: no pair")
@@ -138,16 +123,7 @@ def d_lambda(fused: Tensor, lms: Tensor) -> Tensor:
 def d_s(fused: Tensor, ms: Tensor, pan: Tensor) -> Tensor:
     """Spatial distortion by a global Q of each band with PAN; at MS size PAN is reduced by a Gaussian pyramid.
 
-    Args:
-        fused: (B, C, 4 h, 4 w).
-        ms: (B, C, h, w): the ratio is 4.
-        pan: (B, 1, 4 h, 4 w).
-
-    Returns:
-        (B,).
-
-    Raises:
-        SceneError: Grids that do not fit.
+    The ratio is 4: fused (B, C, 4 h, 4 w), the native ms (B, C, h, w), pan (B, 1, 4 h, 4 w).
     """
     f, m, p = as_double(fused, "fused"), as_double(ms, "ms"), as_double(pan, "pan")
     batch, bands, height, width = m.shape

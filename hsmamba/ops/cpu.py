@@ -34,6 +34,7 @@ _int = ctypes.c_int64
 _ptr = ctypes.c_void_p
 
 
+# This and the next three: the structures of csrc/scan.h, field by field.
 class _Sequence(ctypes.Structure):
     _fields_ = [("data", _ptr), ("batch", _int), ("channel", _int), ("step", _int)]
 
@@ -43,8 +44,6 @@ class _Projection(ctypes.Structure):
 
 
 class _Scan(ctypes.Structure):
-    """The structure `Scan` of csrc/scan.h, field by field."""
-
     _fields_ = [
         *((name, _int) for name in ("b", "d", "l", "n", "g", "parts", "slots", "row", "softplus")),
         *((name, _Sequence) for name in ("u", "delta", "z")),
@@ -63,8 +62,6 @@ class _Scan(ctypes.Structure):
 
 
 class _Run(ctypes.Structure):
-    """The structure `Run` of csrc/scan.h."""
-
     _fields_ = [
         ("scan", ctypes.POINTER(_Scan)),
         ("scratch", _ptr),
@@ -107,17 +104,16 @@ def unavailable() -> str | None:
     return library if isinstance(library, str) else None
 
 
+def _function(name: str) -> Any:
+    """A function of the library at this machine's level; RuntimeError with the text of `unavailable` without one."""
+    library = load()
+    if isinstance(library, str):
+        raise RuntimeError(library)
+    return getattr(library, f"hsmamba_{name}_{level()}")
+
+
 def forward(inputs: ScanInputs, save: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Scan in float32.
-
-    Args:
-        inputs: Checked arguments on the CPU, not float64.
-        save: Keep the checkpoints for `backward`.
-
-    Returns:
-        y (b, d, l) in u's dtype and memory layout, the last state (b, d, n), and the checkpoints
-        (b, checkpoints, n, d), which are empty without `save`.
-    """
+    """Scan CPU tensors in float32: y (b, d, l) in u's dtype, the last state, checkpoints if they are to be saved."""
     dtype = inputs.u.dtype
     inputs = inputs.to(torch.float32)
     b, d, length = inputs.u.shape
@@ -133,17 +129,7 @@ def forward(inputs: ScanInputs, save: bool) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def backward(inputs: ScanInputs, checkpoints: Tensor, dy: Tensor, dlast: Tensor | None) -> ScanGrads:
-    """Gradients of `forward`, in float32.
-
-    Args:
-        inputs: Its arguments.
-        checkpoints: Its checkpoints.
-        dy: Gradient of y (b, d, l).
-        dlast: Gradient of the last state (b, d, n); None for zeros.
-
-    Returns:
-        The gradients.
-    """
+    """Gradients of `forward`, in float32, from its checkpoints; `dlast` None stands for zeros."""
     inputs = inputs.to(torch.float32)
     b, d, n = checkpoints.shape[0], *inputs.A.shape
     dy = dy.float()
@@ -226,11 +212,7 @@ def _run(direction: str, scan: _Scan, tensors: list[Tensor | None]) -> None:
     """Run the kernel on the calling thread and as many others as torch may use."""
     if scan.slots == 0:
         return
-    library = load()
-    if isinstance(library, str):
-        raise RuntimeError(library)  # callers have asked `unavailable` before
-    kernel = getattr(library, f"hsmamba_scan_{direction}_{level()}")
-    size_of_scratch = getattr(library, f"hsmamba_scan_scratch_{level()}")
+    kernel, size_of_scratch = _function(f"scan_{direction}"), _function("scan_scratch")
     size_of_scratch.restype = _int
     threads = min(scan.slots, torch.get_num_threads())
     floats = -(-size_of_scratch(ctypes.byref(scan)) // 16) * 16
@@ -285,19 +267,9 @@ def _on_threads(work: Callable[[int], object], threads: int) -> None:
 def exponential_rate(rounds: int = 400) -> float:
     """Measure how many exponentials a second the kernel's own vectorised one reaches on all of torch's threads.
 
-    Args:
-        rounds: Passes over 2048 numbers, which stay in the first-level cache, on each thread.
-
-    Returns:
-        Exponentials a second, of the best of ten tries.
-
-    Raises:
-        RuntimeError: There is no compiled kernel; the text is that of `unavailable`.
+    The best of ten tries, each of `rounds` passes over 2048 numbers, which stay in the first-level cache.
     """
-    library = load()
-    if isinstance(library, str):
-        raise RuntimeError(library)
-    kernel = getattr(library, f"hsmamba_exp_rounds_{level()}")
+    kernel = _function("exp_rounds")
     numbers, sums = torch.linspace(-10, 0, 2048), torch.empty(torch.get_num_threads(), 4 * WIDEST)
 
     def work(thread: int) -> None:

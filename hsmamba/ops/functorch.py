@@ -18,14 +18,7 @@ CHANNEL_AXES = (1, 1, 0, 1, 1, 0, 1, 0, 1)
 
 
 def run_scan(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """Call the operator, in the form that the active transforms ask for.
-
-    Args:
-        args: The arguments of `operator.scan_op`, by position.
-
-    Returns:
-        y, the last state and the checkpoints.
-    """
+    """Call `operator.scan_op`, in the form that the active transforms ask for."""
     outputs: tuple[Tensor, Tensor, Tensor] = (_Scan.apply if _transforms_active() else operator.scan_op)(*args)
     return outputs
 

@@ -80,9 +80,7 @@ def check_inputs(
 ) -> ScanInputs:
     """Check shapes, dtypes and devices, and bring B and C into the form of `ScanInputs`.
 
-    Raises:
-        ValueError: Shapes that do not fit, or tensors on several devices; names every tensor with its shape.
-        TypeError: A tensor that is not real floating point.
+    TypeError for a tensor that is not real floating point, ValueError for shapes or devices that do not fit.
     """
     tensors = {"u": u, "delta": delta, "A": A, "B": B, "C": C, "D": D, "z": z, "delta_bias": delta_bias}
     tensors["initial_state"] = initial_state
@@ -96,16 +94,9 @@ def check_inputs(
             raise ValueError(f"selective_scan got u on {u.device} and {name} on {x.device}: move all to one device")
     if u.ndim != 3 or A.ndim != 2:
         raise ValueError(_shape_error("u is (b, d, l) and A is (d, n)", present))
-    b, d, length = u.shape
-    n = A.shape[1]
-    rules = {
-        "delta": (b, d, length),
-        "A": (d, n),
-        "D": (d,),
-        "z": (b, d, length),
-        "delta_bias": (d,),
-        "initial_state": (b, d, n),
-    }
+    (b, d, length), n = u.shape, A.shape[1]
+    rules = {"delta": (b, d, length), "A": (d, n), "D": (d,), "z": (b, d, length), "delta_bias": (d,)}
+    rules["initial_state"] = (b, d, n)
     for name, shape in rules.items():
         if name in present and tuple(present[name].shape) != shape:
             raise ValueError(_shape_error(f"{name} should be {shape}", present))
@@ -123,12 +114,7 @@ def _four_axes(name: str, x: Tensor, sizes: tuple[int, int, int, int], present: 
         return x[None, :, :, None]
     if x.ndim == 3 and tuple(x.shape) == (b, n, length):
         return x[:, None]
-    if (
-        x.ndim == 4
-        and (x.shape[0], x.shape[2], x.shape[3]) == (b, n, length)
-        and x.shape[1] > 0
-        and d % x.shape[1] == 0
-    ):
+    if x.ndim == 4 and (x.shape[0], *x.shape[2:]) == (b, n, length) and x.shape[1] > 0 and d % x.shape[1] == 0:
         return x
     forms = f"({d}, {n}), ({b}, {n}, {length}) or ({b}, g, {n}, {length})"
     raise ValueError(_shape_error(f"{name} is {forms} with a number of groups g that divides d = {d}", present))

@@ -54,16 +54,7 @@ class _Slice:
 
 
 def forward(inputs: ScanInputs, save: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Scan with the state in place.
-
-    Args:
-        inputs: Checked arguments.
-        save: Keep the checkpoints for `backward`.
-
-    Returns:
-        y (b, d, l) in u's dtype, the last state (b, d, n), and the checkpoints (b, checkpoints, n, d), which are empty
-        without `save`.
-    """
+    """Scan with the state in place: y (b, d, l) in u's dtype, the last state, checkpoints if they are to be saved."""
     dt, u = gates(inputs)
     state = initial_state(inputs)
     b, d, n = state.shape
@@ -85,17 +76,7 @@ def forward(inputs: ScanInputs, save: bool) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def backward(inputs: ScanInputs, checkpoints: Tensor, dy: Tensor, dlast: Tensor | None) -> ScanGrads:
-    """Gradients of `forward`.
-
-    Args:
-        inputs: Its arguments.
-        checkpoints: Its checkpoints.
-        dy: Gradient of y (b, d, l).
-        dlast: Gradient of the last state (b, d, n); None for zeros.
-
-    Returns:
-        The gradients, in the compute dtype.
-    """
+    """Gradients of `forward`, in the compute dtype, from its checkpoints; `dlast` None stands for zeros."""
     dt, u = gates(inputs)
     dy = dy.to(dt.dtype)
     dlast = torch.zeros_like(initial_state(inputs)) if dlast is None else dlast

@@ -44,11 +44,7 @@ def initial_state(inputs: ScanInputs) -> Tensor:
 def scan_reference(inputs: ScanInputs) -> tuple[Tensor, Tensor]:
     """Scan step by step (Gu and Dao, arXiv 2312.00752, equations 2-4 and algorithm 2).
 
-    Args:
-        inputs: Checked arguments, float64 for a float64 result.
-
-    Returns:
-        y (b, d, l) in u's dtype and the last state (b, d, n) in the compute dtype.
+    Returns y (b, d, l) in u's dtype and the last state (b, d, n) in the compute dtype.
     """
     dt, u = gates(inputs)
     A = inputs.A.to(compute_dtype(inputs))

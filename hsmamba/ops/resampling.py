@@ -21,35 +21,18 @@ HALF_BAND = (0.61066818237, -0.145397186478, 0.043619155884, -0.010385513306, 0.
 
 
 def upsample(image: Tensor, ratio: int) -> Tensor:
-    """Up-sample with `interp23` for powers of two, with Keys' bicubic (a = -0.5, mirrored border) for other ratios.
-
-    Args:
-        image: (B, C, h, w), floating point.
-        ratio: Scale ratio, an integer of 1 or more.
-
-    Returns:
-        (B, C, r h, r w), differentiable; called lms in the field.
+    """Up-sample (B, C, h, w) with `interp23` for powers of two, with `bicubic` for other ratios.
 
     Raises:
         ValueError: The ratio is below 1.
     """
     if ratio < 1:
         raise ValueError(f"ratio is {ratio}, expected an integer of 1 or more (4 for most PAN and MS pairs)")
-    if ratio & (ratio - 1) == 0:
-        return interp23(image, ratio)
-    return bicubic(image, ratio)
+    return bicubic(image, ratio) if ratio & (ratio - 1) else interp23(image, ratio)
 
 
 def bicubic(image: Tensor, ratio: int) -> Tensor:
-    """Up-sample with Keys' bicubic (a = -0.5), mirrored border, in the phase of `upsample`.
-
-    Args:
-        image: (B, C, h, w), floating point.
-        ratio: Scale ratio, an integer of 1 or more.
-
-    Returns:
-        (B, C, r h, r w); input samples are kept.
-    """
+    """Up-sample (B, C, h, w) with Keys' bicubic (a = -0.5), mirrored border; input samples are kept."""
     fine = torch.arange(ratio, device=image.device) - ratio // 2
     offset = (fine % ratio).to(image.dtype) / ratio  # of each of the r phases behind its left sample
     taps = torch.arange(-1, 3, device=image.device)
@@ -64,12 +47,7 @@ def bicubic(image: Tensor, ratio: int) -> Tensor:
 def resize(image: Tensor, scale: float) -> Tensor:
     """Resize as MATLAB's `imresize(image, scale, "bicubic")`: Keys' kernel, widened when shrinking (antialiasing).
 
-    Args:
-        image: (B, C, H, W), floating point.
-        scale: Factor of both sides, above 0.
-
-    Returns:
-        (B, C, ceil(scale H), ceil(scale W)); sample k lies at input coordinate (k + 0.5) / scale - 0.5.
+    Output sample k of (B, C, ceil(scale H), ceil(scale W)) lies at input coordinate (k + 0.5) / scale - 0.5.
     """
     widen = min(scale, 1.0)
     taps = torch.arange(math.ceil(4 / widen) + 2)
@@ -100,14 +78,7 @@ def keys_cubic(x: Tensor) -> Tensor:
 
 
 def interp23(image: Tensor, ratio: int) -> Tensor:
-    """Up-sample by a power of two with the 23-tap half-band filter, circular boundary (the method called EXP).
-
-    Args:
-        image: (B, C, h, w), floating point.
-        ratio: Scale ratio, a power of two.
-
-    Returns:
-        (B, C, r h, r w); input samples are kept.
+    """Up-sample (B, C, h, w) by the 23-tap half-band filter, circular boundary, keeping input samples (EXP).
 
     Raises:
         ValueError: The ratio is no power of two.

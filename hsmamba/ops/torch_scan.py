@@ -18,13 +18,7 @@ def linear_recurrence(decay: Tensor, x: Tensor) -> Tensor:
 
     Neighbouring steps (2k, 2k+1) are joined into one, the recurrence of half the length is solved the same way and
     gives every odd step; the even steps follow from the odd ones before them. Nothing is divided: a decay of 0 is safe.
-
-    Args:
-        decay: Factors (..., l, n).
-        x: Inputs (..., l, n), l >= 1.
-
-    Returns:
-        h (..., l, n).
+    All are (..., l, n) with l >= 1.
     """
     length = x.shape[-2]
     if length == 1:
@@ -40,14 +34,7 @@ def linear_recurrence(decay: Tensor, x: Tensor) -> Tensor:
 
 
 def scan_torch(inputs: ScanInputs) -> tuple[Tensor, Tensor]:
-    """Scan in parallel over time; every operation has derivatives of every order.
-
-    Args:
-        inputs: Checked arguments.
-
-    Returns:
-        y (b, d, l) in u's dtype and the last state (b, d, n) in the compute dtype.
-    """
+    """Scan in parallel over time: y (b, d, l) in u's dtype and the last state (b, d, n) in the compute dtype."""
     dt, u = gates(inputs)  # (b, d, l)
     h0 = initial_state(inputs)  # (b, d, n)
     if u.shape[-1] == 0:
@@ -61,5 +48,4 @@ def scan_torch(inputs: ScanInputs) -> tuple[Tensor, Tensor]:
     first = x[..., :1, :] + decay[..., :1, :] * split_axis(h0, 1, groups)[..., None, :]
     h = linear_recurrence(decay, torch.cat([first, x[..., 1:, :]], dim=-2))
     y = (h * C).sum(-1).flatten(1, 2)
-    last = h[..., -1, :].flatten(1, 2)
-    return output(y, inputs), last
+    return output(y, inputs), h[..., -1, :].flatten(1, 2)

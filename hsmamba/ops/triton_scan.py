@@ -37,16 +37,7 @@ def unavailable() -> str | None:
 
 
 def forward(inputs: ScanInputs, save: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Scan with a float32 state.
-
-    Args:
-        inputs: Checked arguments on a CUDA device, not float64.
-        save: Keep the checkpoints for `backward`.
-
-    Returns:
-        y (b, d, l) in u's dtype and memory layout, the last state (b, d, n), and the checkpoints
-        (b, checkpoints, n, d), which are empty without `save`.
-    """
+    """Scan with a float32 state: y (b, d, l) in u's dtype, the last state, checkpoints if they are to be saved."""
     b, d, length = inputs.u.shape
     n = inputs.A.shape[1]
     blocks = checkpoint_count(length)
@@ -58,7 +49,7 @@ def forward(inputs: ScanInputs, save: bool) -> tuple[Tensor, Tensor, Tensor]:
         _module().forward_kernel[_grid(inputs)](
             *(u, delta, A, B, C, D, z, bias, first, y, last, checkpoints),
             *(b, B.shape[1], d, n, length, blocks),
-            *(*u.stride(), *delta.stride(), *_strides(z, 3), *y.stride(), *_shared(B), *_shared(C)),
+            *(*u.stride(), *delta.stride(), *_strides(z), *y.stride(), *_shared(B), *_shared(C)),
             **_flags(inputs),
             HAS_FIRST=first is not None,
             SAVE=save,
@@ -68,17 +59,7 @@ def forward(inputs: ScanInputs, save: bool) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def backward(inputs: ScanInputs, checkpoints: Tensor, dy: Tensor, dlast: Tensor | None) -> ScanGrads:
-    """Gradients of `forward`, each in its argument's dtype or float32.
-
-    Args:
-        inputs: Its arguments.
-        checkpoints: Its checkpoints.
-        dy: Gradient of y (b, d, l).
-        dlast: Gradient of the last state (b, d, n); None for zeros.
-
-    Returns:
-        The gradients.
-    """
+    """Gradients of `forward`, each in its argument's dtype or float32; `dlast` None stands for zeros."""
     b, d, length = inputs.u.shape
     n = inputs.A.shape[1]
     u, delta, A, B, C, D, z, bias, first, softplus = _contiguous(inputs)
@@ -93,8 +74,8 @@ def backward(inputs: ScanInputs, checkpoints: Tensor, dy: Tensor, dlast: Tensor 
             *(u, delta, A, B, C, D, z, bias, checkpoints, dy, dlast),
             *(du, ddelta, dA, dB, dC, dD, dz, dbias, dfirst),
             *(b, B.shape[1], d, n, length, checkpoint_count(length)),
-            *(*u.stride(), *delta.stride(), *_strides(z, 3), *dy.stride()),
-            *(*du.stride(), *ddelta.stride(), *_strides(dz, 3)),
+            *(*u.stride(), *delta.stride(), *_strides(z), *dy.stride()),
+            *(*du.stride(), *ddelta.stride(), *_strides(dz)),
             *(*_shared(B), *_shared(C), *_shared(dB), *_shared(dC)),
             **_flags(inputs),
             SOFTPLUS=softplus,
@@ -139,8 +120,8 @@ def _power_of_two(x: int) -> int:
     return 1 << max(0, x - 1).bit_length()
 
 
-def _strides(x: Tensor | None, axes: int) -> tuple[int, ...]:
-    return (0,) * axes if x is None else x.stride()
+def _strides(x: Tensor | None) -> tuple[int, ...]:
+    return (0, 0, 0) if x is None else x.stride()
 
 
 def _shared(x: Tensor) -> tuple[int, ...]:

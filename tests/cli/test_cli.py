@@ -10,18 +10,6 @@ from hsmamba import cli
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
-    def call(*args):
-        monkeypatch.setattr(sys, "argv", ["hsmamba", *map(str, args)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out = capsys.readouterr()
-        return ended.value.code or 0, out.out, out.err
-
-    return call
-
-
-@pytest.fixture
 def scene_file(tmp_path):
     rng = np.random.default_rng(0)
     labels = np.kron(rng.integers(1, 4, (4, 4)), np.ones((6, 6), int)).astype(np.uint8)

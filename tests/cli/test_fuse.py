@@ -1,27 +1,13 @@
 """`hsmamba fuse`: files in, files out, and how mistakes end."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
 import torch
 
 import hsmamba
-from hsmamba import cli
 from hsmamba.data import Compose, SensorScale
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    def call(*args):
-        monkeypatch.setattr(sys, "argv", ["hsmamba", *map(str, args)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out = capsys.readouterr()
-        return ended.value.code or 0, out.out, out.err
-
-    return call
 
 
 @pytest.fixture

@@ -1,12 +1,11 @@
 """The face of the room: every public name is there, and torch only where it is needed."""
 
 import importlib
-import subprocess
-import sys
 
 import pytest
 
 import hsmamba.data as room
+from tests.conftest import run_python
 
 
 def test_every_public_name_is_there_and_is_one_thing():
@@ -21,5 +20,4 @@ def test_every_public_name_is_there_and_is_one_thing():
 
 def test_opening_a_scene_needs_no_torch():
     code = "import sys; import hsmamba.data; print('torch' in sys.modules, 'xarray' in sys.modules)"
-    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert printed.split() == ["False", "False"]
+    assert run_python(code).split() == ["False", "False"]

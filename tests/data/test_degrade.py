@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hsmamba.data import degrade
 from hsmamba.data.sensors import Sensor
 from hsmamba.errors import SceneError
+from tests.refusals import refused
 
 
 def close(actual, expected, tolerance):
@@ -30,9 +31,6 @@ def waves():
     x = 600 + 200 * torch.sin(0.055 * i * (b + 1)) + 150 * torch.cos(0.035 * j * (b + 2)) + 40 * b
     x = (x + 60 * torch.sin(0.9 * i + 0.7 * j + b))[None]
     return x, x.mean(dim=1, keepdim=True) + 50 * torch.cos(1.3 * i - 0.8 * j)
-
-
-# --- Anchors -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -57,14 +55,6 @@ def test_ms_kernels(sensor, sums, centres):
 
 def test_kernel_value_off_centre():
     close(degrade.mtf_kernels("QB", 4)[0, 20, 24], 0.00489879, 6e-9)
-
-
-@pytest.mark.parametrize(("sensor", "total", "centre"), [("QB", 0.998024, 0.024628), ("WV3", 0.997953, 0.023764)])
-def test_pan_kernel(sensor, total, centre):
-    kernel = degrade.pan_kernel(sensor)
-    assert kernel.shape == (1, 41, 41)
-    close(kernel.sum(), total, 6e-7)
-    close(kernel[0, 20, 20], centre, 6e-7)
 
 
 def test_filtered_scene(waves):
@@ -108,9 +98,6 @@ def test_interp23_impulse():
     close(fine[14, 15:22], (0.27461, 0.610668, 0.890027, 1, 0.890027, 0.610668, 0.27461), 6e-7)
 
 
-# --- Properties ----------------------------------------------------------------------------------------------------
-
-
 def test_own_sensor_and_generic_serve_any_number_of_bands():
     image = noise(1, 3, 24, 24)
     mine = Sensor("mine", (0.3, 0.3, 0.3), 0.2)
@@ -141,7 +128,7 @@ def test_decimation_keeps_the_phase_of_matlab(ratio):
     assert degrade.decimate(ramp, ratio)[0, 0, 0].tolist() == [ratio // 2 + ratio * k for k in range(6)]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     ratio=st.sampled_from([2, 3, 4, 5, 6, 8]),
     height=st.integers(1, 9),
@@ -171,7 +158,7 @@ def test_interp23_is_circular(ratio):
     torch.testing.assert_close(moved, degrade.interp23(image, ratio).roll((2 * ratio, -3 * ratio), (2, 3)))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(scale=st.sampled_from([0.2, 0.25, 1 / 3, 0.4, 0.5, 0.75]), height=st.integers(1, 4), width=st.integers(1, 4))
 def test_bicubic_agrees_with_torch_inside(scale, height, width):
     # torch's antialiased bicubic has the same kernel (a = -0.5) but cuts it at the border instead of mirroring.
@@ -181,7 +168,7 @@ def test_bicubic_agrees_with_torch_inside(scale, height, width):
     torch.testing.assert_close(ours[..., 4:-4, 4:-4], theirs[..., 4:-4, 4:-4], rtol=0, atol=1e-9)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(scale=st.floats(0.1, 5), height=st.integers(1, 15), width=st.integers(1, 15))
 def test_bicubic_keeps_constants_at_any_scale(scale, height, width):
     flat = torch.full((1, 1, height, width), 7.5, dtype=torch.float64)
@@ -227,32 +214,23 @@ def test_upsampling_exports_with_free_sizes():
     torch.testing.assert_close(program.module()(other), degrade.upsample(other, 4))
 
 
-# --- Bad input -----------------------------------------------------------------------------------------------------
-
-
 def test_grids_that_do_not_fit_are_named():
     with pytest.raises(SceneError, match=r"\(1, 4, 16, 16\).*\(1, 1, 64, 60\).*ratio 4.*\(1, P, 64, 64\)"):
         degrade.check_grids(torch.rand(1, 4, 16, 16), torch.rand(1, 1, 64, 60), 4)
 
 
-@pytest.mark.parametrize(
-    ("call", "error", "message"),
-    [
-        (lambda: degrade.decimate(torch.rand(1, 1, 10, 12), 4), SceneError, "crop it to 8 x 12"),
-        (lambda: degrade.degrade_ms(torch.rand(1, 1, 10, 12), sensor="generic"), SceneError, "crop it to 8 x 12"),
-        (lambda: degrade.interp23(torch.rand(1, 1, 8, 8), 6), ValueError, "power of two, got 6: use upsample"),
-        (lambda: degrade.upsample(torch.rand(1, 1, 8, 8), 1), ValueError, "ratio is 1"),
-        (lambda: degrade.upsample(torch.rand(1, 1, 8, 8), 4.0), ValueError, "ratio is 4.0"),
-        (lambda: degrade.bicubic_resize(torch.rand(1, 1, 8, 8), 0.0), ValueError, "scale is 0.0"),
-        (lambda: degrade.upsample(torch.ones(1, 1, 8, 8, dtype=torch.int16)), TypeError, "int16.*float"),
-        (lambda: degrade.upsample(torch.rand(1, 8, 8)), SceneError, r"\(1, 8, 8\).*\(B, C, H, W\)"),
-        (lambda: degrade.upsample([[1.0]]), TypeError, "list.*torch tensor"),
-        (lambda: degrade.filter_bands(torch.rand(1, 3, 8, 8), torch.rand(2, 5, 5)), SceneError, r"\(3, N, N\)"),
-    ],
+test_bad_input = refused(
+    (lambda: degrade.decimate(torch.rand(1, 1, 10, 12), 4), SceneError, "crop it to 8 x 12"),
+    (lambda: degrade.degrade_ms(torch.rand(1, 1, 10, 12), sensor="generic"), SceneError, "crop it to 8 x 12"),
+    (lambda: degrade.interp23(torch.rand(1, 1, 8, 8), 6), ValueError, "power of two, got 6: use upsample"),
+    (lambda: degrade.upsample(torch.rand(1, 1, 8, 8), 1), ValueError, "ratio is 1"),
+    (lambda: degrade.upsample(torch.rand(1, 1, 8, 8), 4.0), ValueError, "ratio is 4.0"),
+    (lambda: degrade.bicubic_resize(torch.rand(1, 1, 8, 8), 0.0), ValueError, "scale is 0.0"),
+    (lambda: degrade.upsample(torch.ones(1, 1, 8, 8, dtype=torch.int16)), TypeError, "int16.*float"),
+    (lambda: degrade.upsample(torch.rand(1, 8, 8)), SceneError, r"\(1, 8, 8\).*\(B, C, H, W\)"),
+    (lambda: degrade.upsample([[1.0]]), TypeError, "list.*torch tensor"),
+    (lambda: degrade.filter_bands(torch.rand(1, 3, 8, 8), torch.rand(2, 5, 5)), SceneError, r"\(3, N, N\)"),
 )
-def test_bad_input(call, error, message):
-    with pytest.raises(error, match=message):
-        call()
 
 
 def test_a_filter_refuses_to_spread_missing_pixels():

@@ -37,7 +37,7 @@ def test_the_parts_have_the_sizes_that_were_asked_for():
 
 @pytest.mark.parametrize("axis", ["rows", "columns"])
 @given(row=st.integers(0, 63), column=st.integers(0, 31))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_a_pixel_reaches_its_own_part_alone(axis, row, column):
     ms, pan = scene()
     other, sharp = ms.copy(), pan.copy()
@@ -75,7 +75,7 @@ def test_views_are_the_protocol_on_the_flipped_image():
 
 
 @given(seed=st.integers(0, 99), augment=st.booleans())
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_crops_are_of_one_place_in_every_image(seed, augment):
     pairs = make(*scene())
     images = pairs.unturned()

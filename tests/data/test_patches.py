@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hsmamba.data import Patches, augment_d4, erase_rim
@@ -16,7 +16,6 @@ def cube(height=9, width=11, channels=3):
     return np.random.default_rng(0).normal(size=(height, width, channels)).astype(np.float32)
 
 
-@settings(deadline=None)
 @given(
     patch_size=st.integers(1, 7),
     height=st.integers(7, 12),

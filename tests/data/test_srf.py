@@ -68,7 +68,7 @@ def test_missing_file(tmp_path):
         read_response(tmp_path / "none.txt")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data(), bands=st.integers(2, 40), points=st.integers(2, 30))
 def test_weights_integrate_exactly(data, bands, points):
     rng = np.random.default_rng(data.draw(st.integers(0, 999)))

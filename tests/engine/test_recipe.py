@@ -1,11 +1,11 @@
 """Recipes by task: one door loads, runs and publishes, and refuses options of the other task."""
 
 import re
-import sys
 
 import pytest
 
-from hsmamba import cli
+import hsmamba
+from hsmamba.engine import ClassificationSettings, FusionSettings
 from hsmamba.engine import recipe as recipes
 from hsmamba.errors import ManifestError
 from tests.conftest import ROOT
@@ -34,11 +34,7 @@ def test_a_file_without_a_task_is_of_a_classifier_and_an_unknown_one_is_named(tm
 @pytest.mark.parametrize(
     ("name", "options", "text"),
     [
-        (
-            CLASSIFIER,
-            {"minutes": 1.0},
-            "minutes cannot be chosen for md2f_mamba.indian_pines, a recipe of class",
-        ),
+        (CLASSIFIER, {"minutes": 1.0}, "minutes cannot be chosen for md2f_mamba.indian_pines, a recipe of class"),
         (FUSION, {"seeds": [1]}, "seeds cannot be chosen for ramsf.ikonos, a recipe of fusion"),
         (FUSION, {"splits": ["a"], "seeds": [1]}, r"seeds, splits cannot be .* \(what can be is minutes\)"),
         (FUSION, {"hours": 1}, "hours cannot be chosen"),
@@ -58,10 +54,20 @@ def test_options_of_the_other_task_are_refused(name, options, text, tmp_path):
         ([FUSION, "--seed", "0"], "seeds cannot be chosen"),
     ],
 )
-def test_the_command_line_refuses_them_too(args, text, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["hsmamba", "train", *args, "-o", str(tmp_path / "runs")])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert ended.value.code == 2
-    assert text in capsys.readouterr().err
+def test_the_command_line_refuses_them_too(run, args, text, tmp_path):
+    code, _, err = run("train", *args, "-o", tmp_path / "runs")
+    assert code == 2 and text in err
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("name", recipes.list_recipes())
+def test_every_recipe_of_the_package_can_be_read(name):
+    recipe = recipes.load_recipe(name)
+    assert recipe.name == name and hsmamba.is_model(recipe.architecture)
+    assert "seed" not in recipe.finetune
+    if recipe.task == "fusion":
+        assert FusionSettings(**recipe.finetune)
+        assert {"name", "source", "license", "sensor"} <= recipe.data.keys()
+    else:
+        assert ClassificationSettings(**recipe.finetune)
+        assert "val_fraction" not in recipe.finetune and recipe.publish in recipe.splits

@@ -16,7 +16,7 @@ def operands(batch=2, chans=3, out=4, kernel=3, size=(5, 6), spatial=True):
     return [torch.randn(s, dtype=torch.float64, requires_grad=True) for s in shapes]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     batch=st.integers(1, 3),
     chans=st.integers(1, 4),

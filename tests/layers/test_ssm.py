@@ -29,7 +29,7 @@ def naive(module, u, driver):
     return y, last
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     batch=st.integers(0, 2),
     scans=st.integers(1, 4),

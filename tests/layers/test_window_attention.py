@@ -30,7 +30,7 @@ def pixel_by_pixel(q, k, v, position, heads, window):
     return out
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     window=st.sampled_from([3, 5, 7]),
     heads=st.integers(1, 3),

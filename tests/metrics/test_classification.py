@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hsmamba.metrics import ClassificationReport, confusion_matrix
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(2, 9), st.integers(1, 300), st.integers(0, 2**31))
 def test_agrees_with_scikit_learn(num_classes, pixels, seed):
     oracle = pytest.importorskip("sklearn.metrics", reason="scikit-learn is the oracle of these metrics")

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hsmamba.data.degrade import degrade_ms, interp23
 from hsmamba.errors import SceneError
 from hsmamba.metrics import _q, fusion, rsmif
+from tests.refusals import refused
 
 
 def noise(*shape, seed=0, high=2000):
@@ -33,9 +34,6 @@ def scene():
 def test_the_scene_is_the_one_of_the_anchors(scene):
     expected = torch.tensor([798.3354, 825.9107, 871.0723, 945.6130], dtype=torch.float64)
     torch.testing.assert_close(scene["y"][0, :, 5, 7], expected, rtol=0, atol=6e-5)
-
-
-# --- Anchors -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -79,9 +77,6 @@ def test_anchors_on_digital_numbers(scene, metric, value):
 def test_anchors_on_data_scaled_to_one(scene, metric, value, tolerance):
     scaled = {name: (image / 2047).float() for name, image in scene.items()}
     assert float(metric(scaled)) == pytest.approx(value, abs=tolerance)
-
-
-# --- Other packages ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("bands", [1, 3, 4, 6, 8, 11])
@@ -149,8 +144,6 @@ def test_hypercomplex_table_is_the_recursive_product(size):
     np.testing.assert_allclose(_q._hypercomplex_sum(table).numpy(), _multiply(p, q), atol=1e-12)
 
 
-# --- Properties ----------------------------------------------------------------------------------------------------
-
 PAIRWISE = {
     "psnr": lambda x, y: fusion.psnr(x, y, data_range=2047),
     "ssim": lambda x, y: fusion.ssim(x, y, data_range=2047),
@@ -201,7 +194,7 @@ def test_gradients_are_finite_where_images_agree_or_are_flat(name):
     assert torch.isfinite(y.grad).all()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     bands=st.integers(1, 9),
     height=st.integers(7, 70),
@@ -221,7 +214,7 @@ def test_equal_images_are_perfect(bands, height, width, seed, level):
     assert float(fusion.scc(x, x)) == pytest.approx(1)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(bands=st.integers(2, 6), factor=st.floats(0.1, 20), seed=st.integers(0, 99))
 def test_sam_ignores_brightness_and_ergas_the_unit(bands, factor, seed):
     x, y = noise(1, bands, 9, 9, seed=seed) + 1, noise(1, bands, 9, 9, seed=seed + 100) + 1
@@ -244,9 +237,6 @@ def test_sam_is_exact_for_small_angles_in_float32():
     x = torch.rand(1, 8, 16, 16) + 0.1
     assert float(fusion.sam(x, x)) == 0
     assert float(fusion.sam(x, 3 * x)) < 1e-5
-
-
-# --- Edge cases ----------------------------------------------------------------------------------------------------
 
 
 def test_sam_leaves_zero_pixels_out_and_the_variant_counts_them():
@@ -325,9 +315,6 @@ def test_border_cut():
         fusion.cut_border(ramp, -1)
 
 
-# --- Tables --------------------------------------------------------------------------------------------------------
-
-
 def test_reduced_resolution_table(scene):
     x, y = (image[..., 20:107, 20:107] for image in (scene["x"], scene["y"]))
     expected = {
@@ -356,42 +343,34 @@ def test_integer_images_are_taken_as_they_are():
     torch.testing.assert_close(fusion.q2n(x, y), fusion.q2n(x.double(), y.double()))
 
 
-# --- Bad input -----------------------------------------------------------------------------------------------------
-
 X = torch.rand(1, 4, 64, 64) * 1000
 NAN = X.clone().index_fill_(3, torch.tensor([5]), torch.nan)
 
 
-@pytest.mark.parametrize(
-    ("call", "error", "message"),
-    [
-        (lambda: fusion.sam(X, X[:, :3]), SceneError, r"\(1, 4, 64, 64\).*\(1, 3, 64, 64\)"),
-        (lambda: fusion.ergas(X, X, ratio=0.25), ValueError, "4, not 1/4"),
-        (lambda: fusion.ergas(X, NAN), SceneError, "fused has 256 values that are not finite"),
-        (lambda: fusion.psnr(X, X, data_range=0), ValueError, "data_range is 0"),
-        (lambda: fusion.ssim(X[..., :6], X[..., :6], data_range=1), SceneError, "window of 7 x 7"),
-        (lambda: fusion.scc(X[..., :2], X[..., :2]), SceneError, "3 or more"),
-        (lambda: fusion.uqi(X[..., :20], X[..., :20]), SceneError, "smaller than a block of 32"),
-        (lambda: fusion.uqi(X, X, block=1), ValueError, "block size is 1"),
-        (lambda: fusion.q2n(X / 1000, X / 1000), SceneError, "multiply both images by the sensor's maximum"),
-        (lambda: fusion.d_lambda_k(X / 1000, X / 1000, sensor="QB"), SceneError, "rounds to integers"),
-        (lambda: fusion.d_lambda_k(X, X, sensor="WV3"), SceneError, "4 bands, WV3 has 8"),
-        (lambda: fusion.d_lambda(X, X[..., ::4, ::4]), SceneError, "lms is the MS up-sampled"),
-        (lambda: fusion.d_lambda(X[:, :1], X[:, :1]), SceneError, "no pair"),
-        (lambda: fusion.d_s(X, X, X), SceneError, r"expected \(1, 1, 64, 64\)"),
-        (lambda: fusion.d_s(X, X, X[:, :1], ratio=3), SceneError, "multiples of the ratio 3"),
-        (
-            lambda: fusion.full_resolution(X, X[..., ::2, ::2], X[:, :1], sensor="QB"),
-            SceneError,
-            r"\(1, 4, 32, 32\).*\(1, 1, 64, 64\).*ratio 4",
-        ),
-        (lambda: fusion.sam(X[0], X[0]), SceneError, r"\(4, 64, 64\), expected four"),
-        (lambda: fusion.sam(X.numpy(), X.numpy()), TypeError, "ndarray"),
-        (lambda: rsmif.q4(X[:, :3], X[:, :3]), SceneError, "four bands"),
-        (lambda: rsmif.d_s(X, X[..., ::2, ::2], X[:, :1]), SceneError, "ratio 4"),
-        (lambda: rsmif.d_lambda(X[:, :1], X[:, :1]), SceneError, "no pair"),
-    ],
+test_bad_input = refused(
+    (lambda: fusion.sam(X, X[:, :3]), SceneError, r"\(1, 4, 64, 64\).*\(1, 3, 64, 64\)"),
+    (lambda: fusion.ergas(X, X, ratio=0.25), ValueError, "4, not 1/4"),
+    (lambda: fusion.ergas(X, NAN), SceneError, "fused has 256 values that are not finite"),
+    (lambda: fusion.psnr(X, X, data_range=0), ValueError, "data_range is 0"),
+    (lambda: fusion.ssim(X[..., :6], X[..., :6], data_range=1), SceneError, "window of 7 x 7"),
+    (lambda: fusion.scc(X[..., :2], X[..., :2]), SceneError, "3 or more"),
+    (lambda: fusion.uqi(X[..., :20], X[..., :20]), SceneError, "smaller than a block of 32"),
+    (lambda: fusion.uqi(X, X, block=1), ValueError, "block size is 1"),
+    (lambda: fusion.q2n(X / 1000, X / 1000), SceneError, "multiply both images by the sensor's maximum"),
+    (lambda: fusion.d_lambda_k(X / 1000, X / 1000, sensor="QB"), SceneError, "rounds to integers"),
+    (lambda: fusion.d_lambda_k(X, X, sensor="WV3"), SceneError, "4 bands, WV3 has 8"),
+    (lambda: fusion.d_lambda(X, X[..., ::4, ::4]), SceneError, "lms is the MS up-sampled"),
+    (lambda: fusion.d_lambda(X[:, :1], X[:, :1]), SceneError, "no pair"),
+    (lambda: fusion.d_s(X, X, X), SceneError, r"expected \(1, 1, 64, 64\)"),
+    (lambda: fusion.d_s(X, X, X[:, :1], ratio=3), SceneError, "multiples of the ratio 3"),
+    (
+        lambda: fusion.full_resolution(X, X[..., ::2, ::2], X[:, :1], sensor="QB"),
+        SceneError,
+        r"\(1, 4, 32, 32\).*\(1, 1, 64, 64\).*ratio 4",
+    ),
+    (lambda: fusion.sam(X[0], X[0]), SceneError, r"\(4, 64, 64\), expected four"),
+    (lambda: fusion.sam(X.numpy(), X.numpy()), TypeError, "ndarray"),
+    (lambda: rsmif.q4(X[:, :3], X[:, :3]), SceneError, "four bands"),
+    (lambda: rsmif.d_s(X, X[..., ::2, ::2], X[:, :1]), SceneError, "ratio 4"),
+    (lambda: rsmif.d_lambda(X[:, :1], X[:, :1]), SceneError, "no pair"),
 )
-def test_bad_input(call, error, message):
-    with pytest.raises(error, match=message):
-        call()

@@ -20,16 +20,9 @@ from hsmamba.models import (
     as_network,
     entry,
     example_inputs,
-    registry,
 )
 from hsmamba.ops.resampling import upsample
-
-NAMES = sorted(registry())
-
-
-def tiny(name, **kwargs):
-    torch.manual_seed(0)
-    return hsmamba.create_model(name, **{**entry(name).cfg.tiny, **kwargs})
+from tests.models.samples import NAMES, tiny
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -9,18 +9,25 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 
 import hsmamba
+from hsmamba.errors import SceneError
+from hsmamba.layers.fusion import pad_sides
 from hsmamba.models import ModelCfg, entry, example_inputs, register_model, registry
 from hsmamba.models import _registry as table
+from hsmamba.ops.resampling import upsample
+from tests.models.samples import CLASSIFIERS, FUSION, NAMES, tiny
 
-NAMES = sorted(registry())
-CLASSIFIERS = [name for name in NAMES if entry(name).cfg.task == "classification"]
 # Networks that differ from another one in sizes alone are not traced again.
 TRACED = [name for name in NAMES if name != "mim" and not name.startswith(("msfmamba_", "le_mamba_"))]
 
-
-def build(name, **kwargs):
-    torch.manual_seed(0)
-    return hsmamba.create_model(name, **kwargs)
+# (multiple, least side) of the guide's grid, as the specifications have it
+SIDES = {"cf2n": (2, 4), "le_mamba": (4, 1), "mmapp": (4, 16), "ramsf": (4, 4), "rsanet": (1, 4)}
+SENSORS = {  # in_chans, guide_chans, scale
+    "WorldView-3": (8, 1, 4),
+    "QuickBird, GaoFen-2": (4, 1, 4),
+    "CAVE at ratio 4": (31, 3, 4),
+    "CAVE at ratio 8": (31, 3, 8),
+    "Sentinel-2 guided by Sentinel-1": (13, 2, 4),
+}
 
 
 def in_a_row(output):
@@ -38,8 +45,9 @@ def flagged(name, flag, action):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_forward_backward(name):
-    model = build(name)
+def test_forward_backward_at_the_sizes_that_a_name_stands_for(name):
+    torch.manual_seed(0)
+    model = hsmamba.create_model(name)
     inputs = example_inputs(model, 3)
     output = in_a_row(model(*inputs))
     assert output.isfinite().all()
@@ -52,7 +60,7 @@ def test_forward_backward(name):
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_classifier_contract(name):
-    model = build(name, num_classes=5).eval()
+    model = tiny(name, num_classes=5).eval()
     inputs = example_inputs(model, 2)
     features = model.forward_features(*inputs)
     pooled = model.forward_head(features, pre_logits=True)
@@ -65,14 +73,14 @@ def test_classifier_contract(name):
     assert model(*inputs).shape == (2, 7)
     model.reset_classifier(0)
     torch.testing.assert_close(model(*inputs), pooled)
-    torch.testing.assert_close(build(name, num_classes=0).eval()(*inputs).shape, pooled.shape)
+    torch.testing.assert_close(tiny(name, num_classes=0).eval()(*inputs).shape, pooled.shape)
     names = dict(model.named_parameters())
     assert model.no_weight_decay() & names.keys()
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_sample_does_not_depend_on_its_batch(name):
-    model = build(name).eval()
+    model = tiny(name).eval()
     inputs = example_inputs(model, 4)
     together = model(*inputs)
     alone = torch.cat([model(*(x[i : i + 1] for x in inputs)) for i in range(4)])
@@ -81,7 +89,7 @@ def test_a_sample_does_not_depend_on_its_batch(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_determinism(name):
-    first, second = build(name), build(name)
+    first, second = tiny(name), tiny(name)
     inputs = example_inputs(first, 2)
     for mode in (True, False):
         outputs = []
@@ -93,7 +101,7 @@ def test_determinism(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_save_load_round_trip(name, tmp_path):
-    model = build(name).eval()
+    model = tiny(name).eval()
     hsmamba.save_pretrained(model, tmp_path / "model")
     again = hsmamba.create_model(f"local-dir:{tmp_path / 'model'}")
     inputs = example_inputs(model, 2)
@@ -102,12 +110,12 @@ def test_save_load_round_trip(name, tmp_path):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_state_dict_and_deepcopy(name):
-    model = build(name).eval()
+    model = tiny(name).eval()
     inputs = example_inputs(model, 2)
     buffer = io.BytesIO()
     torch.save(model.state_dict(), buffer)
     buffer.seek(0)
-    other = entry(name).entry_point().eval()
+    other = entry(name).entry_point(**entry(name).cfg.tiny).eval()
     other.load_state_dict(torch.load(buffer, weights_only=True))
     assert torch.equal(other(*inputs), model(*inputs))
     assert torch.equal(copy.deepcopy(model)(*inputs), model(*inputs))
@@ -115,7 +123,7 @@ def test_state_dict_and_deepcopy(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_autocast_bf16(name):
-    model = build(name).eval()
+    model = tiny(name).eval()
     inputs = example_inputs(model, 2)
     full = model(*inputs)
     with torch.autocast("cpu", torch.bfloat16):
@@ -126,7 +134,7 @@ def test_autocast_bf16(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_double(name):
-    model = build(name, dtype=torch.float64).eval()
+    model = tiny(name, dtype=torch.float64).eval()
     inputs = example_inputs(model, 2)
     assert inputs[0].dtype == torch.float64
     assert model(*inputs).dtype == torch.float64
@@ -134,7 +142,7 @@ def test_double(name):
 
 @pytest.mark.parametrize("name", TRACED)
 def test_compile_without_graph_break(name):
-    model = build(name, **entry(name).cfg.tiny).eval()
+    model = tiny(name).eval()
     inputs = example_inputs(model, 2)
 
     def action():
@@ -148,7 +156,7 @@ def test_compile_without_graph_break(name):
 
 @pytest.mark.parametrize("name", TRACED)
 def test_export_with_any_batch_size(name):
-    model = build(name, **entry(name).cfg.tiny).eval()
+    model = tiny(name).eval()
 
     def action():
         batch = torch.export.Dim("batch", min=1, max=4096)
@@ -164,8 +172,11 @@ def test_export_with_any_batch_size(name):
 def test_onnx_through_onnxruntime(name, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    model = build(name, **entry(name).cfg.tiny).eval()
+    # What is exported grows with every token of MiM's four stages and with every scan of a fusion network.
+    model = tiny(name, **({"patch_size": 3} if name.startswith("mim") else {})).eval()
     inputs = example_inputs(model, 2)
+    if name in FUSION:
+        inputs = tuple(x[..., : x.shape[-2] // 4, : x.shape[-1] // 4] for x in inputs)
 
     def action():
         path = tmp_path / "model.onnx"
@@ -176,6 +187,61 @@ def test_onnx_through_onnxruntime(name, tmp_path):
         torch.testing.assert_close(got, model(*inputs), rtol=1e-3, atol=1e-4)
 
     flagged(name, "can_onnx", action)
+
+
+def three_bands(name):
+    return tiny(name, in_chans=3, guide_chans=2, scale=4).eval()
+
+
+def images(scale, height, width, batch=2):
+    gen = torch.Generator().manual_seed(1)
+    ms = torch.rand(batch, 3, height, width, generator=gen)
+    return ms, torch.rand(batch, 2, scale * height, scale * width, generator=gen)
+
+
+@pytest.mark.parametrize("sizes", SENSORS.values(), ids=SENSORS)
+@pytest.mark.parametrize("name", FUSION)
+def test_sensors_are_sizes(name, sizes):
+    bands, chans, scale = sizes
+    model = tiny(name, in_chans=bands, guide_chans=chans, scale=scale).eval()
+    with torch.inference_mode():
+        fused = model(torch.rand(1, bands, 4, 4), torch.rand(1, chans, 4 * scale, 4 * scale))
+    assert fused.shape == (1, bands, 4 * scale, 4 * scale)
+    assert fused.isfinite().all()
+
+
+@pytest.mark.parametrize("name", FUSION)
+def test_the_up_sampled_image_is_made_where_it_is_not_given(name):
+    model = three_bands(name)
+    ms, guide = images(4, 5, 4)
+    torch.testing.assert_close(model(ms, guide), model(ms, guide, upsample(ms, 4)))
+
+
+@pytest.mark.parametrize("name", FUSION)
+@pytest.mark.parametrize("side", [(3, 5), (1, 4)])
+def test_sides_that_do_not_fit_are_padded_by_reflection_and_cropped(name, side):
+    model = three_bands(name)
+    ms, guide = images(4, *side)
+    ms_up = upsample(ms, 4)
+    got = model(ms, guide, ms_up)
+    assert got.shape == ms_up.shape and got.isfinite().all()
+    if family := SIDES.get(entry(name).module.rpartition(".")[2]):
+        multiple, least = family
+        padded_ms = pad_sides(ms, max(1, multiple // 4), -(-least // 4))
+        want = model(padded_ms, pad_sides(guide, multiple, least), pad_sides(ms_up, multiple, least))
+        torch.testing.assert_close(got, want[..., : 4 * side[0], : 4 * side[1]])
+
+
+@pytest.mark.parametrize("name", FUSION)
+def test_inputs_that_do_not_fit_are_named(name):
+    model = three_bands(name)
+    ms, guide = images(4, 4, 4)
+    with pytest.raises(SceneError, match=r"\(2, 3, 4, 4\).*\(2, 2, 16, 12\).*ratio 4"):
+        model(ms, guide[..., :12])
+    with pytest.raises(SceneError, match=r"\(2, 2, 4, 4\).*\(B, 3, h, w\)"):
+        model(ms[:, :2], guide)
+    with pytest.raises(SceneError, match="ms"):
+        model(None, guide)
 
 
 def test_the_registry_is_mirrored_into_timm():

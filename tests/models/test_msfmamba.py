@@ -1,31 +1,15 @@
 """MSFMamba: the official network's numbers at any size, its parameter counts, and what it says of wrong inputs."""
 
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hsmamba
-from hsmamba.errors import WeightsError
 from hsmamba.layers.scan_order import rows_back
-from hsmamba.models import entry
 from hsmamba.models.msfmamba import MSFMamba
 from hsmamba.models.official.msfmamba import checkpoint_filter_fn, official_args
-from tests.conftest import ROOT, SHARED
-from tests.goldens.classifiers import official_gradient, read_golden
+from tests.goldens.reader import Golden, each_golden
 from tests.oracles.msfmamba import msfmamba, random_state
-
-OWN = sorted((ROOT / "tests" / "goldens").glob("msfmamba__*.safetensors"))
-SHARED = sorted((SHARED / "goldens").glob("msfmamba__*.safetensors"))
-SMALL = {
-    "num_classes": 3,
-    "pca_num": 10,
-    "window_size": 5,
-    "x_channels": 1,
-    "num_layers": 1,
-    "d_state": 2,
-    "expand": 0.25,
-}
 
 
 def _taps(model, hsi, aux):
@@ -57,33 +41,16 @@ def _taps(model, hsi, aux):
     return features, model.forward_head(features), seen
 
 
-@pytest.mark.parametrize("path", OWN + SHARED, ids=lambda path: path.stem)
-def test_golden_outputs_and_taps(path):
-    config, parts = read_golden(path)
-    model = hsmamba.load_official("msfmamba", parts["state"], **config).eval()
-    inputs = parts["input"]["hsi"].squeeze(1), parts["input"]["x"]
+@each_golden("msfmamba")
+def test_golden_outputs_taps_and_gradients(path):
+    golden = Golden(path)
     with torch.no_grad():
-        features, logits, seen = _taps(model, *inputs)
-        torch.testing.assert_close(model(*inputs), logits, rtol=0, atol=0)
-    seen |= {"logits": logits, "feat": features}
-    taps = {name[3:]: tap for name, tap in parts["tap"].items()}  # "07_l0_SpBh"
-    for name, want in (parts["output"] | taps).items():
-        assert seen[name].shape == want.shape, name
-        assert (seen[name] - want).abs().max() < 1e-5 * want.abs().max(), name
+        features, logits, seen = _taps(golden.model, **golden.inputs)
+        torch.testing.assert_close(golden.model(**golden.inputs), logits, rtol=0, atol=0)
+    golden.check(seen | {"logits": logits, "feat": features})
 
 
-@pytest.mark.parametrize("path", [p for p in OWN + SHARED if "grad" in read_golden(p)[1]], ids=lambda path: path.stem)
-def test_golden_gradients_of_the_mean_squared_logit(path):
-    config, parts = read_golden(path)
-    model = hsmamba.load_official("msfmamba", parts["state"], **config).eval()
-    model(parts["input"]["hsi"].squeeze(1), parts["input"]["x"]).square().mean().backward()
-    assert len(parts["grad"]) > 5
-    for official, want in parts["grad"].items():
-        got = official_gradient(model, parts["state"], official, checkpoint_filter_fn)
-        assert (got - want).abs().max() <= 1e-4 * want.abs().max(), official
-
-
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(
     classes=st.integers(1, 4),
     bands=st.integers(2, 4),
@@ -143,21 +110,6 @@ def test_the_expansion_is_read_off_the_widths(expand, pca_num, side):
     assert args == want
 
 
-@pytest.mark.parametrize(
-    ("name", "params"),
-    [
-        ("msfmamba", 1_077_873),
-        ("msfmamba_berlin", 2_744_992),
-        ("msfmamba_augsburg", 886_633),
-        ("msfmamba_houston2013", 1_077_873),
-        ("msfmamba_houston2018", 2_969_068),
-    ],
-)
-def test_parameters_are_those_of_the_official_networks(name, params):
-    model = entry(name).entry_point()
-    assert sum(p.numel() for p in model.parameters()) == params
-
-
 def test_a_training_step_moves_both_sources():
     torch.manual_seed(0)
     model = MSFMamba(10, 3, 7, 2, d_state=2)
@@ -170,52 +122,3 @@ def test_a_training_step_moves_both_sources():
 def test_no_samples_give_no_logits():
     model = MSFMamba(10, 3, 5, 2, d_state=2).eval()
     assert model(torch.zeros(0, 10, 5, 5), torch.zeros(0, 2, 5, 5)).shape == (0, 3)
-
-
-@pytest.mark.parametrize(
-    ("kwargs", "text"),
-    [
-        ({"patch_size": 10}, "the nearest are 9 and 11"),
-        ({"patch_size": 4, "depth": 2}, "the nearest is 5"),
-        ({"patch_size": 3, "depth": 2, "in_chans": 30}, "2 layers need at least 5"),
-        ({"in_chans": 8}, "at least 9"),
-        ({"in_chans": 14, "depth": 2}, "at least 15"),
-        ({"depth": 5}, "1 to 4 layers"),
-        ({"expand": 0.01}, "leaves no channel"),
-    ],
-)
-def test_sizes_that_do_not_go_together_are_refused(kwargs, text):
-    with pytest.raises(ValueError, match=text):
-        MSFMamba(**kwargs)
-
-
-def test_wrong_inputs_are_named():
-    model = MSFMamba(10, 3, 5, 2, d_state=2).eval()
-    hsi = torch.zeros(2, 10, 5, 5)
-    with pytest.raises(ValueError, match=r"\(2, 9, 5, 5\).*\(B, 10, 5, 5\)"):
-        model(hsi[:, :9], torch.zeros(2, 2, 5, 5))
-    with pytest.raises(ValueError, match="aux is missing"):
-        model(hsi)
-    for shape in ((2, 1, 5, 5), (2, 2, 10, 10), (3, 2, 5, 5)):
-        with pytest.raises(ValueError, match=r"it must be \(2, 2, 5, 5\), on the same pixels"):
-            model(hsi, torch.zeros(shape))
-
-
-def test_official_checkpoints_that_do_not_fit_are_listed():
-    state = random_state(**SMALL)
-    with pytest.raises(TypeError, match="no configuration dataset"):
-        hsmamba.load_official("msfmamba", state, dataset="Berlin")
-    name = "layers.0.MBx.self_attention.DWconv2.weight"
-    with pytest.raises(WeightsError, match=r"missing: layers\.0\.aux_spatial\.mixer\.coarse_conv\.weight"):
-        hsmamba.load_official("msfmamba", {key: value for key, value in state.items() if key != name})
-    with pytest.raises(WeightsError, match="unexpected: extra"):
-        hsmamba.load_official("msfmamba", state | {"extra": torch.zeros(1)})
-    with pytest.raises(WeightsError, match=r"head\.weight \(3, 720\) instead of \(9, 720\)"):
-        hsmamba.load_official("msfmamba", state, num_classes=9)
-    with pytest.raises(WeightsError, match="another model"):
-        hsmamba.load_official("msfmamba", {"w": torch.zeros(1)})
-
-
-def test_a_state_with_our_names_passes_the_filter_unchanged():
-    model = MSFMamba(10, 3, 5, 2, d_state=2)
-    assert checkpoint_filter_fn(model.state_dict(), model).keys() == model.state_dict().keys()

@@ -1,18 +1,14 @@
 """RSANet: the official numbers, the equations at any size, the official size."""
 
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hsmamba
 from hsmamba.bench.transcriptions.rsanet import RELEASED, random_state, rsanet, rsanet_shapes
-from hsmamba.errors import WeightsError
 from hsmamba.models import entry
 from hsmamba.models.official.rsanet import checkpoint_filter_fn
-from hsmamba.models.rsanet import RSANet
-from tests.conftest import golden_files
-from tests.goldens.fusion import Golden, relative_error
+from tests.goldens.reader import Golden, each_golden
 
 PLACES = {
     "head_sa0": "head.taps.0",
@@ -25,17 +21,14 @@ PLACES = {
 }
 
 
-@pytest.mark.parametrize("path", golden_files("rsanet__*.safetensors"), ids=lambda path: path.stem)
+@each_golden("rsanet")
 def test_golden_output_taps_and_gradients(path):
     golden = Golden(path)
     blocks = {f"rb{i + 1}": f"blocks.{i}" for i in range(golden.config["n_blocks"])}
-    output, seen = golden.run(PLACES | blocks)
-    assert relative_error(output, golden.output["sr"]) < 1e-5
-    golden.assert_taps(seen)
-    golden.assert_gradients(checkpoint_filter_fn)
+    golden.check(golden.run(PLACES | blocks))
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     n_bands=st.integers(1, 4),
     n_pan=st.integers(1, 3),
@@ -65,27 +58,3 @@ def test_the_official_size_is_ours_and_what_has_no_influence():
     cancelling = sum(torch.Size(shape).numel() for key, shape in shapes.items() if key.endswith("conv_p.bias"))
     assert (unused, cancelling) == (23_328, 96)
     assert sum(p.numel() for p in entry("rsanet").entry_point().parameters()) == 96_827 - unused - cancelling
-
-
-def test_a_data_parallel_checkpoint_loads():
-    state = random_state(rsanet_shapes(**RELEASED), seed=0)
-    wrapped = {f"module.{key}": value for key, value in state.items()}
-    model, again = (hsmamba.load_official("rsanet", s).state_dict() for s in (state, wrapped))
-    assert all(torch.equal(model[key], again[key]) for key in model)
-
-
-def test_checkpoints_that_do_not_fit_are_listed():
-    state = random_state(rsanet_shapes(**RELEASED), seed=0)
-    with pytest.raises(TypeError, match="no configuration widht"):
-        hsmamba.load_official("rsanet", state, widht=3)
-    missing = {key: value for key, value in state.items() if key != "RB2.conv1.attention1.2.conv2.weight"}
-    with pytest.raises(WeightsError, match=r"missing: blocks\.1\.conv1\.taps\.2\.qkv\.weight"):
-        hsmamba.load_official("rsanet", missing)
-    with pytest.raises(WeightsError, match="another model"):
-        hsmamba.load_official("rsanet", {"w": torch.zeros(1)})
-
-
-@pytest.mark.parametrize("kwargs", [{"kernel_size": 2}, {"window_size": 6}, {"num_heads": 2}])
-def test_sizes_that_do_not_go_together_are_refused(kwargs):
-    with pytest.raises(ValueError, match="must be odd and num_heads divide"):
-        RSANet(**kwargs)

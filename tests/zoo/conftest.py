@@ -7,10 +7,17 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import torch
 
+import hsmamba
+from hsmamba.data import PCA, Compose, Standardise
+from hsmamba.zoo import manifest, save
+from hsmamba.zoo.source import read_folder, record_of
 from tests.conftest import ROOT
 from tests.zoo.hub_server import HubServer
+from tests.zoo.samples import METRICS, SCHEMA, SMALL, Tiny
 
 _WORKER = """
 import json, sys
@@ -25,6 +32,12 @@ except (HsmambaError, ValueError) as error:
 answer["torch"] = "torch" in sys.modules
 print(json.dumps(answer, default=str))
 """
+
+
+@pytest.fixture(scope="session")
+def validator():
+    jsonschema = pytest.importorskip("jsonschema", reason="checks the manifest against its schema")
+    return jsonschema.Draft202012Validator(SCHEMA)
 
 
 @pytest.fixture
@@ -77,6 +90,46 @@ def client(hub, tmp_path):
 
 @pytest.fixture
 def tiny():
-    from tests.zoo.tiny_model import Tiny
-
     return Tiny
+
+
+@pytest.fixture
+def saved(tmp_path, tiny):
+    return save.save_pretrained(tiny(), tmp_path / "saved", metrics=METRICS)
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """Let the library have a manifest of these records and its embedded weights in a folder of the test."""
+
+    def use(**weights):
+        path = tmp_path / "weights_manifest.json"
+        path.write_text(json.dumps({"schema": 1, "weights": weights}), encoding="utf-8")
+        monkeypatch.setattr(manifest, "manifest_path", lambda: path)
+        monkeypatch.setattr(manifest, "weights_folder", lambda: tmp_path / "weights")
+        manifest._own_manifest.cache_clear()
+        return tmp_path / "weights"
+
+    yield use
+    manifest._own_manifest.cache_clear()
+
+
+@pytest.fixture
+def model_folder(tmp_path):
+    torch.manual_seed(0)
+    model = hsmamba.create_model("md2f_mamba", **SMALL)
+    pixels = np.random.default_rng(0).normal(size=(50, 9))
+    transform = Compose([Standardise(), PCA(6)]).fit(pixels)
+    return hsmamba.save_pretrained(
+        model, tmp_path / "model", transform=transform, class_names=("a", "b", "c", "d"), bands=9
+    )
+
+
+@pytest.fixture
+def record(model_folder, monkeypatch):
+    """A manifest with one record, embedded in a package model_folder of its own."""
+    made = record_of(read_folder(model_folder), "test")
+    monkeypatch.setattr(manifest, "load_manifest", lambda path=None: {made.name: made})
+    monkeypatch.setattr(manifest, "weights_folder", lambda: model_folder.parent)
+    model_folder.rename(model_folder.parent / made.name)
+    return made

@@ -1,6 +1,7 @@
-"""Models by name: creation, listings, information, the errors of each."""
+"""Models by name: creation, listings, the errors of each."""
 
-import json
+from __future__ import annotations
+
 import logging
 
 import numpy as np
@@ -8,34 +9,10 @@ import pytest
 import torch
 
 import hsmamba
-from hsmamba.data import PCA, Compose, Standardise
 from hsmamba.errors import HashMismatchError, UnknownModelError, WeightsError
 from hsmamba.models import registry
 from hsmamba.zoo import factory, manifest
-from hsmamba.zoo.source import read_folder, record_of
-
-SMALL = {"in_chans": 6, "patch_size": 7, "num_classes": 4, "dim": 16, "d_state": 4}
-
-
-@pytest.fixture
-def folder(tmp_path):
-    torch.manual_seed(0)
-    model = hsmamba.create_model("md2f_mamba", **SMALL)
-    pixels = np.random.default_rng(0).normal(size=(50, 9))
-    transform = Compose([Standardise(), PCA(6)]).fit(pixels)
-    return hsmamba.save_pretrained(
-        model, tmp_path / "model", transform=transform, class_names=("a", "b", "c", "d"), bands=9
-    )
-
-
-@pytest.fixture
-def record(folder, monkeypatch):
-    """A manifest with one record, embedded in a package folder of its own."""
-    made = record_of(read_folder(folder), "test")
-    monkeypatch.setattr(manifest, "load_manifest", lambda path=None: {made.name: made})
-    monkeypatch.setattr(manifest, "weights_folder", lambda: folder.parent)
-    folder.rename(folder.parent / made.name)
-    return made
+from tests.zoo.samples import SMALL
 
 
 def test_arguments_that_are_none_are_dropped():
@@ -65,15 +42,8 @@ def test_unknown_names_are_answered_with_what_was_meant(name, text):
         hsmamba.create_model(name, pretrained=True)
 
 
-def test_an_argument_that_the_architecture_does_not_take_is_named():
-    with pytest.raises(TypeError, match=r"md2f_mamba: .*'widht'.*It takes: .*dim"):
-        hsmamba.create_model("md2f_mamba", widht=3)
-    with pytest.raises(TypeError, match="aux_chans"):
-        hsmamba.create_model("md2f_mamba", aux_chans=1)
-
-
-def test_a_local_folder_comes_back_bit_for_bit_with_its_transform(folder):
-    model = hsmamba.create_model(f"local-dir:{folder}")
+def test_a_local_folder_comes_back_bit_for_bit_with_its_transform(model_folder):
+    model = hsmamba.create_model(f"local-dir:{model_folder}")
     assert not model.training
     assert model.class_names == ("a", "b", "c", "d")
     torch.manual_seed(0)
@@ -148,8 +118,8 @@ def test_other_bands_reinitialise_what_sees_them_and_leave_the_transform_out(rec
     assert torch.equal(model.head.weight, base.head.weight)
 
 
-def test_checkpoint_path_alone_must_fit_and_with_pretrained_must_be_the_record_file(record, folder, tmp_path):
-    path = folder.parent / record.name / "model.safetensors"
+def test_checkpoint_path_alone_must_fit_and_with_pretrained_must_be_the_record_file(record, model_folder, tmp_path):
+    path = model_folder.parent / record.name / "model.safetensors"
     model = hsmamba.create_model("md2f_mamba", checkpoint_path=path, **SMALL)
     want = hsmamba.create_model("md2f_mamba.test", pretrained=True)
     assert torch.equal(model.head.weight, want.head.weight)
@@ -181,13 +151,3 @@ def test_listing_with_wildcards_and_natural_order(monkeypatch):
     assert hsmamba.list_models(exclude="net*") == ["md2f_mamba", "other"]
     assert hsmamba.list_models(task="fusion") == []
     assert hsmamba.list_models(module="md2f_mamba", exclude=["other", "net10"]) == ["md2f_mamba", "net9"]
-
-
-def test_model_info(record):
-    info = hsmamba.model_info("md2f_mamba")
-    assert (info.params, info.macs, info.inputs) == (92_167, 8_302_888, {"hsi": (30, 13, 13)})
-    assert info.tags.keys() == {"test"}
-    assert json.loads(info.to_json())["task"] == "classification"
-    assert "92,167" in str(info)
-    tagged = hsmamba.model_info("md2f_mamba.test")
-    assert (tagged.bands, tagged.classes, tagged.num_classes) == (9, ("a", "b", "c", "d"), 4)

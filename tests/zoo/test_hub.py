@@ -258,7 +258,7 @@ def test_record_of_the_manifest_from_the_hub(hub, client, folder, tmp_path):
 PUSH = """
 import sys
 sys.path.insert(0, {here!r})
-from tests.zoo.tiny_model import Tiny
+from tests.zoo.samples import Tiny
 def push(seed, **options):
     return save.push_to_hub(Tiny(seed), "maker/pushed", data={{"name": "Made Up"}}, **options)
 """

@@ -1,42 +1,20 @@
-"""Model folders and their cards: written whole, read back bit for bit, refused when they are not what was saved."""
+"""Model folders: written whole or not at all, read back bit for bit."""
 
 from __future__ import annotations
 
 import datetime
-import json
 import os
-import re
-import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
-import yaml
 
 from hsmamba.data import PCA, Compose, Standardise, random_split
-from hsmamba.errors import HashMismatchError, ManifestError, WeightsError
-from hsmamba.models import registry
-from hsmamba.zoo import card, files, manifest, records, save, source
+from hsmamba.errors import ManifestError, WeightsError
+from hsmamba.zoo import files, records, save, source
+from tests.zoo.samples import METRICS, contents, same
 
-METRICS = {"random": {"oa": {"mean": 98.7123, "std": 0.1}, "aa": None}, "disjoint": {"oa": 80.25}, "kappa": 0.5}
 FILES = ["README.md", "config.json", "model.safetensors"]
-
-
-@pytest.fixture
-def saved(tmp_path, tiny):
-    return save.save_pretrained(tiny(), tmp_path / "saved", metrics=METRICS)
-
-
-def contents(path):
-    return {entry.name: entry.read_bytes() for entry in path.iterdir()}
-
-
-def same(state, other):
-    return state.keys() == other.keys() and all(
-        state[key].dtype == other[key].dtype and torch.equal(state[key], other[key]) for key in state
-    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
@@ -188,182 +166,6 @@ def test_unwritable_places_are_told(tmp_path, tiny):
         save.save_pretrained(tiny(), tmp_path / "file")
     with pytest.raises(WeightsError, match=r"cannot write .*choose another folder"):
         save.save_pretrained(tiny(), tmp_path / "file" / "below")
-
-
-@pytest.mark.parametrize(
-    ("damage", "told"),
-    [
-        (lambda path: path.write_bytes(path.read_bytes()[:-4]), "cut short"),
-        (lambda path: path.write_bytes(path.read_bytes()[:-1] + b"\0"), "not the file on record"),
-        (lambda path: path.write_bytes(b""), r"\(0 bytes\)"),
-        (lambda path: path.rename(path.with_name("weights.safetensors")), "under the name model.safetensors"),
-    ],
-)
-def test_damaged_missing_and_renamed_weights_are_told(saved, damage, told):
-    damage(saved / "model.safetensors")
-    with pytest.raises(WeightsError, match=told) as raised:
-        source.read_folder(saved)
-    assert str(saved / "model.safetensors") in str(raised.value)
-
-
-def test_a_hash_mismatch_names_both_hashes(saved):
-    good = files.sha256_file(saved / "model.safetensors")
-    (saved / "model.safetensors").write_bytes(b"other")
-    with pytest.raises(HashMismatchError) as raised:
-        source.read_folder(saved)
-    for digest in (good, files.sha256_file(saved / "model.safetensors")):
-        assert digest in str(raised.value)
-
-
-@pytest.mark.parametrize(
-    ("change", "told"),
-    [
-        ({"schema": 2}, "reads schema 1.*pip install -U hsmamba"),
-        ({"library": "timm"}, "not written by hsmamba"),
-        ({"files": {}}, "names no model file"),
-        ({"files": {"model": "model.safetensors"}}, "files.model is str, expected an object"),
-        ({"model_args": None}, "model_args is None, expected dict"),
-        ({"architecture": 3}, "architecture is 3, expected str"),
-        ({"params": "many"}, "params is 'many', expected int"),
-    ],
-)
-def test_configurations_that_do_not_fit_are_told(saved, change, told):
-    config = json.loads((saved / "config.json").read_text(encoding="utf-8"))
-    (saved / "config.json").write_text(json.dumps(config | change), encoding="utf-8")
-    with pytest.raises(ManifestError, match=told) as raised:
-        source.read_folder(saved)
-    assert str(saved) in str(raised.value)
-
-
-@pytest.mark.parametrize("name", ["../outside.safetensors", "sub/model.safetensors", "..", "", "C:model", "a\\b"])
-def test_files_outside_the_folder_are_never_read(saved, name):
-    shutil.copy(saved / "model.safetensors", saved.parent / "outside.safetensors")
-    config = json.loads((saved / "config.json").read_text(encoding="utf-8"))
-    config["files"]["model"]["file"] = name
-    (saved / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    with pytest.raises(ManifestError, match="not a plain file name"):
-        source.read_folder(saved)
-
-
-def test_what_is_no_model_folder_is_told(tmp_path, saved):
-    with pytest.raises(ManifestError, match=r"no config\.json \(no such folder\)"):
-        source.read_folder(tmp_path / "nothing")
-    (saved / "config.json").unlink()
-    with pytest.raises(ManifestError, match=r"\(README\.md, model\.safetensors\)"):
-        source.read_folder(saved)
-    (saved / "config.json").write_text("{", encoding="utf-8")
-    with pytest.raises(ManifestError, match="cannot be read as JSON"):
-        source.read_folder(saved)
-
-
-def test_only_safetensors_are_read(tmp_path, saved, tiny):
-    whole = (saved / "model.safetensors").read_bytes()
-    for name, content in (("cut", whole[:-1]), ("header", whole[:20]), ("empty", b""), ("text", b"some other text")):
-        (tmp_path / name).write_bytes(content)
-        with pytest.raises(WeightsError, match=rf"{name} \({len(content)} bytes\) is no whole safetensors file"):
-            files.load_tensors(tmp_path / name)
-    for name, options in (("zip", {}), ("old", {"_use_new_zipfile_serialization": False})):
-        torch.save(tiny().state_dict(), tmp_path / name, **options)
-        with pytest.raises(WeightsError, match=rf"PyTorch pickle.*hsmamba convert .*{name}"):
-            files.load_tensors(tmp_path / name)
-    with pytest.raises(WeightsError, match="there is no weight file"):
-        files.load_tensors(tmp_path / "nothing")
-
-
-def test_a_folder_makes_a_record_and_the_record_the_same_folder(saved, tmp_path, monkeypatch):
-    monkeypatch.setattr(manifest, "weights_folder", lambda: tmp_path / "weights")
-    found = source.read_folder(saved)
-    record = source.record_of(found, "first", address=records.HubAddress("maker/tiny", "a" * 40, "model.safetensors"))
-    assert (record.name, record.bytes) == ("tiny.first", (saved / "model.safetensors").stat().st_size)
-    path = manifest.write_manifest([record], tmp_path / "manifest.json")
-    assert manifest.load_manifest(path) == {"tiny.first": record}
-    shutil.copytree(saved, tmp_path / "weights" / "tiny.first")
-    again = source.folder_of(record)
-    assert records.facts_of(again) == records.facts_of(found)
-    assert again.model_path.read_bytes() == found.model_path.read_bytes()
-    with pytest.raises(ManifestError, match=r"architecture\.tag"):
-        source.record_of(found, "../first")
-
-
-def front_matter(text):
-    return yaml.safe_load(re.match(r"---\n(.*?)\n---\n", text, re.DOTALL)[1])
-
-
-def test_the_card_tells_what_is_known(tmp_path, tiny):
-    data = {"name": "Indian Pines", "source": "AVIRIS", "split": {"name": "random", "id": "r5"}, "seeds": [0, 1, 2]}
-    place = save.save_pretrained(tiny(), tmp_path / "saved", metrics=METRICS, data=data, recipe="tiny.toml")
-    text = (place / "README.md").read_text(encoding="utf-8")
-    front = front_matter(text)
-    assert {key: front[key] for key in ("license", "library_name", "pipeline_tag", "datasets", "metrics")} == {
-        "license": "apache-2.0",
-        "library_name": "hsmamba",
-        "pipeline_tag": "image-segmentation",
-        "datasets": ["indian-pines"],
-        "metrics": ["oa", "kappa"],
-    }
-    assert {"hsmamba", "remote-sensing", "classification", "tiny"} == set(front["tags"])
-    results = front["model-index"][0]["results"]
-    values = {(r["dataset"].get("config"), m["name"]): m["value"] for r in results for m in r["metrics"]}
-    assert values == {("random", "oa"): 98.7123, ("disjoint", "oa"): 80.25, (None, "kappa"): 0.5}
-    for told in (
-        "# tiny, trained on Indian Pines",
-        "- Parameters: 31",
-        "- Classes: corn, oats, wheat, woods",
-        "- source: AVIRIS",
-        "- split: name random, id r5",
-        "- seeds: 0, 1, 2",
-        "| random | 98.71 ± 0.1 | n/a |",
-        "tiny.toml",
-        'create_model("hf-hub:owner/repo")',
-        'create_model("local-dir:path/to/this/folder")',
-        "The weights: Apache-2.0.",
-        "## Citation",
-    ):
-        assert told in text
-
-
-def test_the_card_of_a_record_and_of_a_registered_architecture(saved):
-    found = source.read_folder(saved)
-    record = source.record_of(found, "first")
-    assert 'create_model("tiny.first", pretrained=True)' in card.model_card("tiny", record, name=record.name)
-    entry = registry()["md2f_mamba"]
-    text = card.model_card("md2f_mamba", found)
-    assert entry.cfg.summary in text and entry.cfg.citation in text
-
-
-def test_a_card_survives_odd_names_and_licences(tmp_path, tiny):
-    data = {"name": "---\nlicense: mit # |'\"", "source": "{braces}"}
-    place = save.save_pretrained(tiny(), tmp_path / "saved", data=data, license="research only, see the site")
-    front = front_matter((place / "README.md").read_text(encoding="utf-8"))
-    assert (front["license"], front["license_name"]) == ("other", "research-only-see-the-site")
-    assert front["datasets"] == ["license-mit"]
-
-
-@pytest.mark.parametrize(
-    ("metrics", "table"),
-    [
-        ({}, ""),
-        ({"oa": 0.5, "n": 3}, "| oa | n |\n| --- | --- |\n| 0.5 | 3 |"),
-        (
-            {"a|b": {"oa": {"mean": 1.0, "std": None}}, "c": {"aa": [1, 2.5]}},
-            "| protocol | oa | aa |\n| --- | --- | --- |\n| a\\|b | 1 |  |\n| c |  | 1, 2.5 |",
-        ),
-    ],
-)
-def test_metrics_make_a_table(metrics, table):
-    assert card.metrics_table(metrics) == table
-
-
-def test_looking_into_folders_needs_no_torch(saved):
-    code = (
-        f"import sys; from hsmamba.zoo import source; print(source.read_folder({str(saved)!r}).architecture); "
-        "assert 'torch' not in sys.modules"
-    )
-    path = os.pathsep.join(sys.path)
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ | {"PYTHONPATH": path}
-    )
-    assert done.stdout.strip() == "tiny"
 
 
 def test_staging_folders_of_a_killed_process_stand_in_nobodys_way(tmp_path, tiny):

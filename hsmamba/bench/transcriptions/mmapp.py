@@ -16,6 +16,7 @@ from hsmamba.bench.transcriptions.rsanet import (
     adaptive_product,
     attention_shapes,
     conv,
+    conv_shapes,
     windowed_attention,
 )
 
@@ -120,17 +121,13 @@ def mmapp(ms: Tensor, pan: Tensor, state: State, cfg: Config) -> tuple[Tensor, T
     return out_d4, out_d2, _afm(t, state, "tail_conv.2", cfg), ms_u4
 
 
-def _conv_shapes(name: str, chans: int, out: int, kernel: int = 1) -> Shapes:
-    return {f"{name}.weight": (out, chans, kernel, kernel), f"{name}.bias": (out,)}
-
-
 def _per_pixel_shapes(name: str, chans: int, out: int) -> Shapes:
-    first = _conv_shapes(f"{name}.0", chans, out, 3)
-    return first | _conv_shapes(f"{name}.2", out, out) | _conv_shapes(f"{name}.4", out, out)
+    first = conv_shapes(f"{name}.0", chans, out, 3)
+    return first | conv_shapes(f"{name}.2", out, out) | conv_shapes(f"{name}.4", out, out)
 
 
 def _per_image_shapes(name: str, chans: int, out: int) -> Shapes:
-    return _conv_shapes(f"{name}.1", chans, out) | _conv_shapes(f"{name}.3", out, out)
+    return conv_shapes(f"{name}.1", chans, out) | conv_shapes(f"{name}.3", out, out)
 
 
 def _module_shapes(kind: str, name: str, chans: int, out: int, kernel: int, heads: int) -> Shapes:
@@ -179,12 +176,12 @@ def mmapp_shapes(
         add(kind, width, width, f"{prefix}.mid_conv")
         add(kind, width, n_bands, f"{prefix}.{second}")
     for name, chans in (("mb.up1", width), ("mb.up2", width), ("up1", width), ("up2", wide)):
-        shapes |= _conv_shapes(f"{name}.conv_up1", chans, 4 * chans, 3)
+        shapes |= conv_shapes(f"{name}.conv_up1", chans, 4 * chans, 3)
     for level, chans in (("F1", width), ("F2", wide), ("F3", width)):
         blocks = range(1, n_fusion_blocks + 1)
         add("afm", chans, chans, *(f"{level}.0.RB{i}.conv{j}" for i in blocks for j in (1, 2)))
     for name, chans in (("conv_f1", width), ("conv_f2", wide), ("conv_f3", wide)):
-        shapes |= _conv_shapes(name, chans, n_bands, 3)
+        shapes |= conv_shapes(name, chans, n_bands, 3)
     add("afm", 2 * n_bands + n_pan, n_bands, "tail_conv.0")
     add("afm", n_bands, n_bands, "tail_conv.2")
     return shapes

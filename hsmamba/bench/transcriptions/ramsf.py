@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hsmamba.bench.transcriptions.rsanet import Config, Shapes, State, conv
+from hsmamba.bench.transcriptions.rsanet import Config, Shapes, State, conv, conv_shapes
 
 RELEASED: dict[str, Any] = {
     "n_bands": 8,
@@ -112,10 +112,10 @@ def ramsf_shapes(
     shapes: Shapes = {}
     stems = {"blk_1_32": n_guide, "blk_8_32": n_bands, "spatial_encoder": d // 4, "spectral_encoder": n_bands}
     for name, chans in stems.items():
-        shapes |= {f"{name}.0.weight": (d, chans, 3, 3), f"{name}.0.bias": (d,), f"{name}.1.weight": (1,)}
+        shapes |= conv_shapes(f"{name}.0", chans, d, 3) | {f"{name}.1.weight": (1,)}
     for name in ("DE_pan", "DE_lms", "DE_HL", "DE_LH", "DE_HH", "DE_HH_HH", "DE_PAN"):
         for part in ("conv0", "conv1"):
-            shapes |= {f"{name}.{part}.weight": (d, d, 3, 3), f"{name}.{part}.bias": (d,)}
+            shapes |= conv_shapes(f"{name}.{part}", d, d, 3)
     for t in range(n_stages):
         chans = d if t == 0 else align_dim - 1
         out = n_bands + 1 if t == n_stages - 1 else align_dim

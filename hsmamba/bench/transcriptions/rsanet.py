@@ -93,13 +93,18 @@ def random_state(shapes: Mapping[str, tuple[int, ...]], seed: int) -> dict[str, 
     return state
 
 
+def conv_shapes(name: str, chans: int, out: int, kernel: int = 1) -> Shapes:
+    """Shapes of one convolution with a bias."""
+    return {f"{name}.weight": (out, chans, kernel, kernel), f"{name}.bias": (out,)}
+
+
 def attention_shapes(name: str, chans: int, kernel: int, heads: int) -> Shapes:
     """Shapes of one attention layer."""
     taps = kernel**2
     shapes: Shapes = {f"{name}.rate1": (1,)}
     for i in (1, 2, 3):
-        shapes |= {f"{name}.conv{i}.weight": (taps, chans, 1, 1), f"{name}.conv{i}.bias": (taps,)}
-    shapes |= {f"{name}.conv_p.weight": (taps // heads, 2, 1, 1), f"{name}.conv_p.bias": (taps // heads,)}
+        shapes |= conv_shapes(f"{name}.conv{i}", chans, taps)
+    shapes |= conv_shapes(f"{name}.conv_p", 2, taps // heads)
     return shapes | {f"{name}.dep_conv.weight": (taps, taps, kernel, kernel)}
 
 

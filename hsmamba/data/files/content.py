@@ -20,36 +20,22 @@ _UNITS |= {"millimeter": 1e6, "mm": 1e6, "centimeter": 1e7, "cm": 1e7, "meter": 
 
 @dataclass(frozen=True)
 class Variable:
-    """An array of a file, not read yet.
+    """An array of a file, not read yet."""
 
-    Attributes:
-        shape: Its shape, rasters as (H, W, B).
-        dtype: Its dtype as far as the header tells it.
-        read: Reads it.
-    """
-
-    shape: tuple[int, ...]
-    dtype: str
+    shape: tuple[int, ...]  # of rasters (H, W, B)
+    dtype: str  # as far as the header tells it
     read: Callable[[], Array]
 
 
 @dataclass(frozen=True)
 class Content:
-    """What a file holds.
+    """What a file holds."""
 
-    Attributes:
-        variables: Arrays by name; a format without names has one array, named "".
-        wavelengths: Band centres in nm, or None.
-        bad_bands: (B,) bool, True = bad, or None.
-        class_names: Names of classes 1..K of a label image.
-        nodata: Value that stands for "no data" in arrays read with `masked=False`.
-    """
-
-    variables: dict[str, Variable]
-    wavelengths: npt.NDArray[np.float64] | None = None
-    bad_bands: npt.NDArray[np.bool_] | None = None
-    class_names: tuple[str, ...] = ()
-    nodata: float | None = None
+    variables: dict[str, Variable]  # by name; a format without names has one array, named ""
+    wavelengths: npt.NDArray[np.float64] | None = None  # band centres in nm
+    bad_bands: npt.NDArray[np.bool_] | None = None  # (B,), True = bad
+    class_names: tuple[str, ...] = ()  # of the classes 1..K of a label image
+    nodata: float | None = None  # stands for "no data" in arrays read with `masked=False`
 
 
 @contextmanager
@@ -67,15 +53,10 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def nanometres(values: npt.ArrayLike, unit: str) -> npt.NDArray[np.float64] | None:
-    """Convert wavelengths to nm.
+    """Convert wavelengths (B,) to nm; None for units that are no lengths (wavenumber, index, GHz).
 
-    Args:
-        values: (B,).
-        unit: As a header spells it. Where it is empty or "Unknown", values below 100 are taken as micrometres and
-            all others as nanometres: no optical sensor has bands that leave a doubt.
-
-    Returns:
-        (B,) in nm; None for units that are no lengths (wavenumber, index, GHz).
+    The unit is as a header spells it. Where it is empty or "Unknown", values below 100 are taken as micrometres and all
+    others as nanometres: no optical sensor has bands that leave a doubt.
     """
     wavelengths = np.asarray(values, dtype=np.float64)
     spelled = unit.strip().lower().replace("metre", "meter")

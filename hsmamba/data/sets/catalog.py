@@ -29,19 +29,12 @@ _DOORS: dict[Kind, str] = {
 
 @dataclass(frozen=True)
 class DataSet:
-    """An entry of the catalogue.
-
-    Attributes:
-        kind: What it gives: a scene, a list of plots, or pairs for fusion.
-        loader: "module:function" of `hsmamba.data.sets`, imported only when it is asked for: pairs need torch.
-        path: File or folder that the folder of data must hold; empty where the data come with a package.
-        source: Who distributes it.
-    """
+    """An entry of the catalogue."""
 
     kind: Kind
-    loader: str
-    path: str = ""
-    source: str = ""
+    loader: str  # "module:function" of `hsmamba.data.sets`, imported only when it is asked for: pairs need torch
+    path: str = ""  # file or folder that the folder of data must hold; empty where the data come with a package
+    source: str = ""  # who distributes it
 
 
 _NAPLES = "GRIP-UNINA, University Federico II of Naples"
@@ -68,14 +61,11 @@ def list_data(*kinds: Kind) -> list[str]:
 
 
 def find_data(name: str, root: PathLike | None = None) -> Path:
-    """Find the files of a data set.
+    """Find the file or folder of a data set.
 
     Args:
         name: Name in the catalogue.
         root: Folder of data; default the environment variable HSMAMBA_DATA.
-
-    Returns:
-        The file or folder that its entry names.
 
     Raises:
         DataNotFoundError: No folder of data is named, or it does not hold the set.
@@ -111,9 +101,6 @@ def load_scene(name: str, root: PathLike | None = None) -> Scene:
         root: Folder of data, where the scene does not come with a package; default the environment variable
             HSMAMBA_DATA.
 
-    Returns:
-        The scene.
-
     Raises:
         DataNotFoundError: The data are not there; the text says what is to lie where.
         SceneError: An unknown name, or arrays that are not those of the scene.
@@ -124,18 +111,9 @@ def load_scene(name: str, root: PathLike | None = None) -> Scene:
 
 
 def load_scenes(name: str, root: PathLike | None = None) -> list[Scene]:
-    """Load a set of plots by its name, or one scene as a list.
+    """Load a set of plots by its name: "idtrees2020" (see `load_idtrees`), or a scene of `load_scene` as a list.
 
-    Args:
-        name: "idtrees2020" (see `load_idtrees`), or a name that `load_scene` knows.
-        root: As for `load_scene`.
-
-    Returns:
-        The scenes.
-
-    Raises:
-        SceneError: As for `load_scene`.
-        MissingExtraError: As for `load_scene`.
+    Root and errors are those of `load_scene`.
     """
     found: Scene | list[Scene] = _load(name, root, "scene", "plots")
     return [found] if isinstance(found, Scene) else found
@@ -148,9 +126,6 @@ def load_pairs(name: str, root: PathLike | None = None, **options: Any) -> Fusio
         name: "cave", "worldview2" or "ikonos".
         root: Folder of data; default the environment variable HSMAMBA_DATA.
         **options: Of the set's own reader: `load_cave`, `load_worldview2`, `load_ikonos`.
-
-    Returns:
-        The pairs.
 
     Raises:
         DataNotFoundError: The data are not there; the text says what is to lie where.
@@ -182,11 +157,7 @@ def load_split(name: str) -> Split:
     """Load a fixed split that comes with the package, and verify its hash.
 
     Args:
-        name: Usually the name of the scene that it belongs to: "indian_pines_fixed", "dfc2018_houston_crop",
-            "idtrees2020".
-
-    Returns:
-        The split.
+        name: Of the data set that it belongs to; `list_splits` has them all.
 
     Raises:
         SplitError: There is no such split.

@@ -47,9 +47,6 @@ def read_cave(path: str | Path) -> npt.NDArray[np.float32]:
     has 12 bits a sample: the differences along the bands as little-endian int16, split into a plane of low bytes and
     one of high bytes, xz-compressed.
 
-    Args:
-        path: The folder or the file.
-
     Returns:
         (31, H, W), 0 to 1.
 

@@ -13,21 +13,12 @@ from hsmamba.errors import SceneError
 
 
 def load_worldview2(root: PathLike | None = None, **options: Any) -> FusionPairs:
-    """Load the WorldView-2 image, 8 bands and PAN.
-
-    Args:
-        root: Folder of data; default the environment variable HSMAMBA_DATA.
-        **options: Of `wald_pairs`.
-
-    Raises:
-        DataNotFoundError: The file is not there.
-        SceneError: It is something else, or as for `wald_pairs`.
-    """
+    """Load the WorldView-2 image, 8 bands and PAN; root and errors as for `load_pairs`, options as for `wald_pairs`."""
     return _pairs(find_data("worldview2", root), sensor="WV2", name="WorldView-2", **options)
 
 
 def load_ikonos(root: PathLike | None = None, **options: Any) -> FusionPairs:
-    """Load the IKONOS image, 4 bands and PAN; arguments and errors as for `load_worldview2`."""
+    """Load the IKONOS image, 4 bands and PAN; arguments as for `load_worldview2`."""
     return _pairs(find_data("ikonos", root), sensor="IKONOS", name="IKONOS", **options)
 
 

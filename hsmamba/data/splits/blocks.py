@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from hsmamba.data.splits.leakage import covered
-from hsmamba.data.splits.pixels import Indices, Labels, check_amount, check_labels, pixel_mask, quota
+from hsmamba.data.image import pixel_mask, windows_around
+from hsmamba.data.splits.pixels import Indices, Labels, check_amount, check_labels, quota
 from hsmamba.data.splits.split import Split
 from hsmamba.errors import SplitError
 
@@ -92,7 +92,7 @@ def _disjoint_layout(
     best = ((-len(quotas) - 1, 0), values, values)
     for _ in range(_LAYOUTS):
         train = _draw_training_pixels(values, quotas, patch_size, side, generator)
-        tested = np.where(covered(pixel_mask(train, (values.shape[0], values.shape[1])), patch_size), 0, values)
+        tested = np.where(windows_around(pixel_mask(train, (values.shape[0], values.shape[1])), patch_size), 0, values)
         missing = set(range(1, len(quotas))) - set(np.unique(tested).tolist())
         score = (-len(missing), int(np.count_nonzero(tested)))
         if score > best[0]:
@@ -105,9 +105,8 @@ def _disjoint_layout(
 def _confined_classes(labels: Indices, patch_size: int) -> set[int]:
     """Find the classes so compact that the patch of any of their pixels covers them all: they cannot also test."""
     reach = (patch_size - 1) // 2
-    boxes = ndimage.find_objects(labels)
-    sizes = {k: [s.stop - s.start for s in box] for k, box in enumerate(boxes, start=1) if box is not None}
-    return {k for k, size in sizes.items() if max(size) <= reach + 1}
+    boxes = enumerate(ndimage.find_objects(labels), start=1)
+    return {k for k, box in boxes if box is not None and max(s.stop - s.start for s in box) <= reach + 1}
 
 
 def _draw_training_pixels(
@@ -178,7 +177,7 @@ class _Ground:
         window = tuple(slice(start, int(p.max()) + self.patch_size) for start, p in zip(starts, places, strict=True))
         centres = np.zeros(self.labels[window].shape, dtype=bool)
         centres[places[0] - starts[0], places[1] - starts[1]] = True
-        patches = covered(centres, self.patch_size)
+        patches = windows_around(centres, self.patch_size)
         lost = np.bincount(self.labels[window][patches & ~self.near[window]], minlength=len(self.totals))
         return (window[0], window[1]), patches, lost
 

@@ -6,29 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
-from scipy import ndimage
 
-from hsmamba.data.splits.pixels import pixel_mask
+from hsmamba.data.image import pixel_mask, windows_around
 from hsmamba.data.splits.split import PARTS, Split
 from hsmamba.errors import SplitError
 
 
 @dataclass(frozen=True)
 class LeakageReport:
-    """How far the test side of a split was seen in training.
-
-    Attributes:
-        patch_size: Side P of the patches.
-        test_pixels: Pixels of the test part.
-        inside_train: Test pixels that lie inside the patch of a training pixel.
-        inside_val: Test pixels that lie inside the patch of a validation pixel.
-    """
+    """How far the test side of a split was seen in training."""
 
     patch_size: int
     test_pixels: int
-    inside_train: int
-    inside_val: int
+    inside_train: int  # test pixels that lie inside the patch of a training pixel
+    inside_val: int  # and of a validation pixel
 
     @property
     def share(self) -> float:
@@ -55,6 +46,8 @@ def leakage(split: Split, patch_size: int, shapes: Sequence[tuple[int, int]] | N
         SplitError: The split has another number of items than the scenes have pixels.
         ValueError: `patch_size` is below 1.
     """
+    if patch_size < 1:
+        raise ValueError(f"patch_size is {patch_size}; expected 1 or more")
     shapes = [split.shape] if shapes is None else shapes
     starts = np.cumsum([0, *(height * width for height, width in shapes)])
     if starts[-1] != split.shape[0] * split.shape[1]:
@@ -63,27 +56,6 @@ def leakage(split: Split, patch_size: int, shapes: Sequence[tuple[int, int]] | N
     inside = {"train": 0, "val": 0}
     for part in inside:
         for shape, start, end in zip(shapes, starts[:-1], starts[1:], strict=True):
-            reached = covered(parts[part][start:end].reshape(shape), patch_size).ravel()
+            reached = windows_around(parts[part][start:end].reshape(shape), patch_size).ravel()
             inside[part] += int((reached & parts["test"][start:end]).sum())
     return LeakageReport(patch_size, split.test.size, inside["train"], inside["val"])
-
-
-def covered(centres: npt.NDArray[np.bool_], patch_size: int) -> npt.NDArray[np.bool_]:
-    """Mark every pixel that lies inside the patch of a centre.
-
-    Args:
-        centres: (H, W) bool.
-        patch_size: Side P; a pixel sits at index P // 2 of its patch, so an even patch reaches one pixel further up
-            and left.
-
-    Returns:
-        (H, W) bool.
-
-    Raises:
-        ValueError: `patch_size` is below 1.
-    """
-    if patch_size < 1:
-        raise ValueError(f"patch_size is {patch_size}; expected 1 or more")
-    origin = -1 if patch_size % 2 == 0 else 0
-    grown: npt.NDArray[np.bool_] = ndimage.maximum_filter(centres, patch_size, mode="constant", cval=0, origin=origin)
-    return grown

@@ -1,4 +1,4 @@
-"""What the makers of splits share: the check of labels, the number of pixels of a class, the draw, masks."""
+"""What the makers of splits share: the check of labels, the number of pixels of a class, the draw."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from hsmamba.errors import SplitError
 
-Labels: TypeAlias = npt.ArrayLike
+Labels: TypeAlias = npt.ArrayLike  # (H, W) integers, 0 = unlabelled, classes 1..K
 Indices: TypeAlias = "npt.NDArray[np.int64]"
 
 
@@ -53,10 +53,3 @@ def draw(members: Indices, wanted: int, generator: np.random.Generator) -> Indic
     """Draw without replacement, from uniform numbers only: that stream is the same in every numpy release."""
     order = np.argsort(generator.random(members.size), kind="stable")
     return members[order[:wanted]]
-
-
-def pixel_mask(pixels: Indices, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    """Mark flat indices on a grid (H, W)."""
-    mask = np.zeros(shape, dtype=bool)
-    mask.ravel()[pixels] = True
-    return mask

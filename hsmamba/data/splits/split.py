@@ -80,9 +80,6 @@ class Split:
             labels: (H, W), 0 = unlabelled.
             class_names: Name of class k at k - 1.
 
-        Returns:
-            Text of several lines.
-
         Raises:
             SplitError: The split does not belong to these labels.
         """
@@ -100,14 +97,7 @@ class Split:
         return "\n".join(lines)
 
     def check(self, labels: Labels) -> None:
-        """Check that the split belongs to a label map: same grid, and every pixel of it labelled.
-
-        Args:
-            labels: (H, W), 0 = unlabelled.
-
-        Raises:
-            SplitError: It does not.
-        """
+        """Raise SplitError unless the split belongs to a label map (H, W): same grid, every pixel of it labelled."""
         values = np.asarray(labels)
         if values.shape != self.shape:
             raise SplitError(
@@ -125,7 +115,7 @@ class Split:
     def with_validation(
         self, labels: Labels, *, fraction: float | None = None, count: int | None = None, seed: int = 0
     ) -> Split:
-        """Move training pixels of each class, drawn at random, into the validation part.
+        """Make a split with training pixels of each class, drawn at random, in the validation part.
 
         A class of n training pixels gives `fraction` * n, rounded to the nearest, or `count`, but n - 1 at most: a
         class of a few pixels keeps them all, and none loses its last training pixel. The test part stays as it is,
@@ -136,9 +126,6 @@ class Split:
             fraction: Share of the training pixels, in (0, 1); give this or `count`.
             count: Pixels a class.
             seed: Seed of the draw.
-
-        Returns:
-            A new split.
 
         Raises:
             SplitError: There are validation pixels already, or the labels do not belong to the split.
@@ -163,23 +150,13 @@ class Split:
         return replace(self, train=np.setdiff1d(self.train, val), val=val, id=f"{self.id}+val{amount}-seed{seed}")
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the split to a safetensors file, whole or not at all.
-
-        Args:
-            path: The file.
-
-        Raises:
-            OSError: The file cannot be written.
-        """
+        """Write the split to a safetensors file, whole or not at all."""
         config = {"id": self.id, "shape": list(self.shape), "sha256": self.sha256}
         write_arrays(path, {part: getattr(self, part) for part in PARTS}, kind="split", config=config)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a split back and verify its hash.
-
-        Args:
-            path: A file that `save` wrote.
+        """Read back what `save` wrote, and verify its hash.
 
         Raises:
             WeightsError: The file is missing or damaged.

@@ -24,10 +24,11 @@ class _Projection(Step):
 
 
 class PCA(_Projection):
-    """Project on the principal components of the fitted pixels.
+    """Project on the first `n_components` C principal components of the fitted pixels.
 
     The components are eigenvectors of the covariance (float64, `numpy.linalg.eigh`), by falling variance; of the two
-    signs, the one whose loading of largest magnitude is positive. State: mean (B,), basis (C, B), variance (C,).
+    signs, the one whose loading of largest magnitude is positive. `whiten` divides each by its standard deviation over
+    the fitted pixels. State: mean (B,), basis (C, B), variance (C,).
     """
 
     kind = "pca"
@@ -35,16 +36,6 @@ class PCA(_Projection):
     fitted_arrays = ("mean", "basis", "variance")
 
     def __init__(self, n_components: int, whiten: bool = False, *, on: Source = "hsi") -> None:
-        """Make the step.
-
-        Args:
-            n_components: Components C to keep.
-            whiten: Divide each component by its standard deviation over the fitted pixels.
-            on: "hsi" or "aux".
-
-        Raises:
-            ValueError: `n_components` is below 1.
-        """
         super().__init__(on=on)
         if n_components < 1:
             raise ValueError(f"n_components is {n_components}; expected 1 or more")
@@ -68,11 +59,12 @@ class PCA(_Projection):
 
 
 class MNF(_Projection):
-    """Minimum noise fraction: project on the components of highest signal-to-noise ratio.
+    """Minimum noise fraction: project on the `n_components` C components of highest signal-to-noise ratio.
 
-    The covariance of the noise is that of the differences between neighbouring pixels; the principal components of
-    the noise-whitened pixels follow by falling ratio, with signs fixed as for `PCA`. All are scaled by one factor, so
-    that their mean variance over the fitted pixels is 1 and their ratios stay. State: mean (B,), basis (C, B).
+    The covariance of the noise is that of the differences between neighbouring pixels, both in windows of the odd side
+    `window`, from 3, around the fitted ones; the principal components of the noise-whitened pixels follow by falling
+    ratio, with signs fixed as for `PCA`. All are scaled by one factor, so that their mean variance over the fitted
+    pixels is 1 and their ratios stay. State: mean (B,), basis (C, B).
 
     Source: Green, Berman, Switzer, Craig, "A transformation for ordering multispectral data in terms of image quality
     with implications for noise removal", IEEE TGRS 26 (1988), section III.
@@ -83,16 +75,6 @@ class MNF(_Projection):
     fitted_arrays = ("mean", "basis")
 
     def __init__(self, n_components: int, window: int = 3, *, on: Source = "hsi") -> None:
-        """Make the step.
-
-        Args:
-            n_components: Components C to keep.
-            window: Side, odd, of the windows around the fitted pixels whose neighbours tell the noise.
-            on: "hsi" or "aux".
-
-        Raises:
-            ValueError: `n_components` is below 1, or `window` not odd or below 3.
-        """
         super().__init__(on=on)
         if n_components < 1 or window < 3 or window % 2 == 0:
             raise ValueError(f"n_components is {n_components}, window {window}; expected at least 1, and odd from 3")

@@ -31,15 +31,10 @@ class Compose:
     """The transform that travels with weights: steps in order, those on "hsi" and those on "aux" apart.
 
     Attributes:
-        steps: The steps.
+        steps: Steps in the order of application; none leaves the numbers as they are (as float32).
     """
 
     def __init__(self, steps: Sequence[Step] = ()) -> None:
-        """Make a transform.
-
-        Args:
-            steps: Steps in the order of application; none leaves the numbers as they are (as float32).
-        """
         self.steps = tuple(steps)
         self._in_channels: dict[Source, int] = {}
 
@@ -56,9 +51,6 @@ class Compose:
             hsi_pixels: (N, B), finite, usually the training pixels.
             aux_pixels: (M, C) of the auxiliary input.
             neighbours: Pairs of neighbouring spectra (M, 2, B) by input, for `MNF`; `neighbour_pairs` gathers them.
-
-        Returns:
-            The transform itself.
 
         Raises:
             SceneError: Pixels that a step refuses.
@@ -83,9 +75,6 @@ class Compose:
         Args:
             scene: The scene, or scenes of one kind; their labels are not looked at.
             pixels: int (N,) flat indices, usually `split.train`; for several scenes the items of their `PatchDataset`.
-
-        Returns:
-            The transform itself.
 
         Raises:
             SceneError: Pixels that a step refuses, or an index outside the scene.
@@ -135,19 +124,11 @@ class Compose:
         return like(array, result)
 
     def in_channels(self, on: Source = "hsi") -> int | None:
-        """Return the number of bands that the transform was fitted on, None where it never was.
-
-        Args:
-            on: "hsi" or "aux".
-        """
+        """Return the number of bands that the transform was fitted on, None where it never was."""
         return self._in_channels.get(on)
 
     def out_channels(self, in_channels: int | None = None, on: Source = "hsi") -> int:
-        """Return the number of channels that come out.
-
-        Args:
-            in_channels: Bands that go in; those of the fit by default.
-            on: "hsi" or "aux".
+        """Return the number of channels that come out of `in_channels` bands, by default those of the fit.
 
         Raises:
             SceneError: The number of bands is not the expected one.
@@ -174,9 +155,6 @@ class Compose:
     def input_bands(self, on: Source = "hsi") -> npt.NDArray[np.int64]:
         """Return the indices of the input bands that have a say in the result, for `valid_mask`.
 
-        Args:
-            on: "hsi" or "aux".
-
         Raises:
             ValueError: The transform was not fitted.
         """
@@ -191,12 +169,8 @@ class Compose:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fitted transform to a safetensors file, whole or not at all; same transform, same bytes.
 
-        Args:
-            path: The file, usually `transform.safetensors`.
-
         Raises:
             ValueError: A step is not fitted.
-            OSError: The file cannot be written.
         """
         arrays = {f"{i}.{name}": array for i, step in enumerate(self.steps) for name, array in step.state().items()}
         steps = [{"kind": step.kind, **step.config()} for step in self.steps]
@@ -204,10 +178,7 @@ class Compose:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a transform back, bit for bit.
-
-        Args:
-            path: A file that `save` wrote.
+        """Read back, bit for bit, what `save` wrote.
 
         Raises:
             WeightsError: The file is missing or damaged.

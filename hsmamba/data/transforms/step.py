@@ -35,28 +35,17 @@ class Step:
     fitted_arrays: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, *, on: Source = "hsi") -> None:
-        """Make an unfitted step.
-
-        Args:
-            on: "hsi" or "aux".
-
-        Raises:
-            ValueError: Another word.
-        """
         if on not in ("hsi", "aux"):
             raise ValueError(f'on is {on!r}; expected "hsi" or "aux"')
         self.on: Source = on
         self._state: dict[str, npt.NDArray[np.float64]] = {}
 
     def fit(self, pixels: Spectra, neighbours: Spectra | None = None) -> Self:
-        """Learn from pixels.
+        """Learn from pixels, and return the step itself.
 
         Args:
             pixels: (N, B), finite where the step learns from them.
             neighbours: (M, 2, B), finite: spectra of pixels that lie side by side, for steps that estimate noise.
-
-        Returns:
-            The step itself.
 
         Raises:
             SceneError: `pixels` has no pixel, another number of dimensions, or numbers that are not finite.
@@ -74,13 +63,7 @@ class Step:
         return self
 
     def __call__(self, array: Spectra) -> npt.NDArray[np.float32]:
-        """Apply the step.
-
-        Args:
-            array: (..., B), any real dtype.
-
-        Returns:
-            float32 (..., B').
+        """Apply the step to (..., B) of any real dtype: float32 (..., B').
 
         Raises:
             SceneError: The number of bands is not the one that the step was fitted on.
@@ -91,9 +74,6 @@ class Step:
 
     def out_channels(self, in_channels: int) -> int:
         """Return B' for B bands.
-
-        Args:
-            in_channels: B.
 
         Raises:
             SceneError: The step was fitted on another number.
@@ -124,9 +104,6 @@ class Step:
     def load_state(self, state: dict[str, npt.NDArray[np.float64]]) -> None:
         """Take over fitted arrays, as `state` returned them.
 
-        Args:
-            state: Arrays by name.
-
         Raises:
             ManifestError: Names are missing or unknown.
         """
@@ -143,9 +120,7 @@ class Step:
         return f"{type(self).__name__}({arguments})"
 
     def _learn(self, pixels: Floats, neighbours: Spectra | None) -> dict[str, Floats]:
-        """Compute `fitted_arrays` of pixels (N, B)."""
         raise TypeError(f"{type(self).__name__} has fitted_arrays but does not say how they are learnt; define _learn")
 
     def _apply(self, array: Spectra) -> npt.NDArray[np.float32]:
-        """Apply the fitted step to (..., B)."""
         raise TypeError(f"{type(self).__name__} does not say how it is applied; define _apply")

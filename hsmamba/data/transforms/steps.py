@@ -13,21 +13,12 @@ from hsmamba.errors import SceneError
 
 
 class SelectBands(Step):
-    """Keep some bands, in the order given."""
+    """Keep the bands of some `indices`, from 0, in the order given; ValueError for none, or a negative one."""
 
     kind = "select_bands"
     arguments = ("indices",)
 
     def __init__(self, indices: Iterable[int], *, on: Source = "hsi") -> None:
-        """Make the step.
-
-        Args:
-            indices: Band indices from 0.
-            on: "hsi" or "aux".
-
-        Raises:
-            ValueError: No index, or a negative one.
-        """
         super().__init__(on=on)
         self.indices = tuple(int(index) for index in indices)
         if not self.indices or min(self.indices) < 0:
@@ -47,22 +38,16 @@ class SelectBands(Step):
 
 
 class SensorScale(Step):
-    """Scale a sensor's numbers: `value * scale + offset`, computed in float64; needs no fitting."""
+    """Scale a sensor's numbers: `value * scale + offset`, computed in float64; needs no fitting.
+
+    The scale is 1 / 2047 for 11-bit data, or 1e-4 for reflectance stored times 10000; ValueError where it is 0, or
+    either number is not finite.
+    """
 
     kind = "sensor_scale"
     arguments = ("scale", "offset")
 
     def __init__(self, scale: float, offset: float = 0.0, *, on: Source = "hsi") -> None:
-        """Make the step.
-
-        Args:
-            scale: Factor, e.g. 1 / 2047 for 11-bit data or 1e-4 for reflectance stored times 10000.
-            offset: Added after scaling.
-            on: "hsi" or "aux".
-
-        Raises:
-            ValueError: A number is not finite, or the scale is 0.
-        """
         super().__init__(on=on)
         self.scale, self.offset = float(scale), float(offset)
         if not (np.isfinite(self.scale) and np.isfinite(self.offset) and self.scale != 0):

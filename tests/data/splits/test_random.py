@@ -1,13 +1,14 @@
-"""Random splits: sizes by class, the seed, refusals."""
+"""Random splits: sizes by class, whole groups, the seed, refusals."""
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hsmamba.data import random_split
+from hsmamba.data import group_split, random_split
 from hsmamba.errors import SplitError
 from tests.data.splits.samples import by_class, fields
+from tests.refusals import refused
 
 
 @given(fraction=st.floats(0.001, 0.9), seed=st.integers(0, 5))
@@ -34,22 +35,41 @@ def test_fractions_that_binary_numbers_miss_are_meant_exactly():
     assert random_split(labels, fraction=0.29).train.size == 29
 
 
-@pytest.mark.parametrize(
-    ("make", "error", "words"),
-    [
-        (lambda: random_split(fields(), count=10**6), SplitError, ["class 1", "1000000"]),
-        (lambda: random_split(np.array([[1, 1, 2, 0]]), fraction=0.5), SplitError, ["class 2 has 1"]),
-        (lambda: random_split(np.array([[1, 1, 4, 4]]), fraction=0.5), SplitError, ["label 2, 3", "renumber"]),
-        (lambda: random_split(np.zeros((3, 3), int), fraction=0.5), SplitError, ["0..0"]),
-        (lambda: random_split(np.ones((3, 3)), fraction=0.5), SplitError, ["float64"]),
-        (lambda: random_split(fields(), fraction=0.5, count=3), ValueError, ["one of them"]),
-        (lambda: random_split(fields()), ValueError, ["one of them"]),
-        (lambda: random_split(fields(), fraction=5), ValueError, ["0.05 for 5 %"]),
-        (lambda: random_split(fields(), count=0), ValueError, ["count is 0"]),
-    ],
+test_splits_that_cannot_be_are_refused = refused(
+    (lambda: random_split(fields(), count=10**6), SplitError, ["class 1", "1000000"]),
+    (lambda: random_split(np.array([[1, 1, 2, 0]]), fraction=0.5), SplitError, ["class 2 has 1"]),
+    (lambda: random_split(np.array([[1, 1, 4, 4]]), fraction=0.5), SplitError, ["label 2, 3", "renumber"]),
+    (lambda: random_split(np.zeros((3, 3), int), fraction=0.5), SplitError, ["0..0"]),
+    (lambda: random_split(np.ones((3, 3)), fraction=0.5), SplitError, ["float64"]),
+    (lambda: random_split(fields(), fraction=0.5, count=3), ValueError, ["one of them"]),
+    (lambda: random_split(fields()), ValueError, ["one of them"]),
+    (lambda: random_split(fields(), fraction=5), ValueError, ["0.05 for 5 %"]),
+    (lambda: random_split(fields(), count=0), ValueError, ["count is 0"]),
 )
-def test_splits_that_cannot_be_are_refused(make, error, words):
-    with pytest.raises(error) as caught:
-        make()
-    for word in words:
-        assert word in str(caught.value)
+
+
+@given(st.integers(0, 1000), st.integers(3, 8), st.sampled_from([0.0, 0.2]))
+@settings(max_examples=6)
+def test_a_group_is_on_one_side_only_and_every_class_on_each(seed, classes, val):
+    generator = np.random.default_rng(seed)
+    groups = np.repeat(np.arange(40), 20)
+    labels = generator.integers(0, classes + 1, groups.size)
+    split = group_split(labels, groups, test=0.3, val=val, seed=seed)
+    parts = [part for part in (split.train, split.val, split.test) if part.size]
+    assert len(parts) == (3 if val else 2)
+    assert sum(part.size for part in parts) == np.count_nonzero(labels)
+    sides = [set(groups[part]) for part in parts]
+    assert sum(map(len, sides)) == len(set().union(*sides))
+    for part in parts:
+        assert set(labels[part]) == set(range(1, classes + 1))
+    assert abs(split.test.size / np.count_nonzero(labels) - 0.3) < 0.1
+    assert split.sha256 == group_split(labels, groups, test=0.3, val=val, seed=seed).sha256
+
+
+def test_a_class_in_one_group_cannot_be_on_both_sides():
+    with pytest.raises(SplitError, match="class 2: 1"):
+        group_split([1, 1, 2, 1], [0, 1, 1, 2], test=0.4)
+    with pytest.raises(ValueError, match="leave something to train"):
+        group_split([1, 2], [0, 1], test=0.6, val=0.4)
+    with pytest.raises(SplitError, match="same length"):
+        group_split([1, 2, 1], [0, 1])

@@ -1,19 +1,12 @@
 """Steps that work band by band: what they compute, what they refuse."""
 
 import numpy as np
-import pytest
 
-from hsmamba.data import (
-    Blank,
-    Compose,
-    MinMax,
-    SelectBands,
-    SensorScale,
-    Standardise,
-)
+from hsmamba.data import Blank, Compose, MinMax, SelectBands, SensorScale, Standardise
 from hsmamba.data.transforms.steps import STEPS
 from hsmamba.errors import SceneError
 from tests.data.transforms.samples import BANDS, pixels
+from tests.refusals import refused
 
 
 def test_standardise_gives_mean_0_and_deviation_1():
@@ -59,19 +52,11 @@ def test_every_kind_of_step_is_named_after_its_entry():
     assert {kind: step.kind for kind, step in STEPS.items()} == {kind: kind for kind in STEPS}
 
 
-@pytest.mark.parametrize(
-    ("make", "error", "words"),
-    [
-        (lambda: Standardise().fit(np.array([[1.0, np.nan], [1, 1]])), SceneError, ["1 of 2 pixels"]),
-        (lambda: Standardise().fit(pixels(0)), SceneError, ["(0, 12)"]),
-        (lambda: Standardise(on="sar"), ValueError, ["'sar'", "aux"]),
-        (lambda: SelectBands([]), ValueError, ["one band index"]),
-        (lambda: SelectBands([-1]), ValueError, ["(-1,)"]),
-        (lambda: SensorScale(0), ValueError, ["scale is 0"]),
-    ],
+test_misuse_is_refused = refused(
+    (lambda: Standardise().fit(np.array([[1.0, np.nan], [1, 1]])), SceneError, ["1 of 2 pixels"]),
+    (lambda: Standardise().fit(pixels(0)), SceneError, ["(0, 12)"]),
+    (lambda: Standardise(on="sar"), ValueError, ["'sar'", "aux"]),
+    (lambda: SelectBands([]), ValueError, ["one band index"]),
+    (lambda: SelectBands([-1]), ValueError, ["(-1,)"]),
+    (lambda: SensorScale(0), ValueError, ["scale is 0"]),
 )
-def test_misuse_is_refused(make, error, words):
-    with pytest.raises(error) as caught:
-        make()
-    for word in words:
-        assert word in str(caught.value)

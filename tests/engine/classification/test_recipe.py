@@ -14,43 +14,9 @@ from hsmamba.engine.classification import recipe as recipe_module
 from hsmamba.engine.results import summarise
 from hsmamba.errors import HsmambaError, ManifestError
 from hsmamba.zoo.source import read_folder
+from tests.conftest import ROOT
 
-TOML = """
-name = "md2f_mamba.toy"
-scene = "toy"
-seeds = [0, 1, 2]
-publish = "random"
-holdout = 0.2
-tta = false
-license = "CC0-1.0"
-
-transform = [{ kind = "standardise" }, { kind = "mnf", n_components = 4 }]
-
-[model_args]
-in_chans = 4
-num_classes = 3
-patch_size = 5
-dim = 8
-d_state = 2
-filters = 2
-expand = 1.0
-
-[splits]
-random = { kind = "random", fraction = 0.2 }
-disjoint = { kind = "block", fraction = 0.1, strict = false }
-
-[finetune]
-epochs = 2
-lr = 1e-2
-batch_size = 16
-warmup_epochs = 1
-
-[data]
-name = "Toy"
-source = "made by the tests"
-license = "CC0-1.0"
-sensor = "none"
-"""
+TOML = (ROOT / "tests" / "engine" / "classification" / "toy.toml").read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -127,13 +93,3 @@ def test_what_is_wrong_with_a_recipe_is_named(recipe, tmp_path):
         recipes.run(recipe, tmp_path / "runs", splits=["elsewhere"], progress=False)
     with pytest.raises(HsmambaError, match="lacks the runs"):
         recipes.publish(recipe, tmp_path / "runs", tmp_path / "weight")
-
-
-@pytest.mark.parametrize("name", recipes.list_recipes("classification"))
-def test_every_recipe_of_the_package_can_be_read(name):
-    recipe = recipes.load_recipe(name)
-    assert recipe.name == name
-    assert hsmamba.is_model(recipe.architecture)
-    assert hsmamba.engine.ClassificationSettings(**recipe.finetune)
-    assert not {"seed", "val_fraction"} & recipe.finetune.keys()
-    assert recipe.publish in recipe.splits

@@ -15,25 +15,15 @@ from hsmamba.data import PCA, Compose, SensorScale
 from hsmamba.engine.fusion import images as _images
 from hsmamba.engine.fusion.job import prepare_fusion
 from hsmamba.errors import HsmambaWarning, SceneError
-from hsmamba.models import entry, registry
 from hsmamba.ops.resampling import upsample
 from tests.conftest import ROOT
+from tests.models.samples import FUSION, tiny
 
-FUSION = sorted(name for name, known in registry().items() if known.cfg.task == "fusion")
-ARCHITECTURES = [name for name in FUSION if f".{name}" in entry(name).module]
-SMALL = {
-    "cf2n": {"dim": 8, "depth": 2},
-    "le_mamba": {"dim": 4},
-    "mmapp": {"dim": 4, "depth": 1},
-    "ramsf": {"dim": 8, "align_dim": 4, "mlp_dims": (8, 8)},
-    "rsanet": {"dim": 4, "depth": 1, "recursions": 2, "window_size": 5},
-}
 LOCAL = [("ramsf", 2), ("ramsf", 4), ("ramsf", 8), ("rsanet", 3), ("rsanet", 4)]
 
 
 def network(name, scale=4, gain=1.5):
-    torch.manual_seed(0)
-    model = hsmamba.create_model(name, in_chans=3, guide_chans=2, scale=scale, **SMALL[name])
+    model = tiny(name, in_chans=3, guide_chans=2, scale=scale)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(gain)  # so that what is far away counts for more
@@ -183,9 +173,6 @@ def test_windows_are_read_and_not_the_scene(monkeypatch):
     assert max(largest) <= (16 + 2 * 12) ** 2
 
 
-# --- Units ---------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("dtype", [np.uint16, np.int16, np.uint8, np.int32, np.float32, np.float64])
 def test_units_and_dtype_are_those_of_the_coarse_image(dtype):
     top = 200 if dtype == np.uint8 else 2047
@@ -272,9 +259,6 @@ def test_two_axes_in_two_axes_out():
     assert fuse(One(), ms, guide).shape == (16, 18)
 
 
-# --- Georeferenced images ------------------------------------------------------------------------------------------
-
-
 def raster(values, pixel, name, crs="EPSG:32631", corner=(500000.0, 4800000.0), **attrs):
     xr = pytest.importorskip("xarray")
     pytest.importorskip("rioxarray")
@@ -309,9 +293,6 @@ def test_other_ground_and_other_crs_are_refused():
     with pytest.raises(SceneError, match="reproject ms"):
         fuse(Copy(), raster(ms, 20.0, "ms", crs="EPSG:32632"), high)
     fuse(Copy(), raster(ms, 20.0, "ms", corner=(500008.0, 4800000.0)), high)
-
-
-# --- Invalid pixels ------------------------------------------------------------------------------------------------
 
 
 def test_invalid_pixels_are_refused_or_masked_and_spoil_no_neighbour():
@@ -365,9 +346,6 @@ def test_a_valid_pixel_never_takes_the_no_data_value():
     assert not (got[2:, 2:] == 9).any()
 
 
-# --- Bad input -----------------------------------------------------------------------------------------------------
-
-
 def test_grids_that_do_not_fit_are_named_with_the_ratio():
     ms, guide = scene(10, 12, 4, 2, 1)
     with pytest.raises(
@@ -409,9 +387,6 @@ def test_bad_arguments(change, error, text):
     ms, guide = scene(4, 4, 2, 2, 1)
     with pytest.raises(error, match=text):
         fuse(**{"model": Copy(), "ms": ms, "guide": guide} | change)
-
-
-# --- Registration --------------------------------------------------------------------------------------------------
 
 
 def ground(size, seed=0):

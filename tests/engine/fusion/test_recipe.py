@@ -9,39 +9,14 @@ from scipy.io import savemat
 
 import hsmamba
 from hsmamba.data import load_pairs
-from hsmamba.engine import FusionSettings
 from hsmamba.engine import recipe as recipes
 from hsmamba.engine.fusion.evaluate import evaluate_fusion
 from hsmamba.errors import HsmambaError, ManifestError
 from hsmamba.zoo.source import read_folder
+from tests.conftest import ROOT
 from tests.engine.fusion.toys import images, same
 
-TOML = """
-task = "fusion"
-name = "ramsf.toy"
-dataset = "ikonos"
-seed = 3
-license = "LicenseRef-NonProfit"
-
-[pairs]
-val = 0.125
-test = 0.375
-
-[model_args]
-dim = 8
-mlp_dims = [8]
-
-[finetune]
-epochs = 3
-steps = 2
-batch_size = 2
-crop = 16
-lr = 1e-3
-
-[data]
-name = "Toy"
-license = "none"
-"""
+TOML = (ROOT / "tests" / "engine" / "fusion" / "toy.toml").read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -81,18 +56,13 @@ def test_a_recipe_that_is_stopped_goes_on_to_the_same_weight(recipe, tmp_path):
     assert {row["resolution"] for row in rows} == {"reduced", "full"}
 
 
-def test_the_command_line_trains_by_a_recipe(recipe, tmp_path, monkeypatch, capsys):
-    from hsmamba import cli
-
+def test_the_command_line_trains_by_a_recipe(run, recipe, tmp_path):
     arguments = ["train", tmp_path / "toy.toml", "-o", tmp_path / "runs", "--publish", tmp_path / "weight", "--json"]
-    for more, code in (([], 2), (["--data", tmp_path / "data", "--minutes", 0], 0)):
-        monkeypatch.setattr("sys.argv", ["hsmamba", *map(str, arguments + more)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        assert ended.value.code == code
-    out = capsys.readouterr()
-    assert "give the folder that holds worldview2_ikonos/imgIK.mat as root= (--data on the command line)" in out.err
-    assert json.loads(out.out)["reduced"]["IKONOS, test"]["ramsf"]["PSNR"] > 0
+    code, _, err = run(*arguments)
+    assert code == 2
+    assert "give the folder that holds worldview2_ikonos/imgIK.mat as root= (--data on the command line)" in err
+    code, out, _ = run(*arguments, "--data", tmp_path / "data", "--minutes", 0)
+    assert code == 0 and json.loads(out)["reduced"]["IKONOS, test"]["ramsf"]["PSNR"] > 0
     assert (tmp_path / "weight" / "model.safetensors").is_file()
 
 
@@ -108,13 +78,3 @@ def test_what_is_wrong_with_a_recipe_is_named(recipe, tmp_path):
         recipes.publish(recipe, tmp_path / "nothing", tmp_path / "weight")
     path.write_text(TOML.replace("mlp_dims = [8]", 'mlp_dims = ["none", [8, "none"]]'))
     assert recipes.load_recipe(path).model_args["mlp_dims"] == [None, [8, None]]
-
-
-@pytest.mark.parametrize("name", recipes.list_recipes("fusion"))
-def test_every_fusion_recipe_of_the_package_can_be_read(name):
-    recipe = recipes.load_recipe(name)
-    assert recipe.name == name
-    assert hsmamba.is_model(recipe.architecture)
-    assert FusionSettings(**recipe.finetune)
-    assert "seed" not in recipe.finetune
-    assert {"name", "source", "license", "sensor"} <= recipe.data.keys()

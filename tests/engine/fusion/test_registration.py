@@ -22,7 +22,7 @@ def moved(image, rows, columns):
     return ndimage.shift(image, (rows, columns), order=3, mode="grid-wrap")
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(rows=st.floats(-6, 6), columns=st.floats(-6, 6), seed=st.integers(0, 9), inverted=st.booleans())
 def test_a_shift_is_measured_to_a_tenth_of_a_pixel(rows, columns, seed, inverted):
     image = ground(96, seed)

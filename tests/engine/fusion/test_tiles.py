@@ -68,7 +68,7 @@ def test_output_of_the_official_tiler(case, scale):
         np.testing.assert_allclose(oracle, golden["out"], atol=5e-5)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     height=st.integers(8, 21), width=st.integers(8, 21), scale=st.integers(1, 3), batch_size=st.sampled_from([1, 3, 8])
 )

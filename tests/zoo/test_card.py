@@ -1,0 +1,81 @@
+"""Model cards: what is known is told, whatever the names and licences."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import yaml
+
+from hsmamba.models import registry
+from hsmamba.zoo import card, save, source
+from tests.zoo.samples import METRICS
+
+
+def front_matter(text):
+    return yaml.safe_load(re.match(r"---\n(.*?)\n---\n", text, re.DOTALL)[1])
+
+
+def test_the_card_tells_what_is_known(tmp_path, tiny):
+    data = {"name": "Indian Pines", "source": "AVIRIS", "split": {"name": "random", "id": "r5"}, "seeds": [0, 1, 2]}
+    place = save.save_pretrained(tiny(), tmp_path / "saved", metrics=METRICS, data=data, recipe="tiny.toml")
+    text = (place / "README.md").read_text(encoding="utf-8")
+    front = front_matter(text)
+    assert {key: front[key] for key in ("license", "library_name", "pipeline_tag", "datasets", "metrics")} == {
+        "license": "apache-2.0",
+        "library_name": "hsmamba",
+        "pipeline_tag": "image-segmentation",
+        "datasets": ["indian-pines"],
+        "metrics": ["oa", "kappa"],
+    }
+    assert {"hsmamba", "remote-sensing", "classification", "tiny"} == set(front["tags"])
+    results = front["model-index"][0]["results"]
+    values = {(r["dataset"].get("config"), m["name"]): m["value"] for r in results for m in r["metrics"]}
+    assert values == {("random", "oa"): 98.7123, ("disjoint", "oa"): 80.25, (None, "kappa"): 0.5}
+    for told in (
+        "# tiny, trained on Indian Pines",
+        "- Parameters: 31",
+        "- Classes: corn, oats, wheat, woods",
+        "- source: AVIRIS",
+        "- split: name random, id r5",
+        "- seeds: 0, 1, 2",
+        "| random | 98.71 ± 0.1 | n/a |",
+        "tiny.toml",
+        'create_model("hf-hub:owner/repo")',
+        'create_model("local-dir:path/to/this/folder")',
+        "The weights: Apache-2.0.",
+        "## Citation",
+    ):
+        assert told in text
+
+
+def test_the_card_of_a_record_and_of_a_registered_architecture(saved):
+    found = source.read_folder(saved)
+    record = source.record_of(found, "first")
+    assert 'create_model("tiny.first", pretrained=True)' in card.model_card("tiny", record, name=record.name)
+    entry = registry()["md2f_mamba"]
+    text = card.model_card("md2f_mamba", found)
+    assert entry.cfg.summary in text and entry.cfg.citation in text
+
+
+def test_a_card_survives_odd_names_and_licences(tmp_path, tiny):
+    data = {"name": "---\nlicense: mit # |'\"", "source": "{braces}"}
+    place = save.save_pretrained(tiny(), tmp_path / "saved", data=data, license="research only, see the site")
+    front = front_matter((place / "README.md").read_text(encoding="utf-8"))
+    assert (front["license"], front["license_name"]) == ("other", "research-only-see-the-site")
+    assert front["datasets"] == ["license-mit"]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "table"),
+    [
+        ({}, ""),
+        ({"oa": 0.5, "n": 3}, "| oa | n |\n| --- | --- |\n| 0.5 | 3 |"),
+        (
+            {"a|b": {"oa": {"mean": 1.0, "std": None}}, "c": {"aa": [1, 2.5]}},
+            "| protocol | oa | aa |\n| --- | --- | --- |\n| a\\|b | 1 |  |\n| c |  | 1, 2.5 |",
+        ),
+    ],
+)
+def test_metrics_make_a_table(metrics, table):
+    assert card.metrics_table(metrics) == table
