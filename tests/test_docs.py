@@ -21,7 +21,7 @@ def make_tables():
 )
 def test_tables_are_up_to_date(make_tables, page):
     text = (ROOT / page).read_text(encoding="utf-8")
-    assert re.search(r"<!-- (models|fixed|idtrees|fusion) -->\n\|", text)
+    assert re.search(r"<!-- (families|models|fixed|idtrees|fusion) -->\n\|", text)
     assert make_tables.updated(page, text) == text, "run: python tools/make_tables.py"
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hsmamba.cli._common import MODEL_HELP, JsonFlag, app, say
+from hsmamba.cli._common import MODEL_HELP, JsonFlag, app, named, say
 
 
 @app.command()
@@ -31,5 +31,5 @@ def info(
         raise ValueError("name a model (hsmamba list shows them), or ask for --backends")
     from hsmamba import model_info
 
-    found = model_info(name)
+    found = model_info(named(name))
     say(found.to_json() if as_json else found)

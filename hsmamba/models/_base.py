@@ -389,6 +389,8 @@ def as_classifier(model: nn.Module) -> Classifier:
             f"pairs (hsmamba.data.wald_pairs) are for fusion networks"
         )
     wanted = "in_chans, aux_chans (0 for none), num_classes and patch_size, and forward(hsi, aux=None)"
+    if hasattr(model, "guide_chans"):
+        wanted += "; a fusion network is registered with cfg=ModelCfg(task='fusion')"
     return _as(Classifier, model, "patch classifier", wanted)
 
 

@@ -78,7 +78,7 @@ def register_model(entry_point: F | None = None, *, cfg: ModelCfg | None = None)
         The entry point, unchanged.
 
     Raises:
-        ValueError: Another module has registered the name.
+        ValueError: Another module, or timm, has registered the name.
     """
 
     def register(function: F) -> F:
@@ -86,6 +86,8 @@ def register_model(entry_point: F | None = None, *, cfg: ModelCfg | None = None)
         known = _ENTRIES.get(name)
         if known is not None and known.module != module:
             raise ValueError(f"a model named {name!r} is registered by {known.module}; give yours another name")
+        if known is None and timm.models.is_model(name):
+            raise ValueError(f"timm has a model named {name!r}, which yours would replace; give it another name")
         defaults = getattr(sys.modules.get(module), "default_cfgs", {})
         _ENTRIES[name] = RegistryEntry(name, function, module, cfg or defaults.get(name) or ModelCfg())
         if known is None:

@@ -27,14 +27,15 @@ def build(architecture: str, args: Mapping[str, Any]) -> Network:
         TypeError: An argument that the architecture does not take; the text lists those that it takes.
     """
     entry = models.entry(architecture)
-    accepted = _parameters(entry)
     try:
         module = entry.entry_point(**args)
     except TypeError as error:
         if "unexpected keyword" not in str(error):
             raise
-        raise TypeError(f"{architecture}: {error}. It takes: {', '.join(sorted(accepted))}") from error
+        known = ", ".join(sorted(_parameters(entry)))
+        raise TypeError(f"{architecture}: {error}" + (f". It takes: {known}" if known else "")) from error
     model: Network = models.as_fusion_network(module) if entry.cfg.task == "fusion" else models.as_classifier(module)
+    accepted = _parameters(entry) | inspect.signature(type(module)).parameters.keys()
     sizes = {name: getattr(model, name) for name in model.SIZES if name in accepted}
     model.architecture, model.model_args = architecture, sizes | dict(args)
     return model
@@ -42,7 +43,10 @@ def build(architecture: str, args: Mapping[str, Any]) -> Network:
 
 def _parameters(entry: models.RegistryEntry) -> set[str]:
     """Names of the arguments an architecture takes: its entry point's, and its class's behind `**kwargs`."""
-    signature = inspect.signature(entry.entry_point, eval_str=True)
+    try:
+        signature = inspect.signature(entry.entry_point, eval_str=True)
+    except NameError:  # annotations that mean something only where they were written
+        signature = inspect.signature(entry.entry_point)
     names = {p.name for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD}
     if isinstance(signature.return_annotation, type) and issubclass(signature.return_annotation, nn.Module):
         names |= set(inspect.signature(signature.return_annotation).parameters)

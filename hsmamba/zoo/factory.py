@@ -14,7 +14,7 @@ from torch import Tensor
 
 import hsmamba.models as models
 from hsmamba.data import Compose
-from hsmamba.errors import WeightsError
+from hsmamba.errors import UnknownModelError, WeightsError
 from hsmamba.models import Network
 from hsmamba.zoo import manifest, source
 from hsmamba.zoo.build import build, load_strictly
@@ -92,7 +92,12 @@ def _look_up(
     architecture, _, tag = name.partition(".")
     if pretrained or source.names_a_folder(name):
         folder = source.find_folder(name, cache_dir=cache_dir, model_path=checkpoint_path)
-        source.check_known(folder.architecture)
+        try:
+            source.check_known(folder.architecture)
+        except UnknownModelError as error:
+            raise UnknownModelError(
+                f"{error}. {name} is of that architecture: import the code that registers it"
+            ) from None
         if not tag and not source.names_a_folder(name):
             _logger.warning(
                 "%s with pretrained=True is its default weight %s: %s; trained on %s",

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import hsmamba.models as models
-from hsmamba.models import Classifier
 from hsmamba.zoo import manifest
 from hsmamba.zoo.factory import create_model
 
@@ -65,7 +64,9 @@ class ModelInfo:
             f"  inputs        {inputs}",
             f"  parameters    {self.params:,}",
             f"  multiply-adds {self.macs / 1e6:,.2f} M a sample",
-            f"  classes       {self.num_classes}" + (f": {', '.join(self.classes)}" if self.classes else ""),
+            f"  classes       {self.num_classes}" + (f": {', '.join(self.classes)}" if self.classes else "")
+            if self.num_classes is not None
+            else "",
             f"  scene         {self.bands} bands, {self.sensor}" if self.bands else "",
             f"  licence       {self.license}",
             f"  citation      {self.citation}",
@@ -131,7 +132,7 @@ def model_info(name: str, **model_args: Any) -> ModelInfo:
         params=sum(p.numel() for p in model.parameters()),
         macs=count_macs(model, inputs),
         inputs={key: tuple(x.shape[1:]) for key, x in zip(names, inputs, strict=False)},
-        num_classes=model.num_classes if isinstance(model, Classifier) else None,
+        num_classes=getattr(model, "num_classes", None),
         classes=record.classes if record else model.class_names,
         bands=record.bands if record else None,
         sensor=record.data.get("sensor") if record else None,

@@ -111,13 +111,13 @@ def _how_built(
     network: Network, architecture: str | None, model_args: Mapping[str, Any] | None
 ) -> tuple[str, dict[str, Any]]:
     """Return architecture and arguments of a network, from the caller or from what the factory noted on it."""
-    architecture = architecture or network.architecture
-    args = dict(network.model_args if model_args is None else model_args)
-    if not architecture or (model_args is None and not args):
+    if not network.architecture and (architecture is None or model_args is None):
         raise ValueError(
             f"this {type(network).__name__} does not say how it was built: make it with create_model, or pass "
             "architecture= (a registered name) and model_args= (the keyword arguments of its entry point)"
         )
+    architecture = architecture or network.architecture
+    args = dict(network.model_args if model_args is None else model_args)
     if "num_classes" in args:  # reset_classifier changes the head after the factory has noted the arguments
         args["num_classes"] = getattr(network, "num_classes", args["num_classes"])
     return architecture, args

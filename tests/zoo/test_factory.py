@@ -7,6 +7,7 @@ import logging
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import hsmamba
 from hsmamba.errors import HashMismatchError, UnknownModelError, WeightsError
@@ -151,3 +152,41 @@ def test_listing_with_wildcards_and_natural_order(monkeypatch):
     assert hsmamba.list_models(exclude="net*") == ["md2f_mamba", "other"]
     assert hsmamba.list_models(task="fusion") == []
     assert hsmamba.list_models(module="md2f_mamba", exclude=["other", "net10"]) == ["md2f_mamba", "net9"]
+
+
+def test_a_network_of_ones_own_code_comes_back_from_its_folder(tmp_path, monkeypatch):
+    class Local(nn.Module):
+        aux_chans, patch_size = 0, 3
+
+        def __init__(self, in_chans: int = 4, num_classes: int = 2) -> None:
+            super().__init__()
+            self.in_chans, self.num_classes = in_chans, num_classes
+            self.head = nn.Linear(in_chans, num_classes)
+
+        def forward(self, hsi, aux=None):
+            return self.head(hsi.mean((2, 3)))
+
+    def local_test_net(**kwargs: Unknown) -> Local:  # noqa: F821 - annotations need not mean anything here
+        return Local(**kwargs)
+
+    entries = hsmamba.models._registry._ENTRIES
+    monkeypatch.setattr(hsmamba.models._registry, "_ENTRIES", dict(entries))
+    hsmamba.register_model(local_test_net)
+    for args in ({}, {"in_chans": 7, "num_classes": 5}):
+        model = hsmamba.create_model("local_test_net", **args)
+        place = hsmamba.save_pretrained(model, tmp_path / str(len(args)))
+        assert torch.equal(hsmamba.create_model(f"local-dir:{place}").head.weight, model.head.weight)
+    with pytest.raises(TypeError, match=r"'widht'\. It takes|'widht'"):
+        hsmamba.create_model("local_test_net", widht=3)
+    assert "classes" not in str(hsmamba.model_info("rsanet"))
+    monkeypatch.undo()
+    with pytest.raises(UnknownModelError, match="import the code that registers it"):
+        hsmamba.create_model(f"local-dir:{place}")
+
+
+def test_a_name_of_timm_is_not_taken():
+    def resnet18(**kwargs):
+        raise AssertionError
+
+    with pytest.raises(ValueError, match="timm has a model named 'resnet18'"):
+        hsmamba.register_model(resnet18)

@@ -47,12 +47,20 @@ def evaluate_fusion(
         The figures, printable.
 
     Raises:
-        SceneError: There is no test image, or the model takes other bands, guides or ratios.
+        SceneError: There is no test image, one is too small for the border that the metrics leave out, or the model
+            takes other bands, guides or ratios.
         TypeError: The model is no fusion network.
     """
     network = as_fusion_network(model)
     if not pairs.test and not pairs.full:
         raise SceneError(f"the pairs {pairs.name!r} have no test images; make them with test= above 0")
+    for pair in pairs.test:
+        if min(pair.guide.shape[-2:]) < 2 * pairs.cut:
+            raise SceneError(
+                f"the image {pair.name!r} is {pair.guide.shape[-2]} x {pair.guide.shape[-1]} pixels, and the metrics "
+                f"leave {pairs.cut} out at each border: make pairs of a larger scene or with a larger test=, or take "
+                f"dataclasses.replace(pairs, cut=0)"
+            )
     name = network.architecture or type(model).__name__
     methods: dict[str, Callable[[FusionPair], Tensor]] = _baselines(pairs) if baselines else {}
     methods[name] = lambda pair: predict(network, pair, device)
