@@ -10,6 +10,7 @@ from hsmamba.metrics import ClassificationReport
 
 @pytest.mark.parametrize("num_classes", [1, 16, 20, 40])
 def test_every_class_has_a_colour_of_its_own(num_classes):
+    pytest.importorskip("matplotlib", reason="needs the demo extra")
     colours = viz.class_colours(num_classes)
     assert colours.shape == (num_classes + 1, 3)
     assert len(np.unique(colours.round(4), axis=0)) == num_classes + 1
@@ -34,6 +35,7 @@ def test_pixels_that_are_not_finite_are_black():
 
 
 def test_figures_hold_what_they_show(tmp_path):
+    pytest.importorskip("matplotlib", reason="needs the demo extra")
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, (10, 12))
     scene = Scene(rng.normal(size=(10, 12, 6)), labels, class_names=("corn", "oats"))
@@ -55,6 +57,7 @@ def test_figures_hold_what_they_show(tmp_path):
 
 
 def test_a_fused_image_is_drawn_beside_what_it_was_made_of(tmp_path):
+    pytest.importorskip("matplotlib", reason="needs the demo extra")
     rng = np.random.default_rng(0)
     pairs = wald_pairs(rng.uniform(1, 9, (64, 48, 4)), rng.uniform(1, 9, (256, 192)), sensor="generic", maximum=9)
     pair, full = pairs.test[0], pairs.full[0]

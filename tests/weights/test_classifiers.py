@@ -9,7 +9,7 @@ from hsmamba.engine.classification.evaluate import labels_of
 from hsmamba.engine.classification.recipe import make_split, median_run
 from hsmamba.engine.recipe import load_recipe
 from hsmamba.engine.results import read_results, summarise
-from hsmamba.errors import SceneError
+from hsmamba.errors import MissingExtraError, SceneError
 from hsmamba.metrics.report import HEADLINES
 from hsmamba.zoo.manifest import load_manifest, weights_folder
 from hsmamba.zoo.source import find_folder
@@ -36,10 +36,10 @@ def test_the_record_holds_what_the_runs_of_its_recipe_gave(name):
 
 
 def scenes_of(recipe):
-    """Load the data of a recipe; skip where they come with no package and are not here."""
+    """Load the data of a recipe; skip where they are not here."""
     try:
         scenes = load_scenes(recipe.scene, DATA)
-    except SceneError as error:
+    except (MissingExtraError, SceneError) as error:
         pytest.skip(f"needs the data of {recipe.scene}: {error}")
     return scenes if len(scenes) > 1 else scenes[0]
 
@@ -68,7 +68,7 @@ def test_the_split_of_a_weight_is_made_again_by_its_recipe(name):
 def test_a_random_split_of_a_twentieth_trains_on_so_many_of_each_class_and_leaks():
     name = "md2f_mamba.indian_pines"
     recipe, split = load_recipe(RECORDS[name].recipe), find_folder(name).load_split()
-    labels = np.asarray(hsmamba.load_scene(recipe.scene).labels).ravel()
+    labels = np.asarray(scenes_of(recipe).labels).ravel()
     sizes = np.bincount(labels)[1:]
     np.testing.assert_array_equal(np.bincount(labels[split.train])[1:], np.maximum(1, np.floor(0.05 * sizes + 1e-9)))
     assert leakage(split, recipe.model_args["patch_size"]).share > 0.9  # the card says so

@@ -15,7 +15,7 @@ from hsmamba.zoo import manifest, save
 from hsmamba.zoo.source import read_folder, record_of
 from tests.conftest import ROOT
 from tests.zoo.hub_server import HubServer
-from tests.zoo.samples import METRICS, SMALL, Tiny
+from tests.zoo.samples import METRICS, SCHEMA, SMALL, Tiny
 
 _WORKER = """
 import json, sys
@@ -30,6 +30,12 @@ except (HsmambaError, ValueError) as error:
 answer["torch"] = "torch" in sys.modules
 print(json.dumps(answer, default=str))
 """
+
+
+@pytest.fixture(scope="session")
+def validator():
+    jsonschema = pytest.importorskip("jsonschema", reason="checks the manifest against its schema")
+    return jsonschema.Draft202012Validator(SCHEMA)
 
 
 @pytest.fixture

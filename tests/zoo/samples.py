@@ -4,14 +4,12 @@ import hashlib
 import json
 from pathlib import Path
 
-import jsonschema
 import torch
 from torch import nn
 
 from hsmamba.zoo import manifest
 
 SCHEMA = json.loads((Path(manifest.__file__).parent / "manifest.schema.json").read_text(encoding="utf-8"))
-VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 SMALL = {"in_chans": 6, "patch_size": 7, "num_classes": 4, "dim": 16, "d_state": 4}
 METRICS = {"random": {"oa": {"mean": 98.7123, "std": 0.1}, "aa": None}, "disjoint": {"oa": 80.25}, "kappa": 0.5}
 CONTENT = {"model": b"weights", "transform": b"transform", "split": b"split"}

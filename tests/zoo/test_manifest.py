@@ -6,14 +6,14 @@ import pytest
 
 from hsmamba.errors import ManifestError, UnknownModelError
 from hsmamba.zoo import manifest, records
-from tests.zoo.samples import RECORD, VALIDATOR, entry
+from tests.zoo.samples import RECORD, entry
 
 
-def test_manifest_survives_writing_and_reading(tmp_path):
+def test_manifest_survives_writing_and_reading(validator, tmp_path):
     split = {**RECORD, "split": entry("split"), "hub": None, "transform": None, "wavelengths": [400.0, 410.5]}
     made = [records.parse_record("tiny.second", RECORD), records.parse_record("tiny.first", split)]
     path = manifest.write_manifest(made, tmp_path / "manifest.json")
-    VALIDATOR.validate(json.loads(path.read_text(encoding="utf-8")))
+    validator.validate(json.loads(path.read_text(encoding="utf-8")))
     assert list(manifest.load_manifest(path).items()) == [(record.name, record) for record in made]
     assert [entry.name for entry in tmp_path.iterdir()] == ["manifest.json"]
 

@@ -11,28 +11,28 @@ from hypothesis import strategies as st
 
 from hsmamba.errors import ManifestError
 from hsmamba.zoo import manifest, records
-from tests.zoo.samples import RECORD, SCHEMA, VALIDATOR
+from tests.zoo.samples import RECORD, SCHEMA
 
 
-def test_every_record_of_the_library_fits_the_schema():
-    VALIDATOR.check_schema(SCHEMA)
-    VALIDATOR.validate(json.loads(manifest.manifest_path().read_text(encoding="utf-8")))
+def test_every_record_of_the_library_fits_the_schema(validator):
+    validator.check_schema(SCHEMA)
+    validator.validate(json.loads(manifest.manifest_path().read_text(encoding="utf-8")))
     for name, record in manifest.load_manifest().items():
         assert (record.name, f"{record.architecture}.{record.tag}") == (name, name)
 
 
-def test_dataclasses_and_schema_have_the_same_fields():
+def test_dataclasses_and_schema_have_the_same_fields(validator):
     properties = SCHEMA["$defs"]["record"]["properties"]
     assert {field.name for field in dataclasses.fields(records.WeightRecord)} == {"name", *properties}
     for cls, schema in ((records.FileEntry, SCHEMA["$defs"]["file"]), (records.HubAddress, properties["hub"])):
         assert [field.name for field in dataclasses.fields(cls)] == list(schema["properties"])
-    VALIDATOR.validate({"schema": 1, "weights": {"tiny.first": RECORD}})
+    validator.validate({"schema": 1, "weights": {"tiny.first": RECORD}})
 
 
 @pytest.mark.parametrize("name", SCHEMA["$defs"]["record"]["required"])
-def test_schema_and_reader_require_the_same_fields(name):
+def test_schema_and_reader_require_the_same_fields(validator, name):
     record = {key: value for key, value in RECORD.items() if key != name}
-    assert not VALIDATOR.is_valid({"schema": 1, "weights": {"tiny.first": record}})
+    assert not validator.is_valid({"schema": 1, "weights": {"tiny.first": record}})
     with pytest.raises(ManifestError, match=rf"'tiny\.first'.* lacks the field '{name}'"):
         records.parse_record("tiny.first", record)
 
@@ -62,13 +62,13 @@ def test_schema_and_reader_require_the_same_fields(name):
         (("params",), False),
     ],
 )
-def test_schema_and_reader_refuse_the_same_values(place, value):
+def test_schema_and_reader_refuse_the_same_values(validator, place, value):
     record = copy.deepcopy(RECORD)
     target = record
     for key in place[:-1]:
         target = target[key]
     target[place[-1]] = value
-    assert not VALIDATOR.is_valid({"schema": 1, "weights": {"tiny.first": record}})
+    assert not validator.is_valid({"schema": 1, "weights": {"tiny.first": record}})
     with pytest.raises(ManifestError, match=r"tiny\.first"):
         records.parse_record("tiny.first", record)
 
@@ -76,8 +76,8 @@ def test_schema_and_reader_refuse_the_same_values(place, value):
 @pytest.mark.parametrize(
     "name", ["tiny", "../tiny.first", "tiny/x.first", ".first", "tiny.", "tiny..first", "tiny.a b"]
 )
-def test_schema_and_reader_refuse_the_same_names(name):
-    assert not VALIDATOR.is_valid({"schema": 1, "weights": {name: RECORD}})
+def test_schema_and_reader_refuse_the_same_names(validator, name):
+    assert not validator.is_valid({"schema": 1, "weights": {name: RECORD}})
     with pytest.raises(ManifestError, match=r"architecture\.tag"):
         records.parse_record(name, RECORD)
 
