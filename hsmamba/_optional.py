@@ -16,7 +16,6 @@ EXTRAS = {
     "spectral": "geo",
     "h5py": "geo",
     "shapefile": "geo",
-    "torchmetrics": "train",
 }
 
 

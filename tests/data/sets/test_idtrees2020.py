@@ -67,6 +67,8 @@ def test_missing_parts_of_the_contest_are_named(tmp_path):
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the shared data are not here")
 def test_the_real_plots_have_the_labels_of_their_split():
+    pytest.importorskip("shapefile")
+    pytest.importorskip("rioxarray")
     plots = load_scenes("idtrees2020", DATA)
     labels = np.concatenate([plot.labels.ravel() for plot in plots])
     assert len(plots) == 70 and np.bincount(labels).tolist() == [15631, 3536, 2547, 2050, 1590, 804, 801, 574, 467]
