@@ -39,20 +39,8 @@ def scan_op(
 
 
 @scan_op.register_fake
-def _(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    z: Tensor | None,
-    delta_bias: Tensor | None,
-    initial_state: Tensor | None,
-    delta_softplus: bool,
-    save: bool,
-    backend: str,
-) -> tuple[Tensor, Tensor, Tensor]:
+def _(u: Tensor, delta: Tensor, A: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tensor]:
+    *_, save, _backend = others
     b, d, length = u.shape
     n = A.shape[1]
     dtype = torch.float64 if u.dtype == torch.float64 else torch.float32

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -17,16 +17,10 @@ from hsmamba.engine.training import Keeping, Record, Run, TrainingResult, Traini
 from hsmamba.errors import SceneError
 from hsmamba.metrics import fusion as metrics
 from hsmamba.metrics.report import Figures
-from hsmamba.models import FusionNetwork
+from hsmamba.models import FusionNetwork, TrainingImages
 
 SSIM_SHARE = 0.1  # of the loss "l1+ssim", as in the release of LE-Mamba
 _SSIM_WINDOW, _SSIM_SIGMA = 11, 1.5
-
-
-class _OwnLoss(Protocol):
-    """What a network returns in training where it brings its loss."""
-
-    def loss(self, target: Tensor, ms_up: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -129,7 +123,7 @@ class _FusionRun(Run[FusionNetwork]):
         """Mean absolute error (and SSIM), or the network's own loss."""
         ms, guide, ms_up, gt = (torch.as_tensor(tensor).to(self.device) for tensor in batch[1:])
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.amp):
-            output: Tensor | _OwnLoss = self.model(ms, guide, ms_up)
+            output: Tensor | TrainingImages = self.model(ms, guide, ms_up)
         if not isinstance(output, Tensor):
             return output.loss(gt, ms_up), len(gt), {}
         loss = F.l1_loss(output.float(), gt)
