@@ -42,6 +42,9 @@ def finetune_command(
     lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
     batch_size: Annotated[int, typer.Option(help="Patches a step.")] = 64,
     seed: Annotated[int, typer.Option(help="Of split, initial weights and training.")] = 0,
+    license: Annotated[
+        str | None, typer.Option(help="Licence of the weights; default that of the base weight, else of the data.")
+    ] = None,
     device: DeviceOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run in OUT.")] = False,
     as_json: JsonFlag = False,
@@ -81,12 +84,16 @@ def finetune_command(
         resume=checkpoint if resume else None, log=out / "history.csv", progress=not as_json,
     )  # fmt: skip
     report = evaluate(network, opened, result.split)
+    if license is None and network.record is None:
+        license = opened.license or "unknown"
     folder = save_pretrained(
         network, out / "model", split=result.split, metrics=report.percent(), class_names=opened.class_names,
         data={"name": opened.name or scene, "source": opened.source, "license": opened.license, "seed": seed},
-        bands=opened.num_bands, wavelengths=opened.wavelengths, license=opened.license or "unknown",
+        bands=opened.num_bands, wavelengths=opened.wavelengths, license=license,
     )  # fmt: skip
     if as_json:
         say(json.dumps({"model": str(folder), "best_epoch": result.best_epoch, "test": report.to_dict()}))
         return
     say(f"{report}\n\nbest epoch {result.best_epoch} of {len(result.history)} by validation; model in {folder}")
+    if license is None and network.record is not None:
+        say(f"its licence is that of {model}: {network.record['license']}; --license names another")

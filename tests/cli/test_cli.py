@@ -134,6 +134,22 @@ def _interrupt(path, history):
         raise KeyboardInterrupt
 
 
+def test_a_fine_tuned_model_keeps_the_licence_of_its_base_weight(run, trained, scene_file, tmp_path):
+    import hsmamba
+
+    base = tmp_path / "base"
+    hsmamba.save_pretrained(
+        hsmamba.create_model(f"local-dir:{trained[0] / 'model'}"), base, license="LicenseRef-NonProfit"
+    )
+    args = ["finetune", scene_file, "-m", base, "--count", 20, "--epochs", 1]
+    code, out, err = run(*args, "-o", tmp_path / "tuned")
+    assert code == 0, err
+    assert "LicenseRef-NonProfit; --license names another" in out
+    assert json.loads((tmp_path / "tuned/model/config.json").read_text())["license"] == "LicenseRef-NonProfit"
+    assert run(*args, "-o", tmp_path / "other", "--license", "MIT")[0] == 0
+    assert json.loads((tmp_path / "other/model/config.json").read_text())["license"] == "MIT"
+
+
 def test_convert_makes_a_model_folder_of_an_official_checkpoint(run, tmp_path):
     torch = pytest.importorskip("torch")
     import hsmamba
