@@ -132,9 +132,9 @@ def _prepare(
             transform = default_transform(scenes, split, model.in_chans)
         for scene in scenes:
             check_fits(model, scene, transform)
-        model.transform, model.class_names = transform, scenes[0].class_names
         data = PatchDataset(scenes, transform, model.patch_size)
     check_classes(model, len(data.class_names) or int(labels.max()))
+    model.transform, model.class_names = data.transform, data.class_names
     return data, split
 
 

@@ -37,6 +37,22 @@ def test_a_scene_that_can_be_learnt_is_learnt(make_model, scene, split):
     assert result.seconds > 0
 
 
+def test_a_model_trained_on_a_dataset_classifies_its_scene(make_model, scene, split, transform, tmp_path):
+    model = make_model()
+    hsmamba.finetune(model, PatchDataset(scene, transform, 5), split, **QUICK)
+    again = hsmamba.create_model(f"local-dir:{hsmamba.save_pretrained(model, tmp_path / 'model')}")
+    assert again.class_names == scene.class_names
+    labels = hsmamba.classify(again, scene, progress=False)[0]
+    np.testing.assert_array_equal(labels, hsmamba.classify(model, scene, transform=transform, progress=False)[0])
+
+
+def test_refused_data_leave_the_model_as_it_was(make_model, scene, split, transform):
+    model = make_model(num_classes=5)
+    with pytest.raises(SceneError, match="model has 5 classes"):
+        hsmamba.finetune(model, scene, split, transform=transform, **QUICK)
+    assert model.transform is None and model.class_names == ()
+
+
 def test_the_best_epoch_by_validation_is_kept(make_model, scene, split, transform):
     model = make_model()
     states = {}
