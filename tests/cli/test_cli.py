@@ -134,6 +134,20 @@ def _interrupt(path, history):
         raise KeyboardInterrupt
 
 
+def test_an_earlier_run_is_replaced_on_request_alone(run, trained, scene_file):
+    out, _ = trained
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    args = ["finetune", scene_file, "-o", out, "--count", 20, "--bands", 5, "--epochs", 1]
+    code, _, err = run(*args)
+    assert code == 2
+    assert "checkpoint.pt, history.csv, model" in err and "--resume" in err and "--overwrite" in err
+    assert "give one of them" in run(*args, "--resume", "--overwrite")[2]
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    code, _, err = run(*args, "--overwrite")
+    assert code == 0, err
+    assert len((out / "history.csv").read_text().splitlines()) == 2
+
+
 def test_a_fine_tuned_model_keeps_the_licence_of_its_base_weight(run, trained, scene_file, tmp_path):
     import hsmamba
 
