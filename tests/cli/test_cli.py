@@ -1,6 +1,7 @@
 """The command line in process: what it prints, what it writes, how it ends."""
 
 import json
+import shutil
 import sys
 
 import numpy as np
@@ -132,6 +133,25 @@ def test_an_interrupted_finetune_resumes(run, scene_file, tmp_path, monkeypatch)
 def _interrupt(path, history):
     if len(history) == 2:
         raise KeyboardInterrupt
+
+
+def test_a_name_of_the_zoo_means_its_weight_whatever_folders_there_are(run, trained, tmp_path, monkeypatch):
+    shutil.copytree(trained[0] / "model", tmp_path / "cwd/ramsf.ikonos")
+    shutil.copytree(trained[0] / "model", tmp_path / "cwd/mine")
+    monkeypatch.chdir(tmp_path / "cwd")
+    told = {
+        name: json.loads(run("info", name, "--json")[1])["architecture"]
+        for name in ("ramsf.ikonos", "./ramsf.ikonos", "local-dir:ramsf.ikonos", "mine")
+    }
+    assert list(told.values()) == ["ramsf", "md2f_mamba", "md2f_mamba", "md2f_mamba"]
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "meta"])
+@pytest.mark.parametrize("command", ["classify", "finetune"])
+def test_an_unknown_device_is_a_mistake(run, command, device, tmp_path):
+    code, _, err = run(command, "indian_pines", "-m", "md2f_mamba", "-o", tmp_path / "x.npy", "--device", device)
+    assert code == 2
+    assert f"--device is '{device}'" in err and len(err.strip().splitlines()) == 1
 
 
 def test_an_earlier_run_is_replaced_on_request_alone(run, trained, scene_file):
