@@ -49,6 +49,15 @@ NanOption = Annotated[str, typer.Option(help="raise: refuse NaN pixels; mask: le
 MODEL_HELP = "architecture.tag, hf-hub:owner/repo[@revision] or local-dir:path (a folder alone will do)."
 
 
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        from hsmamba import __version__
+
+        say(__version__)
+        raise typer.Exit
+
+
 def say(text: object = "") -> None:
     typer.echo(str(text))
 

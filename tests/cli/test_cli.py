@@ -2,12 +2,14 @@
 
 import json
 import shutil
+import subprocess
 import sys
 
 import numpy as np
 import pytest
 
 from hsmamba import cli
+from tests.conftest import ROOT
 
 
 @pytest.fixture
@@ -152,6 +154,25 @@ def test_an_unknown_device_is_a_mistake(run, command, device, tmp_path):
     code, _, err = run(command, "indian_pines", "-m", "md2f_mamba", "-o", tmp_path / "x.npy", "--device", device)
     assert code == 2
     assert f"--device is '{device}'" in err and len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C cannot be sent to one process alone")
+@pytest.mark.parametrize("module", ["typer", "hsmamba.cli.bench", "numpy", "torch", "hsmamba.models"])
+def test_an_interrupt_of_the_imports_ends_quietly(module):
+    code = f"""
+import signal, sys
+class Finder:
+    def find_spec(name, path=None, target=None):
+        if name == {module!r}:
+            signal.raise_signal(signal.SIGINT)
+sys.meta_path.insert(0, Finder)
+sys.argv = ["hsmamba", "info", "md2f_mamba"]
+from hsmamba.cli import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 130
+    assert "Traceback" not in done.stderr and done.stdout == ""
 
 
 def test_an_earlier_run_is_replaced_on_request_alone(run, trained, scene_file):
