@@ -13,6 +13,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Generic, TypeAlias, TypeVar
@@ -26,6 +27,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from hsmamba._files import atomic_path, write_text
+from hsmamba.engine.lock import only_run
 from hsmamba.engine.results import write_results
 from hsmamba.errors import TrainingError, WeightsError
 from hsmamba.models import Network
@@ -294,9 +296,14 @@ class Run(ABC, Generic[Trained]):
         """Train to the end; the model is then in evaluation mode and holds the best weights.
 
         Raises:
-            TrainingError: A loss or a weight is not finite; the checkpoint is that of the epoch before.
+            TrainingError: A loss or a weight is not finite, the checkpoint cannot be written, or it is that of a run
+                that goes on; it stays that of the epoch before.
             WeightsError: `keeping.resume` is no checkpoint of this run.
         """
+        with only_run(Path(keeping.checkpoint)) if keeping.checkpoint is not None else nullcontext():
+            self._go(keeping)
+
+    def _go(self, keeping: Keeping) -> None:
         if keeping.resume is not None:
             self.restore(Path(keeping.resume))
         epochs, checkpoint, stop = self.settings.epochs, keeping.checkpoint, False
@@ -320,7 +327,11 @@ class Run(ABC, Generic[Trained]):
         self.model.eval()
 
     def save(self, path: Path) -> None:
-        """Write the whole state, or leave the older file as it is."""
+        """Write the whole state, or leave the older file as it is.
+
+        Raises:
+            TrainingError: It cannot be written.
+        """
         state = {
             "settings": asdict(self.settings),
             "split": self.data_id,
@@ -331,8 +342,15 @@ class Run(ABC, Generic[Trained]):
             "ema": self.ema.state_dict() if self.ema is not None else None,
             "optimizer": self.optimizer.state_dict(),
         }
-        with atomic_path(path) as temporary:
-            torch.save(state, temporary)
+        try:
+            with atomic_path(path) as temporary, temporary.open("wb") as file:
+                torch.save(state, file)
+        except (OSError, RuntimeError) as error:  # torch's writer hides a full disk behind an error of its own
+            why = error.__context__ if isinstance(error.__context__, OSError) else str(error).splitlines()[0]
+            raise TrainingError(
+                f"cannot write the checkpoint {str(path)!r} ({why}); free some space and go on with resume=: what was "
+                "there is whole"
+            ) from error
 
     def restore(self, path: Path) -> None:
         """Continue from a checkpoint of the same run.

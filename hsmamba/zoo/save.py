@@ -13,7 +13,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hsmamba._files import default_mode
+from safetensors import SafetensorError
+
+from hsmamba._files import default_mode, flush
 from hsmamba._version import __version__
 from hsmamba.errors import ManifestError, WeightsError
 from hsmamba.zoo import hub
@@ -216,8 +218,11 @@ def write_folder(
             (staging / CONFIG).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
             card = model_card(architecture, facts, name=name, repo_id=repo_id)
             (staging / "README.md").write_text(card, encoding="utf-8")
+            for path in staging.iterdir():
+                flush(path)
             _publish(staging, folder)
-    except OSError as error:
+            flush(folder)
+    except (OSError, SafetensorError) as error:
         raise WeightsError(f"cannot write {folder} ({error}); free some space or choose another folder") from error
     return folder
 

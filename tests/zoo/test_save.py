@@ -166,6 +166,14 @@ def test_a_failure_while_writing_leaves_the_old_folder_whole(saved, tiny, error)
     assert contents(saved) == before
 
 
+def test_a_full_disk_leaves_the_old_folder_whole(saved, tiny, largest_file):
+    before = contents(saved)
+    largest_file(100)
+    with pytest.raises(WeightsError, match="free some space"):
+        save.save_pretrained(tiny(seed=9), saved)
+    assert contents(saved) == before
+
+
 @pytest.mark.parametrize("fails_at", [0, 1, 2])
 @pytest.mark.parametrize("fresh", [False, True])
 def test_a_failure_while_moving_leaves_the_old_folder_whole(saved, tiny, tmp_path, monkeypatch, fails_at, fresh):

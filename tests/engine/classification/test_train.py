@@ -309,6 +309,15 @@ def test_a_run_that_diverges_stops_with_the_last_good_checkpoint(scene, split, t
     assert all(bool(torch.isfinite(tensor).all()) for tensor in state["model"].values())
 
 
+def test_a_full_disk_leaves_the_last_checkpoint(make_model, scene, split, transform, tmp_path, largest_file):
+    path = tmp_path / "run.pt"
+    settings = {**QUICK, "transform": transform, "checkpoint": path}
+    with pytest.raises(TrainingError, match=r"cannot write the checkpoint .*run\.pt.*resume"):
+        hsmamba.finetune(make_model(), scene, split, callback=lambda record, model: largest_file(4096), **settings)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["run.pt"]
+    assert torch.load(path, weights_only=True)["epoch"] == 1
+
+
 def test_data_that_does_not_fit_is_named(make_model, scene, split, transform):
     with pytest.raises(SceneError, match=r"model has 5 classes, the data 3.*reset_classifier\(3\)"):
         hsmamba.finetune(make_model(num_classes=5), scene, split, transform=transform, **QUICK)
