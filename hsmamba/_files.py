@@ -1,7 +1,8 @@
-"""Files that are whole or not there: written beside their place, then renamed."""
+"""Files that are whole or not there: written beside their place, flushed to the disk, then renamed."""
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -30,9 +31,29 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(default_mode())
+        flush(temporary)
         temporary.replace(path)
+        flush(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def flush(path: Path) -> None:
+    """Have a file, or the names in a folder, on the disk and not in the system's memory alone.
+
+    Raises:
+        OSError: The disk is full or broken; it may say so only now.
+    """
+    if path.is_dir() and os.name == "nt":  # which cannot open folders
+        return
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a file system that flushes nothing
+            raise OSError(error.errno, error.strerror, str(path)) from None
+    finally:
+        os.close(handle)
 
 
 def default_mode() -> int:

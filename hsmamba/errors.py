@@ -35,6 +35,10 @@ class SplitError(HsmambaError, ValueError):
     """A split that cannot be made, or that does not belong to the scene."""
 
 
+class TrainingError(HsmambaError, RuntimeError):
+    """A training run that cannot go on: figures that are not finite, a folder in use, a state that cannot be kept."""
+
+
 class MissingExtraError(HsmambaError, ImportError):
     """An optional dependency that is not installed; the text names the extra to install."""
 

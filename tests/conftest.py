@@ -49,3 +49,12 @@ def run(monkeypatch, capsys):
         return ended.value.code or 0, out.out, out.err
 
     return call
+
+
+@pytest.fixture
+def largest_file():
+    """Let no file grow beyond a size, as on a disk that is full; give a function that sets it."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -33,9 +33,9 @@ def test_links_between_pages_lead_somewhere():
 
 
 def test_every_command_of_the_readme_exists():
-    from hsmamba.cli import app
+    from hsmamba.cli import load_app
 
-    commands = {command.name or command.callback.__name__ for command in app.registered_commands}
+    commands = {command.name or command.callback.__name__ for command in load_app().registered_commands}
     text = "".join((ROOT / page).read_text(encoding="utf-8") for page in ("README.md", "docs/getting_started.md"))
     used = set(re.findall(r"\bhsmamba ([a-z]+)\b(?= |`|$)", text, re.MULTILINE))
     assert {"demo", "classify"} <= used & commands

@@ -17,7 +17,7 @@ def test_import_brings_nothing_heavy():
 def test_help_of_the_command_line_needs_no_torch():
     code = (
         "import sys, typer.testing, hsmamba.cli as c\n"
-        "r = typer.testing.CliRunner().invoke(c.app, ['finetune', '--help'])\n"
+        "r = typer.testing.CliRunner().invoke(c.load_app(), ['finetune', '--help'])\n"
         "assert r.exit_code == 0, r.output\n"
         "print('torch' in sys.modules, 'numpy' in sys.modules)"
     )

@@ -1,7 +1,7 @@
 """The command line, one file a verb.
 
 Everything heavy is imported inside the commands, so that `--help` answers at once. A user's mistake ends with one line
-on standard error and exit code 2.
+on standard error and exit code 2, Ctrl-C with exit code 130.
 """
 
 from __future__ import annotations
@@ -9,40 +9,39 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-import typer
-
-from hsmamba.cli._common import app, say
 from hsmamba.errors import HsmambaError
 
-__all__ = ["VERBS", "app", "main"]
+if TYPE_CHECKING:
+    from typer import Typer
+
+__all__ = ["VERBS", "load_app", "main"]
 
 VERBS = (
     "list", "info", "demo", "classify", "fuse", "finetune", "evaluate", "train", "download", "verify", "convert",
     "export", "bench",
 )  # fmt: skip
 
-for _verb in VERBS:  # each file gives the app its command; the help lists them in this order
-    importlib.import_module(f"hsmamba.cli.{_verb}")
+
+def load_app() -> Typer:
+    """Import the verbs and return the app."""
+    from hsmamba.cli._common import app
+
+    for verb in VERBS:  # each file gives the app its command; the help lists them in this order
+        importlib.import_module(f"hsmamba.cli.{verb}")
+    return app
 
 
 def main() -> NoReturn:
     """Run the command line; a user's mistake ends with one line and exit code 2."""
     try:
-        app()
+        load_app()()
+    except KeyboardInterrupt:  # in the imports: the app turns its own into the same code
+        sys.exit(130)
     except (HsmambaError, ValueError, TypeError, OSError) as error:
         if os.environ.get("HSMAMBA_TRACEBACK"):
             raise
-        typer.echo(f"hsmamba: {' '.join(str(error).split())}", err=True)
+        print(f"hsmamba: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
     sys.exit(0)
-
-
-@app.callback(invoke_without_command=True)
-def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
-    if version:
-        from hsmamba import __version__
-
-        say(__version__)
-        raise typer.Exit

@@ -27,9 +27,35 @@ VariableOption = Annotated[str | None, typer.Option(help="Name of the cube in a 
 LabelsOption = Annotated[Path | None, typer.Option(help="Label image on the same grid, 0 = unlabelled.")]
 AuxOption = Annotated[Path | None, typer.Option(help="Second source on the same grid: LiDAR, SAR, another camera.")]
 LabelsVariableOption = Annotated[str | None, typer.Option(help="Name of the labels in a file with several arrays.")]
-DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default cpu.")]
+
+
+def _device(name: str | None) -> str | None:
+    """Refuse a device that is not there before any work is done."""
+    if name is not None:
+        import torch
+
+        try:
+            torch.zeros(1, device=name).item()
+        except Exception as error:  # which one depends on the device and on how torch was built
+            reason = str(error).splitlines()[0]
+            raise ValueError(
+                f"--device is {name!r}, which is none here ({reason}); leave it out for the CPU"
+            ) from error
+    return name
+
+
+DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default cpu.", callback=_device)]
 NanOption = Annotated[str, typer.Option(help="raise: refuse NaN pixels; mask: leave them unclassified.")]
 MODEL_HELP = "architecture.tag, hf-hub:owner/repo[@revision] or local-dir:path (a folder alone will do)."
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        from hsmamba import __version__
+
+        say(__version__)
+        raise typer.Exit
 
 
 def say(text: object = "") -> None:
@@ -52,8 +78,11 @@ def open_or_load(
 
 
 def named(model: str) -> str:
-    """Let a model folder be named without its prefix."""
-    return f"local-dir:{model}" if (Path(model) / "config.json").is_file() else model
+    """Let a model folder be named without its prefix, unless the zoo has a model of that name."""
+    from hsmamba.zoo.factory import is_model
+
+    folder = not is_model(model) and (Path(model) / "config.json").is_file()
+    return f"local-dir:{model}" if folder else model
 
 
 def load_model(name: str, **kwargs: Any) -> nn.Module:

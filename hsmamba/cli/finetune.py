@@ -42,13 +42,24 @@ def finetune_command(
     lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
     batch_size: Annotated[int, typer.Option(help="Patches a step.")] = 64,
     seed: Annotated[int, typer.Option(help="Of split, initial weights and training.")] = 0,
+    license: Annotated[
+        str | None, typer.Option(help="Licence of the weights; default that of the base weight, else of the data.")
+    ] = None,
     device: DeviceOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run in OUT.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run in OUT.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Fine-tune a model on a labelled scene; OUT/model is a folder that every command takes as a model."""
-    checkpoint = out / "checkpoint.pt"
+    checkpoint, log, folder = out / "checkpoint.pt", out / "history.csv", out / "model"
     check_writable(checkpoint)
+    if resume and overwrite:
+        raise ValueError("--resume continues the run that --overwrite replaces; give one of them")
+    if not (resume or overwrite) and (there := [path.name for path in (checkpoint, log, folder) if path.exists()]):
+        raise ValueError(
+            f"{out} holds an earlier run ({', '.join(there)}); continue it with --resume, replace it with --overwrite, "
+            "or choose another folder"
+        )
     if (fraction is None) == (count is None):
         raise ValueError("give either --fraction (0.05 is 5 % of each class) or --count (pixels of each class)")
     opened = open_or_load(scene, variable, labels, labels_variable, aux)
@@ -78,15 +89,19 @@ def finetune_command(
         split = random_split(opened.labels, fraction=fraction, count=count, seed=seed)
     result = finetune(
         network, opened, split, epochs=epochs, lr=lr, batch_size=batch_size, seed=seed, checkpoint=checkpoint,
-        resume=checkpoint if resume else None, log=out / "history.csv", progress=not as_json,
+        resume=checkpoint if resume else None, log=log, progress=not as_json,
     )  # fmt: skip
     report = evaluate(network, opened, result.split)
-    folder = save_pretrained(
-        network, out / "model", split=result.split, metrics=report.percent(), class_names=opened.class_names,
+    if license is None and network.record is None:
+        license = opened.license or "unknown"
+    save_pretrained(
+        network, folder, split=result.split, metrics=report.percent(), class_names=opened.class_names,
         data={"name": opened.name or scene, "source": opened.source, "license": opened.license, "seed": seed},
-        bands=opened.num_bands, wavelengths=opened.wavelengths, license=opened.license or "unknown",
+        bands=opened.num_bands, wavelengths=opened.wavelengths, license=license,
     )  # fmt: skip
     if as_json:
         say(json.dumps({"model": str(folder), "best_epoch": result.best_epoch, "test": report.to_dict()}))
         return
     say(f"{report}\n\nbest epoch {result.best_epoch} of {len(result.history)} by validation; model in {folder}")
+    if license is None and network.record is not None:
+        say(f"its licence is that of {model}: {network.record['license']}; --license names another")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -96,6 +97,9 @@ def _writer(path: Path, job: FusionJob) -> Iterator[Callable[[int, Any], None]]:
         return
     with atomic_path(path) as temporary:
         file = np.lib.format.open_memmap(temporary, mode="w+", dtype=job.dtype, shape=job.shape)
+        if hasattr(os, "posix_fallocate"):  # on a full disk, writing to the map would kill the process
+            with temporary.open("r+b") as reserved:
+                os.posix_fallocate(reserved.fileno(), 0, temporary.stat().st_size)
 
         def keep(top: int, rows: Any) -> None:
             file[top : top + len(rows)] = rows

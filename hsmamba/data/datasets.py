@@ -32,6 +32,7 @@ class PatchDataset(Dataset[Sample]):
         labels: int64 (N,) label of each item as in the scenes: 0 = unlabelled, 1..K.
         groups: int64 (N,) number of the scene of each item, for splits by scene.
         class_names: Names of the classes, from the scenes.
+        transform: The fitted transform of the scenes.
         patch_size: Side P.
     """
 
@@ -61,7 +62,7 @@ class PatchDataset(Dataset[Sample]):
         scenes = (scenes,) if isinstance(scenes, Scene) else tuple(scenes)
         _check_scenes(scenes)
         self.class_names = scenes[0].class_names
-        self.patch_size = int(patch_size)
+        self.transform, self.patch_size = transform, int(patch_size)
         labels, self._hsi, self._aux = [], [], []
         for scene in scenes:
             hsi, usable = _transformed(scene.hsi, transform, "hsi", nan)

@@ -121,6 +121,8 @@ def finetune(
     Raises:
         SceneError: The scene has no labels, or the data do not fit the model.
         SplitError: The split belongs to another scene or has no training pixels.
+        TrainingError: A loss or a weight is not finite, the checkpoint cannot be written, or it is that of a run that
+            goes on; it stays that of the epoch before.
         TypeError: Model and data are of two tasks, an argument or a setting is of the other task or does not exist,
             or there is no split for a scene.
         ValueError: A setting out of range.

@@ -2,35 +2,77 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import NoReturn
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
 from tqdm.auto import tqdm
+
+from hsmamba.layers.fusion import Place
+from hsmamba.models import FusionNetwork
+
+
+@dataclass
+class _Use:
+    """How a model was before it was used, and how many threads use it now."""
+
+    home: torch.device
+    training: list[nn.Module]
+    users: int = 0
+    turn: threading.Lock = field(default_factory=threading.Lock)
+
+
+_uses: WeakKeyDictionary[nn.Module, _Use] = WeakKeyDictionary()
+_guard = threading.Lock()  # of the modes, devices and counts of all models
 
 
 @contextmanager
 def evaluating(model: nn.Module, device: torch.device | str | None) -> Iterator[torch.device]:
     """Put a model in evaluation mode on a device, without gradients, and back to what it was.
 
+    Threads may share a model: the first one changes its mode, the last one changes it back.
+
     Args:
         model: The network.
-        device: Where to compute; None where the model is.
+        device: Where to compute, the same for all threads; None where the model is.
 
     Yields:
         The device.
     """
-    training = model.training
-    home = next(model.parameters()).device
-    where = home if device is None else torch.device(device)
-    model.to(where).eval()
+    with _guard:
+        home = next(model.parameters()).device
+        where = home if device is None else torch.device(device)
+        use = _uses.setdefault(model, _Use(home, [module for module in model.modules() if module.training]))
+        use.users += 1
     try:
+        with _guard:
+            model.to(where).eval()
         with torch.inference_mode():
             yield where
     finally:
-        model.to(home).train(training)
+        with _guard:
+            use.users -= 1
+            if not use.users:
+                del _uses[model]
+                model.to(use.home)
+                for module in use.training:
+                    module.training = True
+
+
+@contextmanager
+def placed(model: FusionNetwork, place: Place) -> Iterator[None]:
+    """Tell a network that is `evaluating` where its tile lies; threads that share it take turns."""
+    with _uses[model].turn:
+        model.set_place(place)
+        try:
+            yield
+        finally:
+            model.set_place(None)
 
 
 def progress_bar(pixels: int, verb: str, shown: bool) -> tqdm[NoReturn]:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Generic, TypeAlias, TypeVar
@@ -25,8 +27,9 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from hsmamba._files import atomic_path, write_text
+from hsmamba.engine.lock import only_run
 from hsmamba.engine.results import write_results
-from hsmamba.errors import WeightsError
+from hsmamba.errors import TrainingError, WeightsError
 from hsmamba.models import Network
 
 _logger = logging.getLogger(__name__)
@@ -37,6 +40,8 @@ Callback: TypeAlias = "Callable[[Record, nn.Module], bool | None]"
 @dataclass(frozen=True)
 class TrainingSettings:
     """What decides the course of every training run; what a task adds, or begins with another value, is its own.
+
+    Numbers of numpy and torch become Python's, so that a checkpoint can be read without trusting it.
 
     Attributes:
         epochs: Passes over the training data; of a fusion network, stretches of `steps` steps.
@@ -65,23 +70,49 @@ class TrainingSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        self.check_at_least(epochs=1, batch_size=1, warmup_epochs=0, weight_decay=0)
-        if self.ema_decay is not None:
-            self.check_below_one("ema_decay")
-        if not self.lr > 0:
-            raise ValueError(f"lr is {self.lr!r}; it must be positive")
+        for f in fields(self):
+            value = plain(getattr(self, f.name))
+            object.__setattr__(self, f.name, value)
+            kinds = str(f.type).split(" | ")
+            if value is None and "None" in kinds:
+                continue
+            if "int" in kinds and type(value) is not int:
+                raise ValueError(f"{f.name} is {value!r}; it must be a whole number")
+            if "float" in kinds and not _finite(value):
+                raise ValueError(f"{f.name} is {value!r}; it must be a finite number")
+            if "bool" in kinds and type(value) is not bool:
+                raise ValueError(f"{f.name} is {value!r}; it must be True or False")
+        self.check_at_least(epochs=1, batch_size=1, warmup_epochs=0, weight_decay=0, patience=1, seed=0)
+        self.check_positive("lr", "clip_grad")
+        self.check_below_one("ema_decay")
 
     def check_at_least(self, **lows: float) -> None:
-        """Raise where a setting is below its least value."""
+        """Raise where a setting, if there is one, is below its least value."""
         for name, low in lows.items():
-            if not getattr(self, name) >= low:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be at least {low}")
+            if (value := getattr(self, name)) is not None and not value >= low:
+                raise ValueError(f"{name} is {value!r}; it must be at least {low}")
+
+    def check_positive(self, *names: str) -> None:
+        """Raise where a setting, if there is one, is not above 0."""
+        for name in names:
+            if (value := getattr(self, name)) is not None and not value > 0:
+                raise ValueError(f"{name} is {value!r}; it must be positive")
 
     def check_below_one(self, *names: str) -> None:
-        """Raise where a setting is outside [0, 1)."""
+        """Raise where a setting, if there is one, is outside [0, 1)."""
         for name in names:
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be in [0, 1)")
+            if (value := getattr(self, name)) is not None and not 0 <= value < 1:
+                raise ValueError(f"{name} is {value!r}; it must be in [0, 1)")
+
+
+def plain(value: Any) -> Any:
+    """Make Python's own numbers of numpy's and torch's, and tuples of arrays and lists."""
+    value = value.tolist() if hasattr(value, "tolist") else value
+    return tuple(map(plain, value)) if isinstance(value, (list, tuple)) else value
+
+
+def _finite(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
 
 
 Settings = TypeVar("Settings", bound=TrainingSettings)
@@ -236,6 +267,8 @@ class Run(ABC, Generic[Trained]):
         for step, batch in enumerate(self.batches(generator)):
             self.schedule.step_update(self.epoch * self.steps + step)
             loss, size, figures = self.loss(batch)
+            if not math.isfinite(value := loss.item()):
+                raise self._diverged(f"step {step + 1}, the loss is {value}")
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             if self.settings.clip_grad is not None:
@@ -243,17 +276,34 @@ class Run(ABC, Generic[Trained]):
             self.optimizer.step()
             if self.ema is not None:
                 self.ema.update(self.model)
-            for key, value in {"loss": loss.item() * size, **figures}.items():
-                sums[key] = sums.get(key, 0.0) + value
+            for key, figure in {"loss": value * size, **figures}.items():
+                sums[key] = sums.get(key, 0.0) + figure
             count += size
+        for key, weight in self.model.named_parameters():
+            if not bool(torch.isfinite(weight).all()):
+                raise self._diverged(f"the weight {key} is not finite")
         return {"lr": self.optimizer.param_groups[0]["lr"], **{key: value / count for key, value in sums.items()}}
+
+    def _diverged(self, what: str) -> TrainingError:
+        lr, clip = self.settings.lr, self.settings.clip_grad
+        return TrainingError(
+            f"epoch {self.epoch + 1}: {what}; train anew with a smaller lr (it is {lr:g}), a longer warm-up or "
+            f"clip_grad (it is {clip}), and look for values far off in the data. A checkpoint, if kept, holds the "
+            "epoch before"
+        )
 
     def go(self, keeping: Keeping) -> None:
         """Train to the end; the model is then in evaluation mode and holds the best weights.
 
         Raises:
+            TrainingError: A loss or a weight is not finite, the checkpoint cannot be written, or it is that of a run
+                that goes on; it stays that of the epoch before.
             WeightsError: `keeping.resume` is no checkpoint of this run.
         """
+        with only_run(Path(keeping.checkpoint)) if keeping.checkpoint is not None else nullcontext():
+            self._go(keeping)
+
+    def _go(self, keeping: Keeping) -> None:
         if keeping.resume is not None:
             self.restore(Path(keeping.resume))
         epochs, checkpoint, stop = self.settings.epochs, keeping.checkpoint, False
@@ -277,7 +327,11 @@ class Run(ABC, Generic[Trained]):
         self.model.eval()
 
     def save(self, path: Path) -> None:
-        """Write the whole state, or leave the older file as it is."""
+        """Write the whole state, or leave the older file as it is.
+
+        Raises:
+            TrainingError: It cannot be written.
+        """
         state = {
             "settings": asdict(self.settings),
             "split": self.data_id,
@@ -288,8 +342,15 @@ class Run(ABC, Generic[Trained]):
             "ema": self.ema.state_dict() if self.ema is not None else None,
             "optimizer": self.optimizer.state_dict(),
         }
-        with atomic_path(path) as temporary:
-            torch.save(state, temporary)
+        try:
+            with atomic_path(path) as temporary, temporary.open("wb") as file:
+                torch.save(state, file)
+        except (OSError, RuntimeError) as error:  # torch's writer hides a full disk behind an error of its own
+            why = error.__context__ if isinstance(error.__context__, OSError) else str(error).splitlines()[0]
+            raise TrainingError(
+                f"cannot write the checkpoint {str(path)!r} ({why}); free some space and go on with resume=: what was "
+                "there is whole"
+            ) from error
 
     def restore(self, path: Path) -> None:
         """Continue from a checkpoint of the same run.
@@ -307,7 +368,7 @@ class Run(ABC, Generic[Trained]):
             ) from None
         except Exception as error:
             raise WeightsError(f"{str(path)!r} is not a checkpoint of finetune, or is truncated ({error})") from error
-        if differing := sorted(key for key in own if own[key] != theirs.get(key)):
+        if differing := sorted(key for key in own if own[key] != plain(theirs.get(key))):
             listed = ", ".join(f"{key}: {theirs.get(key)!r} there, {own[key]!r} here" for key in differing)
             raise WeightsError(f"{str(path)!r} belongs to another run ({listed}); resume with its settings")
         self.model.load_state_dict(state["model"])

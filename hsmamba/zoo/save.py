@@ -13,7 +13,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hsmamba._files import default_mode
+from safetensors import SafetensorError
+
+from hsmamba._files import default_mode, flush
 from hsmamba._version import __version__
 from hsmamba.errors import ManifestError, WeightsError
 from hsmamba.zoo import hub
@@ -40,7 +42,7 @@ def save_pretrained(
     split: Split | None = None,
     metrics: Mapping[str, Any] | None = None,
     data: Mapping[str, Any] | None = None,
-    license: str = "Apache-2.0",
+    license: str | None = None,
     recipe: str | Mapping[str, Any] | None = None,
     class_names: Sequence[str] | None = None,
     bands: int | None = None,
@@ -54,19 +56,23 @@ def save_pretrained(
     All of it is written, or nothing: after a failure the folder is as it was. Files of the folder that are none of the
     model's are left alone.
 
+    A model that was made of a weight, whether trained further or not, inherits what is known of that weight
+    (`model.record`) where nothing else is given; its `data` then name the weight as `base_model`.
+
     Args:
         model: A network made by the factory.
         folder: Where to; a new or empty folder, or a model folder, whose files are replaced.
         transform: The fitted transform; None takes `model.transform`.
         split: The split that the model was trained on.
         metrics: `{metric: value}` or `{protocol: {metric: value}}`; a value is a number or `{"mean": m, "std": s}`.
-        data: What it was trained on: name, source, licence, split, seeds.
-        license: SPDX identifier of the weights' licence.
+        data: What it was trained on: name, source, licence, split, seeds; None takes the base weight's.
+        license: SPDX identifier of the weights' licence; None takes the base weight's, or Apache-2.0 where there is
+            none.
         recipe: How it was trained: the recipe's name or its settings.
         class_names: Class names in the order of the logits; None takes `model.class_names`.
-        bands: Number of bands of a scene before the transform; None takes what the transform was fitted on, or the
-            model's `in_chans` where there is no transform.
-        wavelengths: Centre of every band in nm.
+        bands: Number of bands of a scene before the transform; None takes what the transform was fitted on, the
+            model's `in_chans` where there is no transform, or the base weight's.
+        wavelengths: Centre of every band in nm; None takes the base weight's where it has as many bands.
         architecture: Name of the architecture; None takes `model.architecture`.
         model_args: Keyword arguments of its entry point; None takes `model.model_args`.
         repo_id: The Hub repository that the card names.
@@ -86,15 +92,20 @@ def save_pretrained(
     network = as_network(getattr(model, "_orig_mod", model))  # a compiled network's parameters have other names
     fitted: Transform | None = network.transform if transform is None else transform
     architecture, args = _how_built(network, architecture, model_args)
+    base = network.record or {}
     if bands is None:
         bands = getattr(network, "in_chans", None) if fitted is None else fitted.in_channels()
+    if bands is None:
+        bands = base.get("bands")
+    if wavelengths is None and bands == base.get("bands"):
+        wavelengths = base.get("wavelengths")
     facts = ModelFacts(
-        license=license,
+        license=base.get("license", "Apache-2.0") if license is None else license,
         model_args=args,
         classes=tuple(network.class_names if class_names is None else class_names),
         bands=bands,
         wavelengths=None if wavelengths is None else tuple(float(nm) for nm in wavelengths),
-        data=data or {},
+        data={**_base_model(base), **data} if data is not None else {**base.get("data", {}), **_base_model(base)},
         metrics=metrics or {},
         recipe=recipe,
         params=sum(parameter.numel() for parameter in network.parameters()),
@@ -121,6 +132,14 @@ def _how_built(
     if "num_classes" in args:  # reset_classifier changes the head after the factory has noted the arguments
         args["num_classes"] = getattr(network, "num_classes", args["num_classes"])
     return architecture, args
+
+
+def _base_model(record: Mapping[str, Any]) -> dict[str, str]:
+    """Name the weight behind a record; of a folder, which nobody else has, the weight that it was made of."""
+    source = str(record.get("source", "local-dir:"))
+    if source.startswith("local-dir:"):
+        source = record.get("data", {}).get("base_model")
+    return {"base_model": source} if source else {}
 
 
 def _check_facts(facts: ModelFacts) -> None:
@@ -199,8 +218,11 @@ def write_folder(
             (staging / CONFIG).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
             card = model_card(architecture, facts, name=name, repo_id=repo_id)
             (staging / "README.md").write_text(card, encoding="utf-8")
+            for path in staging.iterdir():
+                flush(path)
             _publish(staging, folder)
-    except OSError as error:
+            flush(folder)
+    except (OSError, SafetensorError) as error:
         raise WeightsError(f"cannot write {folder} ({error}); free some space or choose another folder") from error
     return folder
 

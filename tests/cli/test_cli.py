@@ -1,6 +1,8 @@
 """The command line in process: what it prints, what it writes, how it ends."""
 
 import json
+import shutil
+import subprocess
 import sys
 from importlib.util import find_spec
 
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 
 from hsmamba import cli
+from tests.conftest import ROOT
 from tests.data.files.samples import write_tif
 
 
@@ -137,6 +140,74 @@ def test_an_interrupted_finetune_resumes(run, scene_file, tmp_path, monkeypatch)
 def _interrupt(path, history):
     if len(history) == 2:
         raise KeyboardInterrupt
+
+
+def test_a_name_of_the_zoo_means_its_weight_whatever_folders_there_are(run, trained, tmp_path, monkeypatch):
+    shutil.copytree(trained[0] / "model", tmp_path / "cwd/ramsf.ikonos")
+    shutil.copytree(trained[0] / "model", tmp_path / "cwd/mine")
+    monkeypatch.chdir(tmp_path / "cwd")
+    told = {
+        name: json.loads(run("info", name, "--json")[1])["architecture"]
+        for name in ("ramsf.ikonos", "./ramsf.ikonos", "local-dir:ramsf.ikonos", "mine")
+    }
+    assert list(told.values()) == ["ramsf", "md2f_mamba", "md2f_mamba", "md2f_mamba"]
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "meta"])
+@pytest.mark.parametrize("command", ["classify", "finetune"])
+def test_an_unknown_device_is_a_mistake(run, command, device, tmp_path):
+    code, _, err = run(command, "indian_pines", "-m", "md2f_mamba", "-o", tmp_path / "x.npy", "--device", device)
+    assert code == 2
+    assert f"--device is '{device}'" in err and len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C cannot be sent to one process alone")
+@pytest.mark.parametrize("module", ["typer", "hsmamba.cli.bench", "numpy", "torch", "hsmamba.models"])
+def test_an_interrupt_of_the_imports_ends_quietly(module):
+    code = f"""
+import signal, sys
+class Finder:
+    def find_spec(name, path=None, target=None):
+        if name == {module!r}:
+            signal.raise_signal(signal.SIGINT)
+sys.meta_path.insert(0, Finder)
+sys.argv = ["hsmamba", "info", "md2f_mamba"]
+from hsmamba.cli import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 130
+    assert "Traceback" not in done.stderr and done.stdout == ""
+
+
+def test_an_earlier_run_is_replaced_on_request_alone(run, trained, scene_file):
+    out, _ = trained
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    args = ["finetune", scene_file, "-o", out, "--count", 20, "--bands", 5, "--epochs", 1]
+    code, _, err = run(*args)
+    assert code == 2
+    assert "checkpoint.pt, history.csv, model" in err and "--resume" in err and "--overwrite" in err
+    assert "give one of them" in run(*args, "--resume", "--overwrite")[2]
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    code, _, err = run(*args, "--overwrite")
+    assert code == 0, err
+    assert len((out / "history.csv").read_text().splitlines()) == 2
+
+
+def test_a_fine_tuned_model_keeps_the_licence_of_its_base_weight(run, trained, scene_file, tmp_path):
+    import hsmamba
+
+    base = tmp_path / "base"
+    hsmamba.save_pretrained(
+        hsmamba.create_model(f"local-dir:{trained[0] / 'model'}"), base, license="LicenseRef-NonProfit"
+    )
+    args = ["finetune", scene_file, "-m", base, "--count", 20, "--epochs", 1]
+    code, out, err = run(*args, "-o", tmp_path / "tuned")
+    assert code == 0, err
+    assert "LicenseRef-NonProfit; --license names another" in out
+    assert json.loads((tmp_path / "tuned/model/config.json").read_text())["license"] == "LicenseRef-NonProfit"
+    assert run(*args, "-o", tmp_path / "other", "--license", "MIT")[0] == 0
+    assert json.loads((tmp_path / "other/model/config.json").read_text())["license"] == "MIT"
 
 
 def test_convert_makes_a_model_folder_of_an_official_checkpoint(run, tmp_path):

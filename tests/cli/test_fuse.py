@@ -1,6 +1,8 @@
 """`hsmamba fuse`: files in, files out, and how mistakes end."""
 
+import errno
 import json
+import os
 
 import numpy as np
 import pytest
@@ -108,4 +110,21 @@ def test_mistakes_end_with_one_line_and_leave_nothing(run, model, images, tmp_pa
         assert text in err
     code, _, err = run("fuse", pan, low, "-o", out, "-m", "md2f_mamba.indian_pines")
     assert code == 2 and "is a patch classifier, and a fusion network is needed" in err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="the system cannot reserve space")
+def test_the_space_of_an_array_is_reserved_before_the_work(run, model, images, tmp_path, monkeypatch):
+    ms, guide = images
+    np.save(tmp_path / "pan.npy", guide)
+    np.save(tmp_path / "ms.npy", ms)
+
+    def full(handle, start, size):
+        assert start == 0 and size >= guide.size * 4 * 2
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    before = sorted(tmp_path.rglob("*"))
+    code, _, err = run("fuse", tmp_path / "pan.npy", tmp_path / "ms.npy", "-m", model, "-o", tmp_path / "out.npy")
+    assert code == 2 and "No space left on device" in err  # and no SIGBUS, which leaves a half-written file
     assert sorted(tmp_path.rglob("*")) == before

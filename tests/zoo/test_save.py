@@ -49,6 +49,52 @@ def test_facts_come_back(tmp_path, tiny):
     assert found.config["architecture"] == "tiny" and found.config["bands"] == 3
 
 
+BASE = {
+    "architecture": "tiny",
+    "source": "tiny.base",
+    "license": "LicenseRef-NonProfit",
+    "data": {"name": "Made Up", "source": "made up"},
+    "bands": 3,
+    "wavelengths": (400.0, 500.0, 600.0),
+}
+
+
+def test_what_is_known_of_the_base_weight_is_inherited(tmp_path, tiny):
+    model = tiny()
+    model.record = BASE
+    folder = save.save_pretrained(model, tmp_path / "saved")
+    found = source.read_folder(folder)
+    assert (found.license, found.bands, found.wavelengths) == ("LicenseRef-NonProfit", 3, (400.0, 500.0, 600.0))
+    assert found.data == {**BASE["data"], "base_model": "tiny.base"}
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert "- base_model: tiny.base" in card and "The weights: LicenseRef-NonProfit." in card
+    told = {"license": "MIT", "data": {"name": "Mine", "source": "me"}, "wavelengths": (1, 2, 3)}
+    found = source.read_folder(save.save_pretrained(model, tmp_path / "told", **told))
+    assert (found.license, found.wavelengths) == ("MIT", (1.0, 2.0, 3.0))
+    assert found.data == {"base_model": "tiny.base", "name": "Mine", "source": "me"}
+
+
+def test_a_folder_on_disk_passes_its_own_base_weight_on(tmp_path, tiny):
+    model = tiny()
+    model.record = BASE
+    model.record = source.read_folder(save.save_pretrained(model, tmp_path / "first")).config
+    again = source.read_folder(save.save_pretrained(model, tmp_path / "second", data={"name": "Mine", "source": "me"}))
+    assert (again.license, again.data["base_model"]) == ("LicenseRef-NonProfit", "tiny.base")  # and no local path
+    model.record = {**model.record, "source": "hf-hub:me/first@" + "a" * 40}
+    assert (
+        source.read_folder(save.save_pretrained(model, tmp_path / "third")).data["base_model"].startswith("hf-hub:me")
+    )
+
+
+def test_wavelengths_of_other_bands_and_facts_of_no_weight_are_not_inherited(tmp_path, tiny):
+    model = tiny()
+    assert source.read_folder(save.save_pretrained(model, tmp_path / "new")).license == "Apache-2.0"
+    model.record = BASE
+    model.transform = Compose([Standardise(), PCA(3)]).fit(np.random.default_rng(0).normal(size=(50, 7)))
+    found = source.read_folder(save.save_pretrained(model, tmp_path / "other"))
+    assert (found.bands, found.wavelengths) == (7, None)
+
+
 def test_transform_and_split_travel_with_the_weights(tmp_path, tiny):
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 5, (12, 9))
@@ -89,7 +135,7 @@ def test_a_network_made_by_hand_must_say_how_it_was_built(tmp_path):
         ({"metrics": {"oa": float("nan")}}, ValueError, "give None"),
         ({"metrics": {"oa": object()}}, TypeError, "of type object cannot be written"),
         ({"data": {"split": {1, 2}}}, TypeError, "of type set cannot be written"),
-        ({"license": None}, ManifestError, "license is None, expected str"),
+        ({"license": 3}, ManifestError, "license is 3, expected str"),
     ],
 )
 def test_what_cannot_be_recorded_is_refused_and_nothing_is_left(tmp_path, tiny, options, error, told):
@@ -115,6 +161,14 @@ def test_a_failure_while_writing_leaves_the_old_folder_whole(saved, tiny, error)
     failing.error = error
     with pytest.raises((KeyboardInterrupt, WeightsError)):
         save.save_pretrained(tiny(seed=9), saved, transform=failing)
+    assert contents(saved) == before
+
+
+def test_a_full_disk_leaves_the_old_folder_whole(saved, tiny, largest_file):
+    before = contents(saved)
+    largest_file(100)
+    with pytest.raises(WeightsError, match="free some space"):
+        save.save_pretrained(tiny(seed=9), saved)
     assert contents(saved) == before
 
 

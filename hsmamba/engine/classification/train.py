@@ -45,8 +45,20 @@ class ClassificationSettings(TrainingSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_at_least(mixup=0, jitter=0, erase=0, label_smoothing=0, val_fraction=0)
+        self.check_at_least(mixup=0, jitter=0, erase=0)
         self.check_below_one("label_smoothing", "val_fraction")
+        weights = self.class_weights
+        if not (weights is None or weights == "balanced" or _usable(weights)):
+            raise ValueError(
+                f"class_weights is {weights!r}; it is 'balanced', None or a finite number for each class, none below 0 "
+                "and one above"
+            )
+
+
+def _usable(weights: Any) -> bool:
+    """Whether weights are numbers that a loss can be made of."""
+    numbers = isinstance(weights, tuple) and all(type(w) in (int, float) and 0 <= w < float("inf") for w in weights)
+    return numbers and sum(weights) > 0
 
 
 @dataclass(frozen=True)
@@ -132,9 +144,9 @@ def _prepare(
             transform = default_transform(scenes, split, model.in_chans)
         for scene in scenes:
             check_fits(model, scene, transform)
-        model.transform, model.class_names = transform, scenes[0].class_names
         data = PatchDataset(scenes, transform, model.patch_size)
     check_classes(model, len(data.class_names) or int(labels.max()))
+    model.transform, model.class_names = data.transform, data.class_names
     return data, split
 
 
@@ -164,7 +176,7 @@ class _ClassificationRun(Run[Classifier]):
         if weights == "balanced":
             counts = np.bincount(self.dataset.labels[self.split.train], minlength=num_classes + 1)[1:]
             weights = list(counts.sum() / (num_classes * np.maximum(counts, 1)))
-        if isinstance(weights, str) or len(weights) != num_classes:
+        if len(weights) != num_classes:
             raise ValueError(f"class_weights is {weights!r}; it is 'balanced', None or {num_classes} numbers")
         return torch.tensor(weights, dtype=torch.float32, device=self.device)
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hsmamba.engine.fusion.images import Images
+from hsmamba.engine.running import placed
 from hsmamba.layers.fusion import Place, pad_sides
 from hsmamba.models import FusionNetwork
 
@@ -71,29 +72,27 @@ def fuse_tiles(model: FusionNetwork, images: Images, tile: int, margin: int, wri
         advance: Takes the progress.
     """
     ratio, (height, width) = images.ratio, images.size
-    try:
-        for rows in _even_parts(images.coarse_size[0], tile):
-            band: Tensor | None = None
-            for columns in _even_parts(images.coarse_size[1], tile):
-                near = [
-                    slice(max(part.start - margin, 0), min(part.stop + margin, side))
-                    for part, side in zip((rows, columns), images.coarse_size, strict=True)
-                ]
-                model.set_place(Place(near[0].start * ratio, near[1].start * ratio, height, width))
-                fused: Tensor = model(*images.window(*near))[0]
-                y, x = (
-                    slice((part.start - n.start) * ratio, (part.stop - n.start) * ratio)
-                    for part, n in zip((rows, columns), near, strict=True)
-                )
-                core = fused[:, y, x]
-                if band is None:
-                    band = torch.empty(core.shape[0], core.shape[1], width, dtype=core.dtype)
-                band[:, :, columns.start * ratio : columns.stop * ratio] = core.cpu()
-                advance(core.shape[1] * core.shape[2])
-            if band is not None:
-                write(rows.start * ratio, band)
-    finally:
-        model.set_place(None)
+    for rows in _even_parts(images.coarse_size[0], tile):
+        band: Tensor | None = None
+        for columns in _even_parts(images.coarse_size[1], tile):
+            near = [
+                slice(max(part.start - margin, 0), min(part.stop + margin, side))
+                for part, side in zip((rows, columns), images.coarse_size, strict=True)
+            ]
+            window = images.window(*near)
+            with placed(model, Place(near[0].start * ratio, near[1].start * ratio, height, width)):
+                fused: Tensor = model(*window)[0]
+            y, x = (
+                slice((part.start - n.start) * ratio, (part.stop - n.start) * ratio)
+                for part, n in zip((rows, columns), near, strict=True)
+            )
+            core = fused[:, y, x]
+            if band is None:
+                band = torch.empty(core.shape[0], core.shape[1], width, dtype=core.dtype)
+            band[:, :, columns.start * ratio : columns.stop * ratio] = core.cpu()
+            advance(core.shape[1] * core.shape[2])
+        if band is not None:
+            write(rows.start * ratio, band)
 
 
 def _even_parts(length: int, largest: int) -> list[slice]:

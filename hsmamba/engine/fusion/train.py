@@ -46,7 +46,7 @@ class FusionSettings(TrainingSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_at_least(steps=1)
+        self.check_at_least(steps=1, crop=1)
         if self.loss not in ("l1", "l1+ssim"):
             raise ValueError(f"loss is {self.loss!r}; it is 'l1' or 'l1+ssim'")
 

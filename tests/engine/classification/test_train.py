@@ -11,7 +11,7 @@ import torch
 import hsmamba
 from hsmamba.data import PatchDataset, Scene, random_split
 from hsmamba.engine import ClassificationSettings, TrainingSettings, default_transform
-from hsmamba.errors import SceneError, SplitError, WeightsError
+from hsmamba.errors import SceneError, SplitError, TrainingError, WeightsError
 
 QUICK = {"epochs": 4, "lr": 1e-2, "batch_size": 16, "warmup_epochs": 1, "progress": False}
 
@@ -35,6 +35,22 @@ def test_a_scene_that_can_be_learnt_is_learnt(make_model, scene, split):
     assert set(result.split.val) < set(split.train)
     np.testing.assert_array_equal(result.split.test, split.test)
     assert result.seconds > 0
+
+
+def test_a_model_trained_on_a_dataset_classifies_its_scene(make_model, scene, split, transform, tmp_path):
+    model = make_model()
+    hsmamba.finetune(model, PatchDataset(scene, transform, 5), split, **QUICK)
+    again = hsmamba.create_model(f"local-dir:{hsmamba.save_pretrained(model, tmp_path / 'model')}")
+    assert again.class_names == scene.class_names
+    labels = hsmamba.classify(again, scene, progress=False)[0]
+    np.testing.assert_array_equal(labels, hsmamba.classify(model, scene, transform=transform, progress=False)[0])
+
+
+def test_refused_data_leave_the_model_as_it_was(make_model, scene, split, transform):
+    model = make_model(num_classes=5)
+    with pytest.raises(SceneError, match="model has 5 classes"):
+        hsmamba.finetune(model, scene, split, transform=transform, **QUICK)
+    assert model.transform is None and model.class_names == ()
 
 
 def test_the_best_epoch_by_validation_is_kept(make_model, scene, split, transform):
@@ -203,12 +219,103 @@ def test_a_network_with_outputs_for_training_alone_is_trained_by_its_own_loss(sc
         ({"lr": 0.0}, ValueError, "lr is 0.0"),
         ({"label_smoothing": 1.0}, ValueError, r"label_smoothing is 1\.0; it must be in \[0, 1\)"),
         ({"ema_decay": 1.0}, ValueError, "ema_decay"),
+        *(
+            ({name: value}, ValueError, f"^{name} is .*; it (must be|is) ")
+            for name, value in [
+                ("epochs", 1.5),
+                ("epochs", True),
+                ("epochs", float("nan")),
+                ("batch_size", np.float64(2.5)),
+                ("lr", float("inf")),
+                ("lr", float("nan")),
+                ("lr", -1.0),
+                ("lr", "0.1"),
+                ("lr", np.ones(2)),
+                ("lr", None),
+                ("clip_grad", -1),
+                ("clip_grad", 0.0),
+                ("clip_grad", float("inf")),
+                ("patience", 0),
+                ("patience", 1.5),
+                ("seed", -1),
+                ("augment", 1),
+                ("weight_decay", float("nan")),
+                ("mixup", float("inf")),
+                ("jitter", float("nan")),
+                ("val_fraction", -0.1),
+                ("label_smoothing", float("nan")),
+                ("class_weights", (0, 0, 0)),
+                ("class_weights", [1, float("nan"), 1]),
+                ("class_weights", "even"),
+                ("class_weights", [-1, 1, 1]),
+                ("class_weights", np.array([1, 1])),
+                ("class_weights", 3),
+            ]
+        ),
         ({"log": "x.txt"}, ValueError, r"\.csv or \.jsonl"),
     ],
 )
 def test_settings_out_of_range_are_named(make_model, scene, split, transform, settings, error, text):
     with pytest.raises(error, match=text):
         hsmamba.finetune(make_model(), scene, split, transform=transform, **settings)
+
+
+def test_numbers_of_numpy_in_settings_can_be_resumed(make_model, scene, split, transform, tmp_path):
+    path = tmp_path / "run.pt"
+    settings = {
+        **QUICK, "transform": transform, "checkpoint": path, "lr": np.float32(0.01), "epochs": np.int64(2),
+        "patience": torch.tensor(9), "class_weights": np.array([1, 2, 1.5]), "augment": np.bool_(True),
+    }  # fmt: skip
+    first = hsmamba.finetune(make_model(), scene, split, **settings)
+    assert type(first.settings.lr) is float and first.settings.class_weights == (1.0, 2.0, 1.5)
+    again = hsmamba.finetune(make_model(), scene, split, **settings | {"class_weights": [1, 2, 1.5]}, resume=path)
+    assert again.history == first.history
+
+
+class Diverging(torch.nn.Module):
+    """A classifier whose weights, or whose loss alone, become infinite at some step."""
+
+    in_chans, aux_chans, num_classes, patch_size = 4, 0, 3, 5
+
+    def __init__(self, step, weights):
+        super().__init__()
+        self.head = torch.nn.Linear(4, 3)
+        self.left, self.weights = step, weights
+
+    def forward(self, hsi, aux=None):
+        logits = self.head(hsi.mean((2, 3)))
+        if self.training:
+            self.left -= 1
+            if self.left == 0:
+                if self.weights:
+                    self.head.weight.data[0, 0] = float("inf")
+                    return logits  # of the weights before
+                return logits * float("nan")
+        return logits
+
+
+@pytest.mark.parametrize("weights", [True, False])
+def test_a_run_that_diverges_stops_with_the_last_good_checkpoint(scene, split, transform, tmp_path, weights):
+    path, log = tmp_path / "run.pt", tmp_path / "log.csv"
+    steps = -(
+        -hsmamba.finetune(Diverging(0, weights), scene, split, transform=transform, **QUICK).split.train.size // 16
+    )
+    model = Diverging(3 * steps if weights else 2 * steps + 2, weights)  # in the third epoch
+    told = "the weight head.weight is not finite" if weights else "step 2, the loss is nan"
+    with pytest.raises(TrainingError, match=rf"epoch 3: {told}; train anew with a smaller lr \(it is 0.01\)"):
+        hsmamba.finetune(model, scene, split, transform=transform, checkpoint=path, log=log, **QUICK)
+    state = torch.load(path, weights_only=True)
+    assert state["epoch"] == 2 and len(log.read_text().splitlines()) == 3
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in state["model"].values())
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(make_model, scene, split, transform, tmp_path, largest_file):
+    path = tmp_path / "run.pt"
+    settings = {**QUICK, "transform": transform, "checkpoint": path}
+    with pytest.raises(TrainingError, match=r"cannot write the checkpoint .*run\.pt.*resume"):
+        hsmamba.finetune(make_model(), scene, split, callback=lambda record, model: largest_file(4096), **settings)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["run.pt"]
+    assert torch.load(path, weights_only=True)["epoch"] == 1
 
 
 def test_data_that_does_not_fit_is_named(make_model, scene, split, transform):
