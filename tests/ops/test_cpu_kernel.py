@@ -1,7 +1,10 @@
 """The compiled CPU kernel: every instruction set, threads, forks, interrupts, a folder that cannot be written to."""
 
+import os
 import shutil
 import signal
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -35,6 +38,20 @@ def test_every_instruction_set_of_this_processor():
             grads.append([y, *torch.autograd.grad(y.square().sum(), list(leaves.values()))])
         for true, value in zip(*grads, strict=True):
             torch.testing.assert_close(value, true, rtol=2e-5, atol=2e-5 * true.abs().max().item())
+
+
+def test_no_access_outside_an_array():
+    run = subprocess.run(
+        [sys.executable, str(ROOT / "tools" / "guard_kernel.py"), "--cases", "20"],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    if run.returncode == 2:
+        pytest.skip(run.stdout)
+    assert run.returncode == 0, run.stdout + run.stderr
 
 
 def outcome(backend, case):
