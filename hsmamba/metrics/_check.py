@@ -34,12 +34,3 @@ def check_range(data_range: float) -> None:
     """Raise unless the range is above 0."""
     if not data_range > 0:
         raise ValueError(f"data_range is {data_range}, expected the largest possible value, above 0 (2047 for 11 bits)")
-
-
-def check_digital_numbers(reference: Tensor) -> None:
-    """Raise where rounding to integers would wipe out the data: no value is above 1, but some are between 0 and 1."""
-    if float(reference.amax()) <= 1 and bool(((reference > 0) & (reference < 1)).any()):
-        raise SceneError(
-            f"the reference spans {float(reference.amin()):.3g} to {float(reference.amax()):.3g}: Q2n rounds to "
-            "integers, so multiply both images by the sensor's maximum (2047 for 11 bits) first"
-        )

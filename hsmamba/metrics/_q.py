@@ -20,6 +20,8 @@ from hsmamba.ops.resampling import mirror_index
 BLOCK = 32  # side of the blocks of Q, UQI and Q2n in the toolbox
 FLAT = 1e-6  # a block that varies less than this share of its largest value is constant but for rounding
 EPSILON = float(np.finfo(np.float64).eps)
+FLOAT32 = 2.0 * float(np.finfo(np.float32).eps)  # relative error of a number scaled there and back in float32
+LARGEST = 65535  # of unsigned 16-bit numbers
 
 
 def blocks(image: Tensor, size: int) -> Tensor:
@@ -111,9 +113,26 @@ def _hypercomplex_sum(products: Tensor) -> Tensor:
     return (products * signs).gather(-1, (unit[:, None] ^ unit[None, :]).expand_as(products)).sum(dim=-2)
 
 
-def to_uint16(image: Tensor) -> Tensor:
-    """Round to the nearest unsigned 16-bit value, halves up, as MATLAB's uint16(); stays float64."""
-    return torch.floor(image + 0.5).clamp(0, 65535)
+def step_of(reference: Tensor) -> Tensor:
+    """The step (B, 1, 1, 1) to which Q2n rounds an image and what is compared with it, by the image (B, C, H, W) alone.
+
+    The step is 1, the toolbox's, for digital numbers: integers up to 65535 (to the rounding of float32, which they may
+    have been scaled in), or numbers of that size, the largest of them between 1023 and 65535. For all others, in
+    whatever unit, it is the largest value / 65535.
+    """
+    largest = reference.amax(dim=(1, 2, 3))
+    near = largest * FLOAT32
+    whole = torch.ones_like(largest, dtype=torch.bool)
+    for band in reference.unbind(1):  # one at a time: its temporaries stay small
+        whole &= (band - band.round()).abs().amax(dim=(1, 2)) <= near
+    digital = (whole | (largest > 1023)) & (largest < LARGEST + 0.5)
+    return torch.where(digital | (largest <= 0), 1.0, largest / LARGEST)[:, None, None, None]
+
+
+def to_steps(image: Tensor, step: Tensor) -> Tensor:
+    """Count steps: to the nearest, halves up, none below 0; for the step 1 MATLAB's uint16(). Stays float64."""
+    counts = torch.floor(image / step + 0.5).clamp(min=0)
+    return torch.where(step == 1, counts.clamp(max=LARGEST), counts)
 
 
 def q2n_of_blocks(reference: Tensor, fused: Tensor, ddof: int = 1) -> Tensor:
@@ -141,18 +160,20 @@ def q2n_of_blocks(reference: Tensor, fused: Tensor, ddof: int = 1) -> Tensor:
     return torch.where(flat, bias, covariance.square().sum(-1).sqrt() * bias * 2 / torch.where(flat, 1.0, variance))
 
 
-def q2n_index(reference: Tensor, fused: Tensor, size: int, ddof: int = 1) -> Tensor:
-    """Q2n (B,) of two float64 images (B, C, H, W) in digital numbers, averaged over blocks of `size`.
+def q2n_index(reference: Tensor, fused: Tensor, size: int, ddof: int = 1, *, native: Tensor | None = None) -> Tensor:
+    """Q2n (B,) of two float64 images (B, C, H, W) of one unit, averaged over blocks of `size`.
 
-    Sides that are no multiples of the block are extended by mirroring, the border pixel repeated. One row of blocks at
-    a time, so that memory does not grow with the height.
+    Both are rounded to the `step_of` the reference, or of the `native` image that it was interpolated from. Sides that
+    are no multiples of the block are extended by mirroring, the border pixel repeated. One row of blocks at a time, so
+    that memory does not grow with the height.
     """
     height, width = reference.shape[-2:]
+    step = step_of(reference if native is None else native)
 
     def strip(image: Tensor, top: int) -> Tensor:
         rows = mirror_index(torch.arange(top, top + size, device=image.device), height)
         columns = mirror_index(torch.arange(-(-width // size) * size, device=image.device), width)
-        return blocks(to_uint16(image.index_select(2, rows).index_select(3, columns)), size)
+        return blocks(to_steps(image.index_select(2, rows).index_select(3, columns), step), size)
 
     rows = [q2n_of_blocks(strip(reference, top), strip(fused, top), ddof) for top in range(0, height, size)]
     return torch.cat(rows, dim=1).mean(dim=1)

@@ -2,7 +2,11 @@
 
 Vivone et al., "A New Benchmark Based on Recent Advances in Multispectral Pansharpening", IEEE GRSM 9(1), 2021.
 Images are torch tensors (B, C, H, W) of any real dtype; everything is computed in float64 and every metric returns one
-value an image, (B,) float64. Metrics are differentiable, except those that round to digital numbers (Q2n, D_lambda_K).
+value an image, (B,) float64. Metrics are differentiable, except those that round (Q2n, D_lambda_K, HQNR).
+
+No metric depends on the unit: images and `data_range` times any factor give the same. The toolbox rounds images to
+unsigned 16-bit numbers for Q2n, which is right for digital numbers and wipes out reflectance. So do we for digital
+numbers, to reproduce its figures; other images are rounded to a 65535th of their reference's largest value (`q2n`).
 
 Where the truth is known, a metric compares `fused` with a `reference` of the same shape and unit. Without a reference
 it compares `fused` (B, C, r h, r w) with `lms`, the MS up-sampled to its grid (`hsmamba.data.upsample`), and with `pan`
@@ -22,7 +26,7 @@ from torch import Tensor
 from hsmamba.data.degrade import bicubic_resize, check_grids, mtf_filter, upsample
 from hsmamba.data.sensors import Sensor
 from hsmamba.errors import SceneError
-from hsmamba.metrics._check import as_double, as_pair, check_digital_numbers, check_range
+from hsmamba.metrics._check import as_double, as_pair, check_range
 from hsmamba.metrics._q import BLOCK, block_q, pairwise_q, q2n_index
 
 CUT = 21  # border parameter of the toolbox
@@ -200,16 +204,18 @@ def uqi(reference: Tensor, fused: Tensor, *, block: int = BLOCK) -> Tensor:
 def q2n(reference: Tensor, fused: Tensor, *, block: int = BLOCK) -> Tensor:
     """Hypercomplex quality index Q2n (Q4 for 4 bands, Q8 for 8), mean over blocks.
 
-    Garzelli and Nencini, IEEE GRSL 6(4), 2009. Images are rounded to unsigned 16-bit numbers, so they must be in
-    digital numbers; bands are filled with zeros to a power of two; sides to multiples of the block by mirroring. In
-    0..1, not differentiable.
+    Garzelli and Nencini, IEEE GRSL 6(4), 2009. Bands are filled with zeros to a power of two, sides to multiples of
+    the block by mirroring. In 0..1, not differentiable.
+
+    Both images are rounded, as in the toolbox, with negative values taken as 0. Where the reference is in digital
+    numbers (integers up to 65535, or fractions whose largest lies between 1023 and 65535) to unsigned 16-bit numbers;
+    in every other unit (reflectance, radiance, data scaled to 1) to a 65535th of the reference's largest value. The
+    same data in two such units agree to 1e-6, and with the same as digital numbers as far as these resolve the blocks.
 
     Raises:
-        SceneError: Data scaled to [0, 1].
         ValueError: `block`, the side in pixels, is below 2.
     """
     x, y = as_pair(reference, fused)
-    check_digital_numbers(x)
     return q2n_index(x, y, block)
 
 
@@ -219,9 +225,9 @@ def reduced_resolution(
     """Compute the field's table of a fused image whose reference is known, on images without their border.
 
     Args:
-        reference: The truth, in digital numbers.
+        reference: The truth, in any unit.
         fused: What is judged.
-        data_range: Largest digital number (2047 for 11 bits), for PSNR and SSIM.
+        data_range: Largest possible value (2047 for 11 bits, 1 for reflectance), for PSNR and SSIM.
         ratio: Scale ratio, for ERGAS.
         cut: Border parameter of `cut_border`.
 
@@ -293,14 +299,14 @@ def qnr(fused: Tensor, lms: Tensor, pan: Tensor, *, ratio: int = 4, block: int =
 def d_lambda_k(fused: Tensor, lms: Tensor, *, sensor: str | Sensor, ratio: int = 4, block: int = BLOCK) -> Tensor:
     """Khan's spectral distortion, 1 - Q2n(M, MTF filter of F).
 
-    Khan et al., IEEE TGRS 47(11), 2009, without decimation, as in the toolbox. 0 is best, not differentiable.
+    Khan et al., IEEE TGRS 47(11), 2009, without decimation, as in the toolbox. Rounds like `q2n`, with `lms` as the
+    reference. 0 is best, not differentiable.
 
     Raises:
-        SceneError: Data scaled to [0, 1], or another number of bands than the sensor's.
+        SceneError: Another number of bands than the sensor's.
         ValueError: An unknown sensor.
     """
     f, m = _full_pair(fused, lms)
-    check_digital_numbers(m)
     return 1 - q2n_index(m, mtf_filter(f, sensor=sensor, ratio=ratio), block)
 
 
@@ -318,8 +324,8 @@ def full_resolution(
     """Compute the field's table of a fused image without a reference.
 
     Args:
-        fused: (B, C, r h, r w) in digital numbers, two bands or more.
-        ms: The native MS, (B, C, h, w), the same unit.
+        fused: (B, C, r h, r w), two bands or more.
+        ms: The native MS, (B, C, h, w), the same unit. Says whether images are in digital numbers (see `q2n`).
         pan: (B, 1, r h, r w).
         sensor: Name of a sensor, or one made by hand.
         ratio: Scale ratio r.
@@ -331,7 +337,8 @@ def full_resolution(
     check_grids(native, p, ratio)
     lms = upsample(native, ratio)
     spectral, spatial = d_lambda(fused, lms), d_s(fused, lms, p, ratio=ratio)
-    khan = d_lambda_k(fused, lms, sensor=sensor, ratio=ratio)
+    filtered = mtf_filter(as_double(fused, "fused"), sensor=sensor, ratio=ratio)
+    khan = 1 - q2n_index(lms, filtered, BLOCK, native=native)
     return {
         "D_lambda": spectral,
         "D_s": spatial,

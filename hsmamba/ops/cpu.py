@@ -193,7 +193,7 @@ def _describe(inputs: ScanInputs) -> tuple[_Scan, list[Tensor | None]]:
     scan.softplus = inputs.delta_softplus
     scan.u, scan.delta, scan.z = _sequence(inputs.u), _sequence(inputs.delta), _sequence(inputs.z)
     scan.B, scan.C = _projection(inputs.B), _projection(inputs.C)
-    scan.A, scan.D, scan.bias = A.data_ptr(), D.data_ptr(), bias.data_ptr()
+    scan.A, scan.D, scan.bias = A.data_ptr(), None if inputs.D is None else D.data_ptr(), bias.data_ptr()
     scan.first = None if first is None else first.data_ptr()
     return scan, [A, D, bias, first, *inputs[:9]]
 

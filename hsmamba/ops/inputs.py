@@ -111,6 +111,7 @@ def _four_axes(name: str, x: Tensor, sizes: tuple[int, int, int, int], present: 
     """View B or C as (b | 1, g, n, l | 1)."""
     b, d, n, length = sizes
     if x.ndim == 2 and tuple(x.shape) == (d, n):
+        x = x if d else x.sum(0, keepdim=True)  # no channel is in no group: one of zeros
         return x[None, :, :, None]
     if x.ndim == 3 and tuple(x.shape) == (b, n, length):
         return x[:, None]

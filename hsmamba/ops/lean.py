@@ -24,7 +24,7 @@ def _rows(x: Tensor, rows: slice) -> Tensor:
 def _slices(inputs: ScanInputs) -> Iterator[slice]:
     """Slices of the batch for which the states of one block take a few times the inputs' memory at most."""
     b, _, length = inputs.u.shape
-    rows = max(1, 4 * b * length // (2 * CHECKPOINT_STEPS * inputs.A.shape[1]))
+    rows = max(1, 4 * b * length // (2 * CHECKPOINT_STEPS * max(1, inputs.A.shape[1])))
     for start in range(0, b, rows):
         yield slice(start, min(b, start + rows))
 

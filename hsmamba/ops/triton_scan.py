@@ -45,7 +45,7 @@ def forward(inputs: ScanInputs, save: bool) -> tuple[Tensor, Tensor, Tensor]:
     last = inputs.u.new_empty(b, d, n, dtype=torch.float32)
     checkpoints = last.new_empty((b, blocks, n, d) if save else 0)
     u, delta, A, B, C, D, z, bias, first, softplus = _contiguous(inputs)
-    if b:
+    if b and d:
         _module().forward_kernel[_grid(inputs)](
             *(u, delta, A, B, C, D, z, bias, first, y, last, checkpoints),
             *(b, B.shape[1], d, n, length, blocks),
@@ -69,7 +69,7 @@ def backward(inputs: ScanInputs, checkpoints: Tensor, dy: Tensor, dlast: Tensor 
     dD, dbias = (None if x is None else dA.new_zeros(d) for x in (D, bias))
     dfirst = dA.new_empty(b, d, n)
     dlast = torch.zeros_like(dfirst) if dlast is None else dlast.contiguous()
-    if b:
+    if b and d:
         _module().backward_kernel[_grid(inputs)](
             *(u, delta, A, B, C, D, z, bias, checkpoints, dy, dlast),
             *(du, ddelta, dA, dB, dC, dD, dz, dbias, dfirst),

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hsmamba.data import degrade
 from hsmamba.data.degrade import degrade_ms, interp23
 from hsmamba.errors import SceneError
 from hsmamba.metrics import _q, fusion, rsmif
@@ -281,6 +282,82 @@ def test_q2n_rounds_as_matlab():
     torch.testing.assert_close(fusion.q2n(x, torch.where(y < 50, -y, y)), fusion.q2n(x, torch.where(y < 50, 0.0, y)))
 
 
+def textured(seed, bands=4, side=64):
+    """An image in 0..1.26 with areas and fine structure, and methods of differing quality."""
+    coarse = noise(1, bands, side // 8, side // 8, seed=seed, high=1)
+    image = F.interpolate(coarse, size=(side, side), mode="bicubic").clamp(min=0) + noise(
+        1, bands, side, side, high=0.1
+    )
+    image *= 1.26 / image.max()
+    error = noise(1, bands, side, side, seed=seed + 1, high=1) - 0.5
+    return image, {"fine": image + 0.02 * error, "noisy": image + 0.2 * error, "dark": 0.7 * image + 0.01}
+
+
+WITHOUT_UNIT = {
+    "Q2n": fusion.q2n,
+    "rsmif-Q2n": rsmif.q2n,
+    "Q": fusion.uqi,
+    "D_lambda_K": lambda x, y: fusion.d_lambda_k(y, x, sensor="QB"),
+    "HQNR": lambda x, y: fusion.hqnr(y, x, x.mean(dim=1, keepdim=True), sensor="QB"),
+    "SAM": fusion.sam,
+    "ERGAS": fusion.ergas,
+    "SCC": fusion.scc,
+}
+
+
+@pytest.mark.parametrize("name", WITHOUT_UNIT)
+@given(seed=st.integers(0, 1000), exponent=st.floats(-9, 9))
+@settings(max_examples=15, deadline=None)
+def test_figures_do_not_depend_on_the_unit(name, seed, exponent):
+    image, methods = textured(seed)
+    unit = 10**exponent
+    # In units whose largest is between 1023 and 65535, Q2n rounds to integers as the toolbox does.
+    tolerance = 1e-4 if 1023 < 1.26 * unit < 65536 else 1e-7
+    for fused in methods.values():
+        value, scaled = (float(WITHOUT_UNIT[name](image * k, fused * k)) for k in (1, unit))
+        assert scaled == pytest.approx(value, abs=tolerance)
+
+
+@pytest.mark.parametrize("name", ["Q2n", "rsmif-Q2n", "D_lambda_K", "HQNR"])
+def test_reflectance_ranks_methods_as_digital_numbers_do(name):
+    image, methods = textured(0)
+    numbers = {key: torch.round(fused * 10_000) for key, fused in methods.items()}
+    figures = [
+        {key: float(WITHOUT_UNIT[name](truth, fused)) for key, fused in results.items()}
+        for truth, results in ((image, methods), (torch.round(image * 10_000), numbers))
+    ]
+    assert figures[0] == pytest.approx(figures[1], abs=1e-4)
+    assert len(set(figures[0].values())) == 3
+    assert sorted(methods, key=figures[0].__getitem__) == sorted(methods, key=figures[1].__getitem__)
+
+
+@pytest.mark.parametrize("high", [5, 255, 2047, 65535])
+def test_digital_numbers_are_rounded_as_in_the_toolbox(high):
+    x = torch.round(noise(2, 3, 64, 64, high=high))
+    y = x + noise(2, 3, 64, 64, seed=1, high=high / 4) - high / 8
+    cut = [_q.blocks(image, 32) for image in (x, torch.floor(y + 0.5).clamp(0, 65535))]
+    expected = _q.q2n_of_blocks(*cut).mean(dim=1)
+    assert torch.equal(fusion.q2n(x, y), expected)
+    once_scaled = (x.float() / high) * high  # as pairs for training hold them
+    assert torch.equal(fusion.q2n(once_scaled, y), expected)
+
+
+def test_each_image_of_a_batch_has_its_own_step():
+    image, methods = textured(0)
+    mixed = [torch.cat([x, torch.round(x * 200)]) for x in (image, methods["noisy"])]
+    singles = [fusion.q2n(*(x[k : k + 1] for x in mixed)) for k in range(2)]
+    assert torch.equal(fusion.q2n(*mixed), torch.cat(singles))
+
+
+def test_full_resolution_takes_the_native_image_for_digital_numbers_or_not():
+    ms = torch.round(noise(1, 4, 16, 16, high=200))
+    lms = interp23(ms)
+    fused = lms + noise(1, 4, 64, 64, seed=1, high=20)
+    khan = fusion.full_resolution(fused, ms, lms[:, :1], sensor="QB")["D_lambda_K"]
+    rounded = 1 - _q.q2n_index(torch.floor(lms + 0.5), degrade.mtf_filter(fused, sensor="QB", ratio=4), 32)
+    assert torch.equal(khan, rounded)
+
+
 def test_q2n_extends_by_mirroring():
     x, y = noise(1, 3, 40, 20, seed=1), noise(1, 3, 40, 20, seed=2)
 
@@ -350,8 +427,6 @@ test_bad_input = refused(
     (lambda: fusion.scc(X[..., :2], X[..., :2]), SceneError, "3 or more"),
     (lambda: fusion.uqi(X[..., :20], X[..., :20]), SceneError, "smaller than a block of 32"),
     (lambda: fusion.uqi(X, X, block=1), ValueError, "block size is 1"),
-    (lambda: fusion.q2n(X / 1000, X / 1000), SceneError, "multiply both images by the sensor's maximum"),
-    (lambda: fusion.d_lambda_k(X / 1000, X / 1000, sensor="QB"), SceneError, "rounds to integers"),
     (lambda: fusion.d_lambda_k(X, X, sensor="WV3"), SceneError, "4 bands, WV3 has 8"),
     (lambda: fusion.d_lambda(X, X[..., ::4, ::4]), SceneError, "lms is the MS up-sampled"),
     (lambda: fusion.d_lambda(X[:, :1], X[:, :1]), SceneError, "no pair"),

@@ -1,7 +1,10 @@
 """The compiled CPU kernel: every instruction set, threads, forks, interrupts, a folder that cannot be written to."""
 
+import os
 import shutil
 import signal
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -14,12 +17,18 @@ from tests.ops.scan_cases import ROOT, STATUS, arguments, in_new_process
 pytestmark = pytest.mark.skipif(not STATUS["cpu"].available, reason=str(STATUS["cpu"]))
 
 
-@pytest.mark.parametrize("level", ["baseline", "avx2", "avx512"])
-def test_every_instruction_set_of_this_processor(monkeypatch, level):
+@pytest.fixture(params=["baseline", "avx2", "avx512"])
+def level(request, monkeypatch):
+    """Each instruction set of this processor in turn."""
     levels = ["baseline", "avx2", "avx512"]
-    if levels.index(level) > levels.index(cpu.level()):
-        pytest.skip(f"{level} does not run here")
-    monkeypatch.setattr(cpu, "level", lambda: level)
+    if levels.index(request.param) > levels.index(cpu.level()):
+        pytest.skip(f"{request.param} does not run here")
+    monkeypatch.setattr(cpu, "level", lambda: request.param)
+    return request.param
+
+
+@pytest.mark.usefixtures("level")
+def test_every_instruction_set_of_this_processor():
     for d, n in ((6, 3), (74, 5)):
         case = arguments(d=d, n=n, length=70)
         leaves = {k: v.requires_grad_() for k, v in case.items() if isinstance(v, torch.Tensor)}
@@ -29,6 +38,77 @@ def test_every_instruction_set_of_this_processor(monkeypatch, level):
             grads.append([y, *torch.autograd.grad(y.square().sum(), list(leaves.values()))])
         for true, value in zip(*grads, strict=True):
             torch.testing.assert_close(value, true, rtol=2e-5, atol=2e-5 * true.abs().max().item())
+
+
+def test_no_access_outside_an_array():
+    run = subprocess.run(
+        [sys.executable, str(ROOT / "tools" / "guard_kernel.py"), "--cases", "20"],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    if run.returncode == 2:
+        pytest.skip(run.stdout)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def outcome(backend, case):
+    """Outputs and gradients by name."""
+    leaves = {k: v.detach().requires_grad_() for k, v in case.items() if isinstance(v, torch.Tensor)}
+    y, last = selective_scan(**case | leaves, return_last_state=True, backend=backend)
+    grads = torch.autograd.grad(y.sum() + last.sum(), list(leaves.values()))
+    return {"y": y, "last": last} | dict(zip(leaves, grads, strict=True))
+
+
+def assert_like_the_reference(case):
+    got, want = outcome("cpu", case), outcome("reference", case)
+    for name, true in want.items():
+        finite = true.isfinite()
+        assert torch.equal(got[name].isfinite(), finite), name
+        if finite.any():
+            largest = true[finite].abs().max().item()
+            torch.testing.assert_close(got[name][finite], true[finite], rtol=2e-5, atol=2e-5 * largest)
+
+
+@pytest.mark.usefixtures("level")
+@pytest.mark.parametrize("per_group", [1, 3, 8, 17])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("name", ["u", "delta", "A", "B", "C", "D", "z", "delta_bias", "initial_state"])
+def test_what_is_not_finite_stays_with_its_group_and_sample(name, value, per_group):
+    b, d, n, length = 2, 3 * per_group, 3, 40
+    rng = torch.Generator().manual_seed(0)
+    optional = {"z": (b, d, length), "delta_bias": (d,), "initial_state": (b, d, n)}
+    optional = {key: torch.randn(*shape, generator=rng) for key, shape in optional.items()}
+    case = arguments(b, d, length, n, 3) | optional
+    for group in (0, 1):  # the axis of channels or groups comes first or second
+        x = case[name].clone()
+        place = x if name in ("A", "D", "delta_bias") else x[1]
+        place[group * place.shape[0] // 3].view(-1)[-1] = value
+        assert_like_the_reference(case | {name: x})
+
+
+@pytest.mark.usefixtures("level")
+def test_dead_lanes_of_a_group_take_nothing_from_the_next():
+    case = arguments(d=6, n=4, g=2)
+    for changes in ({"A": 200.0, "delta": -60.0}, {"delta_bias": torch.inf}, {"A": torch.nan}, {"D": torch.inf}):
+        changed = case | {"delta_bias": torch.zeros(6)}
+        for name, value in changes.items():
+            x = changed[name].clone()
+            x.narrow(int(name == "delta"), 3, 3).fill_(value)
+            changed[name] = x
+        assert_like_the_reference(changed)
+
+
+@pytest.mark.usefixtures("level")
+@pytest.mark.parametrize("gated", [False, True])
+def test_no_direct_path_makes_nothing_of_what_is_not_finite(gated):
+    case = arguments(n=0)
+    case["u"][0, 2, 5], case["u"][1, 3, 7] = torch.inf, torch.nan
+    del case["D"]
+    y = selective_scan(**case, z=torch.ones_like(case["u"]) if gated else None, backend="cpu")
+    assert torch.equal(y, torch.zeros_like(y))
 
 
 def test_threads_of_our_own_where_torch_has_no_gnu_openmp(monkeypatch):

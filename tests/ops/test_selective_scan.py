@@ -1,5 +1,7 @@
 """Every backend against the float64 reference: values, gradients, shapes, layouts and dtypes."""
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -17,8 +19,8 @@ def sizes(**ranges):
 
 
 shapes = st.one_of(
-    sizes(b=(0, 5), groups=(1, 4), per_group=(1, 37), l=(0, 3), n=(1, 20)),
-    sizes(b=(0, 5), groups=(1, 4), per_group=(1, 37), l=(4, 140), n=(1, 20)),
+    sizes(b=(0, 5), groups=(1, 4), per_group=(1, 37), l=(0, 3), n=(0, 20)),
+    sizes(b=(0, 5), groups=(1, 4), per_group=(1, 37), l=(4, 140), n=(0, 20)),
     sizes(b=(1, 2), groups=(1, 2), per_group=(1, 9), l=(141, 3000), n=(1, 5)),
 )
 options = st.fixed_dictionaries({name: st.booleans() for name in ("D", "z", "delta_bias", "initial_state", "softplus")})
@@ -134,6 +136,25 @@ def test_agrees_with_float64_reference(backend, shape, present, B, C, layout, dt
 @pytest.mark.parametrize("length", [1, 31, 32, 33, 1000, 3000])
 def test_lengths(backend, length):
     case, settings_ = make_case(1, 2, 9, length, 4, D=True, z=True, initial_state=True)
+    check(case, settings_, backend)
+
+
+EMPTY = [sizes for sizes in itertools.product((0, 2), (0, 1, 9), (0, 1, 33), (0, 1, 5)) if 0 in sizes]  # b, d, l, n
+
+
+@pytest.mark.parametrize("backend", HERE)
+@pytest.mark.parametrize("form", ["constant", "time", "grouped"])
+def test_empty_axes(backend, form):
+    for b, d, length, n in EMPTY:
+        for present in ({}, dict.fromkeys(("D", "z", "delta_bias", "initial_state", "softplus"), True)):
+            case, settings_ = make_case(b, 1, d, length, n, B=form, C=form, **present)
+            check(case, settings_, backend)
+
+
+@pytest.mark.parametrize("backend", HERE)
+@pytest.mark.parametrize("states", [1, 300, 5000])
+def test_numbers_of_states(backend, states):
+    case, settings_ = make_case(2, 1, 5, 40, states, D=True, z=True, initial_state=True)
     check(case, settings_, backend)
 
 

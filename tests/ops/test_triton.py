@@ -13,6 +13,7 @@ from hsmamba.ops.inputs import check_inputs
 from tests.conftest import ROOT
 
 SHAPES = [(3, 6, 70, 5, 2), (2, 4, 1, 3, 1), (1, 4, 33, 16, 4), (2, 10, 32, 4, 1), (0, 4, 33, 3, 4)]  # b, d, l, n, g
+SHAPES += [(2, 4, 33, 0, 2), (2, 0, 33, 3, 1)]
 
 
 def compare(device):
@@ -33,7 +34,7 @@ def one_case(triton_scan, scan_reference, shape, constant, everything, device):
     def randn(*size):
         return torch.randn(*size, dtype=torch.float64, device=device)
 
-    B, C = (randn(*((d, n) if constant else (b, g, n, length))) for _ in range(2))
+    B, C = (randn(*((d, n) if constant and d else (b, g, n, length))) for _ in range(2))
     u = randn(b, d, length) if everything else randn(b, length, d).transpose(1, 2)
     optional = [randn(d), randn(b, d, length), randn(d), randn(b, d, n)] if everything else [None] * 4
     tensors = [u, randn(b, d, length), -randn(d, n).abs(), B, C, *optional]

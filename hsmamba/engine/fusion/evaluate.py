@@ -34,8 +34,8 @@ def evaluate_fusion(
     """Compute the field's tables of a network on the test images, beside the classical methods.
 
     Networks run as in `hsmamba.fuse`: global ones in overlapping windows. Every result is clipped to [0, 1] times the
-    maximum. Figures of PAN and MS are of digital numbers without the toolbox's border; those of guides with several
-    channels (CAVE) are of [0, 1] and whole images.
+    maximum. Figures of PAN and MS leave out the toolbox's border, those of guides with several channels (CAVE) are of
+    whole images. They do not depend on the unit of the scene (`hsmamba.metrics.fusion`).
 
     Args:
         model: A fusion network; its mode and device are left as they were.

@@ -29,7 +29,8 @@ typedef struct {
     Sequence u, delta, z; /* z.data is null where there is no gate */
     Projection B, C;
     const float *A;          /* (n, row) */
-    const float *D, *bias;   /* (row), zeros where absent */
+    const float *D;          /* (row) or null */
+    const float *bias;       /* (row), zeros where absent */
     const float *first;      /* (b, d, n) or null */
     Sequence y;           /* forward */
     float *last;             /* forward: (b, d, n) */

@@ -3,7 +3,10 @@
    A vector holds one quantity of VL neighbouring channels of a group, which share B and C. For a block of STEPS time steps,
    everything that depends on channel and time is turned into tiles [step][channel]; then, for a few states at a time, the
    recurrence runs over the tile with the state in registers. Exponentials are the bulk of the work: exp(dt A) is computed as
-   2^(dt A log2(e)) once in the forward and once in the backward, which recomputes the states of a block from its checkpoint. */
+   2^(dt A log2(e)) once in the forward and once in the backward, which recomputes the states of a block from its checkpoint.
+
+   The last vector of a group may have dead lanes. Their sequences are zeros, but A and D are the next group's, and B and C may
+   be infinite or NaN: nothing that dead lanes compute is stored, and no sum takes it in. */
 
 #define TILES (10 + 2 * BACKWARD_MANY) /* tiles [STEPS][VL] that one block of the backward works on */
 
@@ -24,11 +27,20 @@ INLINE void FN(fetch)(const Sequence *s, int64_t batch, int64_t c, int64_t end, 
         for (int t = 0; t < steps; t += 16) __builtin_prefetch(from + i * s->channel + t);
 }
 
+/* All bits set in the lanes of channels, none in the dead ones. */
+INLINE vi FN(live_lanes)(int lanes) {
+    vi live;
+    for (int i = 0; i < VL; i++) live[i] = i < lanes ? -1 : 0;
+    return live;
+}
+
+INLINE vf FN(only)(vf x, vi live) { return (vf)((vi)x & live); }
+
 /* The time step and what enters the state: dt = softplus(delta + bias), x = dt u. */
 INLINE void FN(prepare)(const Scan *s, int64_t batch, int64_t c, int64_t start, int lanes, int steps, vf *dt, vf *u, vf *slope) {
     FN(load_block)(dt, &s->delta, batch, c, start, lanes, steps);
     FN(load_block)(u, &s->u, batch, c, start, lanes, steps);
-    vf bias = *(const vu *)(s->bias + c);
+    vf bias = FN(only)(*(const vu *)(s->bias + c), FN(live_lanes)(lanes));
     for (int t = 0; t < steps; t++) {
         dt[t] += bias;
         vf derivative = 1.0f;
@@ -41,6 +53,7 @@ INLINE void FN(prepare)(const Scan *s, int64_t batch, int64_t c, int64_t start, 
 typedef struct {
     int64_t c, slot;
     int steps;
+    vi live;
     const vf *dt, *x, *dy;
     vf *y, *through_input, *through_decay; /* y: null where the backward needs none */
     vf *before, *decay;                    /* [t][state]: the state before a step, and exp(dt A) */
@@ -139,8 +152,8 @@ static void FN(forward_block)(const Scan *s, int64_t batch, int64_t c, int lanes
     vf *dt = tiles, *u = dt + STEPS, *x = u + STEPS, *y = x + STEPS, *slope = y + STEPS;
     int64_t n = s->n, k = 0;
     FN(prepare)(s, batch, c, start, lanes, steps, dt, u, slope);
-    vf D = *(const vu *)(s->D + c);
-    for (int t = 0; t < steps; t++) x[t] = dt[t] * u[t], y[t] = D * u[t];
+    vf D = s->D ? *(const vu *)(s->D + c) : (vf)0.0f;
+    for (int t = 0; t < steps; t++) x[t] = dt[t] * u[t], y[t] = s->D ? D * u[t] : (vf)0.0f;
     FN(Block) block = {.c = c, .steps = steps, .dt = dt, .x = x, .y = y};
     for (; k + FORWARD_MANY <= n; k += FORWARD_MANY) FN(forward_many)(s, &block, k, B, C, h);
     for (; k < n; k++) FN(forward_one)(s, &block, k, B, C, h);
@@ -152,9 +165,9 @@ static void FN(forward_block)(const Scan *s, int64_t batch, int64_t c, int lanes
 }
 
 /* Blocks that a task works on before it turns to the next vector of channels: so many that what they share fits `bytes`.
-   Then the rows of a vector are read and written in long runs. */
+   Then the rows of a vector are read and written in long runs. A scan without states shares nothing. */
 INLINE int64_t FN(span)(const Scan *s, int64_t bytes, int64_t bytes_per_block) {
-    int64_t blocks = (s->l + STEPS - 1) / STEPS, span = bytes / bytes_per_block;
+    int64_t blocks = (s->l + STEPS - 1) / STEPS, span = bytes_per_block ? bytes / bytes_per_block : blocks;
     return span < 1 ? 1 : span < blocks ? span : blocks;
 }
 #define FORWARD_SPAN(s) FN(span)(s, 1 << 15, 8 * (s)->n * STEPS)
@@ -191,8 +204,9 @@ static void FN(forward_task)(const Scan *s, int64_t index, float *scratch) {
 }
 
 /* Gradients of K states from k on over a block. The states before each step and the decays are recomputed, then time runs
-   back. g is the gradient of the state; through_input collects the gradient of dt u, through_decay that of dt by the decay. */
-#define BACKWARD_STATES(NAME, K)                                                                             \
+   back. g is the gradient of the state; through_input collects the gradient of dt u, through_decay that of dt by the decay.
+   LIVE(x) is x with zeros in the dead lanes, or x where a vector has none. */
+#define BACKWARD_STATES(NAME, K, LIVE)                                                                       \
     static void FN(NAME)(const Scan *s, const FN(Block) *o, int64_t k0, const float *B, const float *C,      \
                          const vf *h, vf *dh, vf *dB, vf *dC) {                                             \
         const vf *dt = o->dt, *x = o->x, *dy = o->dy;                                                        \
@@ -214,8 +228,8 @@ static void FN(forward_task)(const Scan *s, int64_t index, float *scratch) {
             vf from_y = dy[t], in = x[t], step = dt[t], to_x = o->through_input[t], to_dt = o->through_decay[t]; \
             for (int k = 0; k < K; k++) {                                                                    \
                 g[k] += from_y * C[k * STEPS + t];                                                           \
-                dC[k * STEPS + t] += from_y * state[k];                                                      \
-                dB[k * STEPS + t] += in * g[k];                                                              \
+                dC[k * STEPS + t] += from_y * LIVE(state[k]);                                                \
+                dB[k * STEPS + t] += in * LIVE(g[k]);                                                        \
                 to_x += g[k] * B[k * STEPS + t];                                                             \
                 g[k] *= decay[t * K + k];                                                                    \
                 state[k] = before[t * K + k];                                                                \
@@ -227,11 +241,17 @@ static void FN(forward_task)(const Scan *s, int64_t index, float *scratch) {
         }                                                                                                    \
         for (int k = 0; k < K; k++) {                                                                        \
             dh[k0 + k] = g[k];                                                                               \
-            *(vu *)(s->dA + (o->slot * s->n + k0 + k) * s->row + o->c) += sum[k];                            \
+            *(vu *)(s->dA + (o->slot * s->n + k0 + k) * s->row + o->c) += LIVE(sum[k]);                      \
         }                                                                                                    \
     }
-BACKWARD_STATES(backward_one, 1)
-BACKWARD_STATES(backward_many, BACKWARD_MANY)
+#define ALL_LIVE(x) (x)
+#define SOME_LIVE(x) FN(only)(x, o->live)
+BACKWARD_STATES(backward_one, 1, ALL_LIVE)
+BACKWARD_STATES(backward_many, BACKWARD_MANY, ALL_LIVE)
+BACKWARD_STATES(backward_one_partly, 1, SOME_LIVE)
+BACKWARD_STATES(backward_many_partly, BACKWARD_MANY, SOME_LIVE)
+#undef ALL_LIVE
+#undef SOME_LIVE
 #undef BACKWARD_STATES
 
 /* One block of steps of one vector of channels, back in time; h holds the states before the block. */
@@ -243,29 +263,35 @@ static void FN(backward_block)(const Scan *s, int64_t slot, int64_t batch, int64
     int gated = s->z.data != 0;
     FN(prepare)(s, batch, c, start, lanes, steps, dt, u, slope);
     FN(load_block)(dy, &s->dy, batch, c, start, lanes, steps);
-    vf D = *(const vu *)(s->D + c), dD = 0.0f, dbias = 0.0f;
+    vf D = s->D ? *(const vu *)(s->D + c) : (vf)0.0f, dD = 0.0f, dbias = 0.0f;
+    vi live = FN(live_lanes)(lanes);
     if (gated) {
         FN(load_block)(z, &s->z, batch, c, start, lanes, steps);
         for (int t = 0; t < steps; t++) {
             vf sigmoid = FN(sigmoidv)(z[t]);
             gate[t] = dy[t] * sigmoid * (1.0f + z[t] * (1.0f - sigmoid)); /* becomes the gradient of z once y is known */
             dy[t] *= z[t] * sigmoid;
-            y[t] = D * u[t];
+            y[t] = s->D ? D * u[t] : (vf)0.0f;
         }
     }
     for (int t = 0; t < steps; t++) x[t] = dt[t] * u[t], in[t] = 0.0f, out[t] = 0.0f;
-    FN(Block) block = {c, slot, steps, dt, x, dy, gated ? y : (vf *)0, in, out, history, history + BACKWARD_MANY * STEPS};
-    for (; k + BACKWARD_MANY <= n; k += BACKWARD_MANY) FN(backward_many)(s, &block, k, B, C, h, dh, dB, dC);
-    for (; k < n; k++) FN(backward_one)(s, &block, k, B, C, h, dh, dB, dC);
+    FN(Block) block = {c, slot, steps, live, dt, x, dy, gated ? y : (vf *)0, in, out, history, history + BACKWARD_MANY * STEPS};
+    if (lanes == VL) {
+        for (; k + BACKWARD_MANY <= n; k += BACKWARD_MANY) FN(backward_many)(s, &block, k, B, C, h, dh, dB, dC);
+        for (; k < n; k++) FN(backward_one)(s, &block, k, B, C, h, dh, dB, dC);
+    } else {
+        for (; k + BACKWARD_MANY <= n; k += BACKWARD_MANY) FN(backward_many_partly)(s, &block, k, B, C, h, dh, dB, dC);
+        for (; k < n; k++) FN(backward_one_partly)(s, &block, k, B, C, h, dh, dB, dC);
+    }
     for (int t = 0; t < steps; t++) {
         dD += dy[t] * u[t];
         out[t] = (out[t] + u[t] * in[t]) * slope[t];
         dbias += out[t];
-        in[t] = dt[t] * in[t] + D * dy[t];
+        in[t] = s->D ? dt[t] * in[t] + D * dy[t] : dt[t] * in[t];
         if (gated) gate[t] *= y[t];
     }
-    *(vu *)(s->dD + slot * s->row + c) += dD;
-    *(vu *)(s->dbias + slot * s->row + c) += dbias;
+    *(vu *)(s->dD + slot * s->row + c) += FN(only)(dD, live);
+    *(vu *)(s->dbias + slot * s->row + c) += FN(only)(dbias, live);
     FN(store_block)(&s->ddelta, batch, c, start, lanes, steps, out);
     FN(store_block)(&s->du, batch, c, start, lanes, steps, in);
     if (gated)

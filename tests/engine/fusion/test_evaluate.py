@@ -1,5 +1,6 @@
 """The figures of a fusion network: of what fuse gives, beside the classical methods."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -35,6 +36,22 @@ def test_the_table_has_the_classical_methods_and_all_metrics(pairs):
     text = str(report)
     assert "reduced resolution, mean of 1 image" in text
     assert f"{report.mean()['GSA']['ERGAS']:.4f}" in text
+
+
+def test_reflectance_is_judged_as_digital_numbers_are():
+    scene = [np.round(image / image.max() * 12_600) for image in images()]
+    tables = []
+    for unit in (1, 1e-4):
+        pairs = wald_pairs(*(image * unit for image in scene), sensor="QB", maximum=12_600 * unit, test=0.4)
+        report = hsmamba.evaluate(Copy(), pairs)
+        tables.append((report.mean(), report.mean(full=True)))
+    for numbers, reflectance in zip(*tables, strict=True):
+        for method, figures in numbers.items():
+            assert reflectance[method] == pytest.approx(figures, rel=1e-4, abs=1e-4)
+        for metric in ("Q2n", "HQNR"):
+            if metric in numbers["EXP"]:
+                orders = [sorted(table, key=lambda m: round(table[m][metric], 4)) for table in (numbers, reflectance)]
+                assert orders[0] == orders[1]
 
 
 def test_pairs_without_test_images_are_refused():
