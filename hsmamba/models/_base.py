@@ -91,19 +91,21 @@ class Network(nn.Module):
 
     @property
     def pretrained_cfg(self) -> dict[str, Any]:
-        """What timm's tools read of a network, by timm's keys; everything that is known of a weight is in `record`.
+        """What timm's tools read of a network, by timm's keys, beside everything that is in `record`.
 
         `mean` is 0 and `std` 1: what stands before the network is its fitted `transform`.
         """
-        source = str(self.record["source"]) if self.record is not None else ""
+        record = self.record or {}
+        source = str(record.get("source", ""))
         named = source.startswith(f"{self.architecture}.")
         return {
+            **record,
             "architecture": self.architecture,
             "tag": source.partition(".")[2] if named else "",
             "hf_hub_id": source.removeprefix("hf-hub:") if source.startswith("hf-hub:") else None,
             "mean": (0.0,) * self.in_chans,
             "std": (1.0,) * self.in_chans,
-            "license": None if self.record is None else self.record["license"],
+            "license": record.get("license"),
         }
 
     @property
