@@ -1,7 +1,7 @@
 """Print the lowest versions that pyproject.toml promises, as constraints for pip.
 
-    python tools/lowest_versions.py demo geo > lowest.txt
-    python -m pip install -c lowest.txt ".[demo,geo]"
+    python tools/lowest_versions.py test > lowest.txt
+    python -m pip install -c lowest.txt ".[test]"
 
 The arguments are extras, whose dependencies come after the package's own. Needs the packaging package (dev extra).
 """
