@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -51,10 +52,12 @@ def run(monkeypatch, capsys):
     return call
 
 
-@pytest.fixture
-def largest_file():
-    """Let no file grow beyond a size, as on a disk that is full; give a function that sets it."""
+@contextmanager
+def full_disk():
+    """Give a function that lets no file grow beyond a size; in the block alone, for the runner writes files, too."""
     resource = pytest.importorskip("resource")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

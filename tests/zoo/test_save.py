@@ -10,6 +10,7 @@ import torch
 from hsmamba.data import PCA, Compose, Standardise, random_split
 from hsmamba.errors import ManifestError, WeightsError
 from hsmamba.zoo import files, records, save, source
+from tests.conftest import full_disk
 from tests.zoo.samples import METRICS, contents, same
 
 FILES = ["README.md", "config.json", "model.safetensors"]
@@ -164,10 +165,10 @@ def test_a_failure_while_writing_leaves_the_old_folder_whole(saved, tiny, error)
     assert contents(saved) == before
 
 
-def test_a_full_disk_leaves_the_old_folder_whole(saved, tiny, largest_file):
+def test_a_full_disk_leaves_the_old_folder_whole(saved, tiny):
     before = contents(saved)
-    largest_file(100)
-    with pytest.raises(WeightsError, match="free some space"):
+    with full_disk() as limit, pytest.raises(WeightsError, match="free some space"):
+        limit(100)
         save.save_pretrained(tiny(seed=9), saved)
     assert contents(saved) == before
 

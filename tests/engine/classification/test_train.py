@@ -12,6 +12,7 @@ import hsmamba
 from hsmamba.data import PatchDataset, Scene, random_split
 from hsmamba.engine import ClassificationSettings, TrainingSettings, default_transform
 from hsmamba.errors import SceneError, SplitError, TrainingError, WeightsError
+from tests.conftest import full_disk
 
 QUICK = {"epochs": 4, "lr": 1e-2, "batch_size": 16, "warmup_epochs": 1, "progress": False}
 
@@ -309,11 +310,11 @@ def test_a_run_that_diverges_stops_with_the_last_good_checkpoint(scene, split, t
     assert all(bool(torch.isfinite(tensor).all()) for tensor in state["model"].values())
 
 
-def test_a_full_disk_leaves_the_last_checkpoint(make_model, scene, split, transform, tmp_path, largest_file):
+def test_a_full_disk_leaves_the_last_checkpoint(make_model, scene, split, transform, tmp_path):
     path = tmp_path / "run.pt"
     settings = {**QUICK, "transform": transform, "checkpoint": path}
-    with pytest.raises(TrainingError, match=r"cannot write the checkpoint .*run\.pt.*resume"):
-        hsmamba.finetune(make_model(), scene, split, callback=lambda record, model: largest_file(4096), **settings)
+    with full_disk() as limit, pytest.raises(TrainingError, match=r"cannot write the checkpoint .*run\.pt.*resume"):
+        hsmamba.finetune(make_model(), scene, split, callback=lambda record, model: limit(4096), **settings)
     assert [entry.name for entry in tmp_path.iterdir()] == ["run.pt"]
     assert torch.load(path, weights_only=True)["epoch"] == 1
 
