@@ -166,6 +166,7 @@ def test_an_unknown_device_is_a_mistake(run, command, device, tmp_path):
 def test_an_interrupt_of_the_imports_ends_quietly(module):
     code = f"""
 import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a process of the background does not have
 class Finder:
     def find_spec(name, path=None, target=None):
         if name == {module!r}:
