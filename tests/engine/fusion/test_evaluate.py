@@ -43,7 +43,7 @@ def test_reflectance_is_judged_as_digital_numbers_are():
     tables = []
     for unit in (1, 1e-4):
         pairs = wald_pairs(*(image * unit for image in scene), sensor="QB", maximum=12_600 * unit, test=0.4)
-        report = hsmamba.evaluate(Copy(), pairs)
+        report = hsmamba.evaluate(Copy(4, in_chans=4), pairs)
         tables.append((report.mean(), report.mean(full=True)))
     for numbers, reflectance in zip(*tables, strict=True):
         for method, figures in numbers.items():
