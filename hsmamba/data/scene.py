@@ -29,7 +29,9 @@ class Scene:
         aux: Bands of another sensor (H, W, C) on the same grid, or None.
         class_names: Name of class k at index k - 1; empty where unknown.
         wavelengths: Band centres (B,) in nm, or None.
+        fwhm: Widths of the bands (B,) at half their maximum in nm, or None.
         bad_bands: (B,) bool, True = not to be used, or None.
+        band_names: Name of every band; empty where unknown.
         name: Short name.
         source: Where the data come from.
         license: Their terms.
@@ -43,7 +45,9 @@ class Scene:
     aux: Array | None = None
     class_names: tuple[str, ...] = ()
     wavelengths: npt.NDArray[np.float64] | None = None
+    fwhm: npt.NDArray[np.float64] | None = None
     bad_bands: npt.NDArray[np.bool_] | None = None
+    band_names: tuple[str, ...] = ()
     name: str = ""
     source: str = ""
     license: str = ""
@@ -64,6 +68,12 @@ class Scene:
         if self.wavelengths is not None:
             self.wavelengths = np.asarray(self.wavelengths, dtype=np.float64)
             _check_length(self.wavelengths, self.num_bands, "wavelengths")
+        if self.fwhm is not None:
+            self.fwhm = np.asarray(self.fwhm, dtype=np.float64)
+            _check_length(self.fwhm, self.num_bands, "fwhm")
+        self.band_names = tuple(self.band_names)
+        if self.band_names and len(self.band_names) != self.num_bands:
+            raise SceneError(f"there are {len(self.band_names)} band names for {self.num_bands} bands; name every band")
         if self.bad_bands is not None:
             self.bad_bands = np.asarray(self.bad_bands).astype(bool)
             _check_length(self.bad_bands, self.num_bands, "bad_bands")
@@ -174,7 +184,9 @@ def open_scene(
         aux=_open_aux(path, main, grid, aux, aux_variable),
         class_names=tuple(class_names) or names,
         wavelengths=main.wavelengths,
+        fwhm=main.fwhm,
         bad_bands=main.bad_bands,
+        band_names=main.band_names,
         name=path.stem,
         source=path.name,
     )

@@ -36,6 +36,8 @@ class Content:
     bad_bands: npt.NDArray[np.bool_] | None = None  # (B,), True = bad
     class_names: tuple[str, ...] = ()  # of the classes 1..K of a label image
     nodata: float | None = None  # stands for "no data" in arrays read with `masked=False`
+    fwhm: npt.NDArray[np.float64] | None = None  # width of each band at half its maximum, in nm
+    band_names: tuple[str, ...] = ()
 
 
 @contextmanager
