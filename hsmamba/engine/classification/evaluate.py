@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -11,7 +10,17 @@ import torch
 
 from hsmamba.data import Compose, PatchDataset, Scene, Split
 from hsmamba.data.image import NanPolicy
-from hsmamba.engine.classification.job import check_fits, prepare_classification, transform_of
+from hsmamba.engine.classification.inputs import (
+    Scale,
+    alike,
+    check_fits,
+    check_units,
+    scaled,
+    sources_of,
+    transform_of,
+    used_sources,
+)
+from hsmamba.engine.classification.job import prepare_classification
 from hsmamba.engine.classification.predict import predict_items
 from hsmamba.errors import SceneError, SplitError
 from hsmamba.metrics import ClassificationReport
@@ -30,6 +39,7 @@ def evaluate_classifier(
     batch_size: int | None = None,
     device: torch.device | str | None = None,
     nan: NanPolicy = "raise",
+    scale: Scale | None = None,
     tta: bool = False,
     progress: bool = False,
 ) -> ClassificationReport:
@@ -50,31 +60,32 @@ def evaluate_classifier(
         wanted = np.zeros(data.shape, bool)
         wanted.ravel()[pixels] = True
         job = prepare_classification(
-            model, data, transform, wanted=wanted, batch_size=batch_size, device=device, nan=nan, tta=tta,
-            progress=progress,
+            model, data, transform, wanted=wanted, batch_size=batch_size, device=device, nan=nan,
+            scale=scale, tta=tta, progress=progress,
         )  # fmt: skip
         predicted: Any = job.arrays()[0].ravel()[pixels]
     else:
-        dataset = data if isinstance(data, PatchDataset) else _dataset(model, data, transform, nan)
+        dataset = data if isinstance(data, PatchDataset) else _dataset(model, data, transform, nan, scale)
         every = dataset.labels if isinstance(data, PatchDataset) else labels_of(data, split).ravel()
         truth, names = every[pixels], dataset.class_names
         scores = predict_items(model, dataset, pixels, batch_size=batch_size, device=device, tta=tta, progress=progress)
-        predicted = np.where(dataset.labels[pixels] > 0, scores.argmax(1).numpy() + 1, 0)
+        known = (dataset.labels[pixels] > 0) & np.isfinite(scores.numpy()).all(axis=1)
+        predicted = np.where(known, scores.argmax(1).numpy() + 1, 0)
     check_classes(model, len(names) or int(truth.max()))
     return ClassificationReport.from_labels(truth, predicted, names or numbered(model))
 
 
-def _dataset(model: Classifier, scenes: Sequence[Scene], transform: Compose | None, nan: NanPolicy) -> PatchDataset:
+def _dataset(
+    model: Classifier, scenes: Sequence[Scene], transform: Compose | None, nan: NanPolicy, scale: Scale | None
+) -> PatchDataset:
     """Cut the patches of several scenes as the model takes them; masked pixels are unlabelled."""
     transform = transform_of(model, transform)
+    scenes = alike(model, used_sources(model, scenes), transform)
+    transform = scaled(transform, scale)
     for scene in scenes:
         check_fits(model, scene, transform)
-    return PatchDataset(used_sources(model, scenes), transform or Compose(), model.patch_size, nan=nan)
-
-
-def used_sources(model: Classifier, scenes: Sequence[Scene]) -> list[Scene]:
-    """Leave out the second source of scenes where the model does not look at it."""
-    return [scene if model.aux_chans else replace(scene, aux=None) for scene in scenes]
+        check_units(transform, sources_of(model, scene), given=scale is not None)
+    return PatchDataset(scenes, transform or Compose(), model.patch_size, nan=nan)
 
 
 def numbered(model: Classifier) -> tuple[str, ...]:
