@@ -15,7 +15,13 @@ from torch import Tensor
 
 from hsmamba.data import PCA, Compose, PatchDataset, Scene, Split, Standardise, Step, augment_d4, erase_rim
 from hsmamba.data.image import NanPolicy
-from hsmamba.engine.classification.evaluate import check_classes, labels_of, numbered
+from hsmamba.engine.classification.classes import (
+    class_names,
+    dataset_in_model_classes,
+    scenes_in_model_classes,
+    tell_of_untrained,
+)
+from hsmamba.engine.classification.evaluate import labels_of
 from hsmamba.engine.classification.inputs import (
     Scale,
     alike,
@@ -150,13 +156,19 @@ def _prepare(
     scale: Scale | None,
 ) -> tuple[PatchDataset, Split]:
     """Check the data, set validation pixels aside, fit the transform, cut patches."""
-    labels = data.labels if isinstance(data, PatchDataset) else labels_of(data, split).ravel()
+    if isinstance(data, PatchDataset):
+        data = dataset_in_model_classes(model, data)
+        labels, names = data.labels, data.class_names
+    else:
+        labels_of(data, split)  # of the scenes as they are, for the check
+        scenes, names = scenes_in_model_classes(model, [data] if isinstance(data, Scene) else data)
+        labels = np.concatenate([np.asarray(scene.labels).ravel() for scene in scenes])
     if split.train.size == 0:
         raise SplitError(f"the split {split.id!r} has no training pixels")
     if split.val.size == 0 and settings.val_fraction > 0:
         split = split.with_validation(labels, fraction=settings.val_fraction, seed=settings.seed)
     if not isinstance(data, PatchDataset):
-        scenes = used_sources(model, [data] if isinstance(data, Scene) else data)
+        scenes = used_sources(model, scenes)
         transform = transform_of(model, transform)
         scenes = alike(model, scenes, transform)
         if transform is None:
@@ -167,8 +179,8 @@ def _prepare(
             check_units(transform, sources_of(model, scene), given=scale is not None)
         data = PatchDataset(scenes, transform or Compose(), model.patch_size, nan=nan)
         split = _on_valid(split, data.labels)
-    check_classes(model, len(data.class_names) or int(labels.max()))
-    model.transform, model.class_names = data.transform, data.class_names
+    tell_of_untrained(model, labels[split.train], names)
+    model.transform, model.class_names = data.transform, names
     return data, split
 
 
@@ -210,7 +222,8 @@ class _ClassificationRun(Run[Classifier]):
             return None
         if weights == "balanced":
             counts = np.bincount(self.dataset.labels[self.split.train], minlength=num_classes + 1)[1:]
-            weights = list(counts.sum() / (num_classes * np.maximum(counts, 1)))
+            present = counts > 0  # a class without pixels has no say, not the greatest one
+            weights = list(np.where(present, counts.sum() / (present.sum() * np.maximum(counts, 1)), 0.0))
         if len(weights) != num_classes:
             raise ValueError(f"class_weights is {weights!r}; it is 'balanced', None or {num_classes} numbers")
         return torch.tensor(weights, dtype=torch.float32, device=self.device)
@@ -266,5 +279,5 @@ class _ClassificationRun(Run[Classifier]):
         scores = predict_items(model, self.dataset, self.split.val, device=self.device)
         truth = self.dataset.labels[self.split.val]
         loss = F.nll_loss(scores.clamp_min(1e-12).log(), torch.as_tensor(truth).long() - 1)
-        names = self.dataset.class_names or numbered(self.model)
+        names = class_names(self.model, self.dataset.class_names)
         return ClassificationReport.from_labels(truth, scores.argmax(1).numpy() + 1, names), float(loss)
