@@ -14,6 +14,7 @@ import numpy.typing as npt
 from hsmamba.data.files.content import Content, reading
 from hsmamba.data.files.readers import open_file
 from hsmamba.data.image import Array, check_array, is_dataarray
+from hsmamba.data.products import find_product
 from hsmamba.errors import SceneError
 
 PathLike: TypeAlias = "str | os.PathLike[str]"
@@ -173,7 +174,8 @@ def open_scene(
         MissingExtraError: The format needs a package that is not installed.
     """
     path = Path(path)
-    main = open_file(path, masked=True)
+    product = find_product(path)
+    main = product() if product else open_file(path, masked=True)
     three = [name for name, found in main.variables.items() if len(found.shape) == 3]
     hsi = _take(path, main, three, variable, "variable", "array with three dimensions (rows, columns, bands)")
     grid = (int(hsi.shape[0]), int(hsi.shape[1])) if hsi.ndim == 3 else (0, 0)
@@ -187,7 +189,7 @@ def open_scene(
         fwhm=main.fwhm,
         bad_bands=main.bad_bands,
         band_names=main.band_names,
-        name=path.stem,
+        name=str(hsi.name) if product and is_dataarray(hsi) else path.stem,
         source=path.name,
     )
 

@@ -1,0 +1,75 @@
+"""Writers of small products in the layout of their documentation; each returns the path and what was stored."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+HEIGHT, WIDTH = 12, 10
+
+
+def stored(bands, dtype=np.int16, height=HEIGHT, width=WIDTH):
+    """Numbers (height, width, bands) that all differ from what products take for "no data"."""
+    return np.random.default_rng(0).integers(1, 9000, (height, width, bands)).astype(dtype)
+
+
+def write_raster(path, array, *, pixel=30, driver="GTiff", nodata=None, tags=(), **options):
+    rasterio = pytest.importorskip("rasterio", reason="needs the geo extra")
+    pytest.importorskip("rioxarray", reason="needs the geo extra")
+    array = array[..., None] if array.ndim == 2 else array
+    height, width, bands = array.shape
+    profile = {"count": bands, "height": height, "width": width, "dtype": array.dtype, "nodata": nodata}
+    profile |= {"crs": "EPSG:32633", "transform": rasterio.transform.from_origin(366000, 5810000, pixel, pixel)}
+    with rasterio.open(path, "w", driver=driver, **profile | options) as file:
+        file.write(array.transpose(2, 0, 1))
+
+
+ENMAP = "ENMAP01-____L2A-DT0000001867_20220724T104526Z_008_V010302_20230628T165614Z"
+ENMAP_BANDS = (  # number, centre and width in nm; 3 and 4 are of the two detectors where they overlap
+    (1, 418.24, 6.99),
+    (2, 650.0, 8.2),
+    (3, 904.79, 9.1),
+    (4, 911.57, 10.8),
+    (5, 1390.5, 11.2),
+    (6, 2445.3, 7.4),
+)
+
+
+def enmap_xml(image=f"{ENMAP}-SPECTRAL_IMAGE.TIF", level="L2A", bands=ENMAP_BANDS, vnir="1,2,3", swir="4,5,6"):
+    each = "".join(
+        f"""<bandID number="{number}"><wavelengthCenterOfBand>{centre}</wavelengthCenterOfBand>
+        <FWHMOfBand>{width}</FWHMOfBand><GainOfBand>0.0001</GainOfBand><OffsetOfBand>0</OffsetOfBand></bandID>"""
+        for number, centre, width in bands
+    )
+    return f"""<?xml version="1.0" encoding="UTF-8"?>
+    <level_X xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance">
+      <metadata><name>{ENMAP}-METADATA.XML</name></metadata>
+      <base><level>{level}</level></base>
+      <specific>
+        <backgroundValue>-32768</backgroundValue>
+        <bandCharacterisation>{each}</bandCharacterisation>
+        <vnirProductQuality><expectedChannelsList>{vnir}</expectedChannelsList></vnirProductQuality>
+        <swirProductQuality><expectedChannelsList>{swir}</expectedChannelsList></swirProductQuality>
+      </specific>
+      <product>
+        <image><merge><name>{image}</name></merge></image>
+        <quicklook><vnir><name>{ENMAP}-QL_VNIR.TIF</name></vnir></quicklook>
+      </product>
+    </level_X>"""
+
+
+def write_enmap(folder, *, xml=None, mask=True, suffix=""):
+    """Band 5 has no data, as EnMAP's water bands; pixel (0, 1) is background, (2, 3) defective in band 2."""
+    folder = Path(folder) / ENMAP
+    folder.mkdir()
+    values = stored(len(ENMAP_BANDS))
+    values[..., 4] = -32768
+    values[0, 1] = -32768
+    defective = np.zeros(values.shape, np.uint8)
+    defective[0, 1] = 255
+    defective[2, 3, 1] = 1
+    write_raster(folder / f"{ENMAP}-SPECTRAL_IMAGE{suffix}.TIF", values, nodata=-32768)
+    if mask:
+        write_raster(folder / f"{ENMAP}-QL_PIXELMASK{suffix}.TIF", defective)
+    (folder / f"{ENMAP}-METADATA.XML").write_text(xml or enmap_xml(), encoding="utf-8")
+    return folder, values
