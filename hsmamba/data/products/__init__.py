@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hsmamba.data.files.content import Content, reading
-from hsmamba.data.products import enmap
+from hsmamba.data.products import enmap, prisma
 from hsmamba.errors import SceneError
 
 
@@ -21,7 +21,10 @@ class Product(NamedTuple):
     read: Callable[[Path], Content]  # from that file to its content
 
 
-PRODUCTS = (Product("EnMAP L2A", "ENMAP*-METADATA.XML", enmap.find, enmap.read),)
+PRODUCTS = (
+    Product("EnMAP L2A", "ENMAP*-METADATA.XML", enmap.find, enmap.read),
+    Product("PRISMA L2D", "*.he5", prisma.find, prisma.read),
+)
 
 
 def find_product(path: Path) -> Callable[[], Content] | None:

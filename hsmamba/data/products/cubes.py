@@ -70,7 +70,7 @@ def _lazy_cube(name: str, shape: tuple[int, int, int], place: Place, bands: Band
         def take(self, key: tuple[Any, ...]) -> npt.NDArray[np.float32]:
             return take_window(read, shape, key)
 
-    scaling = {"scale_factor": _one_or_all(bands.scale), "add_offset": _one_or_all(bands.offset)}
+    scaling = _per_band("scale_factor", "scales", bands.scale) | _per_band("add_offset", "offsets", bands.offset)
     attrs = {**scaling, "long_name": tuple(bands.names)}
     variable = xarray.Variable(("y", "x", "band"), indexing.LazilyIndexedArray(Windows()), attrs=attrs)
     cube = xarray.DataArray(variable, coords=_coordinates(shape, place, bands), name=name)
@@ -110,5 +110,7 @@ def _coordinates(shape: tuple[int, int, int], place: Place, bands: Bands) -> dic
     return coords
 
 
-def _one_or_all(values: npt.NDArray[np.float64]) -> float | tuple[float, ...]:
-    return float(values[0]) if (values == values[0]).all() else tuple(float(value) for value in values)
+def _per_band(one: str, all_: str, values: npt.NDArray[np.float64]) -> dict[str, float | tuple[float, ...]]:
+    """Name a number as rioxarray does where all bands have the same, and where they have not."""
+    same = bool((values == values[0]).all())
+    return {one: float(values[0])} if same else {all_: tuple(float(value) for value in values)}

@@ -73,3 +73,42 @@ def write_enmap(folder, *, xml=None, mask=True, suffix=""):
         write_raster(folder / f"{ENMAP}-QL_PIXELMASK{suffix}.TIF", defective)
     (folder / f"{ENMAP}-METADATA.XML").write_text(xml or enmap_xml(), encoding="utf-8")
     return folder, values
+
+
+PRISMA = "PRS_L2D_STD_20200813103056_20200813103100_0001.he5"
+PRISMA_FIELDS = "HDFEOS/SWATHS/PRS_L2D_HCO/Data Fields"
+PRISMA_DETECTORS = {  # centres and widths in nm, descending as in the file; the first and last band are not acquired
+    "Vnir": ((0.0, 972.65, 951.38, 551.0, 402.45), (0.0, 12.91, 13.52, 9.5, 11.41)),
+    "Swir": ((2496.88, 1600.5, 959.53, 942.96, 0.0), (9.53, 12.1, 12.05, 10.92, 0.0)),
+}
+
+
+def write_prisma(folder, attributes=()):
+    """Pixel (0, 1) lies outside the swath; (2, 3) has in the file's second bands: invalid, (2, 4): negative."""
+    h5py = pytest.importorskip("h5py", reason="needs the geo extra")
+    pytest.importorskip("rioxarray", reason="needs the geo extra")
+    path, cubes = Path(folder) / PRISMA, {}
+    with h5py.File(path, "w") as file:
+        fields = file.create_group(PRISMA_FIELDS)
+        for detector, (centres, widths) in PRISMA_DETECTORS.items():
+            cube = stored(5, np.uint16) + (1000 if detector == "Swir" else 0)
+            cube[0, 1] = 0
+            cube[2, 4, 1] = 0
+            errors = np.zeros(cube.shape, np.uint8)
+            errors[2, 3, 1], errors[2, 4, 1], errors[2, 5, 1] = 1, 2, 3
+            fields[f"{detector.upper()}_Cube"] = cube.transpose(0, 2, 1)
+            fields[f"{detector.upper()}_PIXEL_L2_ERR_MATRIX"] = errors.transpose(0, 2, 1)
+            file.attrs[f"List_Cw_{detector}"] = np.array(centres, np.float32)
+            file.attrs[f"List_Fwhm_{detector}"] = np.array(widths, np.float32)
+            file.attrs[f"List_Cw_{detector}_Flags"] = np.array([centre > 0 for centre in centres], np.uint8)
+            cubes[detector] = cube
+        file.attrs.update(Processing_Level=np.bytes_("2D"), Epsg_Code=np.int32(32633))
+        file.attrs.update(L2ScaleVnirMin=np.float32(0), L2ScaleVnirMax=np.float32(1.25))
+        file.attrs.update(L2ScaleSwirMin=np.float32(0), L2ScaleSwirMax=np.float32(0.75))
+        for corner in ("UL", "UR", "LL", "LR"):
+            east, north = 366000 + (270 if "R" in corner else 0), 5810000 - (330 if corner[0] == "L" else 0)
+            file.attrs[f"Product_{corner}corner_easting"] = np.float64(east)
+            file.attrs[f"Product_{corner}corner_northing"] = np.float64(north)
+        for name, value in dict(attributes).items():
+            file.attrs[name] = value
+    return path, cubes

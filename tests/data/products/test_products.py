@@ -14,7 +14,7 @@ from hsmamba.data.products.rasters import Raster
 from hsmamba.errors import SceneError
 from tests.data.products import samples
 
-WRITERS = {"EnMAP L2A": samples.write_enmap}
+WRITERS = {"EnMAP L2A": samples.write_enmap, "PRISMA L2D": samples.write_prisma}
 
 
 def test_every_product_is_written_here():
