@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hsmamba.data.files.content import Content, reading
-from hsmamba.data.products import enmap, prisma
+from hsmamba.data.products import emit, enmap, prisma
 from hsmamba.errors import SceneError
 
 
@@ -24,6 +24,7 @@ class Product(NamedTuple):
 PRODUCTS = (
     Product("EnMAP L2A", "ENMAP*-METADATA.XML", enmap.find, enmap.read),
     Product("PRISMA L2D", "*.he5", prisma.find, prisma.read),
+    Product("EMIT L2A reflectance", "EMIT_L2A_RFL_*.nc", emit.find, emit.read),
 )
 
 

@@ -22,6 +22,22 @@ def open_hdf5(path: Any) -> Any:
     return h5py.File(path, "r")
 
 
+def item_at(file: Any, where: str) -> Any:
+    """Return what lies at a path of the file, or None; SceneError where a part of it is a link to something else."""
+    h5py = optional_import("h5py", "to read HDF5 and netCDF products")
+    item = file
+    for part in where.split("/"):
+        link = item.get(part, getlink=True) if isinstance(item, h5py.Group) else None
+        if link is None:
+            return None
+        if not isinstance(link, h5py.HardLink):
+            raise SceneError(
+                f"{file.filename!r} has a link in place of {where!r}, which is not followed; fetch it again"
+            )
+        item = item[part]
+    return item
+
+
 def dataset(file: Any, where: str, ndim: int) -> Any:
     """Return a numeric array of the file by its path within, unread.
 
@@ -30,18 +46,9 @@ def dataset(file: Any, where: str, ndim: int) -> Any:
             files: no product is made so, and any file of the machine could be read.
     """
     h5py = optional_import("h5py", "to read HDF5 and netCDF products")
-    item = file
-    for part in where.split("/"):
-        link = item.get(part, getlink=True) if isinstance(item, h5py.Group) else None
-        if link is not None and not isinstance(link, h5py.HardLink):
-            raise SceneError(
-                f"{file.filename!r} has a link in place of {where!r}, which is not followed; fetch it again"
-            )
-        if link is None:
-            raise SceneError(
-                f"{file.filename!r} has no array {where!r}; expected the layout of the product as delivered"
-            )
-        item = item[part]
+    item = item_at(file, where)
+    if item is None:
+        raise SceneError(f"{file.filename!r} has no array {where!r}; expected the product as delivered: fetch it again")
     if not isinstance(item, h5py.Dataset) or item.dtype.kind not in "iuf" or item.ndim != ndim:
         what = f"{item.dtype} {item.shape}" if isinstance(item, h5py.Dataset) else "a group"
         raise SceneError(f"{file.filename!r} has {what} at {where!r}; expected numbers in {ndim} dimensions")

@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from hsmamba.data.files.content import Content, reading
 from hsmamba.data.products.cubes import Bands, Place, product_content
-from hsmamba.data.products.hdf5 import attribute, dataset, number, open_hdf5
+from hsmamba.data.products.hdf5 import attribute, dataset, item_at, number, open_hdf5
 from hsmamba.data.products.metadata import find_main
 from hsmamba.errors import SceneError
 
@@ -57,7 +57,7 @@ def read(path: Path) -> Content:
         SceneError: Damaged, or another level.
     """
     with open_hdf5(path) as file:
-        if f"{_FIELDS}/VNIR_Cube" not in file:
+        if item_at(file, f"{_FIELDS}/VNIR_Cube") is None:
             raise SceneError(
                 f"{str(path)!r} holds no PRISMA L2D: it has no {_FIELDS}/VNIR_Cube; no other HDF-EOS5 product is read: "
                 "fetch level L2D"

@@ -112,3 +112,43 @@ def write_prisma(folder, attributes=()):
         for name, value in dict(attributes).items():
             file.attrs[name] = value
     return path, cubes
+
+
+EMIT = "EMIT_L2A_RFL_001_20230316T045211_2307503_006.nc"
+EMIT_BANDS = ((381.0, 8.4, 1), (388.4, 8.4, 1), (1340.0, 8.7, 0), (2492.9, 8.8, 1))  # centre, width in nm, good
+
+
+def write_emit(folder, *, chunks=None, lookup=None, **extra):
+    """20 lines and 14 samples of the sensor, turned by a quarter on the map; line 3, sample 5 has no data."""
+    h5py = pytest.importorskip("h5py", reason="needs the geo extra")
+    pytest.importorskip("rioxarray", reason="needs the geo extra")
+    path = Path(folder) / EMIT
+    image = stored(len(EMIT_BANDS), np.float32, 20, 14) / np.float32(10000)
+    image[3, 5] = -9999
+    if lookup is None:  # map row = sample, map column = line, with a margin of one pixel
+        samples, lines = np.zeros((16, 22), np.int32), np.zeros((16, 22), np.int32)
+        samples[1:15, 1:21] = np.arange(1, 15)[:, None]
+        lines[1:15, 1:21] = np.arange(1, 21)
+    else:
+        samples, lines = lookup
+    with h5py.File(path, "w") as file:
+        file.create_dataset("reflectance", data=image, chunks=chunks).attrs["_FillValue"] = np.array(
+            [-9999], np.float32
+        )
+        parameters, location = file.create_group("sensor_band_parameters"), file.create_group("location")
+        for index, (name, kind) in enumerate((("wavelengths", "f4"), ("fwhm", "f4"), ("good_wavelengths", "u1"))):
+            parameters[name] = np.array([band[index] for band in EMIT_BANDS], kind)
+        location["glt_x"], location["glt_y"] = samples, lines
+        location["lat"] = np.zeros(image.shape[:2])
+        file.attrs["geotransform"] = np.array([11.25, 0.000542, 0.0, 48.5, 0.0, -0.000542])
+        file.attrs["spatial_ref"] = WGS84
+        file.attrs["title"] = "EMIT L2A Surface Reflectance 60 m V001"
+        for name, value in extra.items():
+            file.attrs[name] = value
+    return path, image
+
+
+WGS84 = (
+    'GEOGCS["WGS 84",DATUM["WGS_1984",SPHEROID["WGS 84",6378137,298.257223563]],PRIMEM["Greenwich",0],'
+    'UNIT["degree",0.0174532925199433],AUTHORITY["EPSG","4326"]]'
+)

@@ -14,7 +14,11 @@ from hsmamba.data.products.rasters import Raster
 from hsmamba.errors import SceneError
 from tests.data.products import samples
 
-WRITERS = {"EnMAP L2A": samples.write_enmap, "PRISMA L2D": samples.write_prisma}
+WRITERS = {
+    "EnMAP L2A": samples.write_enmap,
+    "PRISMA L2D": samples.write_prisma,
+    "EMIT L2A reflectance": samples.write_emit,
+}
 
 
 def test_every_product_is_written_here():
