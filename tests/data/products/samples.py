@@ -152,3 +152,91 @@ WGS84 = (
     'GEOGCS["WGS 84",DATUM["WGS_1984",SPHEROID["WGS 84",6378137,298.257223563]],PRIMEM["Greenwich",0],'
     'UNIT["degree",0.0174532925199433],AUTHORITY["EPSG","4326"]]'
 )
+
+
+SAFE = "S2B_MSIL2A_20240513T103031_N0510_R108_T32UPE_20240513T163053"
+SENTINEL2_BANDS = {  # centre and width in nm, metres; by their number in the product
+    "B1": (442.3, 21, 60),
+    "B2": (492.1, 66, 20),
+    "B3": (559.0, 36, 20),
+    "B4": (665.0, 31, 20),
+    "B5": (703.8, 16, 20),
+    "B6": (739.1, 15, 20),
+    "B7": (779.7, 20, 20),
+    "B8": (833.0, 106, 10),
+    "B8A": (864.0, 22, 20),
+    "B9": (943.2, 21, 60),
+    "B10": (1376.9, 30, 60),
+    "B11": (1610.4, 94, 20),
+    "B12": (2185.7, 185, 20),
+}
+SENTINEL2_OUT = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B8A", "B09", "B11", "B12")
+
+
+def sentinel2_name(band, metres):
+    return f"GRANULE/L2A_T32UPE_A037527_20240513T103028/IMG_DATA/R{metres}m/T32UPE_20240513T103031_{band}_{metres}m"
+
+
+def sentinel2_xml(offsets=True, granules=1, files=None, response=True, special="NODATA"):
+    if files is None:
+        files = [sentinel2_name(band, 60 if band in ("B01", "B09") else 20) for band in (*SENTINEL2_OUT, "SCL", "TCI")]
+        files += [sentinel2_name(band, 10) for band in ("B02", "B03", "B04", "B08")] + [sentinel2_name("B02", 60)]
+    images = "".join(f"<IMAGE_FILE>{name}</IMAGE_FILE>" for name in files)
+    spectral = "".join(
+        f"""<Spectral_Information bandId="{number}" physicalBand="{band}"><RESOLUTION>{metres}</RESOLUTION>
+        <Wavelength><MIN unit="nm">{centre - width}</MIN><MAX unit="nm">{centre + width}</MAX>
+        <CENTRAL unit="nm">{centre}</CENTRAL></Wavelength>"""
+        + f"""<Spectral_Response><STEP unit="nm">1</STEP><VALUES>0.1 0.4 {"0.9 " * width}0.3</VALUES>
+        </Spectral_Response>"""
+        * response
+        + "</Spectral_Information>"
+        for number, (band, (centre, width, metres)) in enumerate(SENTINEL2_BANDS.items())
+    )
+    adds = "".join(f'<BOA_ADD_OFFSET band_id="{number}">-1000</BOA_ADD_OFFSET>' for number in range(13))
+    return f"""<?xml version="1.0" encoding="UTF-8" standalone="no"?>
+    <n1:Level-2A_User_Product xmlns:n1="https://psd-15.sentinel2.eo.esa.int/PSD/User_Product_Level-2A.xsd">
+      <n1:General_Info>
+        <Product_Info><PRODUCT_URI>{SAFE}.SAFE</PRODUCT_URI><PROCESSING_LEVEL>Level-2A</PROCESSING_LEVEL>
+          <Product_Organisation><Granule_List>{"<Granule imageFormat='JPEG2000'>" + images + "</Granule>"}
+          {"<Granule/>" * (granules - 1)}</Granule_List></Product_Organisation></Product_Info>
+        <Product_Image_Characteristics>
+          <Special_Values><SPECIAL_VALUE_TEXT>{special}</SPECIAL_VALUE_TEXT>
+            <SPECIAL_VALUE_INDEX>0</SPECIAL_VALUE_INDEX></Special_Values>
+          <Special_Values><SPECIAL_VALUE_TEXT>SATURATED</SPECIAL_VALUE_TEXT>
+            <SPECIAL_VALUE_INDEX>65535</SPECIAL_VALUE_INDEX></Special_Values>
+          <QUANTIFICATION_VALUES_LIST>
+            <BOA_QUANTIFICATION_VALUE unit="none">10000</BOA_QUANTIFICATION_VALUE></QUANTIFICATION_VALUES_LIST>
+          {"<BOA_ADD_OFFSET_VALUES_LIST>" + adds + "</BOA_ADD_OFFSET_VALUES_LIST>" if offsets else ""}
+          <Spectral_Information_List>{spectral}</Spectral_Information_List>
+        </Product_Image_Characteristics>
+      </n1:General_Info>
+    </n1:Level-2A_User_Product>"""
+
+
+def write_jp2(path, array, metres):
+    rasterio = pytest.importorskip("rasterio", reason="needs the geo extra")
+    with rasterio.Env() as env:
+        if "JP2OpenJPEG" not in env.drivers():
+            pytest.skip("this rasterio lacks the driver JP2OpenJPEG")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_raster(path, array, pixel=metres, driver="JP2OpenJPEG", QUALITY=100, REVERSIBLE="YES")
+
+
+def write_sentinel2(folder, *, xml=None, classes=True):
+    """36 x 30 pixels of 20 m: by class (0, 1) no data, (2, 3) defective; in B02 (4, 5) no data, (4, 6) saturated."""
+    folder = Path(folder) / f"{SAFE}.SAFE"
+    folder.mkdir(exist_ok=True)
+    (folder / "MTD_MSIL2A.xml").write_text(xml or sentinel2_xml(), encoding="utf-8")
+    values = {}
+    for number, band in enumerate(SENTINEL2_OUT):
+        metres = 60 if band in ("B01", "B09") else 20
+        shape = (36 * 20 // metres, 30 * 20 // metres)
+        values[band] = np.random.default_rng(number).integers(1, 12000, shape).astype(np.uint16)
+        if band == "B02":
+            values[band][4, 5:7] = 0, 65535
+        write_jp2(folder / f"{sentinel2_name(band, metres)}.jp2", values[band], metres)
+    scene = np.full((36, 30), 4, np.uint8)
+    scene[0, 1], scene[2, 3], scene[3, 3] = 0, 1, 9  # the last is cloud
+    if classes:
+        write_jp2(folder / f"{sentinel2_name('SCL', 20)}.jp2", scene, 20)
+    return folder, values

@@ -18,6 +18,7 @@ WRITERS = {
     "EnMAP L2A": samples.write_enmap,
     "PRISMA L2D": samples.write_prisma,
     "EMIT L2A reflectance": samples.write_emit,
+    "Sentinel-2 L2A": samples.write_sentinel2,
 }
 
 
