@@ -1,5 +1,6 @@
 """Writers of small products in the layout of their documentation; each returns the path and what was stored."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -239,4 +240,85 @@ def write_sentinel2(folder, *, xml=None, classes=True):
     scene[0, 1], scene[2, 3], scene[3, 3] = 0, 1, 9  # the last is cloud
     if classes:
         write_jp2(folder / f"{sentinel2_name('SCL', 20)}.jp2", scene, 20)
+    return folder, values
+
+
+LANDSAT = {"L2SP": "LC08_L2SP_193024_20220724_20220802_02_T1", "L1TP": "LC09_L1TP_193024_20220724_20230406_02_T1"}
+LANDSAT |= {"L2SP_TM": "LT05_L2SP_193024_20090724_20200827_02_T1"}
+OLI = ((1, 442.96), (2, 482.04), (3, 561.41), (4, 654.59), (5, 864.67), (9, 1373.43), (6, 1608.86), (7, 2200.73))
+
+
+def landsat_groups(kind="L2SP", **changes):
+    """Groups of the metadata; changes replace or, as None, remove values of any group."""
+    product, level, is_tm = LANDSAT[kind], kind[:4], kind.endswith("TM")
+    bands = (1, 2, 3, 4, 5, 7) if is_tm else (1, 2, 3, 4, 5, 6, 7) if level == "L2SP" else tuple(range(1, 12))
+    names = {f"FILE_NAME_BAND_{n}": f"{product}{'_SR' if level == 'L2SP' else ''}_B{n}.TIF" for n in bands}
+    groups = {
+        "PRODUCT_CONTENTS": {
+            "LANDSAT_PRODUCT_ID": product,
+            "PROCESSING_LEVEL": level,
+            "COLLECTION_NUMBER": "02",
+            **names,
+            "FILE_NAME_QUALITY_L1_PIXEL": f"{product}_QA_PIXEL.TIF",
+            "FILE_NAME_QUALITY_L1_RADIOMETRIC_SATURATION": f"{product}_QA_RADSAT.TIF",
+        },
+        "IMAGE_ATTRIBUTES": {
+            "SPACECRAFT_ID": "LANDSAT_5" if is_tm else "LANDSAT_8",
+            "SENSOR_ID": "TM" if is_tm else "OLI_TIRS",
+            "SUN_ELEVATION": "30.00000000",
+        },
+        "LEVEL2_SURFACE_REFLECTANCE_PARAMETERS": {
+            f"REFLECTANCE_{term}_BAND_{n}": value
+            for n in bands
+            for term, value in (("MULT", "2.75e-05"), ("ADD", "-0.2"))
+        },
+        "LEVEL1_RADIOMETRIC_RESCALING": {
+            f"REFLECTANCE_{term}_BAND_{n}": value
+            for n in range(1, 10)
+            for term, value in (("MULT", "2.0000E-05"), ("ADD", "-0.100000"))
+        },
+    }
+    if level == "L1TP":
+        del groups["LEVEL2_SURFACE_REFLECTANCE_PARAMETERS"]
+    for group in groups.values():
+        group.update({key: value for key, value in changes.items() if key in group})
+    return {name: {k: v for k, v in group.items() if v is not None} for name, group in groups.items()}
+
+
+def landsat_text(groups, form="txt"):
+    if form == "json":
+        return json.dumps({"LANDSAT_METADATA_FILE": groups})
+    if form == "xml":
+        each = (f"<{g}>{''.join(f'<{k}>{v}</{k}>' for k, v in items.items())}</{g}>" for g, items in groups.items())
+        return f'<?xml version="1.0" encoding="UTF-8"?><LANDSAT_METADATA_FILE>{"".join(each)}</LANDSAT_METADATA_FILE>'
+    lines = ["GROUP = LANDSAT_METADATA_FILE"]
+    for name, items in groups.items():
+        quoted = [
+            f'    {k} = "{v}"' if k.startswith(("FILE", "LANDSAT")) else f"    {k} = {v}" for k, v in items.items()
+        ]
+        lines += [f"  GROUP = {name}", *quoted, f"  END_GROUP = {name}"]
+    return "\n".join([*lines, "END_GROUP = LANDSAT_METADATA_FILE", "END", ""])
+
+
+def write_landsat(folder, kind="L2SP", form="txt", masks=True, groups=None):
+    """Pixel (0, 1) is fill; (2, 3) saturated in bands 2 and 5; (2, 4) has bit 9, dropped for TM; (3, 3) is cloud."""
+    groups = groups or landsat_groups(kind)
+    product = LANDSAT[kind]
+    folder = Path(folder) / product
+    folder.mkdir()
+    (folder / f"{product}_MTL.{form}").write_text(landsat_text(groups, form), encoding="utf-8")
+    values = {}
+    for key, name in groups["PRODUCT_CONTENTS"].items():
+        if key.startswith("FILE_NAME_BAND_"):
+            number = int(key.rpartition("_")[2])
+            values[number] = stored(1, np.uint16)[..., 0] + np.uint16(1000 * number)
+            values[number][0, 1] = 0
+            if "/" not in name:
+                write_raster(folder / name, values[number], pixel=15 if number == 8 else 30)
+    pixel, saturated = np.full((HEIGHT, WIDTH), 21824, np.uint16), np.zeros((HEIGHT, WIDTH), np.uint16)
+    pixel[0, 1], pixel[3, 3] = 1, 22280
+    saturated[2, 3], saturated[2, 4] = 0b10010, 1 << 9
+    if masks:
+        write_raster(folder / f"{product}_QA_PIXEL.TIF", pixel)
+        write_raster(folder / f"{product}_QA_RADSAT.TIF", saturated)
     return folder, values

@@ -19,6 +19,7 @@ WRITERS = {
     "PRISMA L2D": samples.write_prisma,
     "EMIT L2A reflectance": samples.write_emit,
     "Sentinel-2 L2A": samples.write_sentinel2,
+    "Landsat Collection 2": samples.write_landsat,
 }
 
 
