@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hsmamba.data.files.content import Content, reading
-from hsmamba.data.products import emit, enmap, landsat, prisma, sentinel2
+from hsmamba.data.products import desis, emit, enmap, landsat, prisma, sentinel2
 from hsmamba.errors import SceneError
 
 
@@ -27,6 +27,7 @@ PRODUCTS = (
     Product("EMIT L2A reflectance", "EMIT_L2A_RFL_*.nc", emit.find, emit.read),
     Product("Sentinel-2 L2A", "MTD_MSIL2A.xml", sentinel2.find, sentinel2.read),
     Product("Landsat Collection 2", "L*_MTL.txt", landsat.find, landsat.read),
+    Product("DESIS L2A", "DESIS-HSI-L2A-*-METADATA.xml", desis.find, desis.read),
 )
 
 

@@ -322,3 +322,32 @@ def write_landsat(folder, kind="L2SP", form="txt", masks=True, groups=None):
         write_raster(folder / f"{product}_QA_PIXEL.TIF", pixel)
         write_raster(folder / f"{product}_QA_RADSAT.TIF", saturated)
     return folder, values
+
+
+DESIS = "DESIS-HSI-L2A-DT0485529167_001-20220712T223540-V0220"
+DESIS_BANDS = ((401.43, 3.5), (551.1, 3.6), (750.2, 3.4), (999.5, 3.7))  # centre and width in nm
+
+
+def desis_xml(bands=DESIS_BANDS):
+    each = "".join(
+        f"""<band><bandNumber>{number}</bandNumber><wavelengthCenterOfBand>{centre}</wavelengthCenterOfBand>
+        <wavelengthWidthOfBand>{width}</wavelengthWidthOfBand><response>0.1,0.9,0.1</response>
+        <wavelengths>{centre - 3},{centre},{centre + 3}</wavelengths>
+        <gainOfBand>0.0001</gainOfBand><offsetOfBand>0</offsetOfBand></band>"""
+        for number, (centre, width) in enumerate(bands, start=1)
+    )
+    return f"""<?xml version="1.0" encoding="UTF-8"?>
+    <hsi_doc xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"><metadata/><base/>
+      <specific><bandCharacterisation>{each}</bandCharacterisation>
+        <interiorOrientation><band><bandNumber>1</bandNumber></band></interiorOrientation></specific></hsi_doc>"""
+
+
+def write_desis(folder, *, xml=None):
+    """Pixel (0, 1) has no data."""
+    folder = Path(folder) / DESIS
+    folder.mkdir()
+    values = stored(len(DESIS_BANDS))
+    values[0, 1] = -32768
+    write_raster(folder / f"{DESIS}-SPECTRAL_IMAGE.tif", values, interleave="pixel")
+    (folder / f"{DESIS}-METADATA.xml").write_text(xml or desis_xml(), encoding="utf-8")
+    return folder, values

@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 
-from hsmamba.data import gather_pixels, iter_strips, like, open_scene
+from hsmamba.data import gather_pixels, iter_strips, like, open_image, open_scene
 from hsmamba.data.products import PRODUCTS, find_product
 from hsmamba.data.products.cubes import take_window
 from hsmamba.data.products.metadata import parse_xml, product_file
@@ -20,6 +20,7 @@ WRITERS = {
     "EMIT L2A reflectance": samples.write_emit,
     "Sentinel-2 L2A": samples.write_sentinel2,
     "Landsat Collection 2": samples.write_landsat,
+    "DESIS L2A": samples.write_desis,
 }
 
 
@@ -64,6 +65,12 @@ def test_a_product_keeps_its_place_when_it_is_written(product, tmp_path):
     again = open_scene(tmp_path / "band.tif").hsi
     assert again.rio.crs == hsi.rio.crs and again.rio.transform().almost_equals(hsi.rio.transform(), 1e-9)
     assert np.allclose(again[..., 0], values, equal_nan=True)
+
+
+def test_a_product_is_an_image_of_a_pair_and_the_other_sensor_of_a_scene_too(product):
+    hsi = open_scene(product).hsi
+    assert open_image(product).identical(hsi)
+    assert open_scene(product, aux=product).aux.identical(hsi)
 
 
 def test_other_folders_are_refused_with_the_products_that_are_known(tmp_path):
