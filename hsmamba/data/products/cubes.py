@@ -17,6 +17,9 @@ from hsmamba.errors import SceneError
 Read: TypeAlias = "Callable[[slice, slice, npt.NDArray[np.int64]], npt.NDArray[np.float32]]"
 
 
+_LARGEST = (10**5, 10**5, 10**4)  # rows, columns, bands; Sentinel-2 has 5490 rows, EMIT 285 bands
+
+
 @dataclass(frozen=True)
 class Place:
     """Where a north-up grid lies: the CRS in any form that rasterio takes, and GDAL's six numbers."""
@@ -37,9 +40,19 @@ class Bands:
     bad: npt.NDArray[np.bool_] | None = None
 
 
+def check_size(shape: Sequence[int]) -> None:
+    """Refuse rows, columns or bands beyond those of any product, before memory is asked for by what a file declares."""
+    if any(not 0 < size <= most for size, most in zip(shape, _LARGEST, strict=True)):
+        raise SceneError(
+            f"the product declares a cube of {tuple(shape)} (rows, columns, bands); expected at least one and at most "
+            f"{_LARGEST} of each: it is damaged, fetch it again"
+        )
+
+
 def product_content(name: str, shape: tuple[int, int], place: Place, bands: Bands, read: Read) -> Content:
     """Put a product together: its cube stays unread, and is called by the product's name."""
     whole = (*shape, len(bands.names))
+    check_size(whole)
     cube = _lazy_cube(name, whole, place, bands, read)
     return Content(
         {"": Variable(whole, "float32", lambda: cube)},
@@ -55,7 +68,7 @@ def _lazy_cube(name: str, shape: tuple[int, int, int], place: Place, bands: Band
     optional_import("rioxarray", "to read satellite products")
     indexing = xarray.core.indexing
 
-    class Windows(xarray.backends.BackendArray):  # type: ignore[misc, name-defined]
+    class WindowedCube(xarray.backends.BackendArray):  # type: ignore[misc, name-defined]
         dtype = np.dtype(np.float32)
 
         def __init__(self) -> None:
@@ -72,7 +85,7 @@ def _lazy_cube(name: str, shape: tuple[int, int, int], place: Place, bands: Band
 
     scaling = _per_band("scale_factor", "scales", bands.scale) | _per_band("add_offset", "offsets", bands.offset)
     attrs = {**scaling, "long_name": tuple(bands.names)}
-    variable = xarray.Variable(("y", "x", "band"), indexing.LazilyIndexedArray(Windows()), attrs=attrs)
+    variable = xarray.Variable(("y", "x", "band"), indexing.LazilyIndexedArray(WindowedCube()), attrs=attrs)
     cube = xarray.DataArray(variable, coords=_coordinates(shape, place, bands), name=name)
     # Not in place, both would copy the cube.
     cube.rio.write_crs(place.crs, inplace=True)

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hsmamba.data.files.content import Content, reading
-from hsmamba.data.products.cubes import Bands, Place, product_content
+from hsmamba.data.products.cubes import Bands, Place, check_size, product_content
 from hsmamba.data.products.hdf5 import attribute, dataset, item_at, open_hdf5
 from hsmamba.data.products.metadata import find_main
 from hsmamba.errors import SceneError
@@ -67,22 +67,23 @@ def _grid(file: Any) -> tuple[int, int]:
 
 
 def _bands(file: Any) -> Bands:
-    wavelengths, fwhm, good = (
-        dataset(file, f"sensor_band_parameters/{name}", 1)[()] for name in ("wavelengths", "fwhm", "good_wavelengths")
-    )
+    names = ("wavelengths", "fwhm", "good_wavelengths")
+    wavelengths, fwhm, good = (dataset(file, f"sensor_band_parameters/{name}", 1) for name in names)
     count = dataset(file, "reflectance", 3).shape[2]
-    if not wavelengths.size == fwhm.size == good.size == count or not np.isfinite([wavelengths, fwhm]).all():
+    check_size((*_grid(file), count))
+    fitting = wavelengths.size == fwhm.size == good.size == count
+    if not fitting or not np.isfinite([wavelengths[()], fwhm[()]]).all():
         raise SceneError(
             f"{file.filename!r} has {wavelengths.size} wavelengths, {fwhm.size} widths and {good.size} flags for "
             f"{count} bands; expected a finite one a band: fetch the product again"
         )
     return Bands(
         names=[f"Band {number}" for number in range(1, count + 1)],
-        wavelengths=wavelengths.astype(np.float64),
-        fwhm=fwhm.astype(np.float64),
+        wavelengths=wavelengths[()].astype(np.float64),
+        fwhm=fwhm[()].astype(np.float64),
         scale=np.ones(count),
         offset=np.zeros(count),
-        bad=good == 0,
+        bad=good[()] == 0,
     )
 
 

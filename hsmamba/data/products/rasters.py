@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from hsmamba._optional import optional_import
 from hsmamba.data.files.content import reading
-from hsmamba.data.products.cubes import Place
+from hsmamba.data.products.cubes import Place, check_size
 from hsmamba.errors import HsmambaWarning, SceneError
 
 # Nothing but the file itself is looked at: neither its neighbours nor statistics, masks and overviews beside it.
@@ -40,6 +40,7 @@ class Raster:
             file = self._file()
             self.shape: tuple[int, int] = file.shape
             self.count: int = file.count
+            check_size((*self.shape, self.count))
 
     def _file(self) -> Any:
         if self._process != os.getpid():

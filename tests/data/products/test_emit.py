@@ -69,6 +69,24 @@ def test_a_lookup_table_beyond_the_image_is_refused(tmp_path):
         np.asarray(open_scene(path).hsi)
 
 
+@pytest.mark.parametrize("name", ["reflectance", "location"])
+def test_sizes_are_compared_before_they_are_believed(tmp_path, name):
+    h5py = pytest.importorskip("h5py")
+    path, _ = write_emit(tmp_path)
+    with h5py.File(path, "a") as file:
+        if name == "reflectance":
+            del file[name], file["sensor_band_parameters"]
+            file.create_dataset(name, (20, 14, 10**11), np.float32, chunks=(1, 1, 100))
+            for each in ("wavelengths", "fwhm", "good_wavelengths"):
+                file.create_dataset(f"sensor_band_parameters/{each}", (10**11,), np.float32, chunks=(100,))
+        else:
+            del file["location/glt_x"], file["location/glt_y"]
+            for each in ("glt_x", "glt_y"):
+                file.create_dataset(f"location/{each}", (10**11, 3), np.int32, chunks=(100, 1))
+    with pytest.raises(SceneError, match=r"declares a cube of .*100000000000.*expected at least one and at most"):
+        open_scene(path)
+
+
 def test_files_that_lack_something_are_refused(tmp_path):
     h5py = pytest.importorskip("h5py")
     path, _ = write_emit(tmp_path)

@@ -143,6 +143,13 @@ def test_a_raster_without_a_place_or_cut_off_is_refused(tmp_path):
         Raster(tmp_path / "c.tif").place()
 
 
+def test_a_raster_that_declares_more_than_any_product_is_refused(tmp_path):
+    wide = {"height": 2, "width": 200_000, "sparse_ok": True}
+    samples.write_raster(tmp_path / "a.tif", np.zeros((2, 200_000), np.uint8), **wide)
+    with pytest.raises(SceneError, match=r"declares a cube of \(2, 200000, 1\)"):
+        Raster(tmp_path / "a.tif")
+
+
 def test_a_raster_whose_driver_is_missing_says_so(tmp_path):
     (tmp_path / "a.jp2").write_bytes(b"")
     with pytest.raises(SceneError, match="needs GDAL's driver JP3"):
