@@ -23,6 +23,7 @@ _RASTER_DIMS = ("y", "x", "band")
 # Attributes that describe the values of one raster, so that they would be wrong on another raster of the same grid.
 VALUE_ATTRIBUTES = frozenset(
     {"_FillValue", "missing_value", "scale_factor", "add_offset", "long_name", "standard_name", "units"}
+    | {"scales", "offsets"}  # rioxarray's names where bands differ
     | {"valid_min", "valid_max", "valid_range", "wavelength", "wavelength_units", "fwhm", "bbl"}
     | {"STATISTICS_MINIMUM", "STATISTICS_MAXIMUM", "STATISTICS_MEAN", "STATISTICS_STDDEV", "STATISTICS_VALID_PERCENT"}
 )
