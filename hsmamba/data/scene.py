@@ -153,12 +153,13 @@ def open_scene(
 ) -> Scene:
     """Open a scene from a file, or a satellite product from its folder.
 
-    Reads MATLAB (`.mat`, v5 and v7.3), numpy (`.npy` as a memory map, `.npz`), ENVI (`.hdr`, as a memory map) and
-    GeoTIFF (`.tif`, as a lazy DataArray with coordinates and CRS). Numbers stay as they are stored: no scale factor is
-    applied. Where a raster names a "no data" value, its pixels become NaN. Wavelengths (in nm) and bad bands come
-    from the header where it has them. Products of EnMAP, PRISMA, EMIT, DESIS, Sentinel-2 and Landsat are read as they
-    are delivered (`hsmamba.data.products`): a lazy float32 DataArray, NaN where a pixel is invalid, scale and offset in
-    its attributes.
+    Reads MATLAB (`.mat`, v5 and v7.3), numpy (`.npy` as a memory map, `.npz`), GeoTIFF (`.tif`, as a lazy DataArray)
+    and ENVI (`.hdr`, as a memory map, or as a lazy DataArray where it has a place, a scale or a "no data" value).
+    Numbers stay as they are stored: no scale factor is applied. What a raster says to be invalid, by a "no data" value,
+    a mask or an alpha band, becomes NaN; an alpha band is no band of the cube. Wavelengths and widths (in nm), names
+    and bad bands come from the header where it has them. No other file is read than those that belong to the format.
+    Products of EnMAP, PRISMA, EMIT, DESIS, Sentinel-2 and Landsat are read as they are delivered
+    (`hsmamba.data.products`), with scale and offset in the attributes of the DataArray.
 
     Args:
         path: The file with the hyperspectral cube, or a product's folder, metadata or main file.
@@ -204,15 +205,16 @@ def open_image(path: PathLike, *, variable: str | None = None) -> Array:
         variable: Name of the image in a `.mat` or `.npz`; not needed where just one array has two or three dimensions.
 
     Returns:
-        (H, W, B) or (H, W), as a memory map or lazily where the format permits. A GeoTIFF keeps its dtype, and its
-        "no data" value in the attribute `_FillValue`.
+        (H, W, B) or (H, W), as a memory map or lazily where the format permits, in the dtype that it is stored in. A
+        raster has its "no data" value in the attribute `_FillValue`; where a mask, an alpha band or values that differ
+        between bands tell which pixels are valid, a coordinate `valid` (y, x) does.
 
     Raises:
         SceneError: No such file, an unknown or damaged format, several arrays to choose from (listed in the text).
         MissingExtraError: The format needs a package that is not installed.
     """
     path = Path(path)
-    content = _open(path, masked=path.suffix.lower() not in (".tif", ".tiff"))
+    content = _open(path, masked=False)
     images = [name for name, found in content.variables.items() if len(found.shape) in (2, 3)]
     return _take(path, content, images, variable, "variable", "array of two or three dimensions (rows, columns, bands)")
 
