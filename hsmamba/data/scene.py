@@ -11,13 +11,18 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from hsmamba.data.bands import wavelengths_of
 from hsmamba.data.files.content import Content, reading
+from hsmamba.data.files.lazy import rows_first
 from hsmamba.data.files.readers import open_file
+from hsmamba.data.georeference import check_same_ground
 from hsmamba.data.image import Array, check_array, is_dataarray
 from hsmamba.data.products import find_product
 from hsmamba.errors import SceneError
 
 PathLike: TypeAlias = "str | os.PathLike[str]"
+
+_GRID = 0.1  # pixels that two images of one grid may lie apart
 
 
 @dataclass(eq=False)
@@ -56,6 +61,7 @@ class Scene:
     def __post_init__(self) -> None:
         """Bring the fields to their types and hold them against each other."""
         self.class_names = tuple(self.class_names)
+        self.hsi, self.aux = rows_first(self.hsi), rows_first(self.aux)
         check_array(self.hsi, "hsi", ("y", "x", "band"))
         if 0 in self.hsi.shape:
             raise SceneError(f"hsi is empty: shape {tuple(self.hsi.shape)}; at least one pixel and one band are needed")
@@ -66,6 +72,8 @@ class Scene:
             check_array(self.labels, "labels", ("y", "x"))
             _check_grid(self.hsi, self.labels, "labels")
             _check_labels(self.labels, self.class_names)
+        if self.wavelengths is None:
+            self.wavelengths, self.fwhm = wavelengths_of(self.hsi)
         if self.wavelengths is not None:
             self.wavelengths = np.asarray(self.wavelengths, dtype=np.float64)
             _check_length(self.wavelengths, self.num_bands, "wavelengths")
@@ -108,18 +116,8 @@ def _check_grid(hsi: Array, other: Array, what: str) -> None:
             f"{what} has the grid {tuple(other.shape[:2])} (rows, columns), hsi has {tuple(hsi.shape[:2])}; "
             f"resample {what} to the grid of hsi"
         )
-    if not (is_dataarray(hsi) and is_dataarray(other)):
-        return
-    for dim in ("y", "x"):
-        if dim in hsi.coords and dim in other.coords:
-            ours, theirs = np.asarray(hsi[dim]), np.asarray(other[dim])
-            step = abs(float(ours[-1] - ours[0])) / max(len(ours) - 1, 1)
-            if not np.allclose(ours, theirs, rtol=0, atol=0.01 * step):
-                raise SceneError(
-                    f"{what} and hsi have the same shape but other {dim} coordinates "
-                    f"({theirs[0]} ... {theirs[-1]} against {ours[0]} ... {ours[-1]}); reproject {what} to the grid "
-                    "of hsi"
-                )
+    if is_dataarray(other) or what == "aux":  # labels without a place are usually made on the grid of the cube
+        check_same_ground(hsi, other, ("hsi", what), tolerance=_GRID)
 
 
 def _check_labels(labels: Array, class_names: tuple[str, ...]) -> None:

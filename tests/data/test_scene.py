@@ -51,10 +51,18 @@ test_what_does_not_fit_is_refused_with_both_sides = refused(
 def test_rasters_of_another_place_or_order_are_refused():
     labels = raster(np.ones((4, 5), int), ("y", "x"))
     Scene(raster(ramp()), labels)
-    with pytest.raises(SceneError, match="other x coordinates"):
+    with pytest.raises(SceneError, match=r"edges of hsi and of labels lie 0.00 \(rows\) and 1.00"):
         Scene(raster(ramp()), labels.assign_coords(x=labels.x + 30))
-    with pytest.raises(SceneError, match=r"\('band', 'y', 'x'\).*hsi\.transpose\(\"y\", \"x\", \"band\"\)"):
-        Scene(raster(ramp()).transpose("band", "y", "x"))
+    with pytest.raises(SceneError, match=r"\('band', 'x', 'y'\).*hsi\.transpose\(\"y\", \"x\", \"band\"\)"):
+        Scene(raster(ramp()).transpose("band", "x", "y"))
+
+
+def test_rasters_with_the_bands_first_are_taken():
+    turned = raster(ramp()).transpose("band", "y", "x").assign_attrs(_FillValue=3)
+    scene = Scene(turned)
+    assert scene.hsi.dims == ("y", "x", "band") and scene.hsi.attrs["_FillValue"] == 3
+    np.testing.assert_array_equal(scene.hsi, ramp())
+    np.testing.assert_array_equal(scene.hsi[1:3, 2], ramp()[1:3, 2])
 
 
 @pytest.fixture(params=sorted(NAMED))
