@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from hsmamba.data.files.content import Content, reading
+from hsmamba.data.files.content import Content, is_real, reading
 from hsmamba.data.files.readers import open_file
 from hsmamba.data.image import Array, check_array, is_dataarray
 from hsmamba.errors import SceneError
@@ -216,7 +216,8 @@ def open_image(path: PathLike, *, variable: str | None = None) -> Array:
 
 
 def _take(path: Path, content: Content, names: list[str], chosen: str | None, argument: str, wanted: str) -> Array:
-    """Read the chosen variable, or the only candidate."""
+    """Read the chosen variable, or the only candidate of real numbers."""
+    names = [name for name in names if is_real(content.variables[name].dtype)]
     listing = "; ".join(f"{name!r} {found.shape} {found.dtype}" for name, found in content.variables.items() if name)
     if chosen is not None and chosen not in content.variables:
         raise SceneError(f"{str(path)!r} has no variable {chosen!r}; it has {listing or 'no named arrays'}")

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from hsmamba._optional import optional_import
 from hsmamba.data.files.content import Content, Variable, band_numbers, left_out, unit_length
-from hsmamba.data.files.guard import check_file, check_inside, check_size
+from hsmamba.data.files.guard import check_crs, check_file, check_inside, check_size
 from hsmamba.data.files.lazy import blank, float_dtype, lazy_raster, usable_fill
 from hsmamba.data.files.place import Place, describe, lay, per_band, place_of
 from hsmamba.data.image import Array
@@ -280,6 +280,7 @@ def _scales(path: Path, header: Header, bands: int) -> dict[str, Any]:
 def _place(path: Path, header: Header) -> Place:
     """Have GDAL understand the fields that tell a place, by a header of a pixel in memory that has them alone."""
     fields = {key: header[key] for key in _PLACE if header.get(key, "").strip("{} \n")}
+    check_crs(path, " ".join(fields.values()))
     if not _is_usable(path, fields):
         fields.pop("map info", None)
     if not set(fields) & {"map info", "geo points", "rpc info", "coordinate system string"}:

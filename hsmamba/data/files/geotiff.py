@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from hsmamba._optional import optional_import
 from hsmamba.data.files.content import Content, Variable, band_numbers, left_out, nanometres, unit_length
-from hsmamba.data.files.guard import check_sidecars, check_size, check_tiff
+from hsmamba.data.files.guard import check_crs, check_kind, check_sidecars, check_size, tiff_text
 from hsmamba.data.files.lazy import blank, float_dtype, is_fill, lazy_raster, usable_fill
 from hsmamba.data.files.place import describe, lay, per_band, place_of
 from hsmamba.data.image import STRIP_BYTES
@@ -39,8 +39,9 @@ def read_geotiff(path: Path, masked: bool) -> Content:
     """
     for package in ("rasterio", "rioxarray", "xarray"):
         optional_import(package, "to read GeoTIFF files")
-    check_tiff(path)
+    check_kind(path, "a TIFF file")
     check_sidecars(path)
+    check_crs(path, tiff_text(path))
     with _open(str(path.absolute())) as file:
         _check(path, file)
         source = _source(path, file, masked)
