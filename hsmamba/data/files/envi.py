@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -303,7 +303,11 @@ def _place(path: Path, header: Header) -> Place:
             io.MemoryFile(bytes(16), filename="a.img", **name) as pixel,
             pixel.open(driver="ENVI") as file,
         ):
-            return place_of(file)
+            place = place_of(file)
+    if place.gcps[0] and not place.gcps[1]:  # "geo points" are latitudes and longitudes, and ENVI's datum is WGS-84
+        crs = optional_import("rasterio.crs", "to read the place of ENVI images").CRS.from_epsg(4326)
+        return replace(place, gcps=(place.gcps[0], crs))
+    return place
 
 
 def _is_usable(path: Path, fields: Header) -> bool:

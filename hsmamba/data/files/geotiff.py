@@ -37,9 +37,9 @@ def read_geotiff(path: Path, masked: bool) -> Content:
     `masked` gives NaN where a band has its "no data" value and where a mask or an alpha band says that a pixel is not
     valid. Else the numbers stay as they are; the attribute `_FillValue` and the coordinate `valid` tell it.
     """
+    check_kind(path, "a TIFF file")
     for package in ("rasterio", "rioxarray", "xarray"):
         optional_import(package, "to read GeoTIFF files")
-    check_kind(path, "a TIFF file")
     check_sidecars(path)
     check_crs(path, tiff_text(path))
     with _open(str(path.absolute())) as file:
