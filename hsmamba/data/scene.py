@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hsmamba.data.bands import wavelengths_of
-from hsmamba.data.files.content import Content, reading
+from hsmamba.data.files.content import Content, is_real, reading
 from hsmamba.data.files.lazy import rows_first
 from hsmamba.data.files.readers import open_file
 from hsmamba.data.georeference import check_same_ground
@@ -223,7 +223,8 @@ def _open(path: Path, *, masked: bool) -> Content:
 
 
 def _take(path: Path, content: Content, names: list[str], chosen: str | None, argument: str, wanted: str) -> Array:
-    """Read the chosen variable, or the only candidate."""
+    """Read the chosen variable, or the only candidate of real numbers."""
+    names = [name for name in names if is_real(content.variables[name].dtype)]
     listing = "; ".join(f"{name!r} {found.shape} {found.dtype}" for name, found in content.variables.items() if name)
     if chosen is not None and chosen not in content.variables:
         raise SceneError(f"{str(path)!r} has no variable {chosen!r}; it has {listing or 'no named arrays'}")

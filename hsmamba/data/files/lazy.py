@@ -39,7 +39,7 @@ class Source(Protocol):
 
 def lazy_raster(source: Source, path: Path) -> xr.DataArray:
     """Wrap a source as a DataArray (y, x, band) that holds nothing; damage that a read meets becomes SceneError."""
-    xarray = optional_import("xarray", "to read rasters with a place")
+    xarray = optional_import("xarray", 'to read rasters with a place or a value for "no data"')
     array = xarray.core.indexing.LazilyIndexedArray(_backend()(source, path))
     result: xr.DataArray = xarray.DataArray(
         xarray.Variable(DIMS, array), coords={"band": np.arange(1, source.shape[2] + 1)}
@@ -49,7 +49,7 @@ def lazy_raster(source: Source, path: Path) -> xr.DataArray:
 
 @cache
 def _backend() -> Any:
-    xarray = optional_import("xarray", "to read rasters with a place")
+    xarray = optional_import("xarray", 'to read rasters with a place or a value for "no data"')
     indexing = xarray.core.indexing
 
     class Lazy(xarray.backends.BackendArray):  # type: ignore[misc, name-defined]
