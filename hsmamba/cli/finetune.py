@@ -12,6 +12,7 @@ import typer
 from hsmamba.cli._common import (
     MODEL_HELP,
     AuxOption,
+    ClassesOption,
     DeviceOption,
     JsonFlag,
     LabelsOption,
@@ -35,6 +36,7 @@ def finetune_command(
     labels: LabelsOption = None,
     variable: VariableOption = None,
     labels_variable: LabelsVariableOption = None,
+    classes: ClassesOption = None,
     aux: AuxOption = None,
     fraction: Annotated[float | None, typer.Option(help="Share of each class's pixels to train on.")] = None,
     count: Annotated[int | None, typer.Option(help="Pixels of each class to train on.")] = None,
@@ -64,7 +66,7 @@ def finetune_command(
         )
     if (fraction is None) == (count is None):
         raise ValueError("give either --fraction (0.05 is 5 % of each class) or --count (pixels of each class)")
-    opened = open_or_load(scene, variable, labels, labels_variable, aux)
+    opened = open_or_load(scene, variable, labels, labels_variable, aux, classes)
     import torch
 
     from hsmamba import create_model, evaluate, finetune, is_model, save_pretrained

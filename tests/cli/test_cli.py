@@ -101,6 +101,21 @@ def test_a_class_that_cannot_be_tested_is_trained_and_saved(run, tmp_path):
     assert code == 0 and "no pixel of class 3" in out, err
 
 
+def test_labels_that_are_codes_take_a_legend(run, scene_file, tmp_path):
+    with np.load(scene_file) as arrays:
+        codes = arrays["labels"].astype(float) * 1000
+        np.savez(tmp_path / "codes.npz", cube=arrays["cube"], gt=codes)
+    args = ["finetune", tmp_path / "codes.npz", "-o", tmp_path / "run", "--count", 20, "--epochs", 1, "--bands", 5]
+    assert "classes=[1000, 2000, 3000]" in run(*args)[2]
+    legend = ["--classes", "1000=corn,2000=oats,3000=rye"]
+    code, out, err = run(*args, *legend)
+    assert code == 0 and "oats" in out, err
+    code, out, err = run("evaluate", tmp_path / "run/model", tmp_path / "codes.npz", *legend, "--json")
+    assert code == 0 and json.loads(out)["class_names"] == ["corn", "oats", "rye"], err
+    assert "10=corn" in run(*args, "--overwrite", "--classes", "corn")[2]
+    assert "leave --classes out" in run("evaluate", tmp_path / "run/model", "indian_pines", *legend)[2]
+
+
 def test_other_classes_give_a_weight_a_new_head(run, trained, scene_file, tmp_path):
     with np.load(scene_file) as arrays:
         np.savez(tmp_path / "two.npz", cube=arrays["cube"], labels=np.minimum(arrays["labels"], 2))

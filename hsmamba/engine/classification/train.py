@@ -145,6 +145,7 @@ def _prepare(
         labels_of(data, split)  # of the scenes as they are, for the check
         scenes, names = scenes_in_model_classes(model, [data] if isinstance(data, Scene) else data)
         labels = np.concatenate([np.asarray(scene.labels).ravel() for scene in scenes])
+        split.check(labels.reshape(split.shape))
     if split.train.size == 0:
         raise SplitError(f"the split {split.id!r} has no training pixels")
     if split.val.size == 0 and settings.val_fraction > 0:
