@@ -104,8 +104,8 @@ def finetune(
         data: For a classifier a labelled scene, several of one kind (plots) or a dataset of patches; for a fusion
             network pairs (`hsmamba.data.wald_pairs`).
         split: Pixels of the scene, or items of the scenes or the dataset; pairs bring their own.
-        transform: Fitted preprocessing of a scene; default the model's own, else `default_transform`. A dataset and
-            pairs bring their own.
+        transform: Fitted preprocessing of a scene; default the model's own where it takes as many bands as the scene
+            has, else `default_transform`. A dataset and pairs bring their own.
         device: Where to train; default where the model is. The model stays there.
         checkpoint: File that holds the whole state after every epoch, written whole or not at all.
         resume: A checkpoint to continue from; settings and data must be those of the interrupted run.

@@ -12,7 +12,9 @@ from hsmamba.errors import SplitError
 _LAYOUTS = 20_000  # of groups
 
 
-def random_split(labels: Labels, *, fraction: float | None = None, count: int | None = None, seed: int = 0) -> Split:
+def random_split(
+    labels: Labels, *, fraction: float | None = None, count: int | None = None, cap: bool = False, seed: int = 0
+) -> Split:
     """Draw training pixels at random within each class; all other labelled pixels test, none validates.
 
     Patches of training pixels overlap nearly all test pixels of such a split: see `leakage` and `block_split`.
@@ -21,6 +23,8 @@ def random_split(labels: Labels, *, fraction: float | None = None, count: int | 
         labels: (H, W) integer, 0 = unlabelled, 1..K.
         fraction: Share of each class in (0, 1): max(1, floor(fraction * n)) pixels; give this or `count`.
         count: Pixels of each class.
+        cap: Take fewer of a class that has no more than that, so that one pixel is left to test; a class of a single
+            pixel then trains only.
         seed: Seed of the draw.
 
     Raises:
@@ -33,14 +37,16 @@ def random_split(labels: Labels, *, fraction: float | None = None, count: int | 
     chosen = []
     for k, size in enumerate(sizes[1:], start=1):
         wanted = quota(int(size), fraction, count)
-        if wanted >= size > 0:
+        if cap:
+            wanted = min(wanted, max(int(size) - 1, min(int(size), 1)))
+        elif wanted >= size > 0:
             raise SplitError(
                 f"class {k} has {size} labelled pixels, {wanted} of them would train, so none would be left to test; "
-                "lower count, or set the labels of this class to 0 and renumber the others"
+                "take fewer of such a class with cap=True (--cap), lower count, or set the labels of this class to 0"
             )
         chosen.append(draw(np.flatnonzero(values == k), wanted, generator))
     train = np.concatenate(chosen)
-    amount = f"{fraction:g}" if fraction is not None else f"{count}px"
+    amount = (f"{fraction:g}" if fraction is not None else f"{count}px") + "-cap" * cap
     test = np.setdiff1d(np.flatnonzero(values), train)
     shape = (values.shape[0], values.shape[1])
     return Split(train, test, np.empty(0, np.int64), shape, f"random-{amount}-seed{seed}")

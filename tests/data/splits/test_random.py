@@ -30,6 +30,16 @@ def test_random_splits_take_a_count_and_follow_the_seed():
     assert split.sha256 != random_split(labels, count=10, seed=4).sha256
 
 
+def test_a_capped_count_takes_what_a_class_can_give():
+    labels = np.array([[1] * 9 + [2] * 4 + [3] * 2 + [5, 0]])
+    with pytest.raises(SplitError, match=r"class 2 has 4 .*cap=True"):
+        random_split(labels, count=5)
+    split = random_split(labels, count=5, cap=True, seed=1)
+    assert by_class(labels, split.train).tolist() == [5, 3, 1, 0, 1] and split.id == "random-5px-cap-seed1"
+    assert by_class(labels, split.test).tolist() == [4, 1, 1, 0, 0]
+    assert random_split(fields(), count=10, cap=True, seed=3).sha256 == random_split(fields(), count=10, seed=3).sha256
+
+
 def test_classes_without_pixels_are_passed_over():
     labels = fields()
     gaps = np.array([0, 1, 10, 11, 14])[labels]
