@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hsmamba.data.image import Array, check_array, is_dataarray, like
+from hsmamba.data.validity import VALID, Validity
 from hsmamba.errors import HsmambaWarning, SceneError
 
 Classes: TypeAlias = "Sequence[int] | Mapping[int, str]"
@@ -62,7 +63,9 @@ def clean_labels(
     else:
         numbers, names = _by_number(_Map(labels, codes, void, declared, names, what))
     result = numbers.astype(_dtype_for(labels, numbers))
-    return (like(labels, result, name="labels") if is_dataarray(labels) else result), names
+    return (
+        like(labels, result, name="labels").drop_vars(VALID, errors="ignore") if is_dataarray(labels) else result
+    ), names
 
 
 def is_label_map(name: str, read: Callable[[], Array]) -> bool:
@@ -94,13 +97,16 @@ def _declared(labels: Array) -> list[Any]:
     """What a DataArray says of its unlabelled pixels, as rioxarray and xarray note it."""
     if not is_dataarray(labels):
         return []
-    notes = [source.get(key) for source in (labels.attrs, labels.encoding) for key in ("_FillValue", "missing_value")]
+    keys = ("_FillValue", "missing_value", "nodata")
+    notes = [source.get(key) for source in (labels.attrs, labels.encoding) for key in keys]
     return [value for value in notes if isinstance(value, (int, float, np.number))]
 
 
 def _is_clean(labels: Array, declared: set[float], names: Names) -> bool:
     """Whether nothing is to be done, told without sorting the pixels."""
-    if labels.dtype.kind not in "iu" or not labels.dtype.isnative or declared - {0.0} or np.ma.isMaskedArray(labels):
+    if labels.dtype.kind not in "iu" or not labels.dtype.isnative or declared - {0.0}:
+        return False
+    if np.ma.isMaskedArray(labels) or Validity.of(labels).mask is not None:
         return False
     values = np.asarray(labels)
     if not values.size:
@@ -111,8 +117,12 @@ def _is_clean(labels: Array, declared: set[float], names: Names) -> bool:
 
 def _whole_numbers(labels: Array, declared: set[float], what: str) -> tuple[Codes, Mask]:
     """Return the map as int64, 0 where it is void, and where that is: what is masked, declared, or no number."""
-    void = np.ma.getmaskarray(labels).copy() if np.ma.isMaskedArray(labels) else np.zeros(labels.shape, dtype=bool)
-    values = np.asarray(np.ma.getdata(labels) if np.ma.isMaskedArray(labels) else labels)
+    void = np.zeros(labels.shape, dtype=bool)
+    if np.ma.isMaskedArray(labels):
+        void, labels = np.ma.getmaskarray(labels).copy(), np.ma.getdata(labels)
+    if (mask := Validity.of(labels).mask) is not None:
+        void |= ~mask
+    values = np.asarray(labels)
     if values.dtype.kind == "f":
         with np.errstate(invalid="ignore"):
             void |= ~(np.abs(values) < _NO_CLASS)

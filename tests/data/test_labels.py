@@ -147,6 +147,11 @@ def test_rasters_declare_themselves():
     masked.encoding["_FillValue"] = -1.0  # as open_rasterio(masked=True) has it
     with pytest.warns(HsmambaWarning, match="0 is a class"):
         assert np.array_equal(clean_labels(masked)[0], SOME)
+    valid = raster(SOME, ("y", "x")).assign_coords(valid=(("y", "x"), np.arange(30).reshape(6, 5) > 1))
+    cleaned, _ = clean_labels(valid)
+    assert (
+        np.array_equal(cleaned, np.where(np.arange(30).reshape(6, 5) > 1, SOME, 0)) and quietly(cleaned)[0] is cleaned
+    )
     banded = raster(SOME, ("y", "x")).expand_dims(band=[1])
     assert np.array_equal(quietly(banded)[0], SOME)
 

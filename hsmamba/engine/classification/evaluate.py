@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -12,7 +11,17 @@ import torch
 from hsmamba.data import Compose, PatchDataset, Scene, Split
 from hsmamba.data.image import NanPolicy
 from hsmamba.engine.classification.classes import class_names, in_model_classes, scene_in_classes
-from hsmamba.engine.classification.job import check_fits, prepare_classification, transform_of
+from hsmamba.engine.classification.inputs import (
+    Scale,
+    alike,
+    check_fits,
+    check_units,
+    scaled,
+    sources_of,
+    transform_of,
+    used_sources,
+)
+from hsmamba.engine.classification.job import prepare_classification
 from hsmamba.engine.classification.predict import predict_items
 from hsmamba.errors import SceneError, SplitError
 from hsmamba.metrics import ClassificationReport
@@ -31,6 +40,7 @@ def evaluate_classifier(
     batch_size: int | None = None,
     device: torch.device | str | None = None,
     nan: NanPolicy = "raise",
+    scale: Scale | None = None,
     tta: bool = False,
     progress: bool = False,
 ) -> ClassificationReport:
@@ -55,8 +65,8 @@ def evaluate_classifier(
         wanted = np.zeros(data.shape, bool)
         wanted.ravel()[pixels] = True
         job = prepare_classification(
-            model, data, transform, wanted=wanted, batch_size=batch_size, device=device, nan=nan, tta=tta,
-            progress=progress,
+            model, data, transform, wanted=wanted, batch_size=batch_size, device=device, nan=nan,
+            scale=scale, tta=tta, progress=progress,
         )  # fmt: skip
         predicted: Any = job.arrays()[0].ravel()[pixels]
     else:
@@ -65,27 +75,28 @@ def evaluate_classifier(
         else:
             labels_of(data, split)  # of the scenes as they are, for the check
             scenes = [scene_in_classes(scene, model.class_names, model.num_classes) for scene in data]
-            dataset, every = _dataset(model, scenes, transform, nan), labels_of(scenes, split).ravel()
+            dataset, every = _dataset(model, scenes, transform, nan, scale), labels_of(scenes, split).ravel()
         names = dataset.class_names
         truth = in_model_classes(model, every[pixels], names)
         scores = predict_items(model, dataset, pixels, batch_size=batch_size, device=device, tta=tta, progress=progress)
-        predicted = np.where(dataset.labels[pixels] > 0, scores.argmax(1).numpy() + 1, 0)
+        known = (dataset.labels[pixels] > 0) & np.isfinite(scores.numpy()).all(axis=1)
+        predicted = np.where(known, scores.argmax(1).numpy() + 1, 0)
     if not truth.any():
         raise SplitError(f"none of the {truth.size} {part} pixels of the split {split.id!r} is labelled in these data")
     return ClassificationReport.from_labels(truth, predicted, class_names(model, names))
 
 
-def _dataset(model: Classifier, scenes: Sequence[Scene], transform: Compose | None, nan: NanPolicy) -> PatchDataset:
+def _dataset(
+    model: Classifier, scenes: Sequence[Scene], transform: Compose | None, nan: NanPolicy, scale: Scale | None
+) -> PatchDataset:
     """Cut the patches of several scenes as the model takes them; masked pixels are unlabelled."""
     transform = transform_of(model, transform)
+    scenes = alike(model, used_sources(model, scenes), transform)
+    transform = scaled(transform, scale)
     for scene in scenes:
         check_fits(model, scene, transform)
-    return PatchDataset(used_sources(model, scenes), transform or Compose(), model.patch_size, nan=nan)
-
-
-def used_sources(model: Classifier, scenes: Sequence[Scene]) -> list[Scene]:
-    """Leave out the second source of scenes where the model does not look at it."""
-    return [scene if model.aux_chans else replace(scene, aux=None) for scene in scenes]
+        check_units(transform, sources_of(model, scene), given=scale is not None)
+    return PatchDataset(scenes, transform or Compose(), model.patch_size, nan=nan)
 
 
 def labels_of(data: Scene | Sequence[Scene], split: Split) -> np.ndarray[Any, np.dtype[Any]]:

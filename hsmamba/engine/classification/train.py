@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -13,24 +13,22 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hsmamba.data import PCA, Compose, PatchDataset, Scene, Split, Standardise, Step, augment_d4, erase_rim, valid_mask
-from hsmamba.data.splits.pixels import draw
+from hsmamba.data import Compose, PatchDataset, Scene, Split, augment_d4, erase_rim
+from hsmamba.data.image import NanPolicy
 from hsmamba.engine.classification.classes import (
     class_names,
     dataset_in_model_classes,
     scenes_in_model_classes,
     tell_of_untrained,
 )
-from hsmamba.engine.classification.evaluate import labels_of, used_sources
-from hsmamba.engine.classification.job import check_fits, transform_of
+from hsmamba.engine.classification.evaluate import labels_of
+from hsmamba.engine.classification.fitting import with_transform
+from hsmamba.engine.classification.inputs import Scale, check_fits, check_units, sources_of, used_sources
 from hsmamba.engine.classification.predict import predict_items
 from hsmamba.engine.training import Keeping, Record, Run, TrainingResult, TrainingSettings
-from hsmamba.errors import HsmambaWarning, SceneError, SplitError
+from hsmamba.errors import HsmambaWarning, SplitError
 from hsmamba.metrics import ClassificationReport
 from hsmamba.models import Classifier, TrainingLogits
-
-_PIXELS_A_COMPONENT = 10  # fewer describe the noise of the weak components, not the scene
-_MOST_FITTED = 50_000
 
 
 @dataclass(frozen=True)
@@ -95,6 +93,8 @@ def train_classifier(
     settings: ClassificationSettings,
     *,
     transform: Compose | None = None,
+    nan: NanPolicy = "raise",
+    scale: Scale | None = None,
     device: torch.device | str | None = None,
     keeping: Keeping,
 ) -> ClassificationResult:
@@ -107,87 +107,11 @@ def train_classifier(
         SplitError: The split belongs to another scene or has no training pixels.
         WeightsError: The checkpoint to resume is none of this run.
     """
-    dataset, split = _prepare(model, data, split, transform, settings)
+    dataset, split = _prepare(model, data, split, transform, settings, nan, scale)
     run = _ClassificationRun(model, dataset, split, settings, device)
     run.go(keeping)
     validation = run.validation(model)[0] if run.validates else None
     return ClassificationResult(run.history, run.best["epoch"], settings, validation, split)
-
-
-def default_transform(data: Scene | Sequence[Scene], split: Split, in_chans: int) -> Compose:
-    """Fit the usual preprocessing.
-
-    Args:
-        data: The scene, or scenes of one kind.
-        split: Its split; `fitting_pixels` has the pixels that are looked at, labels never are.
-        in_chans: Bands that the model takes.
-
-    Returns:
-        Standardisation of each band, auxiliary ones too, and, where the scene has more bands than `in_chans`, PCA and
-        standardisation of the components.
-
-    Raises:
-        SceneError: The scene has fewer bands than `in_chans`, or too few pixels for so many components.
-    """
-    scenes = [data] if isinstance(data, Scene) else list(data)
-    first = scenes[0]
-    if first.num_bands < in_chans:
-        raise SceneError(
-            f"the model takes {in_chans} bands, the scene has {first.num_bands}; create the model with "
-            f"in_chans={first.num_bands} or less"
-        )
-    reduced = first.num_bands != in_chans
-    pixels = fitting_pixels(scenes, split, _PIXELS_A_COMPONENT * in_chans if reduced else 1)
-    steps: list[Step] = [Standardise()]
-    if reduced:
-        if pixels.size <= in_chans:
-            raise SceneError(
-                f"{pixels.size} pixels are too few to bring {first.num_bands} bands to the {in_chans} that the model "
-                f"takes; create it with in_chans={max(pixels.size - 1, 1)} or less, or with all {first.num_bands}"
-            )
-        steps += [PCA(in_chans), Standardise()]
-    if first.aux is not None:
-        steps.append(Standardise(on="aux"))
-    return Compose(steps).fit_scene(scenes, pixels)
-
-
-def fitting_pixels(scenes: Sequence[Scene], split: Split, least: int) -> NDArray[np.int64]:
-    """Choose the pixels to fit a transform on: those of training where there are enough, else of all valid ones.
-
-    Args:
-        scenes: Scenes of one kind.
-        split: Of their items.
-        least: How many are enough.
-
-    Returns:
-        int64 (N,) items; of all pixels a random sample that is always the same, as large as helps.
-    """
-    if split.train.size >= least:
-        return split.train
-    valid = []
-    for scene in scenes:
-        mask = valid_mask(scene.hsi, "mask", bands=scene.good_bands)
-        valid.append((mask if scene.aux is None else mask & valid_mask(scene.aux, "mask")).ravel())
-    items = np.flatnonzero(np.concatenate(valid))
-    return np.sort(draw(items, _MOST_FITTED, np.random.default_rng(0)))
-
-
-def _transform_for(model: Classifier, given: Compose | None, scenes: Sequence[Scene], split: Split) -> Compose:
-    """Return the preprocessing to train with: the caller's, the model's where it takes such scenes, else a new one."""
-    transform = transform_of(model, given)
-    if transform is None:
-        return default_transform(scenes, split, model.in_chans)
-    bands, takes = scenes[0].num_bands, transform.in_channels()
-    if given is not None or takes is None or takes == bands:
-        return transform
-    fitted = default_transform(scenes, split, model.in_chans)
-    warnings.warn(
-        f"the model's transform takes {takes} bands, the scene has {bands}: another one is fitted on this scene, which "
-        f"brings them to the {model.in_chans} that the model takes",
-        HsmambaWarning,
-        stacklevel=5,
-    )
-    return fitted
 
 
 def _prepare(
@@ -196,6 +120,8 @@ def _prepare(
     split: Split,
     transform: Compose | None,
     settings: ClassificationSettings,
+    nan: NanPolicy,
+    scale: Scale | None,
 ) -> tuple[PatchDataset, Split]:
     """Check the data, set validation pixels aside, fit the transform, cut patches."""
     if isinstance(data, PatchDataset):
@@ -212,13 +138,28 @@ def _prepare(
         split = split.with_validation(labels, fraction=settings.val_fraction, seed=settings.seed)
     if not isinstance(data, PatchDataset):
         scenes = used_sources(model, scenes)
-        transform = _transform_for(model, transform, scenes, split)
+        scenes, transform = with_transform(model, scenes, split, transform, nan=nan, scale=scale)
         for scene in scenes:
             check_fits(model, scene, transform)
-        data = PatchDataset(scenes, transform, model.patch_size)
+            check_units(transform, sources_of(model, scene), given=scale is not None)
+        data = PatchDataset(scenes, transform, model.patch_size, nan=nan)
+        split = _on_valid(split, data.labels)
     tell_of_untrained(model, labels[split.train], names)
     model.transform, model.class_names = data.transform, names
     return data, split
+
+
+def _on_valid(split: Split, labels: NDArray[np.int64]) -> Split:
+    """Leave out of a split what is masked, which has no label any more, and say so."""
+    parts = {part: getattr(split, part) for part in ("train", "val", "test")}
+    kept = {part: items[labels[items] > 0] for part, items in parts.items()}
+    if not (lost := {part: n for part, items in parts.items() if (n := items.size - kept[part].size)}):
+        return split
+    if not kept["train"].size:
+        raise SplitError(f"none of the {split.train.size} training pixels of the split {split.id!r} is valid")
+    listed = ", ".join(f"{n} of {part}" for part, n in lost.items())
+    warnings.warn(f"left out pixels of the split that are invalid: {listed}", HsmambaWarning, stacklevel=5)
+    return replace(split, **kept, id=f"{split.id}-valid")
 
 
 class _ClassificationRun(Run[Classifier]):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -366,7 +367,7 @@ def test_a_transform_that_cannot_be_says_so_in_words_of_the_model(make_model, sc
     with pytest.raises(SceneError, match=r"takes 20 bands, the scene has 12; create the model with in_chans=12"):
         hsmamba.finetune(make_model(in_chans=20), scene, split, **QUICK)
     small = Scene(scene.hsi[:2, :4], np.array([[1, 1, 2, 2], [3, 3, 0, 0]]))
-    with pytest.raises(SceneError, match=r"8 pixels .* 12 bands to the 10 .* in_chans=7 or less, or with all 12"):
+    with pytest.raises(SceneError, match=r"8 pixels .* 12 bands to the 10 .* in_chans=7 or less, or with in_chans=12"):
         default_transform(small, random_split(small.labels, count=1), 10)
     for in_chans in (7, 12):
         assert default_transform(small, random_split(small.labels, count=1), in_chans).num_features == in_chans
@@ -378,16 +379,32 @@ def test_a_model_of_other_bands_gets_a_transform_of_the_scene(make_model, scene,
     hsmamba.finetune(model, wider, split, **QUICK)
     with pytest.raises(SceneError, match="has 12 bands, the transform of the model takes 18"):
         hsmamba.evaluate(model, scene, split)
-    told = r"transform takes 18 bands, the scene has 12: another one is fitted .* to the 4 that the model takes"
+    told = r"\(18 there, 12 here\): another transform is fitted .* to the 4 that the model takes"
     with pytest.warns(HsmambaWarning, match=told):
         hsmamba.finetune(model, scene, split, **QUICK | {"epochs": 12})
     assert model.transform.in_channels() == 12 and hsmamba.evaluate(model, scene, split).oa > 0.9
     again = hsmamba.create_model(f"local-dir:{hsmamba.save_pretrained(model, tmp_path / 'model')}")
     np.testing.assert_array_equal(hsmamba.evaluate(again, scene, split).confusion,
                                   hsmamba.evaluate(model, scene, split).confusion)  # fmt: skip
+    with pytest.raises(ValueError, match=r"scale is 2, .* leave scale out"):
+        hsmamba.finetune(make_model(), scene, split, scale=2, **QUICK)
     given = default_transform(wider, split, 4)
     with pytest.raises(SceneError, match="has 12 bands, the transform of the model takes 18"):
         hsmamba.finetune(model, scene, split, transform=given, **QUICK)
+
+
+def test_a_model_of_other_wavelengths_gets_a_transform_of_the_scene(make_model, scene, split):
+    model, here = make_model(), replace(scene, wavelengths=np.linspace(400, 950, 12))
+    hsmamba.finetune(model, here, split, **QUICK)
+    first = model.transform
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", HsmambaWarning)
+        turned = replace(here, hsi=here.hsi[..., ::-1], wavelengths=here.wavelengths[::-1])
+        hsmamba.finetune(model, turned, split, **QUICK)  # the same bands in another order
+    assert model.transform is first
+    with pytest.warns(HsmambaWarning, match=r"other wavelengths\): another transform is fitted"):
+        hsmamba.finetune(model, replace(scene, wavelengths=np.linspace(1400, 1950, 12)), split, **QUICK)
+    assert model.transform.wavelengths[0] == 1400
 
 
 @pytest.mark.parametrize("sizes", [{"num_classes": 3}, {"num_classes": 3, "in_chans": 12}])
