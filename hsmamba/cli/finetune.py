@@ -12,6 +12,7 @@ import typer
 from hsmamba.cli._common import (
     MODEL_HELP,
     AuxOption,
+    ClassesOption,
     DeviceOption,
     JsonFlag,
     LabelsOption,
@@ -35,9 +36,11 @@ def finetune_command(
     labels: LabelsOption = None,
     variable: VariableOption = None,
     labels_variable: LabelsVariableOption = None,
+    classes: ClassesOption = None,
     aux: AuxOption = None,
     fraction: Annotated[float | None, typer.Option(help="Share of each class's pixels to train on.")] = None,
     count: Annotated[int | None, typer.Option(help="Pixels of each class to train on.")] = None,
+    cap: Annotated[bool, typer.Option("--cap", help="Take fewer of a class that has no more.")] = False,
     disjoint: Annotated[bool, typer.Option("--disjoint", help="Spatially disjoint blocks (with --fraction).")] = False,
     bands: Annotated[int, typer.Option(help="PCA components for an architecture without weights.")] = 30,
     epochs: Annotated[int, typer.Option(help="Passes over the training pixels.")] = 100,
@@ -64,7 +67,7 @@ def finetune_command(
         )
     if (fraction is None) == (count is None):
         raise ValueError("give either --fraction (0.05 is 5 % of each class) or --count (pixels of each class)")
-    opened = open_or_load(scene, variable, labels, labels_variable, aux)
+    opened = open_or_load(scene, variable, labels, labels_variable, aux, classes)
     import torch
 
     from hsmamba import create_model, evaluate, finetune, is_model, save_pretrained
@@ -77,21 +80,23 @@ def finetune_command(
     torch.manual_seed(seed)
     new = is_model(model) and "." not in model
     if new:
-        sizes = {"num_classes": opened.num_classes, "in_chans": min(bands, opened.num_bands)}
+        sizes = {"num_classes": opened.num_classes, "in_chans": min(bands, opened.good_bands.size)}
         if opened.aux is not None:
             sizes["aux_chans"] = int(opened.aux.shape[2])
         network = as_classifier(create_model(model, device=device, **sizes))
     else:
         network = as_classifier(load_model(model, device=device))
+        if network.in_chans > opened.good_bands.size:
+            network = as_classifier(load_model(model, in_chans=opened.good_bands.size, device=device))
         if not has_classes(network, opened):
             warnings.warn(f"{model} gets a new head, for {opened.num_classes} classes", HsmambaWarning, stacklevel=1)
             network.reset_classifier(opened.num_classes)
     if disjoint:
-        if fraction is None:
-            raise ValueError("--disjoint takes --fraction")
+        if fraction is None or cap:
+            raise ValueError("--disjoint takes --fraction, and no --cap")
         split = block_split(opened.labels, patch_size=network.patch_size, fraction=fraction, seed=seed, strict=False)
     else:
-        split = random_split(opened.labels, fraction=fraction, count=count, seed=seed)
+        split = random_split(opened.labels, fraction=fraction, count=count, cap=cap, seed=seed)
     result = finetune(
         network, opened, split, epochs=epochs, lr=lr, batch_size=batch_size, seed=seed, checkpoint=checkpoint,
         resume=checkpoint if resume else None, log=log, progress=not as_json,
