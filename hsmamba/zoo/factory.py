@@ -17,7 +17,7 @@ from hsmamba.data import Compose
 from hsmamba.errors import UnknownModelError, WeightsError
 from hsmamba.models import Network
 from hsmamba.zoo import manifest, source
-from hsmamba.zoo.build import build, load_strictly
+from hsmamba.zoo.build import build, check_origin, load_strictly
 from hsmamba.zoo.files import load_tensors
 from hsmamba.zoo.records import sizes_in_words
 
@@ -72,9 +72,10 @@ def create_model(
     given = {"num_classes": num_classes, "in_chans": in_chans, "aux_chans": aux_chans, "patch_size": patch_size}
     given = {key: value for key, value in (given | model_args).items() if value is not None}
     architecture, args, folder = _look_up(name, pretrained, cache_dir, checkpoint_path)
+    if folder is not None:
+        state = check_origin(architecture, args, load_tensors(folder.model_path), what=name, params=folder.params)
     model = build(architecture, args | given)
     if folder is not None:
-        state = load_tensors(folder.model_path)
         _load_fitting(model, state, free={key for key in given if given[key] != args.get(key)}, what=name)
         model.transform = _transform_that_fits(model, folder, name)
         model.class_names = folder.classes if len(folder.classes) == model.model_args.get("num_classes") else ()
