@@ -20,6 +20,7 @@ from hsmamba.errors import ManifestError
 
 _LARGEST = 1 << 16  # of whole numbers: widths, counts, sides
 _LONGEST = 64  # of tuples
+_INPUTS = ("in_chans", "guide_chans", "patch_size", "scale")  # which no network is without
 _BYTES = 1 << 27  # that a network may hold beside its parameters and what its file has of it
 _SPARE = 1000  # tensors that a constructor may make and not keep
 
@@ -60,9 +61,10 @@ def check_arguments(entry: models.RegistryEntry, args: Mapping[str, Any], what: 
                 + ", ".join(sorted(known))
             )
         kind = known[name].annotation if name in known else Any
-        if not fits(value, kind):
+        least = int(name in _INPUTS)
+        if not fits(value, kind) or (type(value) is int and value < least):
             raise ManifestError(
-                f"{what}: model_args has {name} = {_short(value)}, expected {_words(kind)}, whole numbers from 0 to "
+                f"{what}: model_args has {name} = {_short(value)}, expected {_words(kind)}, whole numbers from {least} to "
                 f"{_LARGEST}; get the model again from where you trust it"
             )
 

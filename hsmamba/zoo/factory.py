@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import logging
 import re
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from hsmamba.models import Network
 from hsmamba.zoo import manifest, source
 from hsmamba.zoo.build import build, check_origin, load_strictly
 from hsmamba.zoo.files import load_tensors
+from hsmamba.zoo.official import read_official, unwrapped
 from hsmamba.zoo.records import sizes_in_words
 
 _logger = logging.getLogger(__name__)
@@ -54,8 +56,9 @@ def create_model(
             layers that see the bands, and the weight's transform is left out.
         aux_chans: Channels of the auxiliary input, for models that have one.
         patch_size: Side of the patches, for models that work on patches.
-        checkpoint_path: A safetensors file to load instead; with `pretrained`, it stands in for the weight's file and
-            must have its SHA-256.
+        checkpoint_path: A file to load instead: safetensors, or a state that `torch.save` wrote, by itself or in a
+            checkpoint of `finetune`; tensors alone are read of it. With `pretrained`, it stands in for the weight's
+            file and must have its SHA-256.
         cache_dir: Folder for downloads; default the Hugging Face cache.
         device: Where to put the model.
         dtype: Floating-point type of the parameters.
@@ -135,7 +138,14 @@ def _transform_that_fits(model: Network, folder: source.ModelFolder, what: str) 
 def _load_checkpoint(model: Network, architecture: str, path: Path) -> None:
     if path.is_dir():
         raise WeightsError(f"checkpoint_path={str(path)!r} is a folder; create_model('local-dir:{path}') loads one")
-    load_strictly(model, load_tensors(path), what=str(path))
+    state = unwrapped(read_official(path), known=model.state_dict().keys())
+    try:
+        load_strictly(model, state, what=str(path))
+    except WeightsError as error:
+        raise WeightsError(
+            f"{error}. Create the model with the sizes of the checkpoint; one with other names, or of unknown sizes, "
+            f"becomes a model folder by: hsmamba convert {shlex.quote(str(path))} FOLDER --arch {architecture}"
+        ) from None
 
 
 def _natural(name: str) -> list[tuple[int, int | str]]:

@@ -75,18 +75,28 @@ def load_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     try:
         return dict(load_file(path))
     except Exception as error:  # safetensors' own, and torch's for types and shapes that it cannot hold
-        with path.open("rb") as file:
-            head = file.read(9)
-        # A safetensors header opens with "{" at byte 8; a zip archive or a pickle are what torch.save writes.
-        if head[8:] != b"{" and head.startswith((b"PK", b"\x80")):
+        if format_of(path) == "pickle":
+            named = path.with_suffix(".pth") if path.suffix == ".safetensors" else path
             raise WeightsError(
                 f"{path} is a PyTorch pickle, whatever its name says. Reading a pickle can run code, so hsmamba reads "
-                f"safetensors only; convert it with: hsmamba convert {shlex.quote(str(path))} FOLDER --arch NAME"
+                f"safetensors only here; {'' if named == path else f'rename it to {named.name} and '}convert it with: "
+                f"hsmamba convert {shlex.quote(str(named))} FOLDER --arch NAME"
             ) from error
         raise WeightsError(
             f"{path} ({path.stat().st_size} bytes) is no whole safetensors file ({error}): it was cut short or is of "
             "another format; fetch or save it again"
         ) from error
+
+
+def format_of(path: Path) -> str | None:
+    """Say by its first bytes whether a file is "safetensors" or, as `torch.save` writes it, a "pickle"; else None."""
+    if not_a_file(path) is not None:
+        return None
+    with path.open("rb") as file:
+        head = file.read(9)
+    if head[8:] == b"{":  # where the header of safetensors opens
+        return "safetensors"
+    return "pickle" if head.startswith((b"PK", b"\x80")) else None
 
 
 def entry_of(path: Path) -> FileEntry:

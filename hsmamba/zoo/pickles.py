@@ -45,6 +45,8 @@ def load_pickle(path: Path) -> Any:
     """
     if (instead := not_a_file(path)) is not None:
         raise WeightsError(f"there is no checkpoint {path} ({instead}); check the path")
+    if path.suffix == ".safetensors":  # which torch would go by
+        raise WeightsError(f"{path} is what torch.save writes, whatever its name says: rename it to {path.stem}.pth")
     try:
         with path.open("rb") as file:
             archive = file.read(4) == b"PK\x03\x04"
