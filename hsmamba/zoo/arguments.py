@@ -64,8 +64,8 @@ def check_arguments(entry: models.RegistryEntry, args: Mapping[str, Any], what: 
         least = int(name in _INPUTS)
         if not fits(value, kind) or (type(value) is int and value < least):
             raise ManifestError(
-                f"{what}: model_args has {name} = {_short(value)}, expected {_words(kind)}, whole numbers from {least} to "
-                f"{_LARGEST}; get the model again from where you trust it"
+                f"{what}: model_args has {name} = {_short(value)}, expected {_words(kind)}, whole numbers from {least} "
+                f"to {_LARGEST}; get the model again from where you trust it"
             )
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 import hsmamba.models as models
 from hsmamba.data import Compose
-from hsmamba.errors import UnknownModelError, WeightsError
+from hsmamba.errors import ManifestError, UnknownModelError, WeightsError
 from hsmamba.models import Network
 from hsmamba.zoo import manifest, source
 from hsmamba.zoo.build import build, check_origin, load_strictly
@@ -132,7 +132,24 @@ def _transform_that_fits(model: Network, folder: source.ModelFolder, what: str) 
     if transform is not None and folder.model_args.get("in_chans", model.in_chans) != model.in_chans:
         _logger.warning("%s: left its transform out, which gives another number of bands than in_chans", what)
         return None
+    if transform is not None:
+        _check_transform(transform, folder, what)
     return transform
+
+
+def _check_transform(transform: Compose, folder: source.ModelFolder, what: str) -> None:
+    """Refuse a transform that was fitted on other bands than the record's, or gives others than the network takes."""
+    bands, outputs = transform.in_channels(), {}
+    if bands:
+        outputs["in_chans"] = transform.out_channels()
+    if transform.in_channels("aux"):
+        outputs["aux_chans"] = transform.out_channels(on="aux")
+    differing = {name: n for name, n in outputs.items() if folder.model_args.get(name, n) != n}
+    if differing or (None not in (bands, folder.bands) and bands != folder.bands):
+        raise ManifestError(
+            f"{what}: its transform makes {outputs} of {bands} bands, its record has {dict(folder.model_args)} and "
+            f"{folder.bands} bands; save the model again with the transform that it was trained with"
+        )
 
 
 def _load_checkpoint(model: Network, architecture: str, path: Path) -> None:

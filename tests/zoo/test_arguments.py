@@ -69,7 +69,7 @@ def test_a_rehearsal_takes_no_memory_and_no_random_number_and_ends():
     assert {p.device.type for p in network.parameters()} == {"meta"}
     assert sum(p.numel() for p in network.parameters()) > 10**12
     assert torch.equal(torch.rand(3), want)
-    with pytest.raises(ManifestError, match="more than .* parameters"):
+    with pytest.raises(ManifestError, match=r"more than .* parameters"):
         rehearse(entry("rsanet"), {"depth": 60_000}, 50, "the weight")
 
 

@@ -81,7 +81,7 @@ def test_sizes_that_an_archive_declares_are_compared(tmp_path):
     path = tmp_path / "a.pth"
     torch.save({"zeros": torch.zeros(100_000)}, path)
     repacked(path, compression=zipfile.ZIP_DEFLATED)
-    with pytest.raises(WeightsError, match="compressed, as torch.save never does"):
+    with pytest.raises(WeightsError, match=r"compressed, as torch\.save never does"):
         load_pickle(path)
     torch.save(STATE, path)
     with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):

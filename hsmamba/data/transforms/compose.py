@@ -5,6 +5,7 @@ A cube may be transformed in chunks of any shape: the numbers are bit for bit th
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
@@ -182,14 +183,19 @@ class Compose:
 
         Raises:
             WeightsError: The file is missing or damaged.
-            ManifestError: A schema or a kind of step that this version does not know.
+            ManifestError: A schema or a kind of step that this version does not know, or steps and arrays that do not
+                go together.
         """
         arrays, config = read_arrays(path, kind="transform")
         try:
             steps = [_load_step(record, i, arrays) for i, record in enumerate(config["steps"])]
             transform = cls(steps)
-            transform._in_channels = {on: int(bands) for on, bands in config["in_channels"].items()}
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            transform._in_channels = {on: _check_bands(on, bands) for on, bands in config["in_channels"].items()}
+            for on in transform._in_channels:
+                transform.out_channels(on=on)
+            if stray := {name for name in arrays if not _belongs(name, len(steps))}:
+                raise ValueError(f"the arrays {', '.join(sorted(stray))} belong to no step")
+        except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             if isinstance(error, ManifestError):
                 raise
             raise ManifestError(f"{str(path)!r} holds no readable transform ({error}); save it again") from error
@@ -218,6 +224,16 @@ def _by_scene(scenes: Sequence[Scene], pixels: npt.ArrayLike) -> list[npt.NDArra
     return [items[owner == i] - starts[i] for i in range(len(scenes))]
 
 
+def _check_bands(on: str, bands: Any) -> int:
+    if on not in ("hsi", "aux") or type(bands) is not int or bands < 1:
+        raise ValueError(f"in_channels has {bands!r} for {on!r}, expected the number of bands of hsi and aux")
+    return bands
+
+
+def _belongs(name: str, steps: int) -> bool:
+    return any(name.startswith(f"{i}.") for i in range(steps))
+
+
 def _load_step(record: dict[str, Any], index: int, arrays: dict[str, npt.NDArray[Any]]) -> Step:
     arguments = dict(record)
     kind = arguments.pop("kind")
@@ -226,6 +242,9 @@ def _load_step(record: dict[str, Any], index: int, arrays: dict[str, npt.NDArray
             f"step {index} of the transform is of kind {kind!r}; this version of hsmamba knows {sorted(STEPS)}: upgrade"
         )
     step = STEPS[kind](**arguments)
+    known = {name: value for name, value in step.config().items() if name in arguments}
+    if json.dumps(known, sort_keys=True) != json.dumps(arguments, sort_keys=True):  # 1.0 and "1" are no 1
+        raise ManifestError(f"step {index} of the transform has {arguments}, where {known} is meant; save it again")
     prefix = f"{index}."
     step.load_state({name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)})
     return step
