@@ -9,9 +9,10 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from typing import TYPE_CHECKING, NoReturn
+import warnings
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
-from hsmamba.errors import HsmambaError
+from hsmamba.errors import HsmambaError, HsmambaWarning
 
 if TYPE_CHECKING:
     from typer import Typer
@@ -33,10 +34,26 @@ def load_app() -> Typer:
     return app
 
 
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Say in a line what a command goes on with; other packages' warnings are none of the user's."""
+    if issubclass(category, HsmambaWarning):
+        print(f"hsmamba: warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+
 def main() -> NoReturn:
     """Run the command line; a user's mistake ends with one line and exit code 2."""
     try:
-        load_app()()
+        with warnings.catch_warnings():
+            warnings.simplefilter("once", HsmambaWarning)
+            warnings.showwarning = _show_warning
+            load_app()()
     except KeyboardInterrupt:  # in the imports: the app turns its own into the same code
         sys.exit(130)
     except (HsmambaError, ValueError, TypeError, OSError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +24,7 @@ from hsmamba.cli._common import (
     open_or_load,
     say,
 )
+from hsmamba.errors import HsmambaWarning, SceneError
 
 
 @app.command("finetune")
@@ -67,7 +69,7 @@ def finetune_command(
 
     from hsmamba import create_model, evaluate, finetune, is_model, save_pretrained
     from hsmamba.data import block_split, random_split
-    from hsmamba.errors import SceneError
+    from hsmamba.engine.classification.classes import has_classes
     from hsmamba.models import as_classifier
 
     if opened.labels is None:
@@ -80,7 +82,10 @@ def finetune_command(
             sizes["aux_chans"] = int(opened.aux.shape[2])
         network = as_classifier(create_model(model, device=device, **sizes))
     else:
-        network = as_classifier(load_model(model, num_classes=opened.num_classes, device=device))
+        network = as_classifier(load_model(model, device=device))
+        if not has_classes(network, opened):
+            warnings.warn(f"{model} gets a new head, for {opened.num_classes} classes", HsmambaWarning, stacklevel=1)
+            network.reset_classifier(opened.num_classes)
     if disjoint:
         if fraction is None:
             raise ValueError("--disjoint takes --fraction")
@@ -95,7 +100,7 @@ def finetune_command(
     if license is None and network.record is None:
         license = opened.license or "unknown"
     save_pretrained(
-        network, folder, split=result.split, metrics=report.percent(), class_names=opened.class_names,
+        network, folder, split=result.split, metrics=report.percent(),
         data={"name": opened.name or scene, "source": opened.source, "license": opened.license, "seed": seed},
         bands=opened.num_bands, wavelengths=opened.wavelengths, license=license,
     )  # fmt: skip

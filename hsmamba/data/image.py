@@ -23,6 +23,7 @@ _RASTER_DIMS = ("y", "x", "band")
 # Attributes that describe the values of one raster, so that they would be wrong on another raster of the same grid.
 VALUE_ATTRIBUTES = frozenset(
     {"_FillValue", "missing_value", "scale_factor", "add_offset", "long_name", "standard_name", "units"}
+    | {"scales", "offsets"}  # rioxarray's names where bands differ
     | {"valid_min", "valid_max", "valid_range", "wavelength", "wavelength_units", "fwhm", "bbl"}
     | {"STATISTICS_MINIMUM", "STATISTICS_MAXIMUM", "STATISTICS_MEAN", "STATISTICS_STDDEV", "STATISTICS_VALID_PERCENT"}
 )
@@ -137,38 +138,6 @@ def check_pixels(pixels: npt.ArrayLike, shape: tuple[int, int]) -> npt.NDArray[n
             f"0..{shape[0] * shape[1] - 1}"
         )
     return flat
-
-
-def valid_mask(hsi: Array, nan: NanPolicy = "raise", *, bands: npt.ArrayLike | None = None) -> npt.NDArray[np.bool_]:
-    """Tell which pixels hold finite numbers only; reads strip by strip.
-
-    Args:
-        hsi: (H, W, B).
-        nan: "raise" to refuse pixels that are not finite, "mask" to have them marked.
-        bands: Indices of the bands that count; all by default. Bad bands are often NaN on every pixel: give
-            `scene.good_bands`, or `transform.input_bands()` for the bands that a transform reads.
-
-    Returns:
-        (H, W) bool, True where every band that counts is finite.
-
-    Raises:
-        SceneError: `nan="raise"` and a pixel holds NaN or infinity.
-        ValueError: `nan` is neither "raise" nor "mask".
-    """
-    if nan not in ("raise", "mask"):
-        raise ValueError(f'nan is {nan!r}; expected "raise" or "mask"')
-    mask = np.ones(hsi.shape[:2], dtype=bool)
-    if hsi.dtype.kind == "f":
-        for start, strip in iter_strips(hsi):
-            used = strip if bands is None else strip[..., np.asarray(bands, dtype=np.int64)]
-            mask[start : start + strip.shape[0]] = np.isfinite(used).all(axis=-1)
-    if nan == "raise" and not mask.all():
-        row, column = np.argwhere(~mask)[0]
-        raise SceneError(
-            f"{int((~mask).sum())} of {mask.size} pixels hold NaN or infinity, the first at row {row}, "
-            f'column {column}; pass nan="mask" to leave them out'
-        )
-    return mask
 
 
 @overload

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from hsmamba.data.files.content import Content, reading
 from hsmamba.data.files.readers import open_file
 from hsmamba.data.image import Array, check_array, is_dataarray
+from hsmamba.data.products import find_product
 from hsmamba.errors import SceneError
 
 PathLike: TypeAlias = "str | os.PathLike[str]"
@@ -150,20 +151,23 @@ def open_scene(
     aux_variable: str | None = None,
     class_names: Sequence[str] = (),
 ) -> Scene:
-    """Open a scene from a file.
+    """Open a scene from a file, or a satellite product from its folder.
 
-    Reads MATLAB (`.mat`, v5 and v7.3), numpy (`.npy` as a memory map, `.npz`), ENVI (`.hdr`, as a memory map) and
-    GeoTIFF (`.tif`, as a lazy DataArray with coordinates and CRS). Numbers stay as they are stored: no scale factor is
-    applied. Where a raster names a "no data" value, its pixels become NaN. Wavelengths (in nm) and bad bands come
-    from the header where it has them.
+    Reads MATLAB (`.mat`, v5 and v7.3), numpy (`.npy` as a memory map, `.npz`), GeoTIFF (`.tif`, as a lazy DataArray)
+    and ENVI (`.hdr`, as a memory map, or as a lazy DataArray where it has a place, a scale or a "no data" value).
+    Numbers stay as they are stored: no scale factor is applied. What a raster says to be invalid, by a "no data" value,
+    a mask or an alpha band, becomes NaN; an alpha band is no band of the cube. Wavelengths and widths (in nm), names
+    and bad bands come from the header where it has them. No other file is read than those that belong to the format.
+    Products of EnMAP, PRISMA, EMIT, DESIS, Sentinel-2 and Landsat are read as they are delivered
+    (`hsmamba.data.products`), with scale and offset in the attributes of the DataArray.
 
     Args:
-        path: The file with the hyperspectral cube.
+        path: The file with the hyperspectral cube, or a product's folder, metadata or main file.
         variable: Name of the cube in a `.mat` or `.npz`; not needed where just one array has three dimensions.
         labels: Label map, 0 = unlabelled: a file of any of these formats or an array (H, W). By default, a `.mat` or
             `.npz` with just one two-dimensional integer array on the grid of the cube has that as its labels.
         labels_variable: Name of the label map in its file, or in `path` where `labels` is not given.
-        aux: Bands of another sensor on the same grid: a file or an array (H, W, C).
+        aux: Bands of another sensor on the same grid: a file, a product or an array (H, W, C).
         aux_variable: Name of these bands in their file, or in `path` where `aux` is not given.
         class_names: Name of class k at k - 1; by default those of an ENVI classification file.
 
@@ -173,7 +177,8 @@ def open_scene(
         MissingExtraError: The format needs a package that is not installed.
     """
     path = Path(path)
-    main = open_file(path, masked=True)
+    product = find_product(path)
+    main = product() if product else open_file(path, masked=True)
     three = [name for name, found in main.variables.items() if len(found.shape) == 3]
     hsi = _take(path, main, three, variable, "variable", "array with three dimensions (rows, columns, bands)")
     grid = (int(hsi.shape[0]), int(hsi.shape[1])) if hsi.ndim == 3 else (0, 0)
@@ -187,7 +192,7 @@ def open_scene(
         fwhm=main.fwhm,
         bad_bands=main.bad_bands,
         band_names=main.band_names,
-        name=path.stem,
+        name=str(hsi.name) if product and is_dataarray(hsi) else path.stem,
         source=path.name,
     )
 
@@ -196,21 +201,27 @@ def open_image(path: PathLike, *, variable: str | None = None) -> Array:
     """Open one image of a pair that is to be fused, as it is stored.
 
     Args:
-        path: A file of a format that `open_scene` reads.
+        path: A file of a format, or a product, that `open_scene` reads.
         variable: Name of the image in a `.mat` or `.npz`; not needed where just one array has two or three dimensions.
 
     Returns:
-        (H, W, B) or (H, W), as a memory map or lazily where the format permits. A GeoTIFF keeps its dtype, and its
-        "no data" value in the attribute `_FillValue`.
+        (H, W, B) or (H, W), as a memory map or lazily where the format permits, in the dtype that it is stored in. A
+        raster has its "no data" value in the attribute `_FillValue`; where a mask, an alpha band or values that differ
+        between bands tell which pixels are valid, a coordinate `valid` (y, x) does.
 
     Raises:
         SceneError: No such file, an unknown or damaged format, several arrays to choose from (listed in the text).
         MissingExtraError: The format needs a package that is not installed.
     """
     path = Path(path)
-    content = open_file(path, masked=path.suffix.lower() not in (".tif", ".tiff"))
+    content = _open(path, masked=False)
     images = [name for name, found in content.variables.items() if len(found.shape) in (2, 3)]
     return _take(path, content, images, variable, "variable", "array of two or three dimensions (rows, columns, bands)")
+
+
+def _open(path: Path, *, masked: bool) -> Content:
+    product = find_product(path)
+    return product() if product else open_file(path, masked=masked)
 
 
 def _take(path: Path, content: Content, names: list[str], chosen: str | None, argument: str, wanted: str) -> Array:
@@ -254,7 +265,7 @@ def _open_aux(
     content = main
     if isinstance(aux, (str, os.PathLike)):
         path = Path(aux)
-        content = open_file(path, masked=True)
+        content = _open(path, masked=True)
     elif aux is not None or chosen is None:
         return aux
     fitting = [name for name, found in content.variables.items() if found.shape[:2] == grid and len(found.shape) < 4]

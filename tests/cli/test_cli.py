@@ -87,6 +87,31 @@ def test_finetune_evaluate_classify_and_verify_work_together(run, trained, scene
     assert "SHA-256" in err
 
 
+def test_a_class_that_cannot_be_tested_is_trained_and_saved(run, tmp_path):
+    labels = np.repeat([1, 2], 18)[:, None].repeat(36, 1).astype(np.uint8)
+    labels[8:11, 8:11] = 3  # within half a patch
+    cube = np.random.default_rng(0).normal(size=(36, 36, 10)).astype(np.float32) + labels[..., None]
+    np.savez(tmp_path / "scene.npz", cube=cube, gt=labels)
+    args = ["--fraction", 0.02, "--disjoint", "--bands", 4, "--epochs", 1]
+    code, out, err = run("finetune", tmp_path / "scene.npz", "-o", tmp_path / "run", *args, "--json")
+    assert code == 0, err
+    assert "hsmamba: warning: no test pixel of class 3" in err and "Traceback" not in err
+    assert json.loads(out)["test"]["per_class"][2] is None and json.loads(out)["test"]["aa"] is not None
+    code, out, err = run("evaluate", tmp_path / "run/model", tmp_path / "scene.npz")
+    assert code == 0 and "no pixel of class 3" in out, err
+
+
+def test_other_classes_give_a_weight_a_new_head(run, trained, scene_file, tmp_path):
+    with np.load(scene_file) as arrays:
+        np.savez(tmp_path / "two.npz", cube=arrays["cube"], labels=np.minimum(arrays["labels"], 2))
+    args = ["-m", trained[0] / "model", "--count", 20, "--epochs", 1, "--json"]
+    code, out, err = run("finetune", tmp_path / "two.npz", "-o", tmp_path / "two", *args)
+    assert code == 0 and "model gets a new head, for 2 classes" in err
+    assert len(json.loads(out)["test"]["per_class"]) == 2
+    code, out, err = run("finetune", scene_file, "-o", tmp_path / "three", *args)
+    assert code == 0 and "new head" not in err
+
+
 def test_classify_draws_a_map(run, trained, scene_file, tmp_path):
     pytest.importorskip("matplotlib", reason="needs the demo extra")
     code, _, err = run("classify", scene_file, "-m", trained[0] / "model", "-o", tmp_path / "map.png")

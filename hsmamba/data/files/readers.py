@@ -14,7 +14,9 @@ import scipy.io
 
 from hsmamba._optional import optional_import
 from hsmamba.data.files.content import Content, Variable, reading
-from hsmamba.data.files.rasters import read_envi, read_geotiff
+from hsmamba.data.files.envi import read_envi
+from hsmamba.data.files.geotiff import read_geotiff
+from hsmamba.data.files.guard import check_file
 from hsmamba.errors import SceneError
 
 
@@ -105,7 +107,6 @@ def open_file(path: Path, *, masked: bool) -> Content:
         raise SceneError(
             f"{str(path)!r} has the extension {path.suffix!r}; expected one of {', '.join(READERS)}: {hint}"
         )
-    if not path.is_file():
-        raise SceneError(f"there is no file {str(path)!r}; check the path")
+    check_file(path)
     with reading(path):
         return reader(path, masked)

@@ -13,7 +13,7 @@ from scipy import ndimage
 from hsmamba.data.image import pixel_mask, windows_around
 from hsmamba.data.splits.pixels import Indices, Labels, check_amount, check_labels, quota
 from hsmamba.data.splits.split import Split
-from hsmamba.errors import SplitError
+from hsmamba.errors import HsmambaWarning, SplitError
 
 _LAYOUTS = 64
 _PROPOSALS = 8  # candidates compared for each tile: more of them keep more test pixels but leave less to chance
@@ -75,7 +75,7 @@ def block_split(
             raise SplitError(
                 f"{text}; give strict=False to let such classes train only, or lower patch_size or fraction"
             )
-        warnings.warn(f"{text}: it trains only", stacklevel=2)
+        warnings.warn(f"{text}: it trains only", HsmambaWarning, stacklevel=2)
     name = f"block{side}-patch{patch_size}-{fraction:g}-seed{seed}"
     return Split(train, np.flatnonzero(tested), np.empty(0, np.int64), (values.shape[0], values.shape[1]), name)
 

@@ -228,7 +228,10 @@ STEPS_OF_SAVED = [
         ({"1.basis": np.zeros((4, BANDS))}, r"basis has the shape \(4, 12\), expected \(3, 12\)"),
         ({"1.mean": np.zeros(9), "1.basis": np.zeros((3, 9))}, "fitted on 9 bands, got 12"),
         ({"1.mean": None}, r"pca has the arrays \['basis', 'variance'\]"),
-        ({"2.mean": np.zeros(BANDS)}, r"2\.mean belong to no step"),
+        ({"2.mean": np.zeros(BANDS)}, r"2\.mean belong to nothing in it"),
+        ({"range.hsi.before": np.zeros((5, BANDS + 1))}, r"range\.hsi\.before is float64 \(5, 13\), expected finite"),
+        ({"range.hsi.after": np.full((5, 3), np.nan)}, r"range\.hsi\.after is float64 \(5, 3\), expected finite"),
+        ({"wavelengths": np.zeros(BANDS - 1)}, r"wavelengths is float64 \(11,\), expected finite float64 \(12,\)"),
     ],
 )
 def test_arrays_that_no_fit_gives_are_refused(saved, arrays, told):
