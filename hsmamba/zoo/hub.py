@@ -12,6 +12,7 @@ from pathlib import Path
 from hsmamba._version import __version__
 from hsmamba.errors import WeightsError
 from hsmamba.zoo.files import verify_file
+from hsmamba.zoo.records import FileEntry
 
 
 def download(repo_id: str, filename: str, *, revision: str, cache_dir: str | Path | None = None) -> Path:
@@ -52,9 +53,9 @@ def download(repo_id: str, filename: str, *, revision: str, cache_dir: str | Pat
 
 
 def download_verified(
-    repo_id: str, filename: str, *, revision: str, sha256: str, cache_dir: str | Path | None = None
+    repo_id: str, filename: str, *, revision: str, entry: FileEntry, cache_dir: str | Path | None = None
 ) -> Path:
-    """Download a file as `download` does, and check it against the recorded SHA-256.
+    """Download a file as `download` does, and check it against the recorded length and SHA-256.
 
     Raises:
         WeightsError: It cannot be had.
@@ -67,7 +68,7 @@ def download_verified(
         f"to fetch it again, type: {remove} {' '.join(shlex.quote(copy) for copy in copies)} and repeat; "
         "if a fresh copy differs too, the repository has changed: report it to its owner"
     )
-    verify_file(path, sha256, name=f"hf-hub:{repo_id}@{revision}", mend=mend)
+    verify_file(path, entry, name=f"hf-hub:{repo_id}@{revision}", mend=mend)
     return path
 
 

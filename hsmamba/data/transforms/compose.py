@@ -5,6 +5,8 @@ A cube may be transformed in chunks of any shape: the numbers are bit for bit th
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -21,7 +23,7 @@ from hsmamba.data.transforms.components import MNF
 from hsmamba.data.transforms.gathering import gather
 from hsmamba.data.transforms.step import Source, Spectra, Step
 from hsmamba.data.transforms.steps import STEPS, Resample, SelectBands, SensorScale
-from hsmamba.data.units import Range
+from hsmamba.data.units import QUANTILES, Range
 from hsmamba.errors import HsmambaWarning, ManifestError, SceneError
 
 if TYPE_CHECKING:
@@ -252,25 +254,37 @@ class Compose:
 
         Raises:
             WeightsError: The file is missing or damaged.
-            ManifestError: A schema or a kind of step that this version does not know.
+            ManifestError: A schema or a kind of step that this version does not know, or steps and arrays that do not
+                go together.
         """
         arrays, config = read_arrays(path, kind="transform")
         try:
             steps = [_load_step(record, i, arrays) for i, record in enumerate(config["steps"])]
             transform = cls(steps)
-            transform._in_channels = {on: int(bands) for on, bands in config["in_channels"].items()}
-            transform.wavelengths, transform.fwhm = arrays.get("wavelengths"), arrays.get("fwhm")
-            sources: tuple[Source, ...] = ("hsi", "aux")
-            transform._ranges = {
-                on: Range(arrays[f"range.{on}.before"], arrays[f"range.{on}.after"])
-                for on in sources
-                if f"range.{on}.before" in arrays
-            }
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            transform._in_channels = {on: _check_bands(on, bands) for on, bands in config["in_channels"].items()}
+            transform._take_figures({name: array for name, array in arrays.items() if not name[0].isdigit()})
+            if stray := {name for name in arrays if not _is_known(name, len(steps))}:
+                raise ValueError(f"the arrays {', '.join(sorted(stray))} belong to nothing in it")
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
             if isinstance(error, ManifestError):
                 raise
             raise ManifestError(f"{str(path)!r} holds no readable transform ({error}); save it again") from error
         return transform
+
+    def _take_figures(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Take over what is known beside the steps, which must be of the channels that these take and give."""
+        for on, bands in self._in_channels.items():
+            shapes = {"before": (len(QUANTILES), bands), "after": (len(QUANTILES), self.out_channels(on=on))}
+            for step in itertools.takewhile(_prepares, self._steps(on)):
+                shapes["before"] = (len(QUANTILES), step.out_channels(shapes["before"][1]))
+            if f"range.{on}.before" in arrays:
+                self._ranges[on] = Range(
+                    **{name: _checked(arrays, f"range.{on}.{name}", shape) for name, shape in shapes.items()}
+                )
+        bands = self._in_channels.get("hsi", 0)
+        self.wavelengths, self.fwhm = (
+            _checked(arrays, name, (bands,)) if name in arrays else None for name in ("wavelengths", "fwhm")
+        )
 
     def __repr__(self) -> str:
         """Show the constructor call."""
@@ -296,6 +310,26 @@ def _prepares(step: Step) -> bool:
     return isinstance(step, (SelectBands, Resample, SensorScale))
 
 
+def _check_bands(on: str, bands: Any) -> int:
+    if on not in ("hsi", "aux") or type(bands) is not int or bands < 1:
+        raise ValueError(f"in_channels has {bands!r} for {on!r}, expected the number of bands of hsi and aux")
+    return bands
+
+
+def _checked(arrays: Mapping[str, npt.NDArray[Any]], name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
+    """Return an array, which must be of float64, of this shape and finite; of a band NaN may be known."""
+    array = arrays[name]
+    known = np.isfinite(array) if name.startswith("range.") else ~np.isinf(array)
+    if array.dtype != np.float64 or array.shape != shape or not known.all():
+        raise ValueError(f"{name} is {array.dtype} {array.shape}, expected finite float64 {shape}")
+    return array
+
+
+def _is_known(name: str, steps: int) -> bool:
+    beside = {"wavelengths", "fwhm", *(f"range.{on}.{part}" for on in ("hsi", "aux") for part in ("before", "after"))}
+    return name in beside or any(name.startswith(f"{i}.") for i in range(steps))
+
+
 def _load_step(record: dict[str, Any], index: int, arrays: dict[str, npt.NDArray[Any]]) -> Step:
     arguments = dict(record)
     kind = arguments.pop("kind")
@@ -304,6 +338,9 @@ def _load_step(record: dict[str, Any], index: int, arrays: dict[str, npt.NDArray
             f"step {index} of the transform is of kind {kind!r}; this version of hsmamba knows {sorted(STEPS)}: upgrade"
         )
     step = STEPS[kind](**arguments)
+    known = {name: value for name, value in step.config().items() if name in arguments}
+    if json.dumps(known, sort_keys=True) != json.dumps(arguments, sort_keys=True):  # 1.0 and "1" are no 1
+        raise ManifestError(f"step {index} of the transform has {arguments}, where {known} is meant; save it again")
     prefix = f"{index}."
     step.load_state({name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)})
     return step

@@ -61,6 +61,9 @@ class Resample(Step):
         super().out_channels(in_channels)
         return int(self._state["weights"].shape[1])
 
+    def _shapes(self, state: dict[str, Floats]) -> dict[str, tuple[int, ...]]:
+        return {"weights": (*state["weights"].shape, 1, 1)[:2]}
+
     def _apply(self, array: Spectra) -> npt.NDArray[np.float32]:
         return (array.astype(np.float64) @ self._state["weights"]).astype(np.float32)
 
@@ -94,7 +97,17 @@ class Blank(Step):
         return np.zeros(array.shape, np.float32)
 
 
-class Standardise(Step):
+class _BandByBand(Step):
+    """A step that takes a number from each band and divides by another, in this order of `fitted_arrays`."""
+
+    def _shapes(self, state: dict[str, Floats]) -> dict[str, tuple[int, ...]]:
+        return dict.fromkeys(self.fitted_arrays, (state[self.fitted_arrays[0]].size,))
+
+    def _divisors(self) -> tuple[str, ...]:
+        return self.fitted_arrays[1:]
+
+
+class Standardise(_BandByBand):
     """Bring each band to mean 0 and standard deviation 1 (population); a constant band becomes 0."""
 
     kind = "standardise"
@@ -110,7 +123,7 @@ class Standardise(Step):
         return ((array - self._state["mean"]) / self._state["std"]).astype(np.float32)
 
 
-class MinMax(Step):
+class MinMax(_BandByBand):
     """Map each band's range over the fitted pixels to 0..1, unclipped outside; a constant band becomes 0."""
 
     kind = "min_max"
