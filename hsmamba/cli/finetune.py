@@ -60,6 +60,11 @@ def finetune_command(
     check_writable(checkpoint)
     if resume and overwrite:
         raise ValueError("--resume continues the run that --overwrite replaces; give one of them")
+    resumed = checkpoint if resume and checkpoint.exists() else None
+    if resume and resumed is None:
+        if log.exists() or folder.exists():
+            raise ValueError(f"{out} holds an earlier run without its checkpoint.pt; replace it with --overwrite")
+        typer.echo(f"hsmamba: {out} holds no checkpoint yet; the run starts anew", err=True)
     if not (resume or overwrite) and (there := [path.name for path in (checkpoint, log, folder) if path.exists()]):
         raise ValueError(
             f"{out} holds an earlier run ({', '.join(there)}); continue it with --resume, replace it with --overwrite, "
@@ -73,6 +78,7 @@ def finetune_command(
     from hsmamba import create_model, evaluate, finetune, is_model, save_pretrained
     from hsmamba.data import block_split, random_split
     from hsmamba.engine.classification.classes import has_classes
+    from hsmamba.engine.lock import only_run
     from hsmamba.models import as_classifier
 
     if opened.labels is None:
@@ -97,9 +103,12 @@ def finetune_command(
         split = block_split(opened.labels, patch_size=network.patch_size, fraction=fraction, seed=seed, strict=False)
     else:
         split = random_split(opened.labels, fraction=fraction, count=count, cap=cap, seed=seed)
+    if overwrite:
+        with only_run(checkpoint):  # which a later --resume would else continue if this run were killed at once
+            checkpoint.unlink(missing_ok=True)
     result = finetune(
         network, opened, split, epochs=epochs, lr=lr, batch_size=batch_size, seed=seed, checkpoint=checkpoint,
-        resume=checkpoint if resume else None, log=log, progress=not as_json,
+        resume=resumed, log=log, progress=not as_json,
     )  # fmt: skip
     report = evaluate(network, opened, result.split)
     if license is None and network.record is None:

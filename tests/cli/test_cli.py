@@ -206,6 +206,32 @@ def test_an_interrupted_finetune_resumes(run, scene_file, tmp_path, monkeypatch)
     assert json.loads(resumed[1])["test"] == json.loads(whole[1])["test"]
 
 
+def test_a_run_that_was_killed_before_its_first_checkpoint_resumes_from_the_start(run, scene_file, tmp_path):
+    args = ["finetune", scene_file, "-o", tmp_path / "run", "--count", 20, "--bands", 5, "--epochs", 1, "--resume"]
+    code, _, err = run(*args)
+    assert code == 0 and "holds no checkpoint yet; the run starts anew" in err
+    (tmp_path / "run" / "checkpoint.pt").unlink()
+    code, _, err = run(*args)
+    assert code == 2 and "without its checkpoint.pt; replace it with --overwrite" in err
+    assert run(*args[:-1], "--overwrite")[0] == 0
+
+
+def test_a_replaced_run_that_is_killed_at_once_is_not_continued(run, scene_file, tmp_path, monkeypatch):
+    args = ["finetune", scene_file, "-o", tmp_path / "run", "--count", 20, "--bands", 5, "--epochs", 1]
+    assert run(*args)[0] == 0
+    folder = tmp_path / "run" / "model"
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules["hsmamba.engine.training"].Run, "next_epoch", killed)
+        assert run(*args, "--overwrite")[0] == 130
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    assert "without its checkpoint.pt; replace it with --overwrite" in run(*args, "--resume")[2]
+
+
 def _interrupt(path, history):
     if len(history) == 2:
         raise KeyboardInterrupt

@@ -170,8 +170,17 @@ def test_a_checkpoint_of_another_run_is_refused(make_model, scene, split, transf
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(WeightsError, match="truncated"):
         hsmamba.finetune(make_model(), scene, split, transform=transform, resume=path, **QUICK)
-    with pytest.raises(WeightsError, match="leave resume out"):
-        hsmamba.finetune(make_model(), scene, split, transform=transform, resume=tmp_path / "none.pt", **QUICK)
+    for nowhere in (tmp_path / "none.pt", tmp_path):
+        with pytest.raises(WeightsError, match=r"there is no checkpoint.*leave resume out"):
+            hsmamba.finetune(make_model(), scene, split, transform=transform, resume=nowhere, **QUICK)
+
+
+def test_a_checkpoint_of_another_network_is_refused(make_model, scene, split, transform, tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    hsmamba.finetune(make_model(), scene, split, transform=transform, checkpoint=path, **QUICK)
+    for other in ({"dim": 12}, {"filters": 4}):
+        with pytest.raises(WeightsError, match=r"with this MD2FMamba .*resume with the network of that run"):
+            hsmamba.finetune(make_model(**other), scene, split, transform=transform, resume=path, **QUICK)
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
