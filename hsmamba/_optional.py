@@ -16,6 +16,7 @@ EXTRAS = {
     "spectral": "geo",
     "h5py": "geo",
     "shapefile": "geo",
+    "shapely": "geo",
 }
 
 
