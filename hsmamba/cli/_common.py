@@ -24,7 +24,10 @@ app = typer.Typer(
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 SceneArgument = Annotated[str, typer.Argument(help="A .mat, .npy, .npz, ENVI .hdr or GeoTIFF file, or 'indian_pines'.")]
 VariableOption = Annotated[str | None, typer.Option(help="Name of the cube in a file with several arrays.")]
-LabelsOption = Annotated[Path | None, typer.Option(help="Label image on the same grid, 0 = unlabelled.")]
+LabelsOption = Annotated[
+    Path | None, typer.Option(help="Label image on the same grid, or polygons: .shp, .geojson, .gpkg.")
+]
+LabelsFieldOption = Annotated[str | None, typer.Option(help="Field of the polygons that holds the class.")]
 ClassesOption = Annotated[
     str | None, typer.Option(help="Legend of labels that are codes: 10,20,30 or 10=corn,20=oats.", metavar="LEGEND")
 ]
@@ -72,6 +75,7 @@ def open_or_load(
     labels_variable: str | None = None,
     aux: Path | None = None,
     classes: str | None = None,
+    labels_field: str | None = None,
 ) -> Scene:
     """Open a file, or load a scene by its name."""
     from hsmamba.data import load_scene, open_scene
@@ -80,6 +84,7 @@ def open_or_load(
         "variable": variable,
         "labels": labels,
         "labels_variable": labels_variable,
+        "labels_field": labels_field,
         "aux": aux,
         "classes": None if classes is None else _legend(classes),
     }

@@ -13,6 +13,7 @@ from hsmamba.cli._common import (
     ClassesOption,
     DeviceOption,
     JsonFlag,
+    LabelsFieldOption,
     LabelsOption,
     LabelsVariableOption,
     NanOption,
@@ -33,6 +34,7 @@ def evaluate_command(
     labels: LabelsOption = None,
     variable: VariableOption = None,
     labels_variable: LabelsVariableOption = None,
+    labels_field: LabelsFieldOption = None,
     classes: ClassesOption = None,
     aux: AuxOption = None,
     split: Annotated[Path | None, typer.Option(help="A split file; default the one in the model's folder.")] = None,
@@ -47,7 +49,7 @@ def evaluate_command(
 
     from hsmamba import Split, evaluate
 
-    opened = open_or_load(scene, variable, labels, labels_variable, aux, classes)
+    opened = open_or_load(scene, variable, labels, labels_variable, aux, classes, labels_field)
     network = load_model(model, device=device)
     if every:
         shape = opened.shape

@@ -15,6 +15,7 @@ from hsmamba.cli._common import (
     ClassesOption,
     DeviceOption,
     JsonFlag,
+    LabelsFieldOption,
     LabelsOption,
     LabelsVariableOption,
     SceneArgument,
@@ -36,6 +37,7 @@ def finetune_command(
     labels: LabelsOption = None,
     variable: VariableOption = None,
     labels_variable: LabelsVariableOption = None,
+    labels_field: LabelsFieldOption = None,
     classes: ClassesOption = None,
     aux: AuxOption = None,
     fraction: Annotated[float | None, typer.Option(help="Share of each class's pixels to train on.")] = None,
@@ -72,7 +74,7 @@ def finetune_command(
         )
     if (fraction is None) == (count is None):
         raise ValueError("give either --fraction (0.05 is 5 % of each class) or --count (pixels of each class)")
-    opened = open_or_load(scene, variable, labels, labels_variable, aux, classes)
+    opened = open_or_load(scene, variable, labels, labels_variable, aux, classes, labels_field)
     import torch
 
     from hsmamba import create_model, evaluate, finetune, is_model, save_pretrained
