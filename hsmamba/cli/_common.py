@@ -51,7 +51,11 @@ def _device(name: str | None) -> str | None:
 
 
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default cpu.", callback=_device)]
-NanOption = Annotated[str, typer.Option(help="raise: refuse NaN pixels; mask: leave them unclassified.")]
+NanOption = Annotated[str, typer.Option(help="raise: refuse invalid pixels (NaN, no data); mask: leave them out.")]
+ScaleOption = Annotated[
+    str | None,
+    typer.Option(help="What to multiply the scene's numbers by: 10000, or '10000,1' (scene, second source)."),
+]
 MODEL_HELP = "architecture.tag, hf-hub:owner/repo[@revision] or local-dir:path (a folder alone will do)."
 
 
@@ -114,6 +118,17 @@ def named(model: str) -> str:
 
     folder = not is_model(model) and (Path(model) / "config.json").is_file()
     return f"local-dir:{model}" if folder else model
+
+
+def numbers(text: str | None) -> Any:
+    """Read a number, or several that commas part, as a tuple; what is no number stays as it is."""
+    if text is None:
+        return None
+    try:
+        found = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        return text
+    return found[0] if len(found) == 1 else found
 
 
 def load_model(name: str, **kwargs: Any) -> nn.Module:
