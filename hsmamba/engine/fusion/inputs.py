@@ -14,13 +14,12 @@ from hsmamba.data.bands import match_bands, wavelengths_of
 from hsmamba.data.georeference import check_same_ground
 from hsmamba.data.image import Array, take_bands
 from hsmamba.data.sensors import get_sensor
-from hsmamba.data.units import top
+from hsmamba.data.units import Maximum, likely, maxima, top
 from hsmamba.data.validity import Validity
 from hsmamba.engine.fusion.registration import measure_shift
 from hsmamba.errors import HsmambaWarning, SceneError
 from hsmamba.models import FusionNetwork
 
-Maximum: TypeAlias = "float | tuple[float, float] | str"
 Units: TypeAlias = "tuple[float, float]"  # the network sees value * first + second
 
 _SAMPLE = 256  # coarse pixels, side of the middle part on which units and registration are looked at
@@ -171,36 +170,38 @@ def units_of(model: FusionNetwork, middle: dict[str, NDArray[np.float64]], maxim
 def _check_tops(model: FusionNetwork, tops: dict[str, float], units: dict[str, Units], *, given: bool) -> None:
     """Hold how bright the brightest 1 % are to the network against those of its training, else against sense."""
     odd = {}
+    usual = {name: _usual(model, name) for name in tops}
     for name, peak in tops.items():
-        known = model.transform.range("aux" if name == "guide" else "hsi") if model.transform is not None else None
         factor, offset = units[name]
-        shown, usual = peak * factor + offset, float(known.after[-1].max()) if known is not None else 0.0
-        if usual > 0:
-            ratio, limits = shown / usual, _WHEN_GIVEN if given else _UNLIKE
+        shown = peak * factor + offset
+        if usual[name] > 0:
+            ratio, limits = shown / usual[name], _WHEN_GIVEN if given else _UNLIKE
         else:
             ratio, limits = abs(shown), _PLAUSIBLE
         if peak and not limits[0] <= ratio <= limits[1]:
-            odd[name] = f"{name} reaches {peak:.4g}, {shown:.3g} to the network" + f" ({usual:.3g} in training)" * (
-                usual > 0
-            )
+            trained = f" ({usual[name]:.3g} in training)" if usual[name] > 0 else ""
+            odd[name] = f"{name} reaches {peak:.4g}, {shown:.3g} to the network{trained}"
     if not odd:
         return
     text = "; ".join(odd.values())
     if given:
         warnings.warn(f"maximum may be wrong: {text}", HsmambaWarning, stacklevel=5)
         return
-    one = {name: f"{1 / units[name][0]:g}" for name in tops if name != "guide"}
+    pair = ("ms" if "ms" in tops else "ms_up", "guide")
+    before = [f"{1 / units[name][0]:g}" for name in pair]
+    perhaps = ", ".join(f"{likely(tops[name], usual[name]):g}" for name in pair)
     raise SceneError(
         f"the numbers are not like those that the network was trained on: {text}. By what came with its weights, 1 is "
-        f"{next(iter(one.values()))} in ms and {1 / units['guide'][0]:g} in the guide. Other units, it seems; give "
-        f"maximum= (--maximum), what is 1 in yours, one number or a pair (of ms, of guide): "
-        f"{', '.join(f'{_likely(peak):g}' for key, peak in tops.items() if key != 'ms_up' or 'ms' not in tops)}?"
+        f"{before[0]} in ms and {before[1]} in the guide. Other units, it seems; give maximum= (--maximum), what is 1 "
+        f"in yours, one number or a pair (of ms, of guide): {perhaps}? Or {', '.join(before)} where the unit is the "
+        "same and the ground is merely darker or brighter"
     )
 
 
-def _likely(peak: float) -> float:
-    """The usual number for 1 that numbers as large as these are written with."""
-    return next((usual for usual in (1.0, 255.0, 1023.0, 2047.0, 4095.0, 10000.0, 16383.0) if peak <= usual), 65535.0)
+def _usual(model: FusionNetwork, name: str) -> float:
+    """How bright the brightest 1 % of the training were to the network; 0 where it is not on record."""
+    known = model.transform.range("aux" if name == "guide" else "hsi") if model.transform is not None else None
+    return float(known.after[-1].max()) if known is not None else 0.0
 
 
 def _guessed(low: float, high: float) -> tuple[Units, Units]:
@@ -220,15 +221,8 @@ def _guessed(low: float, high: float) -> tuple[Units, Units]:
 
 
 def _given(maximum: Maximum) -> tuple[Units, Units]:
-    if isinstance(maximum, str):
-        sensor = get_sensor(maximum)
-        if sensor.maximum is None:
-            raise ValueError(f"the largest number of sensor {sensor.name!r} is not known; give maximum= as a number")
-        maximum = sensor.maximum
-    pair = tuple(maximum) if isinstance(maximum, (tuple, list)) else (maximum, maximum)
-    if len(pair) != 2 or not all(np.isfinite(value) and value > 0 for value in pair):
-        raise ValueError(f"maximum is {maximum!r}; expected a number above 0, a pair (of ms, of guide), or a sensor")
-    return (1 / float(pair[0]), 0.0), (1 / float(pair[1]), 0.0)
+    low, high = maxima(maximum)
+    return (1 / low, 0.0), (1 / high, 0.0)
 
 
 def _known(model: FusionNetwork) -> tuple[Units, Units] | None:
