@@ -7,6 +7,7 @@ for validation and test stay whole.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -125,12 +126,13 @@ class FusionPairs:
     def spectra(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Return the pixels of the coarse training images (N, C) and of the guides (M, P) in the scene's numbers."""
         coarse = [decimate(image.blurred[None], self.ratio)[0] for image in self.train]
-        guides = [image.guide for image in self.train]
-        low, high = (
-            np.concatenate([image.flatten(1).T.double().numpy() for image in images]) * maximum
-            for images, maximum in zip((coarse, guides), self.maxima, strict=True)
-        )
-        return low, high
+        low, high = self.maxima
+        return pixels_of(coarse) * low, pixels_of([image.guide for image in self.train]) * high
+
+
+def pixels_of(images: Sequence[Tensor]) -> npt.NDArray[np.float64]:
+    """Return the pixels (N, C) of images (C, H, W)."""
+    return np.concatenate([image.flatten(1).T.double().numpy() for image in images])
 
 
 def _sampled(gt: Tensor, blurred: Tensor, guide: Tensor, *, name: str, ratio: int) -> FusionPair:

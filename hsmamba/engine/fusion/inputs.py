@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from hsmamba.data import SensorScale
 from hsmamba.data.bands import match_bands, wavelengths_of
 from hsmamba.data.georeference import check_same_ground
 from hsmamba.data.image import Array, take_bands
+from hsmamba.data.pairs import FusionPairs
 from hsmamba.data.sensors import get_sensor
 from hsmamba.data.units import Maximum, likely, maxima, top
 from hsmamba.data.validity import Validity
@@ -23,7 +25,8 @@ from hsmamba.models import FusionNetwork
 Units: TypeAlias = "tuple[float, float]"  # the network sees value * first + second
 
 _SAMPLE = 256  # coarse pixels, side of the middle part on which units and registration are looked at
-_PLAUSIBLE = (1e-3, 10.0)  # brightest values that a network may be shown whose training is not on record
+_PLAUSIBLE = (1e-3, 2.0)  # brightest values that a network may be shown whose training is not on record
+_BEYOND = 1.5  # what is brighter to a network that was trained on numbers up to 1 is of another unit
 _UNLIKE = (1 / 3, 3.0)  # times the brightest values of the training: others are of another unit
 _WHEN_GIVEN = (1 / 8, 8.0)  # the same where the caller has named the unit
 _FAR = 0.5  # coarse pixels, a shift that is worth a warning
@@ -44,14 +47,19 @@ def check_bands(model: FusionNetwork, arrays: dict[str, Array]) -> None:
 
 
 def _bands_on_record(model: FusionNetwork) -> str:
-    record = model.record or {}
-    data, wavelengths = record.get("data") or {}, record.get("wavelengths")
+    data, wavelengths = (model.record or {}).get("data") or {}, trained_bands(model)
     parts = [str(data["sensor"])] if data.get("sensor") else []
     if data.get("sensor") and (sensor := _sensor_or_none(data["sensor"])) is not None and sensor.bands:
         parts.append(", ".join(sensor.bands))
-    if wavelengths:
+    if wavelengths is not None:
         parts.append(f"{', '.join(f'{nm:.0f}' for nm in wavelengths)} nm")
     return f" ({': '.join(parts)})" if parts else ""
+
+
+def trained_bands(model: FusionNetwork) -> Sequence[float] | None:
+    """Centres in nm of the bands that a network was trained on: of its transform, else of the record of its weights."""
+    fitted = getattr(model.transform, "wavelengths", None)
+    return (model.record or {}).get("wavelengths") if fitted is None else fitted.tolist()
 
 
 def _sensor_or_none(name: Any) -> Any:
@@ -98,7 +106,7 @@ def matched(model: FusionNetwork, arrays: dict[str, Array]) -> dict[str, Array]:
     Warns:
         HsmambaWarning: Bands were selected or reordered.
     """
-    want = (model.record or {}).get("wavelengths")
+    want = trained_bands(model)
     result = dict(arrays)
     for name in ("ms", "ms_up"):
         here = wavelengths_of(arrays[name])[0] if name in arrays else None
@@ -106,15 +114,62 @@ def matched(model: FusionNetwork, arrays: dict[str, Array]) -> dict[str, Array]:
             continue
         match = match_bands(here, want)
         if match.mixing is not None:
-            listed = [", ".join(f"{nm:.0f}" for nm in centres) for centres in (here, want)]
             raise SceneError(
-                f"the bands of {name} ({listed[0]} nm) are not those of the weight ({listed[1]} nm); resample them "
+                f"the bands of {name} ({_nm(here)}) are not those of the weight ({_nm(want)}); resample them "
                 "before (hsmamba.data.srf.simulate_bands), or train a model on these bands"
             )
         if match.note:
             result[name] = take_bands(arrays[name], match.indices)
             warnings.warn(f"{name}: {match.note}", HsmambaWarning, stacklevel=4)
     return result
+
+
+def _nm(centres: ArrayLike) -> str:
+    return f"{', '.join(f'{nm:.0f}' for nm in np.asarray(centres))} nm"
+
+
+def check_pairs(model: FusionNetwork, pairs: FusionPairs, ms: NDArray[np.float64], guide: NDArray[np.float64]) -> None:
+    """Hold pairs against what the weights of a network were trained on, as far as both tell it.
+
+    Args:
+        model: The network.
+        pairs: The pairs.
+        ms: (N, C) pixels of their coarse images, scaled as the pairs are.
+        guide: (M, P) pixels of their guides.
+
+    Raises:
+        SceneError: The pairs have other bands, or the bands in another order.
+
+    Warns:
+        HsmambaWarning: Their numbers look like those of another unit.
+    """
+    here, want = pairs.wavelengths, trained_bands(model)
+    if here is not None and want is not None and len(here) == len(want) and not _are_same(here, want):
+        raise SceneError(
+            f"the bands of the pairs {pairs.name!r} ({_nm(here)}) are not those of the weight in their order "
+            f"({_nm(want)}); make the pairs of these bands, or train a network without pretrained weights"
+        )
+    odd, better = [], []
+    for name, pixels, maximum in (("ms", ms, pairs.maxima[0]), ("guide", guide, pairs.maxima[1])):
+        peak, usual = top(pixels), _usual(model, name)
+        better.append(f"{likely(peak * maximum, usual):g}")
+        if usual > 0 and peak and not _UNLIKE[0] <= peak / usual <= _UNLIKE[1]:
+            odd.append(f"{name} reaches {peak * maximum:.4g}, {peak:.3g} of its maximum ({usual:.3g} in training)")
+    if odd:
+        warnings.warn(
+            f"the pairs {pairs.name!r} look like images of another unit than the weight's: {'; '.join(odd)}. If so, "
+            f"make them with maximum=, one number or a pair (of ms, of guide): {', '.join(better)}?",
+            HsmambaWarning,
+            stacklevel=4,
+        )
+
+
+def _are_same(here: Sequence[float], want: Sequence[float]) -> bool:
+    try:
+        match = match_bands(here, want)
+    except SceneError:  # none at hand where some are wanted
+        return False
+    return match.mixing is None and not match.note
 
 
 def samples(arrays: dict[str, Array], ratio: int) -> dict[str, NDArray[np.float64]]:
@@ -176,6 +231,8 @@ def _check_tops(model: FusionNetwork, tops: dict[str, float], units: dict[str, U
         shown = peak * factor + offset
         if usual[name] > 0:
             ratio, limits = shown / usual[name], _WHEN_GIVEN if given else _UNLIKE
+            if not given and usual[name] <= 1:
+                limits = limits[0], min(limits[1], _BEYOND / usual[name])
         else:
             ratio, limits = abs(shown), _PLAUSIBLE
         if peak and not limits[0] <= ratio <= limits[1]:
