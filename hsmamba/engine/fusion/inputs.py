@@ -224,35 +224,37 @@ def units_of(model: FusionNetwork, middle: dict[str, NDArray[np.float64]], maxim
 
 def _check_tops(model: FusionNetwork, tops: dict[str, float], units: dict[str, Units], *, given: bool) -> None:
     """Hold how bright the brightest 1 % are to the network against those of its training, else against sense."""
-    odd = {}
     usual = {name: _usual(model, name) for name in tops}
+    odd, far = [], False
     for name, peak in tops.items():
-        factor, offset = units[name]
-        shown = peak * factor + offset
-        if usual[name] > 0:
-            ratio, limits = shown / usual[name], _WHEN_GIVEN if given else _UNLIKE
-            if not given and usual[name] <= 1:
-                limits = limits[0], min(limits[1], _BEYOND / usual[name])
-        else:
-            ratio, limits = abs(shown), _PLAUSIBLE
-        if peak and not limits[0] <= ratio <= limits[1]:
+        shown = peak * units[name][0] + units[name][1]
+        ratio = shown / usual[name] if usual[name] > 0 else abs(shown)
+        low, high = _limits(usual[name], given=given)
+        if peak and not low <= ratio <= high:
             trained = f" ({usual[name]:.3g} in training)" if usual[name] > 0 else ""
-            odd[name] = f"{name} reaches {peak:.4g}, {shown:.3g} to the network{trained}"
-    if not odd:
-        return
-    text = "; ".join(odd.values())
+            odd.append(f"{name} reaches {peak:.4g}, {shown:.3g} to the network{trained}")
+            far |= not _WHEN_GIVEN[0] <= ratio <= _WHEN_GIVEN[1]
+    if odd and given:
+        warnings.warn(f"maximum may be wrong: {'; '.join(odd)}", HsmambaWarning, stacklevel=5)
+    elif odd:
+        pair = ("ms" if "ms" in tops else "ms_up", "guide")
+        before = [f"{1 / units[name][0]:g}" for name in pair]
+        perhaps = ", ".join(f"{likely(tops[name], usual[name]):g}" for name in pair)
+        same = f" Or {', '.join(before)} where the unit is the same and the ground merely darker or brighter"
+        raise SceneError(
+            f"the numbers are not like those that the network was trained on: {'; '.join(odd)}. By what came with its "
+            f"weights, 1 is {before[0]} in ms and {before[1]} in the guide. Other units, it seems; give maximum= "
+            f"(--maximum), what is 1 in yours, one number or a pair (of ms, of guide): {perhaps}?{'' if far else same}"
+        )
+
+
+def _limits(usual: float, *, given: bool) -> tuple[float, float]:
+    """Between what the brightest 1 % may lie: times those of the training, or as they are where these are unknown."""
+    if usual <= 0:
+        return _PLAUSIBLE
     if given:
-        warnings.warn(f"maximum may be wrong: {text}", HsmambaWarning, stacklevel=5)
-        return
-    pair = ("ms" if "ms" in tops else "ms_up", "guide")
-    before = [f"{1 / units[name][0]:g}" for name in pair]
-    perhaps = ", ".join(f"{likely(tops[name], usual[name]):g}" for name in pair)
-    raise SceneError(
-        f"the numbers are not like those that the network was trained on: {text}. By what came with its weights, 1 is "
-        f"{before[0]} in ms and {before[1]} in the guide. Other units, it seems; give maximum= (--maximum), what is 1 "
-        f"in yours, one number or a pair (of ms, of guide): {perhaps}? Or {', '.join(before)} where the unit is the "
-        "same and the ground is merely darker or brighter"
-    )
+        return _WHEN_GIVEN
+    return _UNLIKE[0], min(_UNLIKE[1], _BEYOND / usual) if usual <= 1 else _UNLIKE[1]
 
 
 def _usual(model: FusionNetwork, name: str) -> float:
