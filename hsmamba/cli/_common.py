@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -52,6 +53,9 @@ def _device(name: str | None) -> str | None:
 
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default cpu.", callback=_device)]
 NanOption = Annotated[str, typer.Option(help="raise: refuse NaN pixels; mask: leave them unclassified.")]
+ScaleOption = Annotated[
+    str | None, typer.Option(help="What the numbers are to be multiplied by: 0.0001, or '0.0001,1' (scene, aux).")
+]
 MODEL_HELP = "architecture.tag, hf-hub:owner/repo[@revision] or local-dir:path (a folder alone will do)."
 
 
@@ -108,6 +112,19 @@ def _legend(text: str) -> dict[int, str] | list[int]:
     return dict(zip(codes, named, strict=True)) if named else codes
 
 
+def numbers(text: str | None, option: str) -> float | tuple[float, float] | None:
+    """Read a number or two, with a comma between them."""
+    if text is None:
+        return None
+    try:
+        found = [float(part) for part in text.split(",")]
+    except ValueError:
+        found = []
+    if len(found) not in (1, 2):
+        raise ValueError(f"{option} is {text!r}; expected a number, or two with a comma between them")
+    return found[0] if len(found) == 1 else (found[0], found[1])
+
+
 def named(model: str) -> str:
     """Let a model folder be named without its prefix, unless the zoo has a model of that name."""
     from hsmamba.zoo.factory import is_model
@@ -131,8 +148,10 @@ def split_of(model: str) -> Split:
     return split
 
 
-def check_writable(path: Path) -> None:
-    """Refuse an output that cannot be written before the work is done, not after."""
+def check_writable(path: Path, suffixes: Sequence[str] = (), inputs: Sequence[str | Path] = ()) -> None:
+    """Refuse an output that cannot be written, or is an input, before the work is done, not after."""
+    if suffixes and path.suffix.lower() not in suffixes:
+        raise ValueError(f"cannot write {path.suffix or 'a file without suffix'}; choose {', '.join(suffixes)}")
     folder = path.absolute().parent
     while not folder.exists():
         folder = folder.parent
@@ -143,3 +162,5 @@ def check_writable(path: Path) -> None:
         raise ValueError(f"cannot write {str(path)!r}: {folder}: {error.strerror}; choose another folder") from None
     if path.is_dir():
         raise ValueError(f"cannot write {str(path)!r}: it is a folder; name a file in it")
+    if path.exists() and any(Path(one).exists() and path.samefile(one) for one in inputs):
+        raise ValueError(f"{str(path)!r} is an input and would be lost; name another file for the output")

@@ -14,9 +14,8 @@ from hsmamba._optional import optional_import
 from hsmamba.data.files.content import reading
 from hsmamba.data.files.vectors import Features, Geometry, as_crs, read_features
 from hsmamba.data.georeference import Georeference
-from hsmamba.data.image import Array, is_dataarray, like
+from hsmamba.data.image import VALID, Array, is_dataarray, like
 from hsmamba.data.labels import Classes, Names, clean_labels
-from hsmamba.data.validity import VALID
 from hsmamba.errors import HsmambaWarning, SceneError
 
 Numbers: TypeAlias = "npt.NDArray[np.int64]"
