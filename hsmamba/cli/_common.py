@@ -52,9 +52,10 @@ def _device(name: str | None) -> str | None:
 
 
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default cpu.", callback=_device)]
-NanOption = Annotated[str, typer.Option(help="raise: refuse NaN pixels; mask: leave them unclassified.")]
+NanOption = Annotated[str, typer.Option(help="raise: refuse invalid pixels (NaN, no data); mask: leave them out.")]
 ScaleOption = Annotated[
-    str | None, typer.Option(help="What the numbers are to be multiplied by: 0.0001, or '0.0001,1' (scene, aux).")
+    str | None,
+    typer.Option(help="What to multiply the scene's numbers by: 10000, or '10000,1' (scene, second source)."),
 ]
 MODEL_HELP = "architecture.tag, hf-hub:owner/repo[@revision] or local-dir:path (a folder alone will do)."
 
@@ -112,25 +113,23 @@ def _legend(text: str) -> dict[int, str] | list[int]:
     return dict(zip(codes, named, strict=True)) if named else codes
 
 
-def numbers(text: str | None, option: str) -> float | tuple[float, float] | None:
-    """Read a number or two, with a comma between them."""
-    if text is None:
-        return None
-    try:
-        found = [float(part) for part in text.split(",")]
-    except ValueError:
-        found = []
-    if len(found) not in (1, 2):
-        raise ValueError(f"{option} is {text!r}; expected a number, or two with a comma between them")
-    return found[0] if len(found) == 1 else (found[0], found[1])
-
-
 def named(model: str) -> str:
     """Let a model folder be named without its prefix, unless the zoo has a model of that name."""
     from hsmamba.zoo.factory import is_model
 
     folder = not is_model(model) and (Path(model) / "config.json").is_file()
     return f"local-dir:{model}" if folder else model
+
+
+def numbers(text: str | None) -> Any:
+    """Read a number, or several that commas part, as a tuple; what is no number stays as it is."""
+    if text is None:
+        return None
+    try:
+        found = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        return text
+    return found[0] if len(found) == 1 else found
 
 
 def load_model(name: str, **kwargs: Any) -> nn.Module:

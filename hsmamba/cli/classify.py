@@ -59,7 +59,7 @@ def classify_command(
         raise ValueError("two of the outputs are one file (map.tif also writes map_confidence.tif); rename one")
     for path in (*out, *beside):
         check_writable(path, (*MAPS, ".png"), [scene, *([] if aux is None else [aux])])
-    factors = numbers(scale, "--scale")
+    factors = numbers(scale)
     opened = open_or_load(scene, variable, aux=aux)
     from hsmamba.engine.classification.classes import shown_in_classes
     from hsmamba.engine.classification.job import prepare_classification

@@ -17,10 +17,12 @@ from hsmamba.cli._common import (
     LabelsOption,
     LabelsVariableOption,
     NanOption,
+    ScaleOption,
     SceneArgument,
     VariableOption,
     app,
     load_model,
+    numbers,
     open_or_load,
     say,
     split_of,
@@ -40,6 +42,7 @@ def evaluate_command(
     split: Annotated[Path | None, typer.Option(help="A split file; default the one in the model's folder.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Every labelled pixel, whatever the split.")] = False,
     nan: NanOption = "raise",
+    scale: ScaleOption = None,
     tta: Annotated[bool, typer.Option("--tta", help="Average over flips and quarter turns.")] = False,
     device: DeviceOption = None,
     as_json: JsonFlag = False,
@@ -60,5 +63,5 @@ def evaluate_command(
         chosen = Split.load(split)
     else:
         chosen = split_of(model)
-    report = evaluate(network, opened, chosen, nan=nan, tta=tta, progress=not as_json)
+    report = evaluate(network, opened, chosen, nan=nan, scale=numbers(scale), tta=tta, progress=not as_json)
     say(report.to_json() if as_json else f"{chosen.id}\n\n{report}")
