@@ -12,7 +12,7 @@ import pytest
 
 from hsmamba import cli
 from tests.conftest import ROOT
-from tests.data.files.samples import write_envi, write_tif
+from tests.data.files.samples import write_swapped_envi, write_tif
 from tests.data.files.vector_samples import box, write_geojson
 
 
@@ -176,9 +176,9 @@ def test_other_classes_give_a_weight_a_new_head(run, trained, scene_file, tmp_pa
 
 def test_classify_draws_a_map(run, trained, scene_file, tmp_path):
     pytest.importorskip("matplotlib", reason="needs the demo extra")
-    code, _, err = run("classify", scene_file, "-m", trained[0] / "model", "-o", tmp_path / "map.png")
+    code, _, err = run("classify", scene_file, "-m", trained[0] / "model", "-o", tmp_path / "map.PNG")
     assert code == 0, err
-    assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "map.PNG").read_bytes().startswith(b"\x89PNG")
 
 
 def test_classify_writes_a_geotiff_on_the_grid_of_the_scene(run, trained, scene_file, tmp_path):
@@ -236,7 +236,7 @@ def test_an_envi_scene_gives_a_map_with_its_place(run, trained, scene_file, tmp_
     with np.load(scene_file) as arrays:
         cube = arrays["cube"]
     info = "{UTM, 1, 1, 400000, 5800000, 30, 30, 33, North, WGS-84}"
-    write_envi(tmp_path / "scene.hdr", cube.astype(">f4"), map_info=info, byte_order=1)
+    write_swapped_envi(tmp_path / "scene.hdr", cube, map_info=info)
     np.save(tmp_path / "scene.npy", cube)
     labels = {}
     for name in ("scene.hdr", "scene.npy"):

@@ -46,6 +46,20 @@ def test_a_raster_has_colours_names_and_its_confidence_beside(tmp_path, suffix):
     assert [name.text for name in names] == ["unclassified", *NAMES]
 
 
+def test_a_map_of_a_scene_with_control_points_has_them(tmp_path):
+    rasterio = pytest.importorskip("rasterio", reason="needs the geo extra")
+    path, corners = write_tif(tmp_path / "scene.tif", cube()), ((0, 0), (0, 5), (6, 0), (6, 5))
+    with rasterio.open(path, "r+") as file:
+        point = rasterio.control.GroundControlPoint
+        file.gcps = [point(r, c, 10 + c / 100, 50 - r / 100, 0) for r, c in corners], rasterio.crs.CRS.from_epsg(4326)
+    write_map(tmp_path / "map.tif", grid=open_image(path))
+    for name in ("map.tif", "map_confidence.tif"):
+        with rasterio.open(tmp_path / name) as file:
+            found, crs = file.gcps
+            assert crs.to_epsg() == 4326
+            assert [(p.row, p.col, p.x, p.y) for p in found] == [(r, c, 10 + c / 100, 50 - r / 100) for r, c in corners]
+
+
 def test_gdal_knows_the_names(tmp_path):
     shutil = pytest.importorskip("rasterio.shutil", reason="needs the geo extra")
     write_map(tmp_path / "map.tif")
