@@ -1,13 +1,21 @@
-"""Files that are whole or not there: written beside their place, flushed to the disk, then renamed."""
+"""Files that are whole or not there: written beside their place, flushed to the disk, then renamed; and locks.
+
+A lock is the system's and goes with the process that holds it, so that a killed one leaves none: a file that is merely
+there would outlive it, and a process's id may be another's by then, always so in containers.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
+import re
+import shutil
 import stat
+import sys
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _KINDS = {
@@ -33,6 +41,77 @@ def not_a_file(path: str | os.PathLike[str]) -> str | None:
     return None if stat.S_ISREG(mode) else _KINDS.get(stat.S_IFMT(mode), "no file")
 
 
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(handle: int) -> None:
+        os.lseek(handle, 1 << 20, os.SEEK_SET)  # beyond the text, which others shall read
+        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        os.lseek(handle, 0, os.SEEK_SET)
+
+else:
+    import fcntl
+
+    def _lock(handle: int) -> None:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+# What file systems that know no locks answer; the last one is NFS's for a folder.
+_WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EBADF)
+_DAY = 86400
+
+
+class HeldError(Exception):
+    """A lock that another process, or another thread, has; its text is the process's id."""
+
+
+def acquire(path: Path) -> int:
+    """Make, open and lock a file, which then holds this process's id.
+
+    Returns:
+        The open file, for `release`. Where the file system knows no locks it is not locked.
+
+    Raises:
+        HeldError: Another has it.
+        OSError: The place cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            if _locked(handle) is False:
+                raise HeldError(os.read(handle, 99).decode())
+            if os.path.samestat(os.fstat(handle), os.stat(path)):
+                os.ftruncate(handle, 0)
+                os.write(handle, str(os.getpid()).encode())
+                return handle
+        except FileNotFoundError:
+            pass  # the one before has just ended and removed what was opened here
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)
+
+
+def release(path: Path, handle: int) -> None:
+    """Free a lock and remove its file."""
+    if sys.platform != "win32":  # while it is held, so that no later file is removed
+        path.unlink(missing_ok=True)
+    os.close(handle)
+    if sys.platform == "win32":  # an open file cannot be removed, nor one that another has opened
+        with suppress(OSError):
+            path.unlink()
+
+
+def _locked(handle: int) -> bool | None:
+    """Lock an open file or folder; False where another has it, None where there are no locks."""
+    try:
+        _lock(handle)
+    except OSError as error:
+        return None if error.errno in _WITHOUT_LOCKS else False
+    return True
+
+
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary path to write to, and rename it to `path` when the block ends without an error.
@@ -40,17 +119,19 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     Args:
         path: Where the file shall be; its folder is made if need be, an older file is replaced.
 
+    What a killed process left of the same file is removed.
+
     Yields:
-        A path in the same folder, with the same suffix.
+        A path of the same name, in a folder of its own beside; there is no file yet.
 
     Raises:
         OSError: The place cannot be written; the text names it.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    _tidy(path)
+    folder, handle = _own_folder(path)
+    temporary = folder / path.name
     try:
         yield temporary
         temporary.chmod(default_mode())
@@ -58,7 +139,46 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.replace(path)
         flush(path.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        if handle is not None:
+            os.close(handle)
+
+
+def _own_folder(path: Path) -> tuple[Path, int | None]:
+    """Make a folder beside a file, opened and locked as long as it is in use; None where folders cannot be opened."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.part-", dir=path.parent))
+        try:
+            handle = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return folder, None
+        if _locked(handle) is not False and folder.exists():
+            return folder, handle
+        os.close(handle)  # another has taken it for what a killed process left
+
+
+def _tidy(path: Path) -> None:
+    """Remove what killed processes left of earlier tries to write a file."""
+    part = re.compile(re.escape(f".{path.name}.part-") + r"[a-z0-9_]{8}")
+    for entry in [entry for entry in os.scandir(path.parent) if part.fullmatch(entry.name)]:
+        if entry.is_dir(follow_symlinks=False) and _abandoned(entry):
+            shutil.rmtree(entry.path, ignore_errors=True)
+
+
+def _abandoned(entry: os.DirEntry[str]) -> bool:
+    """Whether nobody writes in a folder of temporary files; where there are no locks, for a day."""
+    with suppress(OSError):
+        old = time.time() - entry.stat().st_mtime > _DAY
+        try:
+            handle = os.open(entry.path, os.O_RDONLY)
+        except OSError:
+            return old
+        locked = _locked(handle)
+        os.close(handle)
+        return old if locked is None else locked
+    return False
 
 
 def flush(path: Path) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from hsmamba.data.files.content import nanometres
+from hsmamba.data.image import is_dataarray
 from hsmamba.errors import SceneError
 
 Wavelengths = npt.NDArray[np.float64]
@@ -30,6 +33,30 @@ class BandMatch:
     indices: npt.NDArray[np.int64]
     mixing: npt.NDArray[np.float64] | None
     note: str
+
+
+def wavelengths_of(array: Any) -> tuple[Wavelengths | None, Wavelengths | None]:
+    """Read centres and widths (B,) of the bands in nm off a DataArray: its coordinates on band, else its attributes."""
+    if not is_dataarray(array) or "band" not in array.dims:
+        return None, None
+    units = array.attrs.get("wavelength_units", "")
+    unit = str(units if isinstance(units, str) else (*units, "")[0])
+    found = [_numbers(array, name, unit) for name in ("wavelength", "fwhm")]
+    return found[0], found[1] if found[0] is not None else None
+
+
+def _numbers(array: Any, name: str, unit: str) -> Wavelengths | None:
+    if name in array.coords and array.coords[name].dims == ("band",):
+        return np.asarray(array.coords[name], dtype=np.float64)
+    told = array.attrs.get(name)
+    if not isinstance(told, (tuple, list, np.ndarray)) or len(told) != array.sizes["band"]:
+        return None
+    try:
+        values = np.array([float(value) for value in told])
+    except ValueError:
+        return None
+    # A width alone does not tell micrometres from nanometres.
+    return nanometres(values, unit) if name == "wavelength" or unit else None
 
 
 def match_bands(

@@ -8,13 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hsmamba.data.image import Array, NanPolicy, is_dataarray, iter_strips
+from hsmamba.data.image import FILLS, VALID, Array, NanPolicy, is_dataarray, iter_strips
 from hsmamba.errors import SceneError
 
-VALID = "valid"  # the coordinate (y, x) of a DataArray that says where a mask or an alpha band has data
 HUGE = 1e30  # no quantity is as large, and float32 overflows soon after
 
-_NAMES = ("_FillValue", "missing_value", "nodata")
 _BLOCK_BYTES = 2**22
 _TOLERANCE = 2e-6  # relative: a header's six digits of a float32 number
 
@@ -133,6 +131,6 @@ def _nodata(array: Any) -> tuple[float, ...]:
     """The finite values for "no data" of a DataArray, from its attributes and, where it was not decoded, encoding."""
     stored = np.dtype(array.encoding.get("dtype") or array.dtype)
     encoded = array.encoding if stored.kind == array.dtype.kind else {}
-    found = [source[name] for source in (array.attrs, encoded) for name in _NAMES if source.get(name) is not None]
+    found = [source[name] for source in (array.attrs, encoded) for name in FILLS if source.get(name) is not None]
     values = np.concatenate([np.ravel(np.asarray(value, dtype=np.float64)) for value in found]) if found else ()
     return tuple(dict.fromkeys(float(value) for value in values if np.isfinite(value)))

@@ -16,12 +16,12 @@ from hsmamba.data import Compose, PatchDataset, Scene, Split
 from hsmamba.data.image import NanPolicy
 from hsmamba.data.pairs import FusionPairs
 from hsmamba.engine.classification.evaluate import Part, evaluate_classifier
+from hsmamba.engine.classification.fitting import default_transform
 from hsmamba.engine.classification.inputs import Scale
 from hsmamba.engine.classification.job import Classification, classify
 from hsmamba.engine.classification.train import (
     ClassificationResult,
     ClassificationSettings,
-    default_transform,
     train_classifier,
 )
 from hsmamba.engine.fusion.evaluate import evaluate_fusion
@@ -109,8 +109,8 @@ def finetune(
         data: For a classifier a labelled scene, several of one kind (plots) or a dataset of patches; for a fusion
             network pairs (`hsmamba.data.wald_pairs`).
         split: Pixels of the scene, or items of the scenes or the dataset; pairs bring their own.
-        transform: Fitted preprocessing of a scene; default the model's own, else `default_transform`. A dataset and
-            pairs bring their own.
+        transform: Fitted preprocessing of a scene; default the model's own where it takes the bands of the scene,
+            else `default_transform`. A dataset and pairs bring their own.
         nan: "raise" (the default) refuses invalid pixels of scenes, "mask" leaves them out of transform and training.
         scale: As for `classify`, for a transform that was fitted on numbers of another unit; it becomes a part of it.
         device: Where to train; default where the model is. The model stays there.

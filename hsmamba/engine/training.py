@@ -26,7 +26,8 @@ from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from hsmamba._files import atomic_path, write_text
+from hsmamba._files import write_text
+from hsmamba.engine.checkpoint import read_checkpoint, write_checkpoint
 from hsmamba.engine.lock import only_run
 from hsmamba.engine.results import write_results
 from hsmamba.errors import TrainingError, WeightsError
@@ -306,6 +307,8 @@ class Run(ABC, Generic[Trained]):
     def _go(self, keeping: Keeping) -> None:
         if keeping.resume is not None:
             self.restore(Path(keeping.resume))
+            if keeping.log is not None and self.history:  # a run that was killed may have left it behind
+                write_log(Path(keeping.log), self.history)
         epochs, checkpoint, stop = self.settings.epochs, keeping.checkpoint, False
         bar = tqdm(total=epochs, initial=self.epoch, unit="epoch", desc="finetune", disable=not keeping.progress)
         with bar:
@@ -342,40 +345,35 @@ class Run(ABC, Generic[Trained]):
             "ema": self.ema.state_dict() if self.ema is not None else None,
             "optimizer": self.optimizer.state_dict(),
         }
-        try:
-            with atomic_path(path) as temporary, temporary.open("wb") as file:
-                torch.save(state, file)
-        except (OSError, RuntimeError) as error:  # torch's writer hides a full disk behind an error of its own
-            why = error.__context__ if isinstance(error.__context__, OSError) else str(error).splitlines()[0]
-            raise TrainingError(
-                f"cannot write the checkpoint {str(path)!r} ({why}); free some space and go on with resume=: what was "
-                "there is whole"
-            ) from error
+        write_checkpoint(path, state)
 
     def restore(self, path: Path) -> None:
         """Continue from a checkpoint of the same run.
 
         Raises:
-            WeightsError: The file is not one, or belongs to a run with other settings.
+            WeightsError: The file is not one, a bit of it is not what was written, or it belongs to a run with other
+                settings.
         """
+        state = read_checkpoint(path, self.device)
+        own = asdict(self.settings) | {"split": self.data_id}
         try:
-            state = torch.load(path, map_location=self.device, weights_only=True)
-            own = asdict(self.settings) | {"split": self.data_id}
             theirs = state["settings"] | {"split": state["split"]}
-        except FileNotFoundError:
+            if differing := sorted(key for key in own if own[key] != plain(theirs.get(key))):
+                listed = ", ".join(f"{key}: {theirs.get(key)!r} there, {own[key]!r} here" for key in differing)
+                raise WeightsError(f"{str(path)!r} belongs to another run ({listed}); resume with its settings")
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            if self.ema is not None:
+                self.ema.load_state_dict(state["ema"])
+            self.epoch, self.history, self.best = state["epoch"], state["history"], state["best"]
+        except WeightsError:
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise WeightsError(
-                f"there is no checkpoint {str(path)!r} to resume; leave resume out to start anew"
-            ) from None
-        except Exception as error:
-            raise WeightsError(f"{str(path)!r} is not a checkpoint of finetune, or is truncated ({error})") from error
-        if differing := sorted(key for key in own if own[key] != plain(theirs.get(key))):
-            listed = ", ".join(f"{key}: {theirs.get(key)!r} there, {own[key]!r} here" for key in differing)
-            raise WeightsError(f"{str(path)!r} belongs to another run ({listed}); resume with its settings")
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.ema is not None:
-            self.ema.load_state_dict(state["ema"])
-        self.epoch, self.history, self.best = state["epoch"], state["history"], state["best"]
+                f"{str(path)!r} is no checkpoint of finetune with this {type(self.model).__name__} "
+                f"({str(error).splitlines()[0]}); resume with the network of that run, or leave resume out to start "
+                "anew (on the command line: --overwrite)"
+            ) from error
 
 
 def write_log(path: Path, history: list[Record]) -> None:

@@ -40,6 +40,9 @@ class Transform(Protocol):
     def input_bands(self, on: Literal["hsi", "aux"] = "hsi") -> Any:
         """Indices of the bands that it reads."""
 
+    def range(self, on: Literal["hsi", "aux"] = "hsi") -> Any:
+        """How the pixels of its training are distributed; None where that is not known."""
+
     def save(self, path: Any) -> None:
         """Write it to a safetensors file."""
 

@@ -74,6 +74,16 @@ def create_model(
     """
     given = {"num_classes": num_classes, "in_chans": in_chans, "aux_chans": aux_chans, "patch_size": patch_size}
     given = {key: value for key, value in (given | model_args).items() if value is not None}
+    place = source.place_of(name)
+    model, trained = source.steadily(place, lambda: _create(name, pretrained, given, cache_dir, checkpoint_path))
+    model.to(device=device, dtype=dtype)
+    return model.eval() if trained else model
+
+
+def _create(
+    name: str, pretrained: bool, given: dict[str, Any], cache_dir: str | Path | None, checkpoint_path: str | Path | None
+) -> tuple[Network, bool]:
+    """Build a model and load its weights; say whether there are any."""
     architecture, args, folder = _look_up(name, pretrained, cache_dir, checkpoint_path)
     if folder is not None:
         state = check_origin(architecture, args, load_tensors(folder.model_path), what=name, params=folder.params)
@@ -85,8 +95,7 @@ def create_model(
         model.record = folder.config
     elif checkpoint_path is not None:
         _load_checkpoint(model, architecture, Path(checkpoint_path))
-    model.to(device=device, dtype=dtype)
-    return model.eval() if folder is not None or checkpoint_path is not None else model
+    return model, folder is not None or checkpoint_path is not None
 
 
 def _look_up(

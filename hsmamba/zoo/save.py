@@ -6,18 +6,21 @@ import contextlib
 import datetime
 import json
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
-from hsmamba._files import default_mode, flush
+from hsmamba._files import HeldError, acquire, default_mode, flush, release
 from hsmamba._version import __version__
-from hsmamba.errors import ManifestError, WeightsError
+from hsmamba.errors import HsmambaWarning, ManifestError, WeightsError
 from hsmamba.zoo import hub
 from hsmamba.zoo.card import model_card
 from hsmamba.zoo.files import CONFIG, FILES, entry_of
@@ -30,8 +33,13 @@ if TYPE_CHECKING:  # torch is imported where it is used: to look into folders an
     from hsmamba.models import Network, Transform
     from hsmamba.zoo.source import ModelFolder
 
-_STAGING = ".saving-"
 _Writer = Callable[[Path], object]
+_LOCK = ".saving.lock"
+# What there is while a model is saved, and after a kill: folders to write in, and files of a model that has no plain
+# names yet.
+_STAGING = ".saving-"
+_PASSING = re.compile(rf"{re.escape(_STAGING)}.*|_saving-[a-z0-9_]{{8}}-({'|'.join(FILES.values())})")
+_WAIT = 60.0  # seconds for another saver to end
 
 
 def save_pretrained(
@@ -53,8 +61,9 @@ def save_pretrained(
 ) -> Path:
     """Write a model folder, which `create_model("local-dir:...")` and, once on the Hub, `hf-hub:` read.
 
-    All of it is written, or nothing: after a failure the folder is as it was. Files of the folder that are none of the
-    model's are left alone.
+    All of it is written, or nothing: at every moment the folder holds the model that was there or the new one, whatever
+    process is killed, and who reads it meanwhile gets one of them. Files of the folder that are none of the model's are
+    left alone. Processes that save into one folder take turns, and the last one's model stays.
 
     A model that was made of a weight, whether trained further or not, inherits what is known of that weight
     (`model.record`) where nothing else is given; its `data` then name the weight as `base_model`.
@@ -83,7 +92,8 @@ def save_pretrained(
     Raises:
         ValueError: The model was not made by the factory, class names or wavelengths do not fit.
         TypeError: A value cannot be written as JSON.
-        WeightsError: The folder holds something else, or cannot be written.
+        WeightsError: The folder holds something else, cannot be written, or another process has been saving into it
+            for a minute.
     """
     from safetensors.torch import save_file
 
@@ -159,7 +169,7 @@ def _check_place(folder: Path) -> None:
     if not folder.exists():
         return
     if folder.is_dir():
-        if all(entry.name.startswith(_STAGING) for entry in folder.iterdir()):
+        if all(entry.name == _LOCK or _PASSING.fullmatch(entry.name) for entry in folder.iterdir()):
             return
         with contextlib.suppress(ManifestError):
             config = read_json(folder / CONFIG)
@@ -184,8 +194,10 @@ def write_folder(
 ) -> Path:
     """Write a model folder: all of it, or nothing of it.
 
-    Everything is written beside first and then moved into place, `config.json` last: after a failure the folder is as
-    it was. Files of the folder that are none of the model's are left alone.
+    At every moment, `config.json` names files that are there and whole. New ones come beside the old ones, under names
+    of their own; a new `config.json` that names them takes the place of the old one; then they get the plain names, and
+    at last a `config.json` that names these. Each is on the disk before the next step. Files of the folder that are
+    none of the model's are left alone.
 
     Args:
         folder: Where to.
@@ -196,35 +208,124 @@ def write_folder(
         repo_id: The Hub repository that the card names.
 
     Raises:
-        WeightsError: The folder holds something else, or cannot be written.
+        WeightsError: The folder holds something else, cannot be written, or another process has been saving into it
+            for a minute.
     """
     _check_place(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=_STAGING, dir=folder) as temporary:
-            staging = Path(temporary)
-            for which, write in files.items():
-                write(staging / FILES[which])
-                (staging / FILES[which]).chmod(default_mode())
-            config = {
-                "schema": SCHEMA,
-                "library": "hsmamba",
-                "version": __version__,
-                "architecture": architecture,
-                "files": {which: asdict(entry_of(staging / FILES[which])) for which in files},
-                **json_facts(facts),
-            }
-            parse_facts(config, "what is told of the model")  # what could not be read again is not written
-            (staging / CONFIG).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-            card = model_card(architecture, facts, name=name, repo_id=repo_id)
-            (staging / "README.md").write_text(card, encoding="utf-8")
-            for path in staging.iterdir():
-                flush(path)
-            _publish(staging, folder)
-            flush(folder)
+        with _turn(folder):
+            _tidy(folder)
+            try:
+                staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=folder))
+                for which, write in files.items():
+                    write(staging / FILES[which])
+                    (staging / FILES[which]).chmod(default_mode())
+                    flush(staging / FILES[which])
+                config = {
+                    "schema": SCHEMA,
+                    "library": "hsmamba",
+                    "version": __version__,
+                    "architecture": architecture,
+                    "files": {which: asdict(entry_of(staging / FILES[which])) for which in files},
+                    **json_facts(facts),
+                }
+                parse_facts(config, "what is told of the model")  # what could not be read again is not written
+                card = model_card(architecture, facts, name=name, repo_id=repo_id)
+                _publish(staging, folder, config, card)
+            finally:
+                _tidy(folder)
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"cannot write {folder} ({error}); free some space or choose another folder") from error
     return folder
+
+
+@contextlib.contextmanager
+def _turn(folder: Path) -> Iterator[None]:
+    """Keep other savers from a folder until the block ends; wait for one that is at it."""
+    end = time.monotonic() + _WAIT
+    while True:
+        try:
+            handle = acquire(folder / _LOCK)
+            break
+        except HeldError as held:
+            if time.monotonic() > end:
+                raise WeightsError(
+                    f"process {held} is saving into {folder}; wait for its end, or choose another folder"
+                ) from None
+        time.sleep(0.02)
+    try:
+        yield
+    finally:
+        release(folder / _LOCK, handle)
+
+
+def _publish(staging: Path, folder: Path, config: dict[str, Any], card: str) -> None:
+    """Let the files of a staging folder take the place of the model that is in the folder."""
+    plain = config["files"]
+    before = _files_of(folder)
+    passing = {
+        which: {**entry, "file": f"_saving-{staging.name[-8:]}-{entry['file']}"} for which, entry in plain.items()
+    }
+    for which, entry in plain.items():
+        os.replace(staging / entry["file"], folder / passing[which]["file"])
+    flush(folder)
+    _put(staging, folder, CONFIG, _json({**config, "files": passing}))  # from here on the model is the new one
+    try:
+        _put(staging, folder, "README.md", card)
+        for which, entry in plain.items():
+            _copy(folder / passing[which]["file"], staging / entry["file"])
+            os.replace(staging / entry["file"], folder / entry["file"])
+        flush(folder)
+        _put(staging, folder, CONFIG, _json(config))
+        for file in (before & set(FILES.values())) - {entry["file"] for entry in plain.values()}:
+            (folder / file).unlink(missing_ok=True)
+    except OSError as error:
+        warnings.warn(
+            f"{folder} holds the new model, but not all of its files have their plain names ({error}): copy it as a "
+            "whole, or save again",
+            HsmambaWarning,
+            stacklevel=4,
+        )
+
+
+def _json(config: dict[str, Any]) -> str:
+    return json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+
+
+def _put(staging: Path, folder: Path, name: str, text: str) -> None:
+    """Write a text into a folder, whole or not at all, by way of the staging folder."""
+    (staging / name).write_text(text, encoding="utf-8")
+    flush(staging / name)
+    os.replace(staging / name, folder / name)
+    flush(folder)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Give a file a second name, or copy it where the file system gives it but one."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy(source, target)
+        flush(target)
+
+
+def _files_of(folder: Path) -> set[str]:
+    """Return the names of the files that a folder's `config.json`, if there is one, names."""
+    with contextlib.suppress(ManifestError, AttributeError, TypeError, KeyError):
+        return {entry["file"] for entry in read_json(folder / CONFIG)["files"].values() if entry is not None}
+    return set()
+
+
+def _tidy(folder: Path) -> None:
+    """Remove what savers, killed ones too, left of their work and no `config.json` names."""
+    named = _files_of(folder)
+    for entry in folder.iterdir():
+        if _PASSING.fullmatch(entry.name) and entry.name not in named:
+            if entry.is_dir():
+                shutil.rmtree(entry, ignore_errors=True)
+            else:
+                with contextlib.suppress(OSError):
+                    entry.unlink()
 
 
 def export(model: ModelFolder, folder: str | os.PathLike[str], *, repo_id: str | None = None) -> Path:
@@ -285,23 +386,3 @@ def push_to_hub(
             create_pr=create_pr,
         )  # fmt: skip
     return f"hf-hub:{repo_id}@{commit}"
-
-
-def _publish(staging: Path, folder: Path) -> None:
-    """Move staged files into the folder, `config.json` last; on a failure put back what was there."""
-    names = sorted((entry.name for entry in staging.iterdir()), key=lambda name: name == CONFIG)
-    old = staging / "old"
-    old.mkdir()
-    for name in names:
-        if (folder / name).exists():
-            shutil.copy2(folder / name, old / name)
-    try:
-        for name in names:
-            os.replace(staging / name, folder / name)
-    except BaseException:
-        for name in names:
-            if (old / name).exists():
-                os.replace(old / name, folder / name)
-            elif not (staging / name).exists():
-                os.unlink(folder / name)
-        raise

@@ -7,13 +7,14 @@ All end in a `ModelFolder`: facts, and the paths of files whose hashes were chec
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hsmamba._files import not_a_file
 from hsmamba.errors import ManifestError, UnknownModelError, WeightsError
@@ -36,6 +37,8 @@ from hsmamba.zoo.records import (
 
 if TYPE_CHECKING:  # torch is imported where it is used: to look into folders and to fetch files takes none
     from hsmamba.data import Compose, Split
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +99,32 @@ def read_folder(path: str | os.PathLike[str]) -> ModelFolder:
         HashMismatchError: A file is not the one that was saved.
     """
     path = Path(path)
+    return steadily(path, lambda: _read_folder(path))
+
+
+def steadily(folder: Path | None, read: Callable[[], Result]) -> Result:
+    """Read a model from a folder, and once more where another one is saved into it meanwhile; None is no folder."""
+    while True:
+        before = _stamp(folder)
+        try:
+            result = read()
+        except WeightsError:
+            if _stamp(folder) == before:
+                raise
+        else:
+            if _stamp(folder) == before:
+                return result
+
+
+def _stamp(folder: Path | None) -> tuple[int, int] | None:
+    """Return what changes when a model is saved into a folder; None where there is none."""
+    with contextlib.suppress(OSError):
+        status = os.stat(folder / CONFIG) if folder is not None else None
+        return status and (status.st_ino, status.st_mtime_ns)
+    return None
+
+
+def _read_folder(path: Path) -> ModelFolder:
     source = f"local-dir:{path}"
     if not_a_file(path / CONFIG) is not None:
         found = ", ".join(sorted(os.listdir(path))) if os.path.isdir(path) else "no such folder"
@@ -154,6 +183,11 @@ _LOCAL, _HUB = "local-dir:", "hf-hub:"
 def names_a_folder(name: str) -> bool:
     """Whether a name is a `local-dir:` or `hf-hub:` one, which always stands for a trained model."""
     return name.startswith((_LOCAL, _HUB))
+
+
+def place_of(name: str) -> Path | None:
+    """Return the folder that a `local-dir:` name names; None for another name."""
+    return Path(name[len(_LOCAL) :]).expanduser() if name.startswith(_LOCAL) else None
 
 
 def check_known(architecture: str, asked: str | None = None) -> None:
@@ -217,8 +251,8 @@ def find_folder(
         UnknownModelError: No such weight.
         WeightsError: A file that cannot be had, or is not the one on record.
     """
-    if name.startswith(_LOCAL):
-        return read_folder(Path(name[len(_LOCAL) :]).expanduser())
+    if (place := place_of(name)) is not None:
+        return read_folder(place)
     if name.startswith(_HUB):
         return fetch_folder(name[len(_HUB) :], cache_dir=cache_dir)
     return folder_of(manifest.find_record(weight_name(name)), cache_dir=cache_dir, model_path=model_path)

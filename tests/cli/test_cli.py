@@ -101,6 +101,50 @@ def test_a_class_that_cannot_be_tested_is_trained_and_saved(run, tmp_path):
     assert code == 0 and "no pixel of class 3" in out, err
 
 
+def test_labels_that_are_codes_take_a_legend(run, scene_file, tmp_path):
+    with np.load(scene_file) as arrays:
+        codes = arrays["labels"].astype(float) * 1000
+        np.savez(tmp_path / "codes.npz", cube=arrays["cube"], gt=codes)
+    args = ["finetune", tmp_path / "codes.npz", "-o", tmp_path / "run", "--count", 20, "--epochs", 1, "--bands", 5]
+    assert "classes=[1000, 2000, 3000]" in run(*args)[2]
+    legend = ["--classes", "1000=corn,2000=oats,3000=rye"]
+    code, out, err = run(*args, *legend)
+    assert code == 0 and "oats" in out, err
+    code, out, err = run("evaluate", tmp_path / "run/model", tmp_path / "codes.npz", *legend, "--json")
+    assert code == 0 and json.loads(out)["class_names"] == ["corn", "oats", "rye"], err
+    assert "10=corn" in run(*args, "--overwrite", "--classes", "corn")[2]
+    assert "leave --classes out" in run("evaluate", tmp_path / "run/model", "indian_pines", *legend)[2]
+
+
+def test_few_labels_train_and_a_cap_takes_what_there_is(run, scene_file, tmp_path):
+    with np.load(scene_file) as arrays:
+        labels = arrays["labels"]
+        few = np.zeros_like(labels)
+        for k, size in ((1, 6), (2, 6), (3, 3)):
+            few.ravel()[np.flatnonzero(labels == k)[:size]] = k
+        np.savez(tmp_path / "few.npz", cube=np.tile(arrays["cube"], 5), labels=few)
+    args = ["finetune", tmp_path / "few.npz", "-o", tmp_path / "run", "--count", 5, "--epochs", 1]
+    code, _, err = run(*args)
+    assert code == 2 and "--cap" in err
+    code, out, err = run(*args, "--cap", "--overwrite", "--json")
+    assert code == 0, err
+    assert json.loads(out)["test"]["support"] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("bands", [12, 103])
+def test_a_published_weight_is_tuned_on_a_scene_of_other_bands(run, tmp_path, bands):
+    labels = np.repeat([1, 2, 3], 6)[:, None].repeat(18, 1).astype(np.uint8)
+    cube = np.random.default_rng(0).integers(1, 4000, (18, 18, bands)).astype(np.uint16)
+    np.savez(tmp_path / "scene.npz", cube=cube, gt=labels)
+    args = [tmp_path / "scene.npz", "-o", tmp_path / "run", "-m", "md2f_mamba.indian_pines", "--count", 12]
+    code, _, err = run("finetune", *args, "--epochs", 1)
+    assert code == 0, err
+    if bands > 40:
+        assert "trained on (200 there, 103 here): another transform is fitted" in err
+    code, _, err = run("evaluate", tmp_path / "run/model", tmp_path / "scene.npz")
+    assert code == 0, err
+
+
 def test_other_classes_give_a_weight_a_new_head(run, trained, scene_file, tmp_path):
     with np.load(scene_file) as arrays:
         np.savez(tmp_path / "two.npz", cube=arrays["cube"], labels=np.minimum(arrays["labels"], 2))
@@ -160,6 +204,32 @@ def test_an_interrupted_finetune_resumes(run, scene_file, tmp_path, monkeypatch)
     monkeypatch.setattr(sys.modules["hsmamba.engine.training"], "write_log", lambda path, history: None)
     resumed = run(*args, "--resume")
     assert json.loads(resumed[1])["test"] == json.loads(whole[1])["test"]
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_resumes_from_the_start(run, scene_file, tmp_path):
+    args = ["finetune", scene_file, "-o", tmp_path / "run", "--count", 20, "--bands", 5, "--epochs", 1, "--resume"]
+    code, _, err = run(*args)
+    assert code == 0 and "holds no checkpoint yet; the run starts anew" in err
+    (tmp_path / "run" / "checkpoint.pt").unlink()
+    code, _, err = run(*args)
+    assert code == 2 and "without its checkpoint.pt; replace it with --overwrite" in err
+    assert run(*args[:-1], "--overwrite")[0] == 0
+
+
+def test_a_replaced_run_that_is_killed_at_once_is_not_continued(run, scene_file, tmp_path, monkeypatch):
+    args = ["finetune", scene_file, "-o", tmp_path / "run", "--count", 20, "--bands", 5, "--epochs", 1]
+    assert run(*args)[0] == 0
+    folder = tmp_path / "run" / "model"
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules["hsmamba.engine.training"].Run, "next_epoch", killed)
+        assert run(*args, "--overwrite")[0] == 130
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    assert "without its checkpoint.pt; replace it with --overwrite" in run(*args, "--resume")[2]
 
 
 def _interrupt(path, history):

@@ -43,6 +43,14 @@ class Content:
     band_names: tuple[str, ...] = ()
 
 
+def is_real(dtype: str) -> bool:
+    """Tell whether a variable's dtype is one of real numbers; others have the words of their formats."""
+    try:
+        return np.dtype(dtype).kind in "biuf"
+    except TypeError:
+        return False
+
+
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
     """Turn whatever a reader raises on damaged bytes into a SceneError that names the file."""

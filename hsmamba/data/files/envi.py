@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from hsmamba._optional import optional_import
 from hsmamba.data.files.content import Content, Variable, band_numbers, left_out, unit_length
-from hsmamba.data.files.guard import check_file, check_inside, check_size
+from hsmamba.data.files.guard import check_crs, check_file, check_inside, check_size
 from hsmamba.data.files.lazy import blank, float_dtype, lazy_raster, usable_fill
 from hsmamba.data.files.place import Place, describe, lay, per_band, place_of
 from hsmamba.data.image import Array
@@ -280,6 +280,7 @@ def _scales(path: Path, header: Header, bands: int) -> dict[str, Any]:
 def _place(path: Path, header: Header) -> Place:
     """Have GDAL understand the fields that tell a place, by a header of a pixel in memory that has them alone."""
     fields = {key: header[key] for key in _PLACE if header.get(key, "").strip("{} \n")}
+    check_crs(path, " ".join(fields.values()))
     if not _is_usable(path, fields):
         fields.pop("map info", None)
     if not set(fields) & {"map info", "geo points", "rpc info", "coordinate system string"}:
@@ -302,7 +303,11 @@ def _place(path: Path, header: Header) -> Place:
             io.MemoryFile(bytes(16), filename="a.img", **name) as pixel,
             pixel.open(driver="ENVI") as file,
         ):
-            return place_of(file)
+            place = place_of(file)
+    if place.gcps[0] and not place.gcps[1]:  # "geo points" are latitudes and longitudes, and ENVI's datum is WGS-84
+        crs = optional_import("rasterio.crs", "to read the place of ENVI images").CRS.from_epsg(4326)
+        return replace(place, gcps=(place.gcps[0], crs))
+    return place
 
 
 def _is_usable(path: Path, fields: Header) -> bool:

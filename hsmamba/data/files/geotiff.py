@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
+import glob
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,19 +12,17 @@ import numpy as np
 import numpy.typing as npt
 
 from hsmamba._optional import optional_import
-from hsmamba.data.files.content import Content, Variable, band_numbers, left_out, nanometres, unit_length
-from hsmamba.data.files.guard import check_sidecars, check_size, check_tiff
+from hsmamba.data.files.content import Content, Variable
+from hsmamba.data.files.guard import check_crs, check_kind, check_sidecars, check_size, tiff_text
 from hsmamba.data.files.lazy import blank, float_dtype, is_fill, lazy_raster, usable_fill
-from hsmamba.data.files.place import describe, lay, per_band, place_of
+from hsmamba.data.files.place import describe, lay, place_of
+from hsmamba.data.files.tags import Told, attributes, band_facts
 from hsmamba.data.image import STRIP_BYTES
 from hsmamba.errors import HsmambaWarning, SceneError
 
 if TYPE_CHECKING:
     import xarray as xr
 
-_IN_TEXT = re.compile(
-    r"(\d+(?:\.\d+)?)\s*(nm|nanomet(?:er|re)s?|um|\u03bcm|micromet(?:er|re)s?|microns?)\b", re.IGNORECASE
-)
 _SAMPLED_ROWS = 32  # of a band that is called alpha
 _RATIO = 2000  # of the values to the file; no compression of images comes near
 
@@ -37,32 +33,30 @@ def read_geotiff(path: Path, masked: bool) -> Content:
     `masked` gives NaN where a band has its "no data" value and where a mask or an alpha band says that a pixel is not
     valid. Else the numbers stay as they are; the attribute `_FillValue` and the coordinate `valid` tell it.
     """
+    check_kind(path, "a TIFF file")
     for package in ("rasterio", "rioxarray", "xarray"):
         optional_import(package, "to read GeoTIFF files")
-    check_tiff(path)
     check_sidecars(path)
+    check_crs(path, tiff_text(path))
     with _open(str(path.absolute())) as file:
         _check(path, file)
         source = _source(path, file, masked)
-        tags = [{key.lower(): text for key, text in file.tags(i).items()} for i in source.indexes]
-        imagery = [file.tags(i, ns="IMAGERY") for i in source.indexes]
-        texts = [file.descriptions[i - 1] or "" for i in source.indexes]
-        wavelengths = _wavelengths(path, tags, imagery, texts)
-        fwhm = _fwhm(path, tags, imagery, wavelengths)
-        cube = describe(lay(lazy_raster(source, path), place_of(file)), wavelengths, fwhm)
+        told = Told(path, file, source.indexes)
+        facts = band_facts(told)
+        cube = describe(lay(lazy_raster(source, path), place_of(file)), facts.wavelengths, facts.fwhm)
         cube = cube.assign_coords(band=list(source.indexes))
-        cube.attrs.update(_attributes(file, source.indexes))
+        cube.attrs.update(attributes(told))
         if not masked:
             cube = _tell_validity(cube, file, source)
     cube.set_close(source.manager.close)
     fills = set(source.fills)
     return Content(
         {"": Variable(cube.shape, str(cube.dtype), lambda: cube)},
-        wavelengths,
-        _bad_bands(path, tags),
+        facts.wavelengths,
+        facts.bad_bands,
         nodata=source.fills[0] if len(fills) == 1 else None,
-        fwhm=fwhm,
-        band_names=tuple(texts) if any(texts) else (),
+        fwhm=facts.fwhm,
+        band_names=facts.names,
     )
 
 
@@ -170,6 +164,8 @@ def _source(path: Path, file: Any, masked: bool) -> _Tiff:
         alpha,
         masked,
     )
+    if source.mask:
+        _check_mask(path, file)
     if (source.mask or alpha) and not any(source.invalid_rows(file, *s).any() for s in source.strips(len(indexes) + 1)):
         return replace(source, mask="", alpha=0)
     return source
@@ -181,6 +177,17 @@ def _mask(file: Any) -> str:
     if all(names & {"all_valid", "alpha"} or names == {"nodata"} for names in flags):
         return ""
     return "dataset" if all("per_dataset" in names for names in flags) else "bands"
+
+
+def _check_mask(path: Path, file: Any) -> None:
+    """Raise SceneError where a mask beside the file is of another size: GDAL would take a corner of a larger one."""
+    for beside in path.absolute().parent.glob(f"{glob.escape(path.name)}.[mM][sS][kK]"):
+        with _open(str(beside)) as mask:
+            if mask.shape != file.shape:
+                raise SceneError(
+                    f"the mask {str(beside)!r} has {mask.shape[0]} x {mask.shape[1]} pixels, its image "
+                    f"{file.shape[0]} x {file.shape[1]}; make the mask anew, or move it away"
+                )
 
 
 def _alpha(path: Path, file: Any) -> int:
@@ -225,77 +232,3 @@ def _tell_validity(cube: xr.DataArray, file: Any, source: _Tiff) -> xr.DataArray
             if differ and fill is not None:
                 valid[top:stop] &= ~is_fill(file.read(index, window=((top, stop), (0, source.size[1]))), fill)
     return cube if valid.all() else cube.assign_coords(valid=(("y", "x"), valid))
-
-
-def _attributes(file: Any, indexes: Sequence[int]) -> dict[str, Any]:
-    """Attributes as rioxarray names them; what a file tells of each band is a tuple."""
-    attrs: dict[str, Any] = {key: _parsed(text) for key, text in file.tags().items()}
-    tags = [file.tags(i) for i in indexes]
-    attrs |= {key: tuple(_parsed(tag[key]) for tag in tags) for key in tags[0] if all(key in tag for tag in tags)}
-    attrs |= per_band("scale_factor", "scales", [file.scales[i - 1] for i in indexes])
-    attrs |= per_band("add_offset", "offsets", [file.offsets[i - 1] for i in indexes])
-    for key, texts in (("long_name", file.descriptions), ("units", file.units)):
-        each = tuple(texts[i - 1] or "" for i in indexes)
-        if any(each):
-            attrs[key] = each
-    return attrs
-
-
-def _parsed(text: str) -> int | float | str:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
-
-
-def _wavelengths(
-    path: Path, tags: list[dict[str, str]], imagery: list[dict[str, str]], texts: list[str]
-) -> npt.NDArray[np.float64] | None:
-    """Look for the wavelength of every band in its tags, GDAL's IMAGERY domain or its description."""
-    if all("wavelength" in tag for tag in tags):
-        numbers = band_numbers(path, "wavelength", [tag["wavelength"] for tag in tags], len(tags))
-        return None if numbers is None else _in_nm(path, numbers, _unit(tags[0]))
-    if all("CENTRAL_WAVELENGTH_UM" in domain for domain in imagery):
-        centres = [domain["CENTRAL_WAVELENGTH_UM"] for domain in imagery]
-        numbers = band_numbers(path, "CENTRAL_WAVELENGTH_UM", centres, len(tags))
-        return None if numbers is None else numbers * 1e3
-    found = [_IN_TEXT.search(unicodedata.normalize("NFKC", text)) for text in texts]
-    if None in found:
-        return None
-    each = [nanometres([float(match[1])], match[2]) for match in found if match is not None]
-    return np.concatenate([one for one in each if one is not None])
-
-
-def _in_nm(path: Path, numbers: npt.NDArray[np.float64], unit: str) -> npt.NDArray[np.float64] | None:
-    result = nanometres(numbers, unit)
-    if result is None:
-        left_out(path, "wavelength", f"its unit {unit!r} is no length")
-    return result
-
-
-def _unit(tag: dict[str, str]) -> str:
-    return tag.get("wavelength_units", tag.get("wavelength_unit", ""))
-
-
-def _fwhm(
-    path: Path, tags: list[dict[str, str]], imagery: list[dict[str, str]], wavelengths: npt.NDArray[np.float64] | None
-) -> npt.NDArray[np.float64] | None:
-    """Look for the width of every band, in the unit of its wavelength."""
-    if wavelengths is not None and all("fwhm" in tag for tag in tags):
-        numbers = band_numbers(path, "fwhm", [tag["fwhm"] for tag in tags], len(tags))
-        centres = np.array([float(tag.get("wavelength", 1e3)) for tag in tags])
-        factor = unit_length(_unit(tags[0]), centres)
-        return None if numbers is None or factor is None else numbers * factor
-    if all("FWHM_UM" in domain for domain in imagery):
-        numbers = band_numbers(path, "FWHM_UM", [domain["FWHM_UM"] for domain in imagery], len(tags))
-        return None if numbers is None else numbers * 1e3
-    return None
-
-
-def _bad_bands(path: Path, tags: list[dict[str, str]]) -> npt.NDArray[np.bool_] | None:
-    if not all("bbl" in tag for tag in tags):
-        return None
-    numbers = band_numbers(path, "bbl", [tag["bbl"] for tag in tags], len(tags))
-    return None if numbers is None else numbers == 0

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from hsmamba._optional import optional_import
 from hsmamba.data.files.content import reading
+from hsmamba.data.image import FILLS
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -38,7 +39,7 @@ class Source(Protocol):
 
 def lazy_raster(source: Source, path: Path) -> xr.DataArray:
     """Wrap a source as a DataArray (y, x, band) that holds nothing; damage that a read meets becomes SceneError."""
-    xarray = optional_import("xarray", "to read rasters with a place")
+    xarray = optional_import("xarray", 'to read rasters with a place or a value for "no data"')
     array = xarray.core.indexing.LazilyIndexedArray(_backend()(source, path))
     result: xr.DataArray = xarray.DataArray(
         xarray.Variable(DIMS, array), coords={"band": np.arange(1, source.shape[2] + 1)}
@@ -48,7 +49,7 @@ def lazy_raster(source: Source, path: Path) -> xr.DataArray:
 
 @cache
 def _backend() -> Any:
-    xarray = optional_import("xarray", "to read rasters with a place")
+    xarray = optional_import("xarray", 'to read rasters with a place or a value for "no data"')
     indexing = xarray.core.indexing
 
     class Lazy(xarray.backends.BackendArray):  # type: ignore[misc, name-defined]
@@ -137,3 +138,24 @@ def blank(values: npt.NDArray[Any], fills: Sequence[float | None], dtype: np.dty
         if fill is not None:
             result[..., band][is_fill(values[..., band], fill)] = np.nan
     return result
+
+
+def rows_first(array: Any) -> Any:
+    """Bring a DataArray (band, y, x), as rioxarray opens it, to (y, x, band) without reading it; others stay."""
+    if getattr(array, "dims", None) != ("band", "y", "x"):
+        return array
+    turned = lazy_raster(_BandsFirst(array), Path(array.encoding.get("source", "array")))
+    kept = turned.drop_vars("band").assign_coords(array.coords).assign_attrs(array.attrs)
+    kept.encoding.update({key: value for key, value in array.encoding.items() if key in FILLS or key == "dtype"})
+    return kept.rename(array.name)
+
+
+class _BandsFirst:
+    """Windows of a DataArray (band, y, x)."""
+
+    def __init__(self, array: xr.DataArray) -> None:
+        self.array, self.dtype = array, np.dtype(array.dtype)
+        self.shape = (int(array.shape[1]), int(array.shape[2]), int(array.shape[0]))
+
+    def window(self, rows: slice, columns: slice, bands: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        return np.moveaxis(np.asarray(self.array.variable[bands, rows, columns]), 0, 2)

@@ -133,7 +133,7 @@ def _translated(labels: Labels, names: Names, own: Names, num_classes: int) -> L
     if not names:
         _check_unnamed(own)
     if not own:
-        _check_names(names, num_classes)
+        _check_names(names)
     if present and present[-1] > num_classes:
         raise _other_number(num_classes, present[-1])
     return labels
@@ -159,7 +159,7 @@ def _by_name(labels: Labels, present: list[int], names: Names, own: Names) -> La
 
 def _check_unnamed(own: Names) -> None:
     """Refuse labels without names beside a model whose classes are codes: they may be the codes, or numbers."""
-    if own and _are_codes(own) and own != tuple(str(k) for k in range(1, len(own) + 1)):
+    if _are_codes(own):
         raise SceneError(
             f"the labels have no class names, and the model's classes are the codes {listed(own)}; open the scene with "
             f"classes=[{', '.join(own)}] where the labels hold these codes, or with class_names={own!r} where they "
@@ -167,17 +167,18 @@ def _check_unnamed(own: Names) -> None:
         )
 
 
-def _check_names(names: Names, num_classes: int) -> None:
-    """Refuse names that are codes beside a model without names of another number of classes."""
-    if names and len(names) != num_classes and _are_codes(names):
+def _check_names(names: Names) -> None:
+    """Refuse names that are codes beside a model without names: its numbers may be those of another legend."""
+    if _are_codes(names):
         raise SceneError(
-            f"the classes of the data are the codes {listed(names)}, and the model has {num_classes} classes without "
-            "names; say which they are: model.class_names = (...), one name a class"
+            f"the classes of the data are the codes {listed(names)}, and the model's have no names; say which they "
+            "are: model.class_names = (...), one name a class"
         )
 
 
 def _are_codes(names: Names) -> bool:
-    return all(name.isdecimal() for name in names)
+    """Whether classes are named by codes that are not just their numbers."""
+    return all(name.isdecimal() for name in names) and names != tuple(str(k) for k in range(1, len(names) + 1))
 
 
 def _other_number(num_classes: int, of_data: int) -> SceneError:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hsmamba.data import Compose, Scene
 from hsmamba.data.bands import BandMatch, match_bands
-from hsmamba.data.image import Array, is_dataarray, like
+from hsmamba.data.image import Array, like, take_bands
 from hsmamba.data.units import doubt
 from hsmamba.data.validity import Validity
 from hsmamba.errors import HsmambaWarning, SceneError
@@ -86,8 +86,7 @@ def aligned(scene: Scene, match: BandMatch | None, wavelengths: Any, fwhm: Any) 
             kept["bad_bands"] = scene.bad_bands[match.indices]
         if scene.band_names:
             kept["band_names"] = tuple(scene.band_names[i] for i in match.indices)
-        chosen = scene.hsi.isel(band=match.indices) if is_dataarray(scene.hsi) else scene.hsi[..., match.indices]
-        return replace(scene, hsi=chosen, **kept)
+        return replace(scene, hsi=take_bands(scene.hsi, match.indices), **kept)
     cube = np.asarray(scene.hsi)
     mixed = Compose().taking(match, scene.num_bands)(cube)
     mixed[~Validity.of(scene.hsi)(cube, bands=match.indices)] = np.nan

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hsmamba.data import PCA, Compose, PatchDataset, Scene, Split, Standardise, Step, augment_d4, erase_rim
+from hsmamba.data import Compose, PatchDataset, Scene, Split, augment_d4, erase_rim
 from hsmamba.data.image import NanPolicy
 from hsmamba.engine.classification.classes import (
     class_names,
@@ -22,16 +22,8 @@ from hsmamba.engine.classification.classes import (
     tell_of_untrained,
 )
 from hsmamba.engine.classification.evaluate import labels_of
-from hsmamba.engine.classification.inputs import (
-    Scale,
-    alike,
-    check_fits,
-    check_units,
-    scaled,
-    sources_of,
-    transform_of,
-    used_sources,
-)
+from hsmamba.engine.classification.fitting import with_transform
+from hsmamba.engine.classification.inputs import Scale, check_fits, check_units, sources_of, used_sources
 from hsmamba.engine.classification.predict import predict_items
 from hsmamba.engine.training import Keeping, Record, Run, TrainingResult, TrainingSettings
 from hsmamba.errors import HsmambaWarning, SplitError
@@ -122,30 +114,6 @@ def train_classifier(
     return ClassificationResult(run.history, run.best["epoch"], settings, validation, split)
 
 
-def default_transform(
-    data: Scene | Sequence[Scene], split: Split, in_chans: int, *, nan: NanPolicy = "raise"
-) -> Compose:
-    """Fit the usual preprocessing on the training pixels; bands that the scene marks as bad are left out.
-
-    Args:
-        data: The scene, or scenes of one kind.
-        split: Its split; only the training pixels are looked at.
-        in_chans: Bands that the model takes.
-        nan: "raise" refuses invalid pixels, "mask" leaves them out.
-
-    Returns:
-        Standardisation of each band, auxiliary ones too, and, where the scene has other than `in_chans` good bands,
-        PCA and standardisation of the components.
-    """
-    first = data if isinstance(data, Scene) else data[0]
-    steps: list[Step] = [Standardise()]
-    if len(first.good_bands) != in_chans:
-        steps += [PCA(in_chans), Standardise()]
-    if first.aux is not None:
-        steps.append(Standardise(on="aux"))
-    return Compose(steps).fit_scene(data, split.train, nan=nan)
-
-
 def _prepare(
     model: Classifier,
     data: Scene | Sequence[Scene] | PatchDataset,
@@ -163,21 +131,18 @@ def _prepare(
         labels_of(data, split)  # of the scenes as they are, for the check
         scenes, names = scenes_in_model_classes(model, [data] if isinstance(data, Scene) else data)
         labels = np.concatenate([np.asarray(scene.labels).ravel() for scene in scenes])
+        split.check(labels.reshape(split.shape))
     if split.train.size == 0:
         raise SplitError(f"the split {split.id!r} has no training pixels")
     if split.val.size == 0 and settings.val_fraction > 0:
         split = split.with_validation(labels, fraction=settings.val_fraction, seed=settings.seed)
     if not isinstance(data, PatchDataset):
         scenes = used_sources(model, scenes)
-        transform = transform_of(model, transform)
-        scenes = alike(model, scenes, transform)
-        if transform is None:
-            transform = default_transform(scenes, split, model.in_chans, nan=nan)
-        transform = scaled(transform, scale)
+        scenes, transform = with_transform(model, scenes, split, transform, nan=nan, scale=scale)
         for scene in scenes:
             check_fits(model, scene, transform)
             check_units(transform, sources_of(model, scene), given=scale is not None)
-        data = PatchDataset(scenes, transform or Compose(), model.patch_size, nan=nan)
+        data = PatchDataset(scenes, transform, model.patch_size, nan=nan)
         split = _on_valid(split, data.labels)
     tell_of_untrained(model, labels[split.train], names)
     model.transform, model.class_names = data.transform, names

@@ -1,0 +1,110 @@
+"""Files of checkpoints: what `torch.save` writes, with a SHA-256 of all of it in the archive's comment.
+
+`torch.load` and other readers of archives pass over the comment, so that a checkpoint stays a file like any other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+
+from hsmamba._files import atomic_path
+from hsmamba.errors import HsmambaWarning, TrainingError, WeightsError
+
+# An archive ends with a record of 22 bytes, whose last two are the length of the comment that follows.
+_END, _END_BYTES = b"PK\5\6", 22
+_TAG = b"sha256:"
+_SEAL_BYTES = len(_TAG) + 64
+
+
+def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write a state whole, with its checksum, or leave the older file as it is.
+
+    Raises:
+        TrainingError: It cannot be written.
+    """
+    try:
+        with atomic_path(path) as temporary, temporary.open("w+b") as file:
+            torch.save(state, file)
+            file.seek(-2, os.SEEK_END)
+            file.write(_SEAL_BYTES.to_bytes(2, "little"))
+            seal = _TAG + _digest(file, file.tell()).encode()
+            file.seek(0, os.SEEK_END)
+            file.write(seal)
+    except (OSError, RuntimeError) as error:  # torch's writer hides a full disk behind an error of its own
+        why = error.__context__ if isinstance(error.__context__, OSError) else str(error).splitlines()[0]
+        raise TrainingError(
+            f"cannot write the checkpoint {str(path)!r} ({why}); free some space and go on with resume=: what was "
+            "there is whole"
+        ) from error
+
+
+def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
+    """Read a state whose checksum holds; a file of an older version, which has none, is read with a warning.
+
+    Raises:
+        WeightsError: There is no such file, it is no checkpoint, or a bit of it is not what was written.
+    """
+    if not path.is_file():
+        raise WeightsError(f"there is no checkpoint {str(path)!r} to resume; leave resume out to start anew")
+    try:
+        with path.open("rb") as file:
+            _check(file, path)
+            file.seek(0)
+            state = torch.load(file, map_location=device, weights_only=True)
+    except WeightsError:
+        raise
+    except Exception as error:  # whatever torch raises on what is none of its files
+        raise _damaged(path, f"it is not a checkpoint of finetune, or is truncated: {error}") from error
+    if not isinstance(state, dict):
+        raise _damaged(path, f"it holds {type(state).__name__}, not a checkpoint of finetune")
+    return state
+
+
+def _check(file: BinaryIO, path: Path) -> None:
+    """Refuse a file that is not bit for bit what was written."""
+    size = file.seek(0, os.SEEK_END)
+    if _last(file, size, _END_BYTES)[:4] == _END and _last(file, size, 2) == b"\0\0":
+        with zipfile.ZipFile(file) as archive:
+            if (bad := archive.testzip()) is not None:
+                raise _damaged(path, f"its part {bad} is not what was written")
+        warnings.warn(
+            f"{str(path)!r} carries no checksum, an older version wrote it; go on, the next epoch's will have one",
+            HsmambaWarning,
+            stacklevel=2,
+        )
+        return
+    seal = _last(file, size, _SEAL_BYTES)
+    if not seal.startswith(_TAG):
+        raise _damaged(path, "it is not a checkpoint of finetune, or is truncated")
+    found = _digest(file, size - _SEAL_BYTES)
+    if seal != _TAG + found.encode():
+        raise _damaged(path, f"its SHA-256 is {found}, at its end stands {seal[len(_TAG) :].decode('latin-1')}")
+
+
+def _last(file: BinaryIO, size: int, count: int) -> bytes:
+    file.seek(max(0, size - count))
+    return file.read(count)
+
+
+def _digest(file: BinaryIO, size: int) -> str:
+    """Return the SHA-256 of the first bytes of a file."""
+    file.seek(0)
+    digest = hashlib.sha256()
+    while size and (piece := file.read(min(size, 1 << 20))):
+        digest.update(piece)
+        size -= len(piece)
+    return digest.hexdigest()
+
+
+def _damaged(path: Path, why: str) -> WeightsError:
+    return WeightsError(
+        f"{str(path)!r} cannot be resumed ({why}); copy it again from where it is whole, or leave resume out to start "
+        "anew (on the command line: --overwrite)"
+    )
