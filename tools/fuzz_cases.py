@@ -21,6 +21,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 import hsmamba
+import hsmamba.zoo.card
 from hsmamba.data import PCA, Compose, Scene, SelectBands, Split, Standardise, open_scene, random_split
 
 SIZES = {"in_chans": 4, "patch_size": 5, "num_classes": 3, "dim": 4, "d_state": 2, "filters": 2}
@@ -177,11 +178,20 @@ class _Configs(Kind):
         torch.manual_seed(0)
         args = hsmamba.models.entry("le_mamba").cfg.tiny
         transform = Compose([SelectBands([0, 1, 2, 4]), Standardise()]).fit(_pixels())
-        hsmamba.save_pretrained(_model(), self.home / "a", transform=transform, class_names=("a", "b", "c"))
+        metrics = {"random": {"oa": {"mean": 0.5, "std": 0.1}, "aa": None}, "kappa": 0.5}
+        data = {"name": "Made", "source": "made", "sensor": "none", "baselines": {"forest": {"oa": 0.4}}}
+        facts = {"class_names": ("a", "b", "c"), "metrics": metrics, "data": data, "recipe": {"epochs": 3}}
+        hsmamba.save_pretrained(
+            _model(), self.home / "a", transform=transform, wavelengths=range(400, 1000, 100), **facts
+        )
         hsmamba.save_pretrained(hsmamba.create_model("le_mamba", **args), self.home / "b", metrics={"sam": 1.0})
 
     def read(self, folder: Path) -> str:
-        models = [hsmamba.create_model(f"local-dir:{folder / name}") for name in ("a", "b")]
+        names = [f"local-dir:{folder / name}" for name in ("a", "b")]
+        models = [hsmamba.create_model(name) for name in names]
+        found = hsmamba.zoo.source.find_folder(names[0])
+        hsmamba.zoo.card.model_card(found.architecture, found).encode()
+        str(hsmamba.model_info(names[0])).encode()
         return digest(*map(state_digest, models))
 
     def damage(self, folder: Path, rng: Rng) -> bool:
