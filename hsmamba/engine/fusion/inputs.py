@@ -26,6 +26,7 @@ Units: TypeAlias = "tuple[float, float]"  # the network sees value * first + sec
 _SAMPLE = 256  # coarse pixels, side of the middle part on which units and registration are looked at
 _PLAUSIBLE = (1e-3, 10.0)  # brightest values that a network may be shown whose training is not on record
 _UNLIKE = (1 / 3, 3.0)  # times the brightest values of the training: others are of another unit
+_BEYOND = 1.25  # times the number that is 1, or times the brightest of the training where that is more
 _WHEN_GIVEN = (1 / 8, 8.0)  # the same where the caller has named the unit
 _FAR = 0.5  # coarse pixels, a shift that is worth a warning
 
@@ -176,10 +177,13 @@ def _check_tops(model: FusionNetwork, tops: dict[str, float], units: dict[str, U
         factor, offset = units[name]
         shown, usual = peak * factor + offset, float(known.after[-1].max()) if known is not None else 0.0
         if usual > 0:
-            ratio, limits = shown / usual, _WHEN_GIVEN if given else _UNLIKE
+            limits = _WHEN_GIVEN if given else _UNLIKE
+            low, high = limits[0] * usual, limits[1] * usual
+            if not given and usual <= 1:  # beyond the number that is 1 there should be nothing
+                high = min(high, max(_BEYOND, usual * _BEYOND))
         else:
-            ratio, limits = abs(shown), _PLAUSIBLE
-        if peak and not limits[0] <= ratio <= limits[1]:
+            low, high = _PLAUSIBLE
+        if peak and not low <= (shown if usual > 0 else abs(shown)) <= high:
             odd[name] = f"{name} reaches {peak:.4g}, {shown:.3g} to the network" + f" ({usual:.3g} in training)" * (
                 usual > 0
             )
