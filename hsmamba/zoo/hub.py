@@ -119,10 +119,16 @@ def _explained(request: str) -> Iterator[None]:
         # That the cache has no copy is the client's last word; why it could not ask the Hub is the cause.
         reason = error.__cause__ if isinstance(error, FileNotFoundError) and error.__cause__ else error
         said = str(reason).strip().splitlines()
-        raise WeightsError(
-            f"{request}: asking {constants.ENDPOINT} gave {type(reason).__name__}"
-            f"{': ' + said[0].strip() if said else ''}; {_advice(reason)}"
-        ) from error
+        text = f"asking {constants.ENDPOINT} gave {type(reason).__name__}{': ' + said[0].strip() if said else ''}"
+        # The cause is told with the error, so that it goes where it might tell a password.
+        raise WeightsError(f"{request}: {without_passwords(text)}; {_advice(reason)}") from (
+            error if without_passwords(constants.ENDPOINT) == constants.ENDPOINT else None
+        )
+
+
+def without_passwords(text: str) -> str:
+    """Return a text whose URLs have lost the user and the password before their host."""
+    return re.sub(r"(?<=://)[^/\s'\"]*@", "***@", text)
 
 
 def _advice(error: BaseException) -> str:

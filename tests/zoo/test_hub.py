@@ -296,3 +296,15 @@ def test_records_on_the_hub_name_files_that_the_wheel_may_leave_out():
     """Every weight of this version is either embedded or has a place on the Hub."""
     for record in load_manifest().values():
         assert record.hub is not None or (weights_folder() / record.name / record.file).is_file(), record.name
+
+
+def test_errors_tell_no_password_of_an_endpoint(client):
+    code = "hub.download('maker/tiny', 'config.json', revision='main')"
+    answer = client(code, HF_ENDPOINT="http://someone:se:c@ret@127.0.0.1:1")
+    assert answer["error"] == "WeightsError"
+    assert "http://***@127.0.0.1:1" in answer["text"]
+    whole = f"import traceback\ntry:\n    {code}\nexcept Exception:\n    result = traceback.format_exc()"
+    told = client(whole, HF_ENDPOINT="http://someone:se:c@ret@127.0.0.1:1")["result"]
+    assert "***@127.0.0.1" in told
+    for secret in ("someone", "se:c", "ret@"):
+        assert secret not in told + answer["text"]
