@@ -6,14 +6,19 @@ on standard error and exit code 2, Ctrl-C with exit code 130.
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import os
+import signal
 import sys
+import threading
 from typing import TYPE_CHECKING, NoReturn
 
 from hsmamba.errors import HsmambaError
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from typer import Typer
 
 __all__ = ["VERBS", "load_app", "main"]
@@ -34,14 +39,32 @@ def load_app() -> Typer:
 
 
 def main() -> NoReturn:
-    """Run the command line; a user's mistake ends with one line and exit code 2."""
+    """Run the command line; a user's mistake ends with one line and exit code 2, Ctrl-C with exit code 130."""
+    usual = signal.default_int_handler
+    mine = signal.getsignal(signal.SIGINT) is usual and threading.current_thread() is threading.main_thread()
     try:
+        if mine:
+            signal.signal(signal.SIGINT, _interrupt)
         load_app()()
-    except KeyboardInterrupt:  # in the imports: the app turns its own into the same code
+    except KeyboardInterrupt:  # before the app is there, which turns its own into the same code
         sys.exit(130)
     except (HsmambaError, ValueError, TypeError, OSError) as error:
         if os.environ.get("HSMAMBA_TRACEBACK"):
             raise
         print(f"hsmamba: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
+    finally:
+        if mine:
+            signal.signal(signal.SIGINT, usual)
+        # What is done is done: Python's own end shall not be interrupted, which it would tell at length.
+        atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
     sys.exit(0)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    """End at once where something is being imported: libraries swallow Ctrl-C there and fail later, or die of it."""
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            os._exit(130)  # as harmless to files as being killed
+        frame = frame.f_back
+    raise KeyboardInterrupt
