@@ -10,12 +10,36 @@ import errno
 import os
 import re
 import shutil
+import stat
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def not_a_file(path: str | os.PathLike[str]) -> str | None:
+    """Say what stands at a path instead of a file with content, without opening it: a pipe would be waited for.
+
+    Returns:
+        "a folder", "a pipe", "a device", "a socket", or the system's reason why nothing can be seen there; None for a
+        file, and for a link to one.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        return getattr(error, "strerror", None) or str(error)
+    return None if stat.S_ISREG(mode) else _KINDS.get(stat.S_IFMT(mode), "no file")
+
 
 if sys.platform == "win32":
     import msvcrt

@@ -13,7 +13,6 @@ EXTRAS = {
     "rasterio": "geo",
     "rioxarray": "geo",
     "xarray": "geo",
-    "spectral": "geo",
     "h5py": "geo",
     "shapefile": "geo",
 }

@@ -101,7 +101,8 @@ def classification_map(
         bands: Of the composite, see `composite`.
         title: Above all.
     """
-    names = scene.class_names or tuple(f"class {k}" for k in range(1, int(np.max(labels)) + 1))
+    last = max(int(np.max(labels)), scene.num_classes)
+    names = (*scene.class_names, *(f"class {k}" for k in range(len(scene.class_names) + 1, last + 1)))
     colours = class_colours(len(names))
     pictures = [(composite(scene.hsi, bands, scene.wavelengths), "composite")]
     if scene.labels is not None:

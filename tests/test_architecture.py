@@ -9,7 +9,10 @@ import pytest
 from tests.conftest import ROOT
 
 PACKAGE = ROOT / "hsmamba"
-ZOO = ("records", "files", "build", "hub", "manifest", "card", "official", "source", "save", "factory", "info")
+ZOO = (
+    *("records", "files", "arguments", "build", "hub", "manifest", "card"),
+    *("pickles", "sizes", "official", "source", "save", "factory", "info"),
+)
 
 
 def module_of(path):

@@ -12,9 +12,10 @@ import os
 import signal
 import sys
 import threading
-from typing import TYPE_CHECKING, NoReturn
+import warnings
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
-from hsmamba.errors import HsmambaError
+from hsmamba.errors import HsmambaError, HsmambaWarning
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -38,6 +39,19 @@ def load_app() -> Typer:
     return app
 
 
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Say in a line what a command goes on with; other packages' warnings are none of the user's."""
+    if issubclass(category, HsmambaWarning):
+        print(f"hsmamba: warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+
 def main() -> NoReturn:
     """Run the command line; a user's mistake ends with one line and exit code 2, Ctrl-C with exit code 130."""
     usual = signal.default_int_handler
@@ -45,7 +59,10 @@ def main() -> NoReturn:
     try:
         if mine:
             signal.signal(signal.SIGINT, _interrupt)
-        load_app()()
+        with warnings.catch_warnings():
+            warnings.simplefilter("once", HsmambaWarning)
+            warnings.showwarning = _show_warning
+            load_app()()
     except KeyboardInterrupt:  # before the app is there, which turns its own into the same code
         sys.exit(130)
     except (HsmambaError, ValueError, TypeError, OSError) as error:

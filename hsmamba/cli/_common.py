@@ -25,6 +25,9 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for programs.
 SceneArgument = Annotated[str, typer.Argument(help="A .mat, .npy, .npz, ENVI .hdr or GeoTIFF file, or 'indian_pines'.")]
 VariableOption = Annotated[str | None, typer.Option(help="Name of the cube in a file with several arrays.")]
 LabelsOption = Annotated[Path | None, typer.Option(help="Label image on the same grid, 0 = unlabelled.")]
+ClassesOption = Annotated[
+    str | None, typer.Option(help="Legend of labels that are codes: 10,20,30 or 10=corn,20=oats.", metavar="LEGEND")
+]
 AuxOption = Annotated[Path | None, typer.Option(help="Second source on the same grid: LiDAR, SAR, another camera.")]
 LabelsVariableOption = Annotated[str | None, typer.Option(help="Name of the labels in a file with several arrays.")]
 
@@ -68,13 +71,36 @@ def open_or_load(
     labels: Path | None = None,
     labels_variable: str | None = None,
     aux: Path | None = None,
+    classes: str | None = None,
 ) -> Scene:
     """Open a file, or load a scene by its name."""
     from hsmamba.data import load_scene, open_scene
 
-    if not Path(path).suffix and not Path(path).exists():
-        return load_scene(path)
-    return open_scene(path, variable=variable, labels=labels, labels_variable=labels_variable, aux=aux)
+    options: dict[str, Any] = {
+        "variable": variable,
+        "labels": labels,
+        "labels_variable": labels_variable,
+        "aux": aux,
+        "classes": None if classes is None else _legend(classes),
+    }
+    if Path(path).suffix or Path(path).exists():
+        return open_scene(path, **options)
+    if given := [f"--{name.replace('_', '-')}" for name, value in options.items() if value is not None]:
+        raise ValueError(f"{path!r} is the name of a scene, which has all it needs; leave {' and '.join(given)} out")
+    return load_scene(path)
+
+
+def _legend(text: str) -> dict[int, str] | list[int]:
+    """Read the codes of classes, "10,20,30", or their names by code, "10=corn,20=oats"."""
+    entries = [entry.partition("=") for entry in text.split(",")]
+    try:
+        codes = [int(code) for code, _, _ in entries]
+    except ValueError:
+        codes = []
+    named = [name.strip() for _, equals, name in entries if equals]
+    if not codes or len(named) not in (0, len(codes)):
+        raise ValueError(f"--classes is {text!r}; expected the codes of the classes, 10,20,30 or 10=corn,20=oats")
+    return dict(zip(codes, named, strict=True)) if named else codes
 
 
 def named(model: str) -> str:

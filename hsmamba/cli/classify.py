@@ -50,13 +50,14 @@ def classify_command(
         check_writable(path)
     opened = open_or_load(scene, variable, aux=aux)
     from hsmamba import classify
+    from hsmamba.engine.classification.classes import shown_in_classes
     from hsmamba.models import as_classifier
 
     network = as_classifier(load_model(model, device=device))
     start = time.perf_counter()
     labels, confidence = classify(network, opened, batch_size=batch_size, nan=nan, tta=tta, progress=not as_json)
     seconds = time.perf_counter() - start
-    opened.class_names = network.class_names or opened.class_names
+    opened = shown_in_classes(network, opened)
     for path in out:
         _WRITERS[path.suffix](path, opened, labels, confidence)
     counts = _counts(labels, opened.class_names)

@@ -10,6 +10,7 @@ import typer
 from hsmamba.cli._common import (
     MODEL_HELP,
     AuxOption,
+    ClassesOption,
     DeviceOption,
     JsonFlag,
     LabelsOption,
@@ -32,6 +33,7 @@ def evaluate_command(
     labels: LabelsOption = None,
     variable: VariableOption = None,
     labels_variable: LabelsVariableOption = None,
+    classes: ClassesOption = None,
     aux: AuxOption = None,
     split: Annotated[Path | None, typer.Option(help="A split file; default the one in the model's folder.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Every labelled pixel, whatever the split.")] = False,
@@ -45,7 +47,7 @@ def evaluate_command(
 
     from hsmamba import Split, evaluate
 
-    opened = open_or_load(scene, variable, labels, labels_variable, aux)
+    opened = open_or_load(scene, variable, labels, labels_variable, aux, classes)
     network = load_model(model, device=device)
     if every:
         shape = opened.shape

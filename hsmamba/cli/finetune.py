@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ import typer
 from hsmamba.cli._common import (
     MODEL_HELP,
     AuxOption,
+    ClassesOption,
     DeviceOption,
     JsonFlag,
     LabelsOption,
@@ -23,6 +25,7 @@ from hsmamba.cli._common import (
     open_or_load,
     say,
 )
+from hsmamba.errors import HsmambaWarning, SceneError
 
 
 @app.command("finetune")
@@ -33,9 +36,11 @@ def finetune_command(
     labels: LabelsOption = None,
     variable: VariableOption = None,
     labels_variable: LabelsVariableOption = None,
+    classes: ClassesOption = None,
     aux: AuxOption = None,
     fraction: Annotated[float | None, typer.Option(help="Share of each class's pixels to train on.")] = None,
     count: Annotated[int | None, typer.Option(help="Pixels of each class to train on.")] = None,
+    cap: Annotated[bool, typer.Option("--cap", help="Take fewer of a class that has no more.")] = False,
     disjoint: Annotated[bool, typer.Option("--disjoint", help="Spatially disjoint blocks (with --fraction).")] = False,
     bands: Annotated[int, typer.Option(help="PCA components for an architecture without weights.")] = 30,
     epochs: Annotated[int, typer.Option(help="Passes over the training pixels.")] = 100,
@@ -59,7 +64,7 @@ def finetune_command(
     if resume and resumed is None:
         if log.exists() or folder.exists():
             raise ValueError(f"{out} holds an earlier run without its checkpoint.pt; replace it with --overwrite")
-        typer.echo(f"hsmamba: {out} holds no checkpoint yet; the run starts anew", err=True)
+        warnings.warn(f"{out} holds no checkpoint yet; the run starts anew", HsmambaWarning, stacklevel=1)
     if not (resume or overwrite) and (there := [path.name for path in (checkpoint, log, folder) if path.exists()]):
         raise ValueError(
             f"{out} holds an earlier run ({', '.join(there)}); continue it with --resume, replace it with --overwrite, "
@@ -67,13 +72,13 @@ def finetune_command(
         )
     if (fraction is None) == (count is None):
         raise ValueError("give either --fraction (0.05 is 5 % of each class) or --count (pixels of each class)")
-    opened = open_or_load(scene, variable, labels, labels_variable, aux)
+    opened = open_or_load(scene, variable, labels, labels_variable, aux, classes)
     import torch
 
     from hsmamba import create_model, evaluate, finetune, is_model, save_pretrained
     from hsmamba.data import block_split, random_split
+    from hsmamba.engine.classification.classes import has_classes
     from hsmamba.engine.lock import only_run
-    from hsmamba.errors import SceneError
     from hsmamba.models import as_classifier
 
     if opened.labels is None:
@@ -81,18 +86,23 @@ def finetune_command(
     torch.manual_seed(seed)
     new = is_model(model) and "." not in model
     if new:
-        sizes = {"num_classes": opened.num_classes, "in_chans": min(bands, opened.num_bands)}
+        sizes = {"num_classes": opened.num_classes, "in_chans": min(bands, opened.good_bands.size)}
         if opened.aux is not None:
             sizes["aux_chans"] = int(opened.aux.shape[2])
         network = as_classifier(create_model(model, device=device, **sizes))
     else:
-        network = as_classifier(load_model(model, num_classes=opened.num_classes, device=device))
+        network = as_classifier(load_model(model, device=device))
+        if network.in_chans > opened.good_bands.size:
+            network = as_classifier(load_model(model, in_chans=opened.good_bands.size, device=device))
+        if not has_classes(network, opened):
+            warnings.warn(f"{model} gets a new head, for {opened.num_classes} classes", HsmambaWarning, stacklevel=1)
+            network.reset_classifier(opened.num_classes)
     if disjoint:
-        if fraction is None:
-            raise ValueError("--disjoint takes --fraction")
+        if fraction is None or cap:
+            raise ValueError("--disjoint takes --fraction, and no --cap")
         split = block_split(opened.labels, patch_size=network.patch_size, fraction=fraction, seed=seed, strict=False)
     else:
-        split = random_split(opened.labels, fraction=fraction, count=count, seed=seed)
+        split = random_split(opened.labels, fraction=fraction, count=count, cap=cap, seed=seed)
     if overwrite:
         with only_run(checkpoint):  # which a later --resume would else continue if this run were killed at once
             checkpoint.unlink(missing_ok=True)
@@ -104,7 +114,7 @@ def finetune_command(
     if license is None and network.record is None:
         license = opened.license or "unknown"
     save_pretrained(
-        network, folder, split=result.split, metrics=report.percent(), class_names=opened.class_names,
+        network, folder, split=result.split, metrics=report.percent(),
         data={"name": opened.name or scene, "source": opened.source, "license": opened.license, "seed": seed},
         bands=opened.num_bands, wavelengths=opened.wavelengths, license=license,
     )  # fmt: skip

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from hsmamba.data.image import gather_pixels, iter_strips, like, neighbour_pairs, valid_mask
+from hsmamba.data.image import gather_pixels, iter_strips, like, neighbour_pairs
 from hsmamba.data.scene import Scene, open_image, open_scene
 from hsmamba.data.sensors import Sensor, get_sensor
 from hsmamba.data.sets.catalog import list_splits, load_pairs, load_scene, load_scenes, load_split
@@ -21,6 +21,7 @@ from hsmamba.data.transforms.components import MNF, PCA
 from hsmamba.data.transforms.compose import Compose
 from hsmamba.data.transforms.step import Step
 from hsmamba.data.transforms.steps import Blank, MinMax, SelectBands, SensorScale, Standardise
+from hsmamba.data.validity import valid_mask
 
 if TYPE_CHECKING:
     from hsmamba.data.datasets import PatchDataset

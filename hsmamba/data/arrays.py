@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import save
 
-from hsmamba._files import atomic_path
+from hsmamba._files import atomic_path, not_a_file
 from hsmamba.errors import ManifestError, WeightsError
 
 SCHEMA = 1
@@ -37,13 +36,13 @@ def read_arrays(path: str | os.PathLike[str], *, kind: str) -> tuple[dict[str, n
         WeightsError: The file is missing, truncated or no safetensors file.
         ManifestError: It holds something else, or has a schema that this version does not know.
     """
-    if not Path(path).is_file():
-        raise WeightsError(f"there is no {kind} file {str(path)!r}; check the path")
+    if (instead := not_a_file(path)) is not None:
+        raise WeightsError(f"there is no {kind} file {str(path)!r} ({instead}); check the path")
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    except (SafetensorError, OSError) as error:
+    except Exception as error:  # safetensors' own, and numpy's for types and shapes that it cannot hold
         raise WeightsError(
             f"{str(path)!r} is no readable safetensors file ({error}): it is truncated or of another format; "
             f"fetch or write the {kind} again"
@@ -51,13 +50,13 @@ def read_arrays(path: str | os.PathLike[str], *, kind: str) -> tuple[dict[str, n
     try:
         header = json.loads(metadata[_KEY])
         found, schema, config = header["kind"], header["schema"], header["config"]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ManifestError(
             f"{str(path)!r} has no hsmamba header, so it is no {kind} file; give a file that hsmamba saved as {kind}"
         ) from error
     if found != kind:
         raise ManifestError(f"{str(path)!r} holds a {found}, expected a {kind}; give the {kind} file")
-    if schema != SCHEMA:
+    if type(schema) is not int or schema != SCHEMA:
         raise ManifestError(
             f"{str(path)!r} has schema {schema!r}, this version of hsmamba reads {SCHEMA}; upgrade hsmamba"
         )

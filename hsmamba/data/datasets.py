@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from hsmamba.data.image import Array, NanPolicy, valid_mask
+from hsmamba.data.image import Array, NanPolicy
 from hsmamba.data.patches import Patches
 from hsmamba.data.scene import Scene
 from hsmamba.data.transforms.compose import Compose
 from hsmamba.data.transforms.step import Source
+from hsmamba.data.validity import valid_mask
 from hsmamba.errors import SceneError
 
 Sample: TypeAlias = "tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]"

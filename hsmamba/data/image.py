@@ -19,10 +19,13 @@ Array: TypeAlias = "npt.NDArray[Any] | xr.DataArray"
 NanPolicy: TypeAlias = Literal["raise", "mask"]
 
 STRIP_BYTES = 2**26
+VALID = "valid"  # the coordinate (y, x) of a DataArray that says where a mask or an alpha band has data
+FILLS = ("_FillValue", "missing_value", "nodata")  # attributes that hold a value for "no data"
 _RASTER_DIMS = ("y", "x", "band")
 # Attributes that describe the values of one raster, so that they would be wrong on another raster of the same grid.
 VALUE_ATTRIBUTES = frozenset(
-    {"_FillValue", "missing_value", "scale_factor", "add_offset", "long_name", "standard_name", "units"}
+    {*FILLS, "scale_factor", "add_offset", "long_name", "standard_name", "units"}
+    | {"scales", "offsets"}  # rioxarray's names where bands differ
     | {"valid_min", "valid_max", "valid_range", "wavelength", "wavelength_units", "fwhm", "bbl"}
     | {"STATISTICS_MINIMUM", "STATISTICS_MAXIMUM", "STATISTICS_MEAN", "STATISTICS_STDDEV", "STATISTICS_VALID_PERCENT"}
 )
@@ -139,36 +142,17 @@ def check_pixels(pixels: npt.ArrayLike, shape: tuple[int, int]) -> npt.NDArray[n
     return flat
 
 
-def valid_mask(hsi: Array, nan: NanPolicy = "raise", *, bands: npt.ArrayLike | None = None) -> npt.NDArray[np.bool_]:
-    """Tell which pixels hold finite numbers only; reads strip by strip.
-
-    Args:
-        hsi: (H, W, B).
-        nan: "raise" to refuse pixels that are not finite, "mask" to have them marked.
-        bands: Indices of the bands that count; all by default. Bad bands are often NaN on every pixel: give
-            `scene.good_bands`, or `transform.input_bands()` for the bands that a transform reads.
-
-    Returns:
-        (H, W) bool, True where every band that counts is finite.
-
-    Raises:
-        SceneError: `nan="raise"` and a pixel holds NaN or infinity.
-        ValueError: `nan` is neither "raise" nor "mask".
-    """
-    if nan not in ("raise", "mask"):
-        raise ValueError(f'nan is {nan!r}; expected "raise" or "mask"')
-    mask = np.ones(hsi.shape[:2], dtype=bool)
-    if hsi.dtype.kind == "f":
-        for start, strip in iter_strips(hsi):
-            used = strip if bands is None else strip[..., np.asarray(bands, dtype=np.int64)]
-            mask[start : start + strip.shape[0]] = np.isfinite(used).all(axis=-1)
-    if nan == "raise" and not mask.all():
-        row, column = np.argwhere(~mask)[0]
-        raise SceneError(
-            f"{int((~mask).sum())} of {mask.size} pixels hold NaN or infinity, the first at row {row}, "
-            f'column {column}; pass nan="mask" to leave them out'
-        )
-    return mask
+def take_bands(array: Array, indices: npt.NDArray[np.int64]) -> Array:
+    """Select bands of (H, W, B) by their indices; attributes of a DataArray that have a value a band follow."""
+    if not is_dataarray(array):
+        return np.asarray(array[..., indices])
+    count = array.sizes["band"]
+    attrs = {
+        key: tuple(value[i] for i in indices) if isinstance(value, (tuple, list)) and len(value) == count else value
+        for key, value in array.attrs.items()
+    }
+    chosen: xr.DataArray = array.isel(band=indices).assign_attrs(attrs)
+    return chosen
 
 
 @overload
@@ -199,6 +183,6 @@ def like(template: Array, array: npt.NDArray[Any], *, name: str | None = None) -
     kept = {"y", "x"}
     if array.ndim == 3 and template.sizes.get("band") == array.shape[2]:
         kept.add("band")
-    coords = {key: value for key, value in template.coords.items() if set(value.dims) <= kept}
+    coords = {key: value for key, value in template.coords.items() if set(value.dims) <= kept and key != VALID}
     attrs = {key: value for key, value in template.attrs.items() if key not in VALUE_ATTRIBUTES}
     return type(template)(array, dims=dims, coords=coords, attrs=attrs, name=name)

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from hsmamba.data.files.content import Content, reading
+from hsmamba.data.bands import wavelengths_of
+from hsmamba.data.files.content import Content, is_real, reading
+from hsmamba.data.files.lazy import rows_first
 from hsmamba.data.files.readers import open_file
+from hsmamba.data.georeference import check_same_ground
 from hsmamba.data.image import Array, check_array, is_dataarray
+from hsmamba.data.labels import Classes, clean_labels, is_label_map
+from hsmamba.data.products import find_product
 from hsmamba.errors import SceneError
 
 PathLike: TypeAlias = "str | os.PathLike[str]"
+
+_GRID = 0.1  # pixels that two images of one grid may lie apart
 
 
 @dataclass(eq=False)
@@ -25,7 +32,9 @@ class Scene:
 
     Attributes:
         hsi: Cube (H, W, B) of any real dtype: numpy (also a memory map) or DataArray with dims (y, x, band).
-        labels: Integer map (H, W), 0 = unlabelled, classes 1..K; None where nothing is labelled.
+        labels: Integer map (H, W), 0 = unlabelled, classes 1..K; None where nothing is labelled. Maps as people have
+            them are brought to this form, with a warning where something had to be decided: floating point numbers,
+            other values for unlabelled pixels, classes from 0 (see `open_scene`).
         aux: Bands of another sensor (H, W, C) on the same grid, or None.
         class_names: Name of class k at index k - 1; empty where unknown.
         wavelengths: Band centres (B,) in nm, or None.
@@ -35,6 +44,7 @@ class Scene:
         name: Short name.
         source: Where the data come from.
         license: Their terms.
+        classes: Argument, kept nowhere: the codes of the classes 1..K in `labels`, or their names by code.
 
     Raises:
         SceneError: Dimensions, grids, labels or lengths do not fit each other.
@@ -51,10 +61,12 @@ class Scene:
     name: str = ""
     source: str = ""
     license: str = ""
+    classes: InitVar[Classes | None] = None
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, classes: Classes | None) -> None:
         """Bring the fields to their types and hold them against each other."""
         self.class_names = tuple(self.class_names)
+        self.hsi, self.aux = rows_first(self.hsi), rows_first(self.aux)
         check_array(self.hsi, "hsi", ("y", "x", "band"))
         if 0 in self.hsi.shape:
             raise SceneError(f"hsi is empty: shape {tuple(self.hsi.shape)}; at least one pixel and one band are needed")
@@ -62,9 +74,10 @@ class Scene:
             check_array(self.aux, "aux", ("y", "x", "band"))
             _check_grid(self.hsi, self.aux, "aux")
         if self.labels is not None:
-            check_array(self.labels, "labels", ("y", "x"))
+            self.labels, self.class_names = clean_labels(self.labels, self.class_names, classes)
             _check_grid(self.hsi, self.labels, "labels")
-            _check_labels(self.labels, self.class_names)
+        if self.wavelengths is None:
+            self.wavelengths, self.fwhm = wavelengths_of(self.hsi)
         if self.wavelengths is not None:
             self.wavelengths = np.asarray(self.wavelengths, dtype=np.float64)
             _check_length(self.wavelengths, self.num_bands, "wavelengths")
@@ -107,32 +120,8 @@ def _check_grid(hsi: Array, other: Array, what: str) -> None:
             f"{what} has the grid {tuple(other.shape[:2])} (rows, columns), hsi has {tuple(hsi.shape[:2])}; "
             f"resample {what} to the grid of hsi"
         )
-    if not (is_dataarray(hsi) and is_dataarray(other)):
-        return
-    for dim in ("y", "x"):
-        if dim in hsi.coords and dim in other.coords:
-            ours, theirs = np.asarray(hsi[dim]), np.asarray(other[dim])
-            step = abs(float(ours[-1] - ours[0])) / max(len(ours) - 1, 1)
-            if not np.allclose(ours, theirs, rtol=0, atol=0.01 * step):
-                raise SceneError(
-                    f"{what} and hsi have the same shape but other {dim} coordinates "
-                    f"({theirs[0]} ... {theirs[-1]} against {ours[0]} ... {ours[-1]}); reproject {what} to the grid "
-                    "of hsi"
-                )
-
-
-def _check_labels(labels: Array, class_names: tuple[str, ...]) -> None:
-    if labels.dtype.kind not in "iu":
-        raise SceneError(f"labels have dtype {labels.dtype}; expected integers, 0 = unlabelled: labels.astype(int)")
-    values = np.asarray(labels)
-    low, high = int(values.min()), int(values.max())
-    if low < 0:
-        raise SceneError(f"labels reach down to {low}; expected 0 (unlabelled) and classes from 1: set {low} to 0")
-    if class_names and high > len(class_names):
-        raise SceneError(
-            f"labels reach up to {high}, but there are {len(class_names)} class names; expected labels in "
-            f"0..{len(class_names)}: name every class or set the other labels to 0"
-        )
+    if is_dataarray(other) or what == "aux":  # labels without a place are usually made on the grid of the cube
+        check_same_ground(hsi, other, ("hsi", what), tolerance=_GRID)
 
 
 def _check_length(values: npt.NDArray[Any], bands: int, what: str) -> None:
@@ -149,45 +138,58 @@ def open_scene(
     aux: PathLike | Array | None = None,
     aux_variable: str | None = None,
     class_names: Sequence[str] = (),
+    classes: Classes | None = None,
 ) -> Scene:
-    """Open a scene from a file.
+    """Open a scene from a file, or a satellite product from its folder.
 
-    Reads MATLAB (`.mat`, v5 and v7.3), numpy (`.npy` as a memory map, `.npz`), ENVI (`.hdr`, as a memory map) and
-    GeoTIFF (`.tif`, as a lazy DataArray with coordinates and CRS). Numbers stay as they are stored: no scale factor is
-    applied. Where a raster names a "no data" value, its pixels become NaN. Wavelengths (in nm) and bad bands come
-    from the header where it has them.
+    Reads MATLAB (`.mat`, v5 and v7.3), numpy (`.npy` as a memory map, `.npz`), GeoTIFF (`.tif`, as a lazy DataArray)
+    and ENVI (`.hdr`, as a memory map, or as a lazy DataArray where it has a place, a scale or a "no data" value).
+    Numbers stay as they are stored: no scale factor is applied. What a raster says to be invalid, by a "no data" value,
+    a mask or an alpha band, becomes NaN; an alpha band is no band of the cube. Wavelengths and widths (in nm), names
+    and bad bands come from the header where it has them. No other file is read than those that belong to the format.
+    Products of EnMAP, PRISMA, EMIT, DESIS, Sentinel-2 and Landsat are read as they are delivered
+    (`hsmamba.data.products`), with scale and offset in the attributes of the DataArray.
 
     Args:
-        path: The file with the hyperspectral cube.
+        path: The file with the hyperspectral cube, or a product's folder, metadata or main file.
         variable: Name of the cube in a `.mat` or `.npz`; not needed where just one array has three dimensions.
-        labels: Label map, 0 = unlabelled: a file of any of these formats or an array (H, W). By default, a `.mat` or
-            `.npz` with just one two-dimensional integer array on the grid of the cube has that as its labels.
+        labels: Label map: a file of any of these formats or an array (H, W). By default, a `.mat` or `.npz` with just
+            one two-dimensional integer array on the grid of the cube has that as its labels; failing that, one of
+            whole numbers whose name says what it is (gt, labels, ground_truth).
+            Unlabelled is 0, and what is declared as "no data"; NaN, infinity, negative numbers, 255 and the
+            highest number of the dtype, too, which a warning says. Where -1 stands beside 0, 0 is taken as a class:
+            0..K - 1 become the classes 1..K, named by their codes. Class numbers are kept as they are, gaps included,
+            so that the tiles of a data set agree.
         labels_variable: Name of the label map in its file, or in `path` where `labels` is not given.
-        aux: Bands of another sensor on the same grid: a file or an array (H, W, C).
+        aux: Bands of another sensor on the same grid: a file, a product or an array (H, W, C).
         aux_variable: Name of these bands in their file, or in `path` where `aux` is not given.
         class_names: Name of class k at k - 1; by default those of an ENVI classification file.
+        classes: Legend, for labels that are codes: [10, 20, 30], or with names {10: "corn", 20: "oats"}. The codes
+            become the classes 1..K in this order, with these names or named by code; every other code is unlabelled.
+            Numbers above 255 with gaps want it.
 
     Raises:
         SceneError: No such file, an unknown or damaged format, several arrays to choose from (listed in the text), or
-            parts that do not fit each other.
+            parts that do not fit each other; labels of several bands, or that are no whole numbers.
         MissingExtraError: The format needs a package that is not installed.
     """
     path = Path(path)
-    main = open_file(path, masked=True)
+    product = find_product(path)
+    main = product() if product else open_file(path, masked=True)
     three = [name for name, found in main.variables.items() if len(found.shape) == 3]
     hsi = _take(path, main, three, variable, "variable", "array with three dimensions (rows, columns, bands)")
     grid = (int(hsi.shape[0]), int(hsi.shape[1])) if hsi.ndim == 3 else (0, 0)
-    label_map, names = _open_labels(path, main, grid, labels, labels_variable)
+    label_map, names = _open_labels(path, main, grid, labels, labels_variable, tuple(class_names), classes)
     return Scene(
         hsi=hsi,
         labels=label_map,
         aux=_open_aux(path, main, grid, aux, aux_variable),
-        class_names=tuple(class_names) or names,
+        class_names=names,
         wavelengths=main.wavelengths,
         fwhm=main.fwhm,
         bad_bands=main.bad_bands,
         band_names=main.band_names,
-        name=path.stem,
+        name=str(hsi.name) if product and is_dataarray(hsi) else path.stem,
         source=path.name,
     )
 
@@ -196,25 +198,32 @@ def open_image(path: PathLike, *, variable: str | None = None) -> Array:
     """Open one image of a pair that is to be fused, as it is stored.
 
     Args:
-        path: A file of a format that `open_scene` reads.
+        path: A file of a format, or a product, that `open_scene` reads.
         variable: Name of the image in a `.mat` or `.npz`; not needed where just one array has two or three dimensions.
 
     Returns:
-        (H, W, B) or (H, W), as a memory map or lazily where the format permits. A GeoTIFF keeps its dtype, and its
-        "no data" value in the attribute `_FillValue`.
+        (H, W, B) or (H, W), as a memory map or lazily where the format permits, in the dtype that it is stored in. A
+        raster has its "no data" value in the attribute `_FillValue`; where a mask, an alpha band or values that differ
+        between bands tell which pixels are valid, a coordinate `valid` (y, x) does.
 
     Raises:
         SceneError: No such file, an unknown or damaged format, several arrays to choose from (listed in the text).
         MissingExtraError: The format needs a package that is not installed.
     """
     path = Path(path)
-    content = open_file(path, masked=path.suffix.lower() not in (".tif", ".tiff"))
+    content = _open(path, masked=False)
     images = [name for name, found in content.variables.items() if len(found.shape) in (2, 3)]
     return _take(path, content, images, variable, "variable", "array of two or three dimensions (rows, columns, bands)")
 
 
+def _open(path: Path, *, masked: bool) -> Content:
+    product = find_product(path)
+    return product() if product else open_file(path, masked=masked)
+
+
 def _take(path: Path, content: Content, names: list[str], chosen: str | None, argument: str, wanted: str) -> Array:
-    """Read the chosen variable, or the only candidate."""
+    """Read the chosen variable, or the only candidate of real numbers."""
+    names = [name for name in names if is_real(content.variables[name].dtype)]
     listing = "; ".join(f"{name!r} {found.shape} {found.dtype}" for name, found in content.variables.items() if name)
     if chosen is not None and chosen not in content.variables:
         raise SceneError(f"{str(path)!r} has no variable {chosen!r}; it has {listing or 'no named arrays'}")
@@ -229,23 +238,45 @@ def _take(path: Path, content: Content, names: list[str], chosen: str | None, ar
 
 
 def _open_labels(
-    path: Path, main: Content, grid: tuple[int, int], labels: PathLike | Array | None, chosen: str | None
+    path: Path,
+    main: Content,
+    grid: tuple[int, int],
+    labels: PathLike | Array | None,
+    chosen: str | None,
+    names: tuple[str, ...],
+    classes: Classes | None,
 ) -> tuple[Array | None, tuple[str, ...]]:
-    """Return the label map and the class names that its file has."""
+    """Return the label map and the names of its classes."""
+    if not (labels is None or isinstance(labels, (str, os.PathLike))):
+        return clean_labels(labels, names, classes)
     content = main
-    if isinstance(labels, (str, os.PathLike)):
+    if labels is not None:
         path = Path(labels)
         content = open_file(path, masked=False)
-    elif labels is not None:
-        return labels, ()
-    flat = [name for name, variable in content.variables.items() if variable.shape in (grid, (*grid, 1))]
-    if content is main and chosen is None:
-        found = main.variables
-        flat = [key for key in flat if len(found[key].shape) == 2 and np.dtype(found[key].dtype).kind in "iu"]
+    given = _find_labels(path, content, grid, chosen, own=content is main)
+    if given is None:
+        if classes is not None:
+            raise SceneError(f"classes= is the legend of labels, and {str(path)!r} has none; give labels=...")
+        return None, names
+    what = f"the label map in {str(path)!r}"
+    return clean_labels(given, names or content.class_names, classes, nodata=content.nodata, what=what)
+
+
+def _find_labels(path: Path, content: Content, grid: tuple[int, int], chosen: str | None, own: bool) -> Array | None:
+    """Read the chosen label map of a file, or the only one on the grid; the cube's `own` file may have none."""
+    found = content.variables
+    flat = [name for name, variable in found.items() if variable.shape in (grid, (*grid, 1))]
+    if own and chosen is None:
+        flat = [key for key in flat if len(found[key].shape) == 2]
+        whole = [key for key in flat if np.dtype(found[key].dtype).kind in "iu"]
+        flat = whole or [key for key in flat if is_label_map(key, found[key].read)]
         if not flat:
-            return None, ()
+            return None
+    several = [variable.shape for variable in found.values() if variable.shape[:2] == grid and len(variable.shape) == 3]
+    if not flat and chosen is None and len(found) == len(several) == 1:
+        return content.variables[next(iter(found))].read()  # refused with its bands
     wanted = f"label map of {grid[0]} x {grid[1]} pixels, the grid of the cube"
-    return _as_labels(path, _take(path, content, flat, chosen, "labels_variable", wanted), content), content.class_names
+    return _take(path, content, flat, chosen, "labels_variable", wanted)
 
 
 def _open_aux(
@@ -254,24 +285,10 @@ def _open_aux(
     content = main
     if isinstance(aux, (str, os.PathLike)):
         path = Path(aux)
-        content = open_file(path, masked=True)
+        content = _open(path, masked=True)
     elif aux is not None or chosen is None:
         return aux
     fitting = [name for name, found in content.variables.items() if found.shape[:2] == grid and len(found.shape) < 4]
     wanted = f"array on the grid of the cube, {grid[0]} x {grid[1]} pixels"
     array = _take(path, content, fitting, chosen, "aux_variable", wanted)
     return array[..., None] if array.ndim == 2 and isinstance(array, np.ndarray) else array
-
-
-def _as_labels(path: Path, array: Array, content: Content) -> Array:
-    """Bring a label map to integers (H, W) with 0 where there are no data."""
-    if array.ndim == 3:
-        array = array.isel(band=0, drop=True) if is_dataarray(array) else array[..., 0]
-    values = np.array(array)
-    if content.nodata is not None:
-        values[values == content.nodata] = 0
-    if values.dtype.kind in "fb":
-        if not np.isfinite(values).all() or (values.astype(np.int64) != values).any():
-            raise SceneError(f"the label map in {str(path)!r} has dtype {values.dtype} and values that are no integers")
-        values = values.astype(np.int64)
-    return array.copy(data=values) if is_dataarray(array) else values

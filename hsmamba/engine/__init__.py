@@ -16,11 +16,12 @@ from hsmamba.data import Compose, PatchDataset, Scene, Split
 from hsmamba.data.image import NanPolicy
 from hsmamba.data.pairs import FusionPairs
 from hsmamba.engine.classification.evaluate import Part, evaluate_classifier
+from hsmamba.engine.classification.fitting import default_transform
+from hsmamba.engine.classification.inputs import Scale
 from hsmamba.engine.classification.job import Classification, classify
 from hsmamba.engine.classification.train import (
     ClassificationResult,
     ClassificationSettings,
-    default_transform,
     train_classifier,
 )
 from hsmamba.engine.fusion.evaluate import evaluate_fusion
@@ -55,6 +56,8 @@ def finetune(
     split: Split,
     *,
     transform: Compose | None = None,
+    nan: NanPolicy | None = None,
+    scale: Scale | None = None,
     device: torch.device | str | None = None,
     checkpoint: str | Path | None = None,
     resume: str | Path | None = None,
@@ -86,6 +89,8 @@ def finetune(
     split: Split | None = None,
     *,
     transform: Compose | None = None,
+    nan: NanPolicy | None = None,
+    scale: Scale | None = None,
     device: torch.device | str | None = None,
     checkpoint: str | Path | None = None,
     resume: str | Path | None = None,
@@ -104,8 +109,10 @@ def finetune(
         data: For a classifier a labelled scene, several of one kind (plots) or a dataset of patches; for a fusion
             network pairs (`hsmamba.data.wald_pairs`).
         split: Pixels of the scene, or items of the scenes or the dataset; pairs bring their own.
-        transform: Fitted preprocessing of a scene; default the model's own, else `default_transform`. A dataset and
-            pairs bring their own.
+        transform: Fitted preprocessing of a scene; default the model's own where it takes the bands of the scene,
+            else `default_transform`. A dataset and pairs bring their own.
+        nan: "raise" (the default) refuses invalid pixels of scenes, "mask" leaves them out of transform and training.
+        scale: As for `classify`, for a transform that was fitted on numbers of another unit; it becomes a part of it.
         device: Where to train; default where the model is. The model stays there.
         checkpoint: File that holds the whole state after every epoch, written whole or not at all.
         resume: A checkpoint to continue from; settings and data must be those of the interrupted run.
@@ -131,15 +138,18 @@ def finetune(
     keeping = Keeping(checkpoint, resume, log, callback, progress)
     if isinstance(data, FusionPairs):
         network = as_fusion_network(model)
-        _refuse("pairs bring their own split and scale", split=split, transform=transform)
+        _refuse("pairs bring their own split, mask and scale", split=split, transform=transform, nan=nan, scale=scale)
         return train_fusion(network, data, make_settings(FusionSettings, settings), device=device, keeping=keeping)
     classifier = as_classifier(model)
     if split is None:
         raise TypeError("finetune needs the split of the scene; make one with hsmamba.data.random_split or block_split")
     if isinstance(data, PatchDataset):
-        _refuse("a dataset of patches has been transformed", transform=transform)
+        _refuse("a dataset of patches has been transformed and masked", transform=transform, nan=nan, scale=scale)
     chosen = make_settings(ClassificationSettings, settings)
-    return train_classifier(classifier, data, split, chosen, transform=transform, device=device, keeping=keeping)
+    return train_classifier(
+        classifier, data, split, chosen, transform=transform, nan=nan or "raise", scale=scale, device=device,
+        keeping=keeping,
+    )  # fmt: skip
 
 
 @overload
@@ -153,6 +163,7 @@ def evaluate(
     batch_size: int | None = None,
     device: torch.device | str | None = None,
     nan: NanPolicy | None = None,
+    scale: Scale | None = None,
     tta: bool | None = None,
     progress: bool | None = None,
 ) -> ClassificationReport: ...
@@ -172,6 +183,7 @@ def evaluate(
     batch_size: int | None = None,
     device: torch.device | str | None = None,
     nan: NanPolicy | None = None,
+    scale: Scale | None = None,
     tta: bool | None = None,
     progress: bool | None = None,
 ) -> ClassificationReport | FusionReport:
@@ -186,7 +198,8 @@ def evaluate(
         transform: Fitted preprocessing of scenes; default the one that came with the model.
         batch_size: As for `classify`.
         device: As for `classify`.
-        nan: "raise" (the default) refuses pixels of scenes that are not finite, "mask" counts them as wrong.
+        nan: "raise" (the default) refuses invalid pixels of scenes, "mask" counts them as wrong.
+        scale: As for `classify`.
         tta: As for `classify`; default False.
         progress: Show a progress bar; default False.
 
@@ -204,17 +217,18 @@ def evaluate(
         network = as_fusion_network(model)
         _refuse(
             "pairs bring their own test images, scale and mask",
-            split=split, part=part, transform=transform, batch_size=batch_size, nan=nan, tta=tta, progress=progress,
+            split=split, part=part, transform=transform, batch_size=batch_size, nan=nan, scale=scale, tta=tta,
+            progress=progress,
         )  # fmt: skip
         return evaluate_fusion(network, data, device=device)
     classifier = as_classifier(model)
     if split is None:
         raise TypeError("evaluate needs the split of the scene, as it came out of finetune")
     if isinstance(data, PatchDataset):
-        _refuse("a dataset of patches has been transformed and masked", transform=transform, nan=nan)
+        _refuse("a dataset of patches has been transformed and masked", transform=transform, nan=nan, scale=scale)
     return evaluate_classifier(
         classifier, data, split, part=part or "test", transform=transform, batch_size=batch_size, device=device,
-        nan=nan or "raise", tta=bool(tta), progress=bool(progress),
+        nan=nan or "raise", scale=scale, tta=bool(tta), progress=bool(progress),
     )  # fmt: skip
 
 

@@ -20,8 +20,8 @@ Figures: TypeAlias = "dict[str, float]"
 class ClassificationReport:
     """Metrics of a classification; `str()` is the table that the field prints.
 
-    All figures are fractions in 0..1 and computed from `confusion` alone. A class without pixels has the accuracy
-    NaN and is left out of AA and of the mean F1.
+    All figures are fractions in 0..1 and computed from `confusion` alone. A class without true pixels has the accuracy
+    and the F1 NaN and is left out of AA and of the mean F1. Without any pixel every figure is NaN.
 
     Attributes:
         confusion: (K, K + 1) counts as `confusion_matrix` gives them.
@@ -54,17 +54,19 @@ class ClassificationReport:
     @property
     def oa(self) -> float:
         """Overall accuracy: the share of pixels that are right."""
-        return float(np.trace(self.confusion) / max(self.confusion.sum(), 1))
+        return float(np.trace(self.confusion) / self.support.sum()) if self.support.any() else float("nan")
 
     @property
     def aa(self) -> float:
         """Average accuracy: the mean of `per_class`."""
-        return float(np.nanmean(self.per_class)) if self.support.any() else 0.0
+        return float(np.nanmean(self.per_class)) if self.support.any() else float("nan")
 
     @property
     def kappa(self) -> float:
         """Cohen's kappa: agreement beyond chance, (OA - p) / (1 - p) with p from the margins."""
-        total = max(int(self.confusion.sum()), 1)
+        if not self.support.any():
+            return float("nan")
+        total = int(self.confusion.sum())
         chance = float(self.support @ self.confusion[:, :-1].sum(0)) / total**2
         return (self.oa - chance) / (1 - chance) if chance < 1 else 1.0
 
@@ -81,7 +83,7 @@ class ClassificationReport:
     @property
     def mean_f1(self) -> float:
         """Mean of `f1` over the classes that have pixels."""
-        return float(np.nanmean(self.f1)) if self.support.any() else 0.0
+        return float(np.nanmean(self.f1)) if self.support.any() else float("nan")
 
     def percent(self) -> dict[str, float]:
         """Return the figures of `HEADLINES` in percent with two digits, as results and records hold them."""
@@ -89,9 +91,9 @@ class ClassificationReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Return every figure as plain numbers and lists, NaN as None."""
-        plain = {key: [None if np.isnan(v) else float(v) for v in getattr(self, key)] for key in ("per_class", "f1")}
+        plain = {key: [_number(value) for value in getattr(self, key)] for key in ("per_class", "f1")}
         return {
-            **{key: getattr(self, key) for key in HEADLINES},
+            **{key: _number(getattr(self, key)) for key in HEADLINES},
             "pixels": int(self.confusion.sum()),
             **plain,
             "support": self.support.tolist(),
@@ -106,6 +108,8 @@ class ClassificationReport:
     def __str__(self) -> str:
         width = max([len(name) for name in self.class_names] + [len("mean F1")]) + 2
         rows = zip(self.class_names, self.support, self.per_class, self.f1, strict=True)
+        without = [name for name, pixels in zip(self.class_names, self.support, strict=True) if not pixels]
+        note = f"no pixel of {', '.join(without)}: left out of AA and mean F1"
         return "\n".join(
             [
                 f"{'class':<{width}}{'pixels':>8}{'accuracy':>10}{'F1':>8}",
@@ -114,8 +118,14 @@ class ClassificationReport:
                 f"{'AA':<{width}}{'':>8}{100 * self.aa:>10.2f}",
                 f"{'kappa x 100':<{width}}{'':>8}{100 * self.kappa:>10.2f}",
                 f"{'mean F1':<{width}}{'':>8}{'':>10}{100 * self.mean_f1:>8.2f}",
+                *([note] if without else []),
             ]
         )
+
+
+def _number(value: float) -> float | None:
+    """Return a figure as JSON takes it."""
+    return None if np.isnan(value) else float(value)
 
 
 @dataclass(frozen=True)

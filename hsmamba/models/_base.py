@@ -40,6 +40,9 @@ class Transform(Protocol):
     def input_bands(self, on: Literal["hsi", "aux"] = "hsi") -> Any:
         """Indices of the bands that it reads."""
 
+    def range(self, on: Literal["hsi", "aux"] = "hsi") -> Any:
+        """How the pixels of its training are distributed; None where that is not known."""
+
     def save(self, path: Any) -> None:
         """Write it to a safetensors file."""
 
@@ -198,8 +201,8 @@ class Classifier(Network):
         return self.head
 
     def reset_classifier(self, num_classes: int) -> None:
-        """Give the network a new head; `num_classes=0` takes it away."""
-        self.num_classes = num_classes
+        """Give the network a new head, of classes without names as yet; `num_classes=0` takes it away."""
+        self.num_classes, self.class_names = num_classes, ()
         like = next(self.parameters())
         self.head = self._new_head().to(device=like.device, dtype=like.dtype)
 

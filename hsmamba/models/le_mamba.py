@@ -323,7 +323,8 @@ class LEMamba(FusionNetwork):
                 f"dec_d_state={tuple(dec_d_state)}"
             )
         dims = [dim * math.prod(widen[:level]) for level in range(levels + 1)]
-        rates = iter(torch.linspace(0, drop_path_rate, sum(enc_depths) + mid_depth + sum(dec_depths)).tolist())
+        depth = sum(enc_depths) + mid_depth + sum(dec_depths)
+        rates = iter(torch.linspace(0, drop_path_rate, depth, device="cpu").tolist())  # numbers on any default device
         spans = [1 << levels]  # sides, in pixels of the full resolution, that every map and every window divides
 
         def blocks(number: int, level: int, width: int, size: int, states: Pair, kernels: Pair) -> list[LEVMBlock]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import logging
 import re
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,12 @@ from torch import Tensor
 
 import hsmamba.models as models
 from hsmamba.data import Compose
-from hsmamba.errors import UnknownModelError, WeightsError
+from hsmamba.errors import ManifestError, UnknownModelError, WeightsError
 from hsmamba.models import Network
 from hsmamba.zoo import manifest, source
-from hsmamba.zoo.build import build, load_strictly
+from hsmamba.zoo.build import build, check_origin, load_strictly
 from hsmamba.zoo.files import load_tensors
+from hsmamba.zoo.official import read_official, unwrapped
 from hsmamba.zoo.records import sizes_in_words
 
 _logger = logging.getLogger(__name__)
@@ -54,8 +56,9 @@ def create_model(
             layers that see the bands, and the weight's transform is left out.
         aux_chans: Channels of the auxiliary input, for models that have one.
         patch_size: Side of the patches, for models that work on patches.
-        checkpoint_path: A safetensors file to load instead; with `pretrained`, it stands in for the weight's file and
-            must have its SHA-256.
+        checkpoint_path: A file to load instead: safetensors, or a state that `torch.save` wrote, by itself or in a
+            checkpoint of `finetune`; tensors alone are read of it. With `pretrained`, it stands in for the weight's
+            file and must have its SHA-256.
         cache_dir: Folder for downloads; default the Hugging Face cache.
         device: Where to put the model.
         dtype: Floating-point type of the parameters.
@@ -82,9 +85,10 @@ def _create(
 ) -> tuple[Network, bool]:
     """Build a model and load its weights; say whether there are any."""
     architecture, args, folder = _look_up(name, pretrained, cache_dir, checkpoint_path)
+    if folder is not None:
+        state = check_origin(architecture, args, load_tensors(folder.model_path), what=name, params=folder.params)
     model = build(architecture, args | given)
     if folder is not None:
-        state = load_tensors(folder.model_path)
         _load_fitting(model, state, free={key for key in given if given[key] != args.get(key)}, what=name)
         model.transform = _transform_that_fits(model, folder, name)
         model.class_names = folder.classes if len(folder.classes) == model.model_args.get("num_classes") else ()
@@ -137,13 +141,37 @@ def _transform_that_fits(model: Network, folder: source.ModelFolder, what: str) 
     if transform is not None and folder.model_args.get("in_chans", model.in_chans) != model.in_chans:
         _logger.warning("%s: left its transform out, which gives another number of bands than in_chans", what)
         return None
+    if transform is not None:
+        _check_transform(transform, folder, what)
     return transform
+
+
+def _check_transform(transform: Compose, folder: source.ModelFolder, what: str) -> None:
+    """Refuse a transform that was fitted on other bands than the record's, or gives others than the network takes."""
+    bands, outputs = transform.in_channels(), {}
+    if bands:
+        outputs["in_chans"] = transform.out_channels()
+    if transform.in_channels("aux"):
+        outputs["aux_chans"] = transform.out_channels(on="aux")
+    differing = {name: n for name, n in outputs.items() if folder.model_args.get(name, n) != n}
+    if differing or (None not in (bands, folder.bands) and bands != folder.bands):
+        raise ManifestError(
+            f"{what}: its transform makes {outputs} of {bands} bands, its record has {dict(folder.model_args)} and "
+            f"{folder.bands} bands; save the model again with the transform that it was trained with"
+        )
 
 
 def _load_checkpoint(model: Network, architecture: str, path: Path) -> None:
     if path.is_dir():
         raise WeightsError(f"checkpoint_path={str(path)!r} is a folder; create_model('local-dir:{path}') loads one")
-    load_strictly(model, load_tensors(path), what=str(path))
+    state = unwrapped(read_official(path), known=model.state_dict().keys())
+    try:
+        load_strictly(model, state, what=str(path))
+    except WeightsError as error:
+        raise WeightsError(
+            f"{error}. Create the model with the sizes of the checkpoint; one with other names, or of unknown sizes, "
+            f"becomes a model folder by: hsmamba convert {shlex.quote(str(path))} FOLDER --arch {architecture}"
+        ) from None
 
 
 def _natural(name: str) -> list[tuple[int, int | str]]:

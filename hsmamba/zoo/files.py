@@ -8,6 +8,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hsmamba._files import not_a_file
 from hsmamba.errors import HashMismatchError, WeightsError
 from hsmamba.zoo.records import FileEntry
 
@@ -27,27 +28,30 @@ def sha256_file(path: str | os.PathLike[str]) -> str:
     return digest.hexdigest()
 
 
-def verify_file(path: str | os.PathLike[str], sha256: str, *, name: str, mend: str) -> None:
-    """Check that a file is the one on record. Nothing is deleted.
+def verify_file(path: str | os.PathLike[str], entry: FileEntry, *, name: str, mend: str) -> None:
+    """Check that a file is the one on record. Nothing is deleted; of a file that is too long nothing is read.
 
     Args:
         path: The file.
-        sha256: The recorded SHA-256, hexadecimal.
+        entry: What is on record: its SHA-256 and its length.
         name: What the file belongs to, for the error.
         mend: What to type when it is another, for the error.
 
     Raises:
         WeightsError: There is no such file.
-        HashMismatchError: Its hash is another; the text names both.
+        HashMismatchError: Its length or its hash is another; the text names both.
     """
+    if (instead := not_a_file(path)) is not None:
+        raise WeightsError(f"{name}: {path} cannot be read ({instead}); {mend}")
     try:
-        found = sha256_file(path)
+        size = os.path.getsize(path)
+        found = sha256_file(path) if size <= entry.bytes else "not computed"
     except OSError as error:
         raise WeightsError(f"{name}: {path} cannot be read ({error.strerror}); {mend}") from error
-    if found != sha256:
+    if (size, found) != (entry.bytes, entry.sha256):
         raise HashMismatchError(
-            f"{name}: {path} ({os.path.getsize(path)} bytes) is not the file on record: its SHA-256 is {found}, "
-            f"expected {sha256}; it was cut short, damaged or replaced. Nothing was deleted: {mend}"
+            f"{name}: {path} ({size} bytes) is not the file on record ({entry.bytes} bytes): its SHA-256 is {found}, "
+            f"expected {entry.sha256}; it was cut short, damaged or replaced. Nothing was deleted: {mend}"
         )
 
 
@@ -63,27 +67,36 @@ def load_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     Raises:
         WeightsError: The file is missing, cut short or of another format; the text says which and what to do.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     path = Path(path)
-    if not path.is_file():
-        raise WeightsError(f"there is no weight file {path}; check the path")
+    if (instead := not_a_file(path)) is not None:
+        raise WeightsError(f"there is no weight file {path} ({instead}); check the path")
     try:
         return dict(load_file(path))
-    except (SafetensorError, OSError) as error:
-        with path.open("rb") as file:
-            head = file.read(9)
-        # A safetensors header opens with "{" at byte 8; a zip archive or a pickle are what torch.save writes.
-        if head[8:] != b"{" and head.startswith((b"PK", b"\x80")):
+    except Exception as error:  # safetensors' own, and torch's for types and shapes that it cannot hold
+        if format_of(path) == "pickle":
+            named = path.with_suffix(".pth") if path.suffix == ".safetensors" else path
             raise WeightsError(
                 f"{path} is a PyTorch pickle, whatever its name says. Reading a pickle can run code, so hsmamba reads "
-                f"safetensors only; convert it with: hsmamba convert {shlex.quote(str(path))} FOLDER --arch NAME"
+                f"safetensors only here; {'' if named == path else f'rename it to {named.name} and '}convert it with: "
+                f"hsmamba convert {shlex.quote(str(named))} FOLDER --arch NAME"
             ) from error
         raise WeightsError(
             f"{path} ({path.stat().st_size} bytes) is no whole safetensors file ({error}): it was cut short or is of "
             "another format; fetch or save it again"
         ) from error
+
+
+def format_of(path: Path) -> str | None:
+    """Say by its first bytes whether a file is "safetensors" or, as `torch.save` writes it, a "pickle"; else None."""
+    if not_a_file(path) is not None:
+        return None
+    with path.open("rb") as file:
+        head = file.read(9)
+    if head[8:] == b"{":  # where the header of safetensors opens
+        return "safetensors"
+    return "pickle" if head.startswith((b"PK", b"\x80")) else None
 
 
 def entry_of(path: Path) -> FileEntry:

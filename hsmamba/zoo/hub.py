@@ -14,6 +14,7 @@ from pathlib import Path
 from hsmamba._version import __version__
 from hsmamba.errors import WeightsError
 from hsmamba.zoo.files import verify_file
+from hsmamba.zoo.records import FileEntry
 
 _STALE = 600.0  # seconds after which nobody writes to a part of a file that is there as a whole
 
@@ -65,9 +66,9 @@ def _tidy(path: Path) -> None:
 
 
 def download_verified(
-    repo_id: str, filename: str, *, revision: str, sha256: str, cache_dir: str | Path | None = None
+    repo_id: str, filename: str, *, revision: str, entry: FileEntry, cache_dir: str | Path | None = None
 ) -> Path:
-    """Download a file as `download` does, and check it against the recorded SHA-256.
+    """Download a file as `download` does, and check it against the recorded length and SHA-256.
 
     Raises:
         WeightsError: It cannot be had.
@@ -80,7 +81,7 @@ def download_verified(
         f"to fetch it again, type: {remove} {' '.join(shlex.quote(copy) for copy in copies)} and repeat; "
         "if a fresh copy differs too, the repository has changed: report it to its owner"
     )
-    verify_file(path, sha256, name=f"hf-hub:{repo_id}@{revision}", mend=mend)
+    verify_file(path, entry, name=f"hf-hub:{repo_id}@{revision}", mend=mend)
     return path
 
 

@@ -1,21 +1,26 @@
-"""Models from official checkpoints: the papers' own state dictionaries and configuration vocabularies."""
+"""Models from checkpoints: the papers' own, with their names and configurations, and states with our names."""
 
 from __future__ import annotations
 
 import importlib.util
-import pickle
+import reprlib
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 import hsmamba.models as models
 from hsmamba.errors import WeightsError
 from hsmamba.models import Network
-from hsmamba.zoo.build import build, load_strictly
-from hsmamba.zoo.files import load_tensors
+from hsmamba.zoo.build import build, check_origin, load_strictly
+from hsmamba.zoo.files import format_of, load_tensors
+from hsmamba.zoo.pickles import load_pickle
+from hsmamba.zoo.sizes import looks_like_ours, tell_args
 
 # Where training programs put the network's state, the averaged one first: that is what the papers evaluate.
 _NESTS = (
@@ -23,81 +28,123 @@ _NESTS = (
     *("model", "net", "network", "params", "generator", "online_model"),
 )
 _DEPTH = 4  # how many of them lie in one another at most
+_WRAPPERS = ("_orig_mod.", "module.", "model.")  # what torch.compile, DataParallel and trainers put before every name
 
 
 def load_official(arch: str, state_dict: dict[str, Tensor], **config: Any) -> Network:
-    """Build our model from an official checkpoint.
+    """Build our model from an official checkpoint, or from a state with our own names.
 
     Args:
         arch: Name of the architecture, for example "md2f_mamba_ref".
-        state_dict: The official network's state, tensors by official name; the "module." that DataParallel puts before
-            every name may be there.
+        state_dict: The official network's state, tensors by official name, or that of a network of ours; what
+            `torch.compile`, DataParallel and trainers put before every name may be there.
         **config: The official configuration, by the paper's names or by those of its code (an entry of its YAML file,
-            as it is); what the shapes of the tensors tell may be left out.
+            as it is), or for a state of ours the arguments of `create_model`; what the shapes of the tensors tell may
+            be left out.
 
     Returns:
         The network with the checkpoint's values, in training mode as torch leaves it.
 
     Raises:
         UnknownModelError: No architecture has this name.
-        WeightsError: The architecture has no official checkpoints, or tensors are missing, unexpected or of
-            another shape; the text lists them.
+        WeightsError: The architecture has no official checkpoints, or tensors are missing, unexpected, of
+            another shape or not finite; the text lists them.
+        ManifestError: The checkpoint tells sizes of which no network can be built.
         TypeError: A configuration name that the official network does not have.
     """
     entry = models.entry(arch)
+    state = unwrapped(state_dict)
+    if looks_like_ours(arch, state):
+        args = tell_args(arch, state, config, what="the state")
+        return _loaded(arch, args, state, None, "the state")
     family = f"hsmamba.models.official.{entry.module.rpartition('.')[2]}"
     # Ours have a module of their own; a user's architecture may say it where it is defined.
     known = importlib.util.find_spec(family) is not None and entry.module.startswith("hsmamba.models.")
     module: Any = importlib.import_module(family) if known else sys.modules[entry.module]
     if not hasattr(module, "official_args"):
-        raise WeightsError(f"{arch} has no official checkpoints; weights of its own load by create_model")
-    state_dict = {key.removeprefix("module."): value for key, value in state_dict.items()}
+        raise WeightsError(
+            f"{arch} has no official checkpoints, and this is no state with our names of it; its own weights load by "
+            f"create_model"
+        )
     try:
-        model_args = module.official_args(state_dict, config)
-    except KeyError as error:
+        args = module.official_args(state, config)
+    except (KeyError, IndexError, ArithmeticError) as error:
         raise WeightsError(
             f"the checkpoint has no tensor {error}, which every official {arch} has; it holds "
-            f"{len(state_dict)} tensors, among them {', '.join(list(state_dict)[:5]) or 'none'}. Is it another model's?"
-        ) from None
-    model = build(arch, model_args)
-    load_strictly(model, module.checkpoint_filter_fn(state_dict, model), what=f"the official {arch} checkpoint")
+            f"{len(state)} tensors, among them {', '.join(list(state)[:5]) or 'none'}. Is it another model's?"
+        ) from error
+    return _loaded(arch, args, state, module.checkpoint_filter_fn, f"the official {arch} checkpoint")
+
+
+def _loaded(arch: str, args: dict[str, Any], state: dict[str, Tensor], translate: Any, what: str) -> Network:
+    state = check_origin(arch, args, state, what=what, translate=translate)
+    model = build(arch, args)
+    load_strictly(model, state, what=what)
     return model
 
 
+def unwrapped(state: dict[str, Tensor], known: Collection[str] = ()) -> dict[str, Tensor]:
+    """Return a state without what wrappers of networks put before every name; names that are `known` stay."""
+    state = {key.replace("_orig_mod.", ""): value for key, value in state.items()}
+    if all(key == "n_averaged" or key.startswith("module.") for key in state):  # torch's AveragedModel
+        state.pop("n_averaged", None)
+    while state.keys() != set(known):
+        prefix = next((p for p in _WRAPPERS if all(key.startswith(p) for key in state)), None)
+        if prefix is None or not state:
+            break
+        state = {key.removeprefix(prefix): value for key, value in state.items()}
+    return state
+
+
 def read_official(path: str | Path) -> dict[str, Tensor]:
-    """Read an official checkpoint without running code from it.
+    """Read a checkpoint, official or one's own, without running code from it.
 
     Args:
         path: A safetensors file, or what `torch.save` wrote (read with `weights_only=True`): a state dictionary, or a
             dictionary that holds one, itself or in such a dictionary, under a usual name such as "ema_model" (first,
-            for it is the averaged network that papers evaluate), "state_dict", "model" or "net".
+            for it is the averaged network that papers evaluate), "state_dict", "model" or "net". Of a checkpoint of
+            `finetune` the best weights are taken. Numbers and texts beside the tensors are left out.
 
     Returns:
-        Tensors by official name, on the CPU.
+        Tensors by name, on the CPU.
 
     Raises:
         WeightsError: The file is missing, damaged, holds code, or no state dictionary.
     """
     path = Path(path)
-    if path.suffix == ".safetensors":
+    if (format_of(path) or path.suffix.lstrip(".")) == "safetensors":
         return load_tensors(path)
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise WeightsError(f"there is no checkpoint {path}; check the path") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+    outermost = load_pickle(path)
+    state = _find_state(outermost)
+    if not isinstance(state, dict) or not any(isinstance(value, Tensor) for value in state.values()):
+        names = ", ".join(map(reprlib.repr, list(outermost)[:20])) or "nothing" if isinstance(outermost, dict) else ""
         raise WeightsError(
-            f"{path} cannot be read as a checkpoint of tensors alone ({str(error).splitlines()[0]}); if it holds a "
-            f"whole pickled network, save its state where you trust it: torch.save(model.state_dict(), 'state.pth')"
-        ) from error
-    outermost = state
-    for _ in range(_DEPTH):
-        key = next((k for k in _NESTS if isinstance(state, dict) and isinstance(state.get(k), dict)), None)
-        state = state if key is None else state[key]
-    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
-        found = ", ".join(map(repr, list(outermost)[:20])) if isinstance(outermost, dict) else type(outermost).__name__
-        raise WeightsError(
-            f"{path} holds no state dictionary (tensors by name), but {found or 'nothing'}; looked under "
-            f"{', '.join(_NESTS)}. Take the state out yourself and give it to load_official"
+            f"{path} holds no state dictionary (tensors by name), but {names or type(outermost).__name__}; looked "
+            f"under {', '.join(_NESTS)}. Take the state out yourself and give it to load_official"
         )
-    return state
+    return _own_memory(state, path)
+
+
+def _find_state(held: Any) -> Any:
+    """Look for the state dictionary in what was saved."""
+    if isinstance(held, dict) and isinstance(best := held.get("best"), dict) and "settings" in held:
+        return best.get("state")  # of finetune
+    for _ in range(_DEPTH):
+        key = next((k for k in _NESTS if isinstance(held, dict) and isinstance(held.get(k), dict)), None)
+        held = held if key is None else held[key]
+    return held
+
+
+def _own_memory(state: dict[Any, Any], path: Path) -> dict[str, Tensor]:
+    """Copy the tensors of a state out of its file."""
+    tensors = {}
+    for key, value in state.items():
+        plain = type(value) in (Tensor, Parameter) and value.layout == torch.strided and value.device.type == "cpu"
+        if plain and isinstance(key, str) and value.nbytes <= value.untyped_storage().nbytes():
+            tensors[key] = value.detach().clone(memory_format=torch.contiguous_format)
+        elif not isinstance(value, bool | int | float | str | np.generic | None):
+            raise WeightsError(
+                f"{path} holds {reprlib.repr(key)} of type {type(value).__name__}, which is no plain tensor with "
+                f"numbers of its own; save the state as tensors: torch.save(model.state_dict(), 'state.pth')"
+            )
+    return tensors

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -11,10 +12,14 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
+from hsmamba._files import not_a_file
 from hsmamba._version import __version__
 from hsmamba.errors import ManifestError
 
 SCHEMA = 1  # of the manifest and of config.json alike
+_JSON_BYTES = 1 << 26
+_JSON_DEPTH = 32
+_MOST = 1 << 31  # of bands and nanometres, as a guard against numbers that nothing can hold
 
 # Allow lists, because a name out of a file must not leave its folder on any system: no separator, no drive, no "..".
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -168,15 +173,43 @@ def check_schema(value: Any, where: str) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file, or raise ManifestError where it is missing, unreadable or not JSON."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    """Read a JSON file of finite numbers and whole characters.
+
+    Raises:
+        ManifestError: It is missing, unreadable, too long or not JSON.
+    """
+    if (instead := not_a_file(path)) is not None:
         raise ManifestError(
-            f"there is no file {path}; check the path, or reinstall or fetch what it belongs to"
-        ) from None
+            f"there is no file {path} ({instead}); check the path, or reinstall or fetch what it belongs to"
+        )
+    try:
+        if (size := path.stat().st_size) > _JSON_BYTES:
+            raise ValueError(f"it has {size} bytes, and {_JSON_BYTES} are the most that is read")
+        value = json.loads(path.read_text(encoding="utf-8"), parse_float=_finite, parse_constant=_finite)
+        _check_json(value)
     except (OSError, ValueError, RecursionError) as error:
         raise ManifestError(f"{path} cannot be read as JSON ({error}); restore it, or fetch it again") from error
+    return value
+
+
+def _finite(text: str) -> float:
+    """Read a number; Python's reader takes NaN and Infinity, which JSON has not, and makes infinity of 1e999."""
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"{text} is no finite number")
+    return number
+
+
+def _check_json(value: Any) -> None:
+    """Refuse deep nesting and half characters, on which whatever walks or prints the value would fail."""
+    level = [value]
+    for _ in range(_JSON_DEPTH):
+        for text in (part for part in level if isinstance(part, str)):
+            text.encode()  # UnicodeEncodeError, a ValueError, for half of a surrogate pair
+        parts = [[*part.keys(), *part.values()] if isinstance(part, dict) else part for part in level]
+        level = [inner for part in parts if isinstance(part, list) for inner in part]
+        if not level:
+            return
+    raise ValueError(f"it is nested deeper than {_JSON_DEPTH} levels")
 
 
 def check_file_name(name: str, where: str) -> str:
@@ -195,15 +228,22 @@ def parse_file(value: Any, where: str) -> FileEntry:
     check_file_name(entry["file"], where)
     if not _SHA256.fullmatch(entry["sha256"]):
         raise ManifestError(f"{where}: sha256 is {entry['sha256']!r}, expected 64 hexadecimal digits in lower case")
+    if entry["bytes"] < 1:
+        raise ManifestError(f"{where}: bytes is {entry['bytes']}, expected the length of the file, 1 or more")
     return FileEntry(entry["file"], entry["sha256"], entry["bytes"])
 
 
 def parse_facts(value: Any, where: str) -> dict[str, Any]:
     """Read the fields of `ModelFacts` from a JSON object, as keyword arguments, or raise ManifestError."""
     facts = check_fields(value, _FACT_FIELDS, where)
-    wavelengths = facts.get("wavelengths")
+    bands, wavelengths = facts["bands"], facts.get("wavelengths")
+    if facts["params"] < 0 or (bands is not None and not 1 <= bands <= _MOST):
+        raise ManifestError(
+            f"{where}: params is {facts['params']}, bands {bands}; expected the number of parameters, and of bands 1 "
+            "or more, or null"
+        )
     if wavelengths is not None and not (
-        isinstance(wavelengths, list) and all(type(nm) in (int, float) for nm in wavelengths)
+        isinstance(wavelengths, list) and all(type(nm) in (int, float) and 0 < nm < _MOST for nm in wavelengths)
     ):
         raise ManifestError(f"{where}: wavelengths is {wavelengths!r}, expected a list of numbers in nm or null")
     if not all(isinstance(name, str) for name in facts["classes"]):

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from hsmamba._files import not_a_file
 from hsmamba.errors import ManifestError, UnknownModelError, WeightsError
 from hsmamba.zoo import hub, manifest
 from hsmamba.zoo.files import CONFIG, FILES, entry_of, verify_file
@@ -125,18 +126,33 @@ def _stamp(folder: Path | None) -> tuple[int, int] | None:
 
 def _read_folder(path: Path) -> ModelFolder:
     source = f"local-dir:{path}"
-    if not (path / CONFIG).is_file():
-        found = ", ".join(sorted(entry.name for entry in path.iterdir())) if path.is_dir() else "no such folder"
+    if not_a_file(path / CONFIG) is not None:
+        found = ", ".join(sorted(os.listdir(path))) if os.path.isdir(path) else "no such folder"
         raise ManifestError(
             f"{path} is no model folder, it has no {CONFIG} ({found or 'empty'}); save_pretrained makes one"
         )
 
     def locate(entry: FileEntry) -> Path:
         mend = f"copy the whole folder again from where it was saved, the file under the name {entry.file}"
-        verify_file(path / entry.file, entry.sha256, name=source, mend=mend)
+        _check_inside(path, entry.file)
+        verify_file(path / entry.file, entry, name=source, mend=mend)
         return path / entry.file
 
+    _check_inside(path, CONFIG)
     return read_config(path / CONFIG, source, locate)
+
+
+def _check_inside(folder: Path, name: str) -> None:
+    """Refuse a file of a folder that is a link to somewhere else."""
+    home = Path(os.path.realpath(folder))
+    if home.parent.name == "snapshots" and (home.parent.parent / "blobs").is_dir():
+        home = home.parent.parent  # a folder of the Hub's cache, whose files are links to the blobs beside
+    target = Path(os.path.realpath(folder / name))
+    if not target.is_relative_to(home):
+        raise WeightsError(
+            f"local-dir:{folder}: {name} is a link to {target}, and no file outside of the folder is read; put a copy "
+            "of the file in its place"
+        )
 
 
 def read_config(path: Path, source: str, locate: Callable[[FileEntry], Path]) -> ModelFolder:
@@ -148,6 +164,11 @@ def read_config(path: Path, source: str, locate: Callable[[FileEntry], Path]) ->
     fields = {"architecture": (str,), "files": (dict,)}
     check_fields(check_schema(config, where), fields, where)
     facts = parse_facts(config, where)
+    if None not in (facts["bands"], facts["wavelengths"]) and len(facts["wavelengths"]) != facts["bands"]:
+        raise ManifestError(
+            f"{where} has {len(facts['wavelengths'])} wavelengths for {facts['bands']} bands; expected one for each "
+            "band: save the model again"
+        )
     named = {which: value for which, value in config["files"].items() if which in FILES and value is not None}
     if "model" not in named:
         raise ManifestError(f"{where}: files names no model file; save the model again")
@@ -261,7 +282,7 @@ def fetch_folder(name: str, *, cache_dir: str | Path | None = None) -> ModelFold
     commit = config.parent.name  # the cache keeps a folder for every commit: a push from here on changes nothing
 
     def locate(entry: FileEntry) -> Path:
-        return hub.download_verified(repo_id, entry.file, revision=commit, sha256=entry.sha256, cache_dir=cache_dir)
+        return hub.download_verified(repo_id, entry.file, revision=commit, entry=entry, cache_dir=cache_dir)
 
     return read_config(config, f"hf-hub:{repo_id}@{commit}", locate)
 
@@ -292,7 +313,7 @@ def folder_of(
         wanted.remove("model")
         files["model"] = Path(model_path)
         mend = f"leave the path out to take the library's own copy, or load the file without asking for {record.name}"
-        verify_file(model_path, record.sha256, name=record.name, mend=mend)
+        verify_file(model_path, record.files["model"], name=record.name, mend=mend)
     files |= {which: resolve(record, which=which, cache_dir=cache_dir) for which in wanted}
     facts = facts_of(record)
     return ModelFolder(architecture=record.architecture, source=record.name, files=files, **facts)
@@ -328,7 +349,7 @@ def resolve(record: WeightRecord, *, which: str = "model", cache_dir: str | Path
     embedded = manifest.weights_folder() / record.name / entry.file
     if embedded.is_file():
         mend = "reinstall: pip install --force-reinstall --no-deps hsmamba"
-        verify_file(embedded, entry.sha256, name=record.name, mend=mend)
+        verify_file(embedded, entry, name=record.name, mend=mend)
         return embedded
     if record.hub is None:
         raise WeightsError(
@@ -340,6 +361,6 @@ def resolve(record: WeightRecord, *, which: str = "model", cache_dir: str | Path
         record.hub.repo_id,
         str(filename if which == "model" else filename.with_name(entry.file)),
         revision=record.hub.revision,
-        sha256=entry.sha256,
+        entry=entry,
         cache_dir=cache_dir,
     )

@@ -87,6 +87,75 @@ def test_finetune_evaluate_classify_and_verify_work_together(run, trained, scene
     assert "SHA-256" in err
 
 
+def test_a_class_that_cannot_be_tested_is_trained_and_saved(run, tmp_path):
+    labels = np.repeat([1, 2], 18)[:, None].repeat(36, 1).astype(np.uint8)
+    labels[8:11, 8:11] = 3  # within half a patch
+    cube = np.random.default_rng(0).normal(size=(36, 36, 10)).astype(np.float32) + labels[..., None]
+    np.savez(tmp_path / "scene.npz", cube=cube, gt=labels)
+    args = ["--fraction", 0.02, "--disjoint", "--bands", 4, "--epochs", 1]
+    code, out, err = run("finetune", tmp_path / "scene.npz", "-o", tmp_path / "run", *args, "--json")
+    assert code == 0, err
+    assert "hsmamba: warning: no test pixel of class 3" in err and "Traceback" not in err
+    assert json.loads(out)["test"]["per_class"][2] is None and json.loads(out)["test"]["aa"] is not None
+    code, out, err = run("evaluate", tmp_path / "run/model", tmp_path / "scene.npz")
+    assert code == 0 and "no pixel of class 3" in out, err
+
+
+def test_labels_that_are_codes_take_a_legend(run, scene_file, tmp_path):
+    with np.load(scene_file) as arrays:
+        codes = arrays["labels"].astype(float) * 1000
+        np.savez(tmp_path / "codes.npz", cube=arrays["cube"], gt=codes)
+    args = ["finetune", tmp_path / "codes.npz", "-o", tmp_path / "run", "--count", 20, "--epochs", 1, "--bands", 5]
+    assert "classes=[1000, 2000, 3000]" in run(*args)[2]
+    legend = ["--classes", "1000=corn,2000=oats,3000=rye"]
+    code, out, err = run(*args, *legend)
+    assert code == 0 and "oats" in out, err
+    code, out, err = run("evaluate", tmp_path / "run/model", tmp_path / "codes.npz", *legend, "--json")
+    assert code == 0 and json.loads(out)["class_names"] == ["corn", "oats", "rye"], err
+    assert "10=corn" in run(*args, "--overwrite", "--classes", "corn")[2]
+    assert "leave --classes out" in run("evaluate", tmp_path / "run/model", "indian_pines", *legend)[2]
+
+
+def test_few_labels_train_and_a_cap_takes_what_there_is(run, scene_file, tmp_path):
+    with np.load(scene_file) as arrays:
+        labels = arrays["labels"]
+        few = np.zeros_like(labels)
+        for k, size in ((1, 6), (2, 6), (3, 3)):
+            few.ravel()[np.flatnonzero(labels == k)[:size]] = k
+        np.savez(tmp_path / "few.npz", cube=np.tile(arrays["cube"], 5), labels=few)
+    args = ["finetune", tmp_path / "few.npz", "-o", tmp_path / "run", "--count", 5, "--epochs", 1]
+    code, _, err = run(*args)
+    assert code == 2 and "--cap" in err
+    code, out, err = run(*args, "--cap", "--overwrite", "--json")
+    assert code == 0, err
+    assert json.loads(out)["test"]["support"] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("bands", [12, 103])
+def test_a_published_weight_is_tuned_on_a_scene_of_other_bands(run, tmp_path, bands):
+    labels = np.repeat([1, 2, 3], 6)[:, None].repeat(18, 1).astype(np.uint8)
+    cube = np.random.default_rng(0).integers(1, 4000, (18, 18, bands)).astype(np.uint16)
+    np.savez(tmp_path / "scene.npz", cube=cube, gt=labels)
+    args = [tmp_path / "scene.npz", "-o", tmp_path / "run", "-m", "md2f_mamba.indian_pines", "--count", 12]
+    code, _, err = run("finetune", *args, "--epochs", 1)
+    assert code == 0, err
+    if bands > 40:
+        assert "trained on (200 there, 103 here): another transform is fitted" in err
+    code, _, err = run("evaluate", tmp_path / "run/model", tmp_path / "scene.npz")
+    assert code == 0, err
+
+
+def test_other_classes_give_a_weight_a_new_head(run, trained, scene_file, tmp_path):
+    with np.load(scene_file) as arrays:
+        np.savez(tmp_path / "two.npz", cube=arrays["cube"], labels=np.minimum(arrays["labels"], 2))
+    args = ["-m", trained[0] / "model", "--count", 20, "--epochs", 1, "--json"]
+    code, out, err = run("finetune", tmp_path / "two.npz", "-o", tmp_path / "two", *args)
+    assert code == 0 and "model gets a new head, for 2 classes" in err
+    assert len(json.loads(out)["test"]["per_class"]) == 2
+    code, out, err = run("finetune", scene_file, "-o", tmp_path / "three", *args)
+    assert code == 0 and "new head" not in err
+
+
 def test_classify_draws_a_map(run, trained, scene_file, tmp_path):
     pytest.importorskip("matplotlib", reason="needs the demo extra")
     code, _, err = run("classify", scene_file, "-m", trained[0] / "model", "-o", tmp_path / "map.png")

@@ -53,16 +53,6 @@ def test_an_unknown_policy_is_refused():
         valid_mask(ramp(), "drop")
 
 
-def test_masking_a_mapped_file_takes_strips_only(tmp_path, monkeypatch):
-    np.save(tmp_path / "cube.npy", ramp(64, 8))
-    mapped = np.load(tmp_path / "cube.npy", mmap_mode="r")
-    monkeypatch.setattr("hsmamba.data.image.iter_strips", lambda array: iter_strips(array, 8 * 3 * 4 * 10))
-    seen = []
-    monkeypatch.setattr(np, "isfinite", lambda strip, real=np.isfinite: seen.append(strip.shape) or real(strip))
-    assert valid_mask(mapped).all()
-    assert max(shape[0] for shape in seen) == 10 and sum(shape[0] for shape in seen) == 64
-
-
 def test_results_are_numpy_for_numpy():
     result = np.zeros((4, 5))
     assert like(ramp(), result) is result

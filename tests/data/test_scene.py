@@ -35,8 +35,8 @@ UNFIT = [
     ({"hsi": ramp().astype(complex)}, ["complex128", "real"]),
     ({"hsi": ramp()[:0]}, ["empty", "(0, 5, 3)"]),
     ({"labels": np.ones((4, 6), int)}, ["(4, 6)", "(4, 5)", "resample"]),
-    ({"labels": np.ones((4, 5))}, ["float64", "astype(int)"]),
-    ({"labels": np.full((4, 5), -1)}, ["-1", "0 (unlabelled)"]),
+    ({"labels": np.full((4, 5), 0.5)}, ["0.5", "float64", "whole numbers"]),
+    ({"labels": np.ones((4, 5, 3), int)}, ["(4, 5, 3)", "several bands", "labels=array[..., 0]"]),
     ({"labels": np.full((4, 5), 3), "class_names": ("a", "b")}, ["up to 3", "2 class names", "0..2"]),
     ({"aux": np.ones((5, 5, 1))}, ["aux", "(5, 5)"]),
     ({"aux": np.ones((4, 5))}, ["aux", "3 dimensions"]),
@@ -51,10 +51,18 @@ test_what_does_not_fit_is_refused_with_both_sides = refused(
 def test_rasters_of_another_place_or_order_are_refused():
     labels = raster(np.ones((4, 5), int), ("y", "x"))
     Scene(raster(ramp()), labels)
-    with pytest.raises(SceneError, match="other x coordinates"):
+    with pytest.raises(SceneError, match=r"edges of hsi and of labels lie 0.00 \(rows\) and 1.00"):
         Scene(raster(ramp()), labels.assign_coords(x=labels.x + 30))
-    with pytest.raises(SceneError, match=r"\('band', 'y', 'x'\).*hsi\.transpose\(\"y\", \"x\", \"band\"\)"):
-        Scene(raster(ramp()).transpose("band", "y", "x"))
+    with pytest.raises(SceneError, match=r"\('band', 'x', 'y'\).*hsi\.transpose\(\"y\", \"x\", \"band\"\)"):
+        Scene(raster(ramp()).transpose("band", "x", "y"))
+
+
+def test_rasters_with_the_bands_first_are_taken():
+    turned = raster(ramp()).transpose("band", "y", "x").assign_attrs(_FillValue=3)
+    scene = Scene(turned)
+    assert scene.hsi.dims == ("y", "x", "band") and scene.hsi.attrs["_FillValue"] == 3
+    np.testing.assert_array_equal(scene.hsi, ramp())
+    np.testing.assert_array_equal(scene.hsi[1:3, 2], ramp()[1:3, 2])
 
 
 @pytest.fixture(params=sorted(NAMED))
@@ -84,6 +92,22 @@ def test_several_cubes_are_listed_with_the_argument_to_give(write):
     assert open_scene(path, variable="two").labels is None
     with pytest.raises(SceneError, match="no variable 'three'"):
         open_scene(path, variable="three")
+
+
+def test_a_map_of_floating_point_numbers_is_found_by_its_name(write):
+    height = np.arange(30.0).reshape(6, 5)
+    scene = open_scene(write(data=cube(), paviaU_gt=truth(np.float64), height=height))
+    assert np.array_equal(scene.labels, truth()) and scene.labels.dtype == np.int64
+    assert open_scene(write(data=cube(), height=height)).labels is None
+    assert open_scene(write(data=cube(), gt=height + 0.5)).labels is None
+    assert open_scene(write(data=cube(), gt=truth(np.float64), other=truth())).labels.dtype == np.uint8
+    with pytest.raises(SceneError, match=r"'train_gt'.*labels_variable="):
+        open_scene(write(data=cube(), train_gt=truth(np.float64), test_gt=truth(np.float64)))
+
+
+def test_a_legend_wants_labels(write):
+    with pytest.raises(SceneError, match=r"has none; give labels="):
+        open_scene(write(data=cube()), classes=[1, 2])
 
 
 def test_several_maps_are_listed_with_the_argument_to_give(write):
@@ -118,9 +142,8 @@ def test_label_files_that_do_not_fit_are_refused(tmp_path, write):
     np.save(tmp_path / "cube.npy", cube())
     with pytest.raises(SceneError, match=r"no label map of 6 x 5 pixels.*'gt' \(5, 6\)"):
         open_scene(tmp_path / "cube.npy", labels=write(gt=truth().T))
-    for bad in (truth() + 0.5, np.full((6, 5), np.nan)):
-        with pytest.raises(SceneError, match="no integers"):
-            open_scene(tmp_path / "cube.npy", labels=write(gt=bad))
+    with pytest.raises(SceneError, match=r"the label map in .*scene.* holds 0\.5 \(dtype float64\)"):
+        open_scene(tmp_path / "cube.npy", labels=write(gt=truth() + 0.5))
 
 
 def test_arrays_serve_as_labels_and_auxiliary_bands(tmp_path):

@@ -36,7 +36,7 @@ def test_evaluate_of_pairs_refuses_what_is_of_classifiers(fusion, pairs, given, 
 
 
 def test_finetune_on_pairs_refuses_what_is_of_classifiers(fusion, pairs, split, transform):
-    with pytest.raises(TypeError, match="pairs bring their own split and scale; leave split= and transform= out"):
+    with pytest.raises(TypeError, match="pairs bring their own split, mask and scale; leave split= and transform= out"):
         hsmamba.finetune(fusion, pairs, split, transform=transform)
     with pytest.raises(TypeError, match=r"finetune has no setting mixup; there are: epochs.*crop"):
         hsmamba.finetune(fusion, pairs, mixup=0.2)
@@ -70,7 +70,7 @@ def test_model_and_data_must_be_of_one_task(make_model, fusion, pairs, scene, sp
 
 def test_a_dataset_of_patches_brings_its_transform_and_its_mask(make_model, scene, split, transform):
     dataset = PatchDataset(scene, transform, 5)
-    with pytest.raises(TypeError, match="has been transformed; leave transform= out"):
+    with pytest.raises(TypeError, match="transformed and masked; leave transform= out"):
         hsmamba.finetune(make_model(), dataset, split, transform=transform)
     with pytest.raises(TypeError, match="transformed and masked; leave transform= and nan= out"):
         hsmamba.evaluate(make_model(), dataset, split, transform=transform, nan="raise")

@@ -44,6 +44,13 @@ def test_a_class_without_pixels_does_not_count():
     assert report.aa == 1.0
     assert np.isnan(report.per_class[1])
     assert json.loads(report.to_json())["per_class"] == [1.0, None]
+    assert str(report).endswith("no pixel of b: left out of AA and mean F1")
+
+
+def test_without_a_pixel_every_figure_is_missing():
+    report = ClassificationReport.from_labels(np.array([0]), np.array([1]), ["a", "b"])
+    assert all(np.isnan(getattr(report, key)) for key in ("oa", "aa", "kappa", "mean_f1"))
+    assert json.loads(report.to_json())["oa"] is None
 
 
 def test_the_table_names_every_class_and_metric():

@@ -1,12 +1,22 @@
-"""Reading official checkpoints: where training programs put the state, and what else such files hold."""
+"""Reading checkpoints, official and one's own: where programs put the state, and what else such files hold."""
 
+import json
+import re
+
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import hsmamba
-from hsmamba.errors import WeightsError
-from hsmamba.zoo.official import read_official
+from hsmamba.data import Scene, random_split
+from hsmamba.errors import HsmambaError, WeightsError
+from hsmamba.zoo.files import load_tensors
+from hsmamba.zoo.official import read_official, unwrapped
+from tests.models.samples import NAMES, tiny
 from tests.oracles import le_mamba, msfmamba
+from tests.oracles.md2f_mamba import article_state
+from tests.zoo.samples import SMALL, same
 
 STATE = {"conv.weight": torch.ones(2, 2), "conv.bias": torch.zeros(2)}
 OTHER = {"conv.weight": torch.full((2, 2), 9.0)}
@@ -81,3 +91,115 @@ def test_an_entry_of_the_releases_yaml_is_a_configuration():
     entry |= {"naf_enc_blk_nums": [], "if_abs_pos": False, "if_rope": False, "patch_merge": True}
     ours = hsmamba.load_official("le_mamba", state, **le_mamba.TINY)
     assert hsmamba.load_official("le_mamba", state, **entry).model_args == ours.model_args
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "model.", "module._orig_mod.", "model.module."])
+def test_names_that_wrappers_lengthen_are_ours(prefix, tmp_path):
+    torch.manual_seed(0)
+    model = hsmamba.create_model("md2f_mamba", **SMALL)
+    torch.save({f"{prefix}{key}": value for key, value in model.state_dict().items()}, tmp_path / "own.pth")
+    loaded = hsmamba.create_model("md2f_mamba", checkpoint_path=tmp_path / "own.pth", **SMALL)
+    assert same(loaded.state_dict(), model.state_dict())
+    assert not loaded.training
+    converted = hsmamba.load_official("md2f_mamba", read_official(tmp_path / "own.pth"))
+    assert same(converted.state_dict(), model.state_dict())
+    assert converted.model_args.items() >= SMALL.items()
+
+
+def test_averaged_and_partly_compiled_networks_are_read(tmp_path):
+    model = hsmamba.create_model("md2f_mamba", **SMALL)
+    torch.save(torch.optim.swa_utils.AveragedModel(model).state_dict(), tmp_path / "own.pth")
+    loaded = hsmamba.create_model("md2f_mamba", checkpoint_path=tmp_path / "own.pth", **SMALL)
+    assert same(loaded.state_dict(), model.state_dict())
+    partly = {key.replace("mdconv.", "mdconv._orig_mod."): value for key, value in model.state_dict().items()}
+    torch.save(partly | {"oa": np.float64(0.9), "epoch": 3}, tmp_path / "own.pth")
+    loaded = hsmamba.create_model("md2f_mamba", checkpoint_path=tmp_path / "own.pth", **SMALL)
+    assert same(loaded.state_dict(), model.state_dict())
+
+
+def test_names_that_begin_like_a_wrappers_are_kept_where_the_network_has_them():
+    state = {"model.weight": torch.ones(1)}
+    assert unwrapped(state, known={"model.weight"}) == state
+    assert unwrapped(state) == {"weight": torch.ones(1)}
+    assert unwrapped({}) == {}
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if not name.startswith(("le_mamba_", "msfmamba_"))])
+def test_a_state_of_ours_becomes_a_network_as_the_error_says(name):
+    model, config = tiny(name), {}
+    for _ in range(2):  # what no tensor tells is asked for, once for all arguments and once for those
+        try:
+            again = hsmamba.load_official(name, model.state_dict(), **config)
+            break
+        except WeightsError as error:
+            asked = json.loads(re.search(r"--config '(.*)'", str(error))[1])
+            assert asked.keys().isdisjoint(config)
+            config |= {key: model.model_args.get(key, default) for key, default in asked.items()}
+    assert same(again.state_dict(), model.state_dict())
+    assert again.sizes == model.sizes
+
+
+def test_a_checkpoint_of_finetune_gives_its_best_weights(tmp_path):
+    torch.manual_seed(0)
+    model = hsmamba.create_model("md2f_mamba", **SMALL | {"num_classes": 2})
+    cube = np.random.default_rng(0).normal(size=(8, 8, 6)).astype("float32")
+    labels = np.repeat([1, 2], 32).reshape(8, 8)
+    split = random_split(labels, count=8)
+    path = tmp_path / "checkpoint.pt"
+    hsmamba.finetune(
+        model, Scene(cube, labels), split, epochs=2, ema_decay=0.5, warmup_epochs=0, checkpoint=path, progress=False
+    )
+    assert same(read_official(path), model.state_dict())
+    loaded = hsmamba.create_model("md2f_mamba", checkpoint_path=path, **SMALL | {"num_classes": 2})
+    assert same(loaded.state_dict(), model.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"head.bias": torch.tensor([0.0, torch.nan, 0.0, torch.inf])}, r"not finite: head\.bias \(2 of 4 numbers\)"),
+        ({"head.bias": torch.full((4,), 1e300, dtype=torch.float64)}, r"not finite: head\.bias \(4 of 4"),
+        ({"head.bias": torch.zeros(4, dtype=torch.int64)}, r"of another type: head\.bias torch.int64 instead of"),
+        ({"head.bias": torch.zeros(4, dtype=torch.complex64)}, r"head\.bias torch.complex64 instead of torch.float32"),
+        ({"mdconv.mix.1.num_batches_tracked": torch.tensor(0.5)}, r"num_batches_tracked torch.float32 instead of"),
+        ({"head.bias": torch.zeros(1).expand(4)}, "no plain tensor"),
+        ({"head.bias": torch.zeros(4).to_sparse()}, "no plain tensor|cannot be read"),
+        ({"head.bias": [1, 2]}, "'head.bias' of type list"),
+        ({7: torch.zeros(4)}, "7 of type Tensor"),
+    ],
+)
+def test_weights_that_are_no_finite_numbers_are_refused_by_name(change, told, tmp_path):
+    state = hsmamba.create_model("md2f_mamba", **SMALL).state_dict()
+    torch.save(dict(state) | change, tmp_path / "own.pth")
+    with pytest.raises(WeightsError, match=told):
+        hsmamba.create_model("md2f_mamba", checkpoint_path=tmp_path / "own.pth", **SMALL)
+    with pytest.raises(WeightsError, match=told):
+        hsmamba.load_official("md2f_mamba", read_official(tmp_path / "own.pth"))
+
+
+def test_half_precision_and_whole_counters_are_taken(tmp_path):
+    model = hsmamba.create_model("md2f_mamba", **SMALL)
+    torch.save({key: value.double() for key, value in model.state_dict().items()}, tmp_path / "own.pth")
+    loaded = hsmamba.create_model("md2f_mamba", checkpoint_path=tmp_path / "own.pth", **SMALL)
+    assert same(loaded.state_dict(), model.state_dict())
+
+
+def test_official_tensors_of_impossible_shapes_build_nothing():
+    shape = (10**12, 0)
+    state = article_state(4, 5, 3, 6, 2, 3, 3, 3)
+    for key in state.keys() - {"ms_lfem.delta"}:  # one number, of whatever shape
+        for value in (torch.empty(shape), torch.tensor(0.5), torch.zeros(0), torch.full((1,) * 6, 0.5)):
+            with pytest.raises(HsmambaError):
+                hsmamba.load_official("md2f_mamba_ref", state | {key: value})
+
+
+def test_the_name_of_a_file_does_not_say_its_format(tmp_path):
+    model = hsmamba.create_model("md2f_mamba", **SMALL)
+    save_file(model.state_dict(), tmp_path / "own.pth")
+    assert same(read_official(tmp_path / "own.pth"), model.state_dict())
+    torch.save(model.state_dict(), tmp_path / "mine.safetensors")
+    for read in (load_tensors, read_official):
+        with pytest.raises(WeightsError, match=r"rename it to mine\.pth"):
+            read(tmp_path / "mine.safetensors")
+    (tmp_path / "mine.safetensors").rename(tmp_path / "mine.pth")
+    assert same(read_official(tmp_path / "mine.pth"), model.state_dict())

@@ -13,7 +13,7 @@ from scipy import ndimage
 from hsmamba.data.image import pixel_mask, windows_around
 from hsmamba.data.splits.pixels import Indices, Labels, check_amount, check_labels, quota
 from hsmamba.data.splits.split import Split
-from hsmamba.errors import SplitError
+from hsmamba.errors import HsmambaWarning, SplitError
 
 _LAYOUTS = 64
 _PROPOSALS = 8  # candidates compared for each tile: more of them keep more test pixels but leave less to chance
@@ -50,7 +50,7 @@ def block_split(
         The split, without validation pixels; `with_validation` keeps the guard.
 
     Raises:
-        SplitError: A class has no pixels, or cannot be tested (`strict`), or nothing is left to test.
+        SplitError: No class has pixels, or one cannot be tested (`strict`), or nothing is left to test.
         ValueError: A number out of range.
     """
     check_amount(fraction, None)
@@ -58,9 +58,9 @@ def block_split(
         raise ValueError(f"patch_size is {patch_size}, block_size {block_size}; expected 1 or more pixels")
     values, sizes = check_labels(labels)
     quotas = np.array([0, *(quota(int(size), fraction, None) for size in sizes[1:])])
-    side = block_size or int(np.ceil(np.sqrt(quotas.sum() / (len(quotas) - 1))))
+    side = block_size or int(np.ceil(np.sqrt(quotas.sum() / np.count_nonzero(sizes[1:]))))
     train, tested = _disjoint_layout(values, quotas, patch_size, side, np.random.default_rng(seed))
-    missing = sorted(set(range(1, len(sizes))) - set(np.unique(tested).tolist()))
+    missing = sorted(set(np.unique(values).tolist()) - set(np.unique(tested).tolist()) - {0})
     if not tested.any():
         raise SplitError(
             f"patches of {patch_size} x {patch_size} around {train.size} training pixels cover every labelled pixel, "
@@ -75,7 +75,7 @@ def block_split(
             raise SplitError(
                 f"{text}; give strict=False to let such classes train only, or lower patch_size or fraction"
             )
-        warnings.warn(f"{text}: it trains only", stacklevel=2)
+        warnings.warn(f"{text}: it trains only", HsmambaWarning, stacklevel=2)
     name = f"block{side}-patch{patch_size}-{fraction:g}-seed{seed}"
     return Split(train, np.flatnonzero(tested), np.empty(0, np.int64), (values.shape[0], values.shape[1]), name)
 
@@ -93,7 +93,7 @@ def _disjoint_layout(
     for _ in range(_LAYOUTS):
         train = _draw_training_pixels(values, quotas, patch_size, side, generator)
         tested = np.where(windows_around(pixel_mask(train, (values.shape[0], values.shape[1])), patch_size), 0, values)
-        missing = set(range(1, len(quotas))) - set(np.unique(tested).tolist())
+        missing = set(np.unique(values).tolist()) - set(np.unique(tested).tolist()) - {0}
         score = (-len(missing), int(np.count_nonzero(tested)))
         if score > best[0]:
             best = (score, train, tested)

@@ -14,21 +14,19 @@ Indices: TypeAlias = "npt.NDArray[np.int64]"
 
 
 def check_labels(labels: Labels) -> tuple[npt.NDArray[np.int64], Indices]:
-    """Return labels as int64 (H, W) and the pixels of each class at its index; every class from 1 must occur."""
+    """Return labels as int64 (H, W) and the pixels of each class at its index; a class may have none."""
     values = np.asarray(labels)
     if values.ndim != 2 or values.dtype.kind not in "iu":
-        raise SplitError(f"labels have shape {values.shape} and dtype {values.dtype}; expected integers (H, W)")
+        raise SplitError(
+            f"labels have shape {values.shape} and dtype {values.dtype}; expected integers (H, W), as a Scene has them "
+            "(scene.labels)"
+        )
     if not values.size or values.max() < 1 or values.min() < 0:
         low_high = f"{values.min()}..{values.max()}" if values.size else "nothing"
-        raise SplitError(f"labels hold {low_high}; expected 0 (unlabelled) and classes from 1")
-    sizes = np.bincount(values.ravel().astype(np.int64))
-    empty = np.flatnonzero(sizes[1:] == 0) + 1
-    if empty.size:
         raise SplitError(
-            f"no pixel has the label {', '.join(map(str, empty))}, though labels reach up to {values.max()}; renumber "
-            "the classes 1..K without gaps"
+            f"labels hold {low_high}; expected 0 (unlabelled) and classes from 1, as a Scene has them (scene.labels)"
         )
-    return values.astype(np.int64), sizes.astype(np.int64)
+    return values.astype(np.int64), np.bincount(values.ravel().astype(np.int64)).astype(np.int64)
 
 
 def check_amount(fraction: float | None, count: int | None) -> None:
@@ -42,7 +40,9 @@ def check_amount(fraction: float | None, count: int | None) -> None:
 
 
 def quota(size: int, fraction: float | None, count: int | None) -> int:
-    """Return the number of pixels to take of a class of `size`."""
+    """Return the number of pixels to take of a class of `size`; none of a class without pixels."""
+    if size == 0:
+        return 0
     if fraction is None:
         return int(count or 0)
     # 0.29 * 100 is 28.999... in binary; the tolerance keeps such products at the whole number they stand for.

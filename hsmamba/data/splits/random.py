@@ -12,7 +12,9 @@ from hsmamba.errors import SplitError
 _LAYOUTS = 20_000  # of groups
 
 
-def random_split(labels: Labels, *, fraction: float | None = None, count: int | None = None, seed: int = 0) -> Split:
+def random_split(
+    labels: Labels, *, fraction: float | None = None, count: int | None = None, cap: bool = False, seed: int = 0
+) -> Split:
     """Draw training pixels at random within each class; all other labelled pixels test, none validates.
 
     Patches of training pixels overlap nearly all test pixels of such a split: see `leakage` and `block_split`.
@@ -21,10 +23,12 @@ def random_split(labels: Labels, *, fraction: float | None = None, count: int | 
         labels: (H, W) integer, 0 = unlabelled, 1..K.
         fraction: Share of each class in (0, 1): max(1, floor(fraction * n)) pixels; give this or `count`.
         count: Pixels of each class.
+        cap: Take fewer of a class that has no more than that, so that one pixel is left to test; a class of a single
+            pixel then trains only.
         seed: Seed of the draw.
 
     Raises:
-        SplitError: A class has no pixels, or none would be left to test.
+        SplitError: No class has pixels, or none of a class would be left to test.
         ValueError: Not one of `fraction` and `count`, or a number out of range.
     """
     check_amount(fraction, count)
@@ -33,14 +37,16 @@ def random_split(labels: Labels, *, fraction: float | None = None, count: int | 
     chosen = []
     for k, size in enumerate(sizes[1:], start=1):
         wanted = quota(int(size), fraction, count)
-        if wanted >= size:
+        if cap:
+            wanted = min(wanted, max(int(size) - 1, min(int(size), 1)))
+        elif wanted >= size > 0:
             raise SplitError(
                 f"class {k} has {size} labelled pixels, {wanted} of them would train, so none would be left to test; "
-                "lower count, or set the labels of this class to 0 and renumber the others"
+                "take fewer of such a class with cap=True (--cap), lower count, or set the labels of this class to 0"
             )
         chosen.append(draw(np.flatnonzero(values == k), wanted, generator))
     train = np.concatenate(chosen)
-    amount = f"{fraction:g}" if fraction is not None else f"{count}px"
+    amount = (f"{fraction:g}" if fraction is not None else f"{count}px") + "-cap" * cap
     test = np.setdiff1d(np.flatnonzero(values), train)
     shape = (values.shape[0], values.shape[1])
     return Split(train, test, np.empty(0, np.int64), shape, f"random-{amount}-seed{seed}")
@@ -76,9 +82,10 @@ def group_split(
     if not (0 < test < 1 and 0 <= val < 1 and test + val < 1):
         raise ValueError(f"test is {test}, val {val}; expected shares that leave something to train on")
     _, index = np.unique(of_item, return_inverse=True)
-    counts = np.zeros((index.max() + 1, int(values.max())))
     labelled = values > 0
-    np.add.at(counts, (index[labelled], values[labelled] - 1), 1)
+    classes, of_class = np.unique(values[labelled], return_inverse=True)  # a class without pixels is not waited for
+    counts = np.zeros((index.max() + 1, len(classes)))
+    np.add.at(counts, (index[labelled], of_class), 1)
     wanted = np.array([1 - test - val, val, test])
     sides = [side for side in range(3) if wanted[side]]
     generator = np.random.default_rng(seed)
@@ -92,7 +99,7 @@ def group_split(
     if best is None:
         raise SplitError(
             f"no layout of {len(counts)} groups has every class on every side; a class lives in too few groups "
-            f"({', '.join(f'class {k + 1}: {int((counts[:, k] > 0).sum())}' for k in range(counts.shape[1]))})"
+            f"({', '.join(f'class {k}: {int((found > 0).sum())}' for k, found in zip(classes, counts.T, strict=True))})"
         )
     part = np.where(labelled, best[index], -1)
     train, val_items, test_items = (np.flatnonzero(part == side) for side in range(3))

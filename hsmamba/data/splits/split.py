@@ -165,8 +165,10 @@ class Split:
         """
         arrays, config = read_arrays(path, kind="split")
         try:
-            split = cls(**{part: arrays[part] for part in PARTS}, shape=tuple(config["shape"]), id=str(config["id"]))
-            recorded = config["sha256"]
+            recorded, shape, name = config["sha256"], config["shape"], config["id"]
+            if arrays.keys() != set(PARTS) or not isinstance(name, str) or not _is_shape(shape):
+                raise TypeError(f"arrays {sorted(arrays)}, id {name!r}, shape {shape!r}")
+            split = cls(**arrays, shape=tuple(shape), id=name)
         except (KeyError, TypeError, IndexError) as error:
             raise ManifestError(f"{str(path)!r} holds no readable split ({error!r}); save it again") from error
         if split.sha256 != recorded:
@@ -175,6 +177,11 @@ class Split:
                 "the file was changed: fetch or make the split again"
             )
         return split
+
+
+def _is_shape(value: object) -> bool:
+    """Whether a JSON value is rows and columns of a scene."""
+    return isinstance(value, list) and len(value) == 2 and all(type(n) is int and 0 < n < 1 << 31 for n in value)
 
 
 def split_from_maps(train_map: Labels, test_map: Labels, *, name: str = "maps") -> Split:

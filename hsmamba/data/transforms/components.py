@@ -22,6 +22,10 @@ class _Projection(Step):
         super().out_channels(in_channels)
         return self.n_components
 
+    def _shapes(self, state: dict[str, Floats]) -> dict[str, tuple[int, ...]]:
+        bands = state["mean"].size
+        return {"mean": (bands,), "basis": (self.n_components, bands), "variance": (self.n_components,)}
+
 
 class PCA(_Projection):
     """Project on the first `n_components` C principal components of the fitted pixels.
@@ -40,6 +44,9 @@ class PCA(_Projection):
         if n_components < 1:
             raise ValueError(f"n_components is {n_components}; expected 1 or more")
         self.n_components, self.whiten = int(n_components), bool(whiten)
+
+    def _divisors(self) -> tuple[str, ...]:
+        return ("variance",) if self.whiten else ()
 
     def _learn(self, pixels: Floats, neighbours: Spectra | None) -> dict[str, Floats]:
         mean, basis, variance = _principal_components(pixels, self.n_components)

@@ -5,7 +5,10 @@ A cube may be transformed in chunks of any shape: the numbers are bit for bit th
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
@@ -13,12 +16,15 @@ import numpy as np
 import numpy.typing as npt
 
 from hsmamba.data.arrays import read_arrays, write_arrays
-from hsmamba.data.image import Array, check_pixels, gather_pixels, iter_strips, like, neighbour_pairs
+from hsmamba.data.bands import BandMatch
+from hsmamba.data.image import Array, NanPolicy, iter_strips, like
 from hsmamba.data.scene import Scene
 from hsmamba.data.transforms.components import MNF
+from hsmamba.data.transforms.gathering import gather
 from hsmamba.data.transforms.step import Source, Spectra, Step
-from hsmamba.data.transforms.steps import STEPS, SelectBands
-from hsmamba.errors import ManifestError, SceneError
+from hsmamba.data.transforms.steps import STEPS, Resample, SelectBands, SensorScale
+from hsmamba.data.units import QUANTILES, Range
+from hsmamba.errors import HsmambaWarning, ManifestError, SceneError
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -32,11 +38,17 @@ class Compose:
 
     Attributes:
         steps: Steps in the order of application; none leaves the numbers as they are (as float32).
+        wavelengths: Centres (B,) in nm of the bands on "hsi" that it was fitted on, by which those of other scenes are
+            found; None where they are not known.
+        fwhm: Widths (B,) of these bands at half their maximum in nm, or None.
     """
 
     def __init__(self, steps: Sequence[Step] = ()) -> None:
         self.steps = tuple(steps)
+        self.wavelengths: npt.NDArray[np.float64] | None = None
+        self.fwhm: npt.NDArray[np.float64] | None = None
         self._in_channels: dict[Source, int] = {}
+        self._ranges: dict[Source, Range] = {}
 
     def fit(
         self,
@@ -59,42 +71,61 @@ class Compose:
         if aux_pixels is None and any(step.on == "aux" for step in self.steps):
             raise ValueError('the transform has steps on "aux"; give aux_pixels too')
         inputs: dict[Source, Spectra | None] = {"hsi": hsi_pixels, "aux": aux_pixels}
-        self._in_channels = {}
+        self._in_channels, self._ranges = {}, {}
         for on, pixels in inputs.items():
             if pixels is not None:
                 self._in_channels[on] = int(pixels.shape[1])
                 pairs = (neighbours or {}).get(on)
+                before = pixels
                 for step in self._steps(on):
                     pixels = step.fit(pixels, pairs)(pixels)
                     pairs = step(pairs) if pairs is not None else None
+                self._ranges[on] = Range.of(self.before(before, on), pixels)
         return self
 
-    def fit_scene(self, scene: Scene | Sequence[Scene], pixels: npt.ArrayLike) -> Self:
+    def fit_scene(self, scene: Scene | Sequence[Scene], pixels: npt.ArrayLike, *, nan: NanPolicy = "raise") -> Self:
         """Fit on some pixels of a scene or of several, and on their surroundings where a step asks for neighbours.
+
+        Bands that the scenes mark as bad are left out, by a `SelectBands` before all other steps, unless the transform
+        selects bands itself.
 
         Args:
             scene: The scene, or scenes of one kind; their labels are not looked at.
             pixels: int (N,) flat indices, usually `split.train`; for several scenes the items of their `PatchDataset`.
+            nan: "raise" refuses invalid pixels among them, "mask" leaves such pixels out.
 
         Raises:
-            SceneError: Pixels that a step refuses, or an index outside the scene.
+            SceneError: Pixels that a step refuses, invalid ones, or an index outside the scene.
             ValueError: There are steps on "aux" and the scene has none.
+
+        Warns:
+            HsmambaWarning: Bad bands were left out.
         """
         scenes = (scene,) if isinstance(scene, Scene) else tuple(scene)
-        chosen = _by_scene(scenes, pixels)
-        names: tuple[Source, ...] = ("hsi",) if scenes[0].aux is None else ("hsi", "aux")
-        windows = {on: step.window for on in names for step in self._steps(on) if isinstance(step, MNF)}
-        spectra: dict[Source, list[Spectra]] = {on: [] for on in names}
-        neighbours: dict[Source, list[Spectra]] = {on: [] for on in windows}
-        for one, here in zip(scenes, chosen, strict=True):
-            for on in names if here.size else ():
-                source: Any = one.hsi if on == "hsi" else one.aux
-                spectra[on].append(gather_pixels(source, here))
-                if on in windows:
-                    neighbours[on].append(neighbour_pairs(source, here, windows[on]))
-        joined = {on: np.concatenate(parts) for on, parts in spectra.items()}
-        pairs = {on: np.concatenate(parts) for on, parts in neighbours.items()}
-        return self.fit(joined["hsi"], joined.get("aux"), neighbours=pairs)
+        first = scenes[0]
+        self._leave_out_bad(scenes)
+        sources: dict[Source, int] = {"hsi": first.num_bands}
+        if first.aux is not None:
+            sources["aux"] = int(first.aux.shape[2])
+        bands = {on: self._read_of(count, on) for on, count in sources.items()}
+        windows = {on: step.window for on in sources for step in self._steps(on) if isinstance(step, MNF)}
+        spectra, neighbours = gather(scenes, pixels, bands, windows, nan)
+        self.fit(spectra["hsi"], spectra.get("aux"), neighbours=neighbours)
+        self.wavelengths, self.fwhm = first.wavelengths, first.fwhm
+        return self
+
+    def _leave_out_bad(self, scenes: Sequence[Scene]) -> None:
+        bad = np.any([one.bad_bands for one in scenes if one.bad_bands is not None], axis=0)
+        if not np.any(bad) or any(isinstance(step, SelectBands) for step in self._steps("hsi")):
+            return
+        listed = ", ".join(map(str, np.flatnonzero(bad)))
+        warnings.warn(
+            f"left out {int(bad.sum())} of {bad.size} bands that the scene marks as bad: {listed} (from 0); a "
+            "transform that begins with SelectBands takes others",
+            HsmambaWarning,
+            stacklevel=3,
+        )
+        self.steps = (SelectBands(np.flatnonzero(~bad)), *self.steps)
 
     @overload
     def __call__(self, array: npt.NDArray[Any], on: Source = "hsi") -> npt.NDArray[np.float32]: ...
@@ -147,6 +178,38 @@ class Compose:
             channels = step.out_channels(channels)
         return channels
 
+    def range(self, on: Source = "hsi") -> Range | None:
+        """Return the distribution of the pixels that the transform was fitted on; None where it is not known."""
+        return self._ranges.get(on)
+
+    def note_range(self, on: Source, pixels: Spectra) -> None:
+        """Remember the distribution of training pixels (N, B), as `fit` does of those that it is given."""
+        self._ranges[on] = Range.of(self.before(pixels, on), self(pixels, on))
+
+    def before(self, array: Spectra, on: Source = "hsi") -> Spectra:
+        """Return of spectra (N, B) what the first step sees that is fitted, as `range` has it in `before`."""
+        for step in self._steps(on):
+            if not _prepares(step):
+                break
+            array = step(array)
+        return array
+
+    def taking(self, match: BandMatch, bands: int) -> Compose:
+        """Return this transform for an image whose `bands` bands hold the expected ones as `match_bands` found."""
+        first: list[Step] = [SelectBands(match.indices)]
+        first += [Resample(match.mixing)] if match.mixing is not None else []
+        result = Compose([*first, *self.steps])
+        result._in_channels = {**self._in_channels, "hsi": bands}
+        result._ranges = self._ranges
+        return result
+
+    def scaled(self, factor: float, on: Source = "hsi") -> Compose:
+        """Return this transform for numbers that are first multiplied by a factor."""
+        kept = next((i for i, step in enumerate(self.steps) if not _passes(step, on)), len(self.steps))
+        result = Compose([*self.steps[:kept], SensorScale(factor, on=on), *self.steps[kept:]])
+        result._in_channels, result._ranges = self._in_channels, self._ranges
+        return result
+
     @property
     def num_features(self) -> int:
         """Channels of the transformed cube: the `in_chans` of a model behind this transform."""
@@ -159,10 +222,15 @@ class Compose:
             ValueError: The transform was not fitted.
         """
         self.out_channels(on=on)
-        bands = np.arange(self.in_channels(on) or 0)
+        return self._read_of(self.in_channels(on) or 0, on)
+
+    def _read_of(self, channels: int, on: Source) -> npt.NDArray[np.int64]:
+        """The bands, of so many, that the first steps do not drop."""
+        bands = np.arange(channels)
         for step in self._steps(on):
             if not isinstance(step, SelectBands):
                 break
+            step.out_channels(len(bands))
             bands = bands[list(step.indices)]
         return np.unique(bands)
 
@@ -174,6 +242,10 @@ class Compose:
         """
         arrays = {f"{i}.{name}": array for i, step in enumerate(self.steps) for name, array in step.state().items()}
         steps = [{"kind": step.kind, **step.config()} for step in self.steps]
+        known = {"wavelengths": self.wavelengths, "fwhm": self.fwhm}
+        arrays |= {name: values for name, values in known.items() if values is not None}
+        for on, found in self._ranges.items():
+            arrays |= {f"range.{on}.before": found.before, f"range.{on}.after": found.after}
         write_arrays(path, arrays, kind="transform", config={"steps": steps, "in_channels": self._in_channels})
 
     @classmethod
@@ -182,18 +254,37 @@ class Compose:
 
         Raises:
             WeightsError: The file is missing or damaged.
-            ManifestError: A schema or a kind of step that this version does not know.
+            ManifestError: A schema or a kind of step that this version does not know, or steps and arrays that do not
+                go together.
         """
         arrays, config = read_arrays(path, kind="transform")
         try:
             steps = [_load_step(record, i, arrays) for i, record in enumerate(config["steps"])]
             transform = cls(steps)
-            transform._in_channels = {on: int(bands) for on, bands in config["in_channels"].items()}
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            transform._in_channels = {on: _check_bands(on, bands) for on, bands in config["in_channels"].items()}
+            transform._take_figures({name: array for name, array in arrays.items() if not name[0].isdigit()})
+            if stray := {name for name in arrays if not _is_known(name, len(steps))}:
+                raise ValueError(f"the arrays {', '.join(sorted(stray))} belong to nothing in it")
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
             if isinstance(error, ManifestError):
                 raise
             raise ManifestError(f"{str(path)!r} holds no readable transform ({error}); save it again") from error
         return transform
+
+    def _take_figures(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Take over what is known beside the steps, which must be of the channels that these take and give."""
+        for on, bands in self._in_channels.items():
+            shapes = {"before": (len(QUANTILES), bands), "after": (len(QUANTILES), self.out_channels(on=on))}
+            for step in itertools.takewhile(_prepares, self._steps(on)):
+                shapes["before"] = (len(QUANTILES), step.out_channels(shapes["before"][1]))
+            if f"range.{on}.before" in arrays:
+                self._ranges[on] = Range(
+                    **{name: _checked(arrays, f"range.{on}.{name}", shape) for name, shape in shapes.items()}
+                )
+        bands = self._in_channels.get("hsi", 0)
+        self.wavelengths, self.fwhm = (
+            _checked(arrays, name, (bands,)) if name in arrays else None for name in ("wavelengths", "fwhm")
+        )
 
     def __repr__(self) -> str:
         """Show the constructor call."""
@@ -210,12 +301,33 @@ class Compose:
         return array.astype(np.float32, copy=False)
 
 
-def _by_scene(scenes: Sequence[Scene], pixels: npt.ArrayLike) -> list[npt.NDArray[np.int64]]:
-    """Part the items of several scenes into flat indices of each."""
-    starts = np.cumsum([0, *(scene.shape[0] * scene.shape[1] for scene in scenes)])
-    items = check_pixels(pixels, (1, int(starts[-1])))
-    owner = np.searchsorted(starts, items, side="right") - 1
-    return [items[owner == i] - starts[i] for i in range(len(scenes))]
+def _passes(step: Step, on: Source) -> bool:
+    """Whether a step does nothing to numbers of a source but to select or mix bands, which a factor may follow."""
+    return step.on != on or isinstance(step, (SelectBands, Resample))
+
+
+def _prepares(step: Step) -> bool:
+    return isinstance(step, (SelectBands, Resample, SensorScale))
+
+
+def _check_bands(on: str, bands: Any) -> int:
+    if on not in ("hsi", "aux") or type(bands) is not int or bands < 1:
+        raise ValueError(f"in_channels has {bands!r} for {on!r}, expected the number of bands of hsi and aux")
+    return bands
+
+
+def _checked(arrays: Mapping[str, npt.NDArray[Any]], name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
+    """Return an array, which must be of float64, of this shape and finite; of a band NaN may be known."""
+    array = arrays[name]
+    known = np.isfinite(array) if name.startswith("range.") else ~np.isinf(array)
+    if array.dtype != np.float64 or array.shape != shape or not known.all():
+        raise ValueError(f"{name} is {array.dtype} {array.shape}, expected finite float64 {shape}")
+    return array
+
+
+def _is_known(name: str, steps: int) -> bool:
+    beside = {"wavelengths", "fwhm", *(f"range.{on}.{part}" for on in ("hsi", "aux") for part in ("before", "after"))}
+    return name in beside or any(name.startswith(f"{i}.") for i in range(steps))
 
 
 def _load_step(record: dict[str, Any], index: int, arrays: dict[str, npt.NDArray[Any]]) -> Step:
@@ -226,6 +338,9 @@ def _load_step(record: dict[str, Any], index: int, arrays: dict[str, npt.NDArray
             f"step {index} of the transform is of kind {kind!r}; this version of hsmamba knows {sorted(STEPS)}: upgrade"
         )
     step = STEPS[kind](**arguments)
+    known = {name: value for name, value in step.config().items() if name in arguments}
+    if json.dumps(known, sort_keys=True) != json.dumps(arguments, sort_keys=True):  # 1.0 and "1" are no 1
+        raise ManifestError(f"step {index} of the transform has {arguments}, where {known} is meant; save it again")
     prefix = f"{index}."
     step.load_state({name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)})
     return step

@@ -105,14 +105,32 @@ class Step:
         """Take over fitted arrays, as `state` returned them.
 
         Raises:
-            ManifestError: Names are missing or unknown.
+            ManifestError: Names are missing or unknown, or the arrays are none that a fit gives.
         """
         if set(state) != set(self.fitted_arrays):
             raise ManifestError(
                 f"{self.kind} has the arrays {sorted(state)}, expected {sorted(self.fitted_arrays)}; "
                 "the file is damaged"
             )
+        shapes = self._shapes(state)
+        for name, array in state.items():
+            if array.dtype != np.float64 or not np.isfinite(array).all():
+                raise ManifestError(f"{self.kind}: {name} is {array.dtype}, or not finite; the file is damaged")
+            if array.shape != shapes.get(name, array.shape):
+                raise ManifestError(
+                    f"{self.kind}: {name} has the shape {array.shape}, expected {shapes[name]}; the file is damaged"
+                )
+            if name in self._divisors() and not (array > 0).all():
+                raise ManifestError(f"{self.kind}: {name} is not above 0 everywhere; the file is damaged")
         self._state = dict(state)
+
+    def _shapes(self, state: dict[str, npt.NDArray[np.float64]]) -> dict[str, tuple[int, ...]]:
+        """Return the shapes that fitted arrays of these sizes have beside each other, as far as they are known."""
+        return {}
+
+    def _divisors(self) -> tuple[str, ...]:
+        """Return the names of fitted arrays that are divided by."""
+        return ()
 
     def __repr__(self) -> str:
         """Show the constructor call."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,9 @@ import numpy.typing as npt
 from hsmamba.data.transforms.components import MNF, PCA
 from hsmamba.data.transforms.step import Floats, Source, Spectra, Step
 from hsmamba.errors import SceneError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class SelectBands(Step):
@@ -35,6 +39,33 @@ class SelectBands(Step):
 
     def _apply(self, array: Spectra) -> npt.NDArray[np.float32]:
         return array[..., list(self.indices)].astype(np.float32)
+
+
+class Resample(Step):
+    """Mix bands by a matrix of `weights`, float (B, K), as `match_bands` makes them; needs no fitting."""
+
+    kind = "resample"
+    fitted_arrays = ("weights",)
+
+    def __init__(self, weights: npt.ArrayLike | None = None, *, on: Source = "hsi") -> None:
+        super().__init__(on=on)
+        if weights is not None:
+            self._state = {"weights": np.asarray(weights, dtype=np.float64)}
+
+    def fit(self, pixels: Spectra, neighbours: Spectra | None = None) -> Self:
+        """Return the step as it is."""
+        return self
+
+    def out_channels(self, in_channels: int) -> int:
+        """Return the number of bands that come out."""
+        super().out_channels(in_channels)
+        return int(self._state["weights"].shape[1])
+
+    def _shapes(self, state: dict[str, Floats]) -> dict[str, tuple[int, ...]]:
+        return {"weights": (*state["weights"].shape, 1, 1)[:2]}
+
+    def _apply(self, array: Spectra) -> npt.NDArray[np.float32]:
+        return (array.astype(np.float64) @ self._state["weights"]).astype(np.float32)
 
 
 class SensorScale(Step):
@@ -66,7 +97,17 @@ class Blank(Step):
         return np.zeros(array.shape, np.float32)
 
 
-class Standardise(Step):
+class _BandByBand(Step):
+    """A step that takes a number from each band and divides by another, in this order of `fitted_arrays`."""
+
+    def _shapes(self, state: dict[str, Floats]) -> dict[str, tuple[int, ...]]:
+        return dict.fromkeys(self.fitted_arrays, (state[self.fitted_arrays[0]].size,))
+
+    def _divisors(self) -> tuple[str, ...]:
+        return self.fitted_arrays[1:]
+
+
+class Standardise(_BandByBand):
     """Bring each band to mean 0 and standard deviation 1 (population); a constant band becomes 0."""
 
     kind = "standardise"
@@ -82,7 +123,7 @@ class Standardise(Step):
         return ((array - self._state["mean"]) / self._state["std"]).astype(np.float32)
 
 
-class MinMax(Step):
+class MinMax(_BandByBand):
     """Map each band's range over the fitted pixels to 0..1, unclipped outside; a constant band becomes 0."""
 
     kind = "min_max"
@@ -98,5 +139,5 @@ class MinMax(Step):
 
 
 STEPS: dict[str, type[Step]] = {
-    step.kind: step for step in (SelectBands, SensorScale, Blank, Standardise, MinMax, PCA, MNF)
+    step.kind: step for step in (SelectBands, Resample, SensorScale, Blank, Standardise, MinMax, PCA, MNF)
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -11,7 +10,18 @@ import torch
 
 from hsmamba.data import Compose, PatchDataset, Scene, Split
 from hsmamba.data.image import NanPolicy
-from hsmamba.engine.classification.job import check_fits, prepare_classification, transform_of
+from hsmamba.engine.classification.classes import class_names, in_model_classes, scene_in_classes
+from hsmamba.engine.classification.inputs import (
+    Scale,
+    alike,
+    check_fits,
+    check_units,
+    scaled,
+    sources_of,
+    transform_of,
+    used_sources,
+)
+from hsmamba.engine.classification.job import prepare_classification
 from hsmamba.engine.classification.predict import predict_items
 from hsmamba.errors import SceneError, SplitError
 from hsmamba.metrics import ClassificationReport
@@ -30,14 +40,18 @@ def evaluate_classifier(
     batch_size: int | None = None,
     device: torch.device | str | None = None,
     nan: NanPolicy = "raise",
+    scale: Scale | None = None,
     tta: bool = False,
     progress: bool = False,
 ) -> ClassificationReport:
     """Compare a classifier with the labels of one part of a split; `hsmamba.evaluate` calls this and has the words.
 
+    Classes are compared by name where both the model and the data have names, else by number. The report has every
+    class of the model, those without pixels included.
+
     Raises:
-        SceneError: The scene has no labels, or does not fit the model.
-        SplitError: The split belongs to another scene, or the part is empty.
+        SceneError: The scene has no labels, classes that the model does not have, or does not fit the model.
+        SplitError: The split belongs to another scene, or the part is empty or unlabelled.
         ValueError: A part or a `nan` that is none.
     """
     if part not in get_args(Part):
@@ -46,40 +60,43 @@ def evaluate_classifier(
     if pixels.size == 0:
         raise SplitError(f"the split {split.id!r} has no {part} pixels")
     if isinstance(data, Scene):
-        truth, names = labels_of(data, split).ravel()[pixels], data.class_names
+        names = data.class_names
+        truth = in_model_classes(model, labels_of(data, split).ravel()[pixels], names)
         wanted = np.zeros(data.shape, bool)
         wanted.ravel()[pixels] = True
         job = prepare_classification(
-            model, data, transform, wanted=wanted, batch_size=batch_size, device=device, nan=nan, tta=tta,
-            progress=progress,
+            model, data, transform, wanted=wanted, batch_size=batch_size, device=device, nan=nan,
+            scale=scale, tta=tta, progress=progress,
         )  # fmt: skip
         predicted: Any = job.arrays()[0].ravel()[pixels]
     else:
-        dataset = data if isinstance(data, PatchDataset) else _dataset(model, data, transform, nan)
-        every = dataset.labels if isinstance(data, PatchDataset) else labels_of(data, split).ravel()
-        truth, names = every[pixels], dataset.class_names
+        if isinstance(data, PatchDataset):
+            dataset, every = data, data.labels
+        else:
+            labels_of(data, split)  # of the scenes as they are, for the check
+            scenes = [scene_in_classes(scene, model.class_names, model.num_classes) for scene in data]
+            dataset, every = _dataset(model, scenes, transform, nan, scale), labels_of(scenes, split).ravel()
+        names = dataset.class_names
+        truth = in_model_classes(model, every[pixels], names)
         scores = predict_items(model, dataset, pixels, batch_size=batch_size, device=device, tta=tta, progress=progress)
-        predicted = np.where(dataset.labels[pixels] > 0, scores.argmax(1).numpy() + 1, 0)
-    check_classes(model, len(names) or int(truth.max()))
-    return ClassificationReport.from_labels(truth, predicted, names or numbered(model))
+        known = (dataset.labels[pixels] > 0) & np.isfinite(scores.numpy()).all(axis=1)
+        predicted = np.where(known, scores.argmax(1).numpy() + 1, 0)
+    if not truth.any():
+        raise SplitError(f"none of the {truth.size} {part} pixels of the split {split.id!r} is labelled in these data")
+    return ClassificationReport.from_labels(truth, predicted, class_names(model, names))
 
 
-def _dataset(model: Classifier, scenes: Sequence[Scene], transform: Compose | None, nan: NanPolicy) -> PatchDataset:
+def _dataset(
+    model: Classifier, scenes: Sequence[Scene], transform: Compose | None, nan: NanPolicy, scale: Scale | None
+) -> PatchDataset:
     """Cut the patches of several scenes as the model takes them; masked pixels are unlabelled."""
     transform = transform_of(model, transform)
+    scenes = alike(model, used_sources(model, scenes), transform)
+    transform = scaled(transform, scale)
     for scene in scenes:
         check_fits(model, scene, transform)
-    return PatchDataset(used_sources(model, scenes), transform or Compose(), model.patch_size, nan=nan)
-
-
-def used_sources(model: Classifier, scenes: Sequence[Scene]) -> list[Scene]:
-    """Leave out the second source of scenes where the model does not look at it."""
-    return [scene if model.aux_chans else replace(scene, aux=None) for scene in scenes]
-
-
-def numbered(model: Classifier) -> tuple[str, ...]:
-    """Name classes by their number, where nobody has named them."""
-    return tuple(f"class {k}" for k in range(1, model.num_classes + 1))
+        check_units(transform, sources_of(model, scene), given=scale is not None)
+    return PatchDataset(scenes, transform or Compose(), model.patch_size, nan=nan)
 
 
 def labels_of(data: Scene | Sequence[Scene], split: Split) -> np.ndarray[Any, np.dtype[Any]]:
@@ -98,16 +115,3 @@ def labels_of(data: Scene | Sequence[Scene], split: Split) -> np.ndarray[Any, np
         what = "this one is" if isinstance(data, Scene) else f"these {len(scenes)} scenes together are"
         raise SplitError(f"the split {split.id!r} is for a scene of {split.shape} pixels, {what} {labels.shape}")
     return labels
-
-
-def check_classes(model: Classifier, of_data: int) -> None:
-    """Check that model and data have the same number of classes.
-
-    Raises:
-        SceneError: They have not.
-    """
-    if model.num_classes != of_data:
-        raise SceneError(
-            f"the model has {model.num_classes} classes, the data {of_data}; give the model a new head with "
-            f"model.reset_classifier({of_data}) or create_model(..., num_classes={of_data}) and fine-tune it"
-        )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypeAlias, cast
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -12,13 +12,23 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hsmamba.data import Compose, Patches, Scene, like, valid_mask
-from hsmamba.data.image import Array, NanPolicy
+from hsmamba.data.image import NanPolicy
+from hsmamba.data.validity import Validity
+from hsmamba.engine.classification.inputs import (
+    Scale,
+    Source,
+    Sources,
+    check_fits,
+    check_units,
+    match_of,
+    scaled,
+    sources_of,
+    transform_of,
+)
 from hsmamba.engine.classification.predict import default_batch_size, probabilities
 from hsmamba.engine.running import evaluating, progress_bar
-from hsmamba.errors import SceneError
 from hsmamba.models import Classifier, as_classifier
 
-Sources: TypeAlias = "Mapping[Literal['hsi', 'aux'], Array]"
 Write: TypeAlias = "Callable[[int, NDArray[Any], NDArray[np.float32]], None]"
 
 _STRIP_BYTES = 64 * 2**20
@@ -28,8 +38,9 @@ class Classification(NamedTuple):
     """Labels and confidence of every pixel: numpy arrays, or DataArrays where the scene is one.
 
     Attributes:
-        labels: (H, W) uint8 (uint16 above 255 classes), classes 1..K; 0 where the pixel was masked.
-        confidence: (H, W) float32, softmax probability of the label; NaN where the pixel was masked.
+        labels: (H, W) uint8 (uint16 above 255 classes), classes 1..K; 0 where the pixel was masked, or the network's
+            result is not finite.
+        confidence: (H, W) float32, softmax probability of the label; NaN where there is none.
     """
 
     labels: Any
@@ -44,10 +55,14 @@ def classify(
     batch_size: int | None = None,
     device: torch.device | str | None = None,
     nan: NanPolicy = "raise",
+    scale: Scale | None = None,
     tta: bool = False,
     progress: bool = True,
 ) -> Classification:
     """Classify every pixel of a scene.
+
+    Where model and scene both know their wavelengths, the model's bands are found by them: in any order, among others,
+    or resampled by their response.
 
     Args:
         model: A classifier; its mode and device are left as they were.
@@ -55,7 +70,11 @@ def classify(
         transform: Fitted preprocessing; default the one that came with the model, or none.
         batch_size: Pixels at a time; default 256 on a CPU, 4096 on a GPU.
         device: Where to compute; default where the model is.
-        nan: "raise" refuses NaN and infinite pixels, "mask" leaves such pixels unclassified.
+        nan: "raise" refuses invalid pixels (`hsmamba.data.valid_mask` says which are), "mask" leaves them
+            unclassified.
+        scale: What the scene's numbers are to be multiplied by to be those that the model was trained on: one number
+            for the hyperspectral image, or a pair (of it, of the auxiliary source). Default 1, where the numbers look
+            like those of the training; 1, given, takes them as they are.
         tta: Average the probabilities over the eight flips and quarter turns of each patch (8 times the work).
         progress: Show a progress bar.
 
@@ -63,11 +82,16 @@ def classify(
         Labels and confidence; for a DataArray with its coordinates and CRS.
 
     Raises:
-        SceneError: Bands, sources or size do not fit the model, or pixels are not finite with `nan="raise"`.
+        SceneError: Bands, sources or size do not fit the model, its numbers lie far off those of the training, or
+            pixels are invalid with `nan="raise"`.
         TypeError: The model is no classifier.
+        ValueError: A `nan` or a `scale` that is none.
+
+    Warns:
+        HsmambaWarning: The numbers lie off those of the training, but not so far that they must be of another unit.
     """
     job = prepare_classification(
-        model, scene, transform, batch_size=batch_size, device=device, nan=nan, tta=tta, progress=progress
+        model, scene, transform, batch_size=batch_size, device=device, nan=nan, scale=scale, tta=tta, progress=progress
     )
     labels, confidence = job.arrays()
     grid = job.sources["hsi"]
@@ -82,6 +106,7 @@ class ClassifyJob:
         model: The network.
         sources: The images (H, W, C) that it looks at, by the name of the input.
         transform: What stands before it, or None.
+        bands: The bands of each source that count for the validity of a pixel; None for all.
         wanted: (H, W) bool, the pixels to classify.
         batch_size: See `classify`.
         device: See `classify`.
@@ -92,11 +117,17 @@ class ClassifyJob:
     model: Classifier
     sources: Sources
     transform: Compose | None
+    bands: dict[Source, NDArray[np.int64] | None]
     wanted: NDArray[np.bool_]
     batch_size: int | None
     device: torch.device | str | None
     tta: bool
     progress: bool
+    validity: dict[Source, Validity] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Read off what is invalid in each source."""
+        object.__setattr__(self, "validity", {on: Validity.of(source) for on, source in self.sources.items()})
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -127,8 +158,9 @@ class ClassifyJob:
                 for start in range(0, pixels.size, step):
                     batch = pixels[start : start + step]
                     best, cls = probabilities(self.model, patches(batch, where), tta=self.tta).max(1)
-                    labels.reshape(-1)[batch] = cls.cpu().numpy() + 1
-                    confidence.reshape(-1)[batch] = best.cpu().numpy()
+                    sure = best.isfinite()
+                    labels.reshape(-1)[batch] = torch.where(sure, cls + 1, 0).cpu().numpy()
+                    confidence.reshape(-1)[batch] = torch.where(sure, best, torch.nan).cpu().numpy()
                     bar.update(batch.size)
                 write(rows.start, labels, confidence)
 
@@ -159,8 +191,9 @@ class ClassifyJob:
             cubes = []
             for name, source in self.sources.items():
                 cube = np.asarray(source[first:last])
+                good = self.validity[name](cube, slice(first, last), bands=self.bands[name])
                 cube = self.transform(cube, on=name) if self.transform is not None else cube.astype(np.float32)
-                cubes.append(Patches(np.nan_to_num(cube, copy=False, nan=0.0, posinf=0.0, neginf=0.0), size))
+                cubes.append(Patches(np.where(good[..., None], cube, np.float32(0)), size))
             offset = (top - first) * width
 
             def patches(
@@ -183,6 +216,7 @@ def prepare_classification(
     batch_size: int | None = None,
     device: torch.device | str | None = None,
     nan: NanPolicy = "raise",
+    scale: Scale | None = None,
     tta: bool = False,
     progress: bool = True,
 ) -> ClassifyJob:
@@ -196,58 +230,21 @@ def prepare_classification(
     classifier = as_classifier(model)
     scene = scene if isinstance(scene, Scene) else Scene(scene)
     transform = transform_of(classifier, transform)
+    match = match_of(classifier, scene, transform)
+    if match is not None:
+        transform = (transform or Compose()).taking(match, scene.num_bands)
     check_fits(classifier, scene, transform)
+    transform = scaled(transform, scale)
     sources = sources_of(classifier, scene)
-    valid = np.ones(scene.shape, bool) if wanted is None else wanted.copy()
+    bands = {on: _bands(transform, on) for on in sources}
+    valid = np.ones(scene.shape, bool)
     for on, source in sources.items():
-        fitted = transform is not None and transform.in_channels(on) is not None
-        valid &= valid_mask(source, nan, bands=transform.input_bands(on) if transform is not None and fitted else None)
-    return ClassifyJob(classifier, sources, transform, valid, batch_size, device, tta, progress)
+        valid &= valid_mask(source, nan, bands=bands[on])
+    check_units(transform, sources, given=scale is not None)
+    wanted = valid if wanted is None else valid & wanted
+    return ClassifyJob(classifier, sources, transform, bands, wanted, batch_size, device, tta, progress)
 
 
-def transform_of(model: Classifier, given: Compose | None) -> Compose | None:
-    """Return the preprocessing to use: the caller's, else the one that came with the model."""
-    return given if given is not None else cast("Compose | None", model.transform)
-
-
-def sources_of(model: Classifier, scene: Scene) -> Sources:
-    """The images of a scene that a model looks at, by the name of the input."""
-    sources: dict[Literal["hsi", "aux"], Array] = {"hsi": scene.hsi}
-    return sources | {"aux": scene.aux} if model.aux_chans and scene.aux is not None else sources
-
-
-def check_fits(model: Classifier, scene: Scene, transform: Compose | None) -> None:
-    """Check that a scene has what a model needs.
-
-    Args:
-        model: A classifier.
-        scene: The scene.
-        transform: The preprocessing that will be used.
-
-    Raises:
-        SceneError: Another number of bands or channels, no auxiliary source, or smaller than a patch.
-    """
-    size = model.patch_size
-    if min(scene.shape) < size:
-        raise SceneError(
-            f"the scene is {scene.shape[0]} x {scene.shape[1]} pixels, smaller than the model's {size} x {size} "
-            f"patches; create the model with a smaller patch_size or take a larger scene"
-        )
-    if model.aux_chans and scene.aux is None:
-        raise SceneError(
-            f"the model takes an auxiliary source of {model.aux_chans} channels, the scene has none; "
-            f"open it with aux= (LiDAR or SAR on the same grid)"
-        )
-    for name, source in sources_of(model, scene).items():
-        expected = transform.in_channels(name) if transform is not None else None
-        if expected is None:
-            expected = model.in_chans if name == "hsi" else model.aux_chans
-        if source.shape[2] != expected:
-            span = ""
-            if name == "hsi" and scene.wavelengths is not None:
-                span = f" ({scene.wavelengths.min():.0f} to {scene.wavelengths.max():.0f} nm)"
-            raise SceneError(
-                f"the scene's {name} has {source.shape[2]} bands{span}, the "
-                f"{'model' if transform is None else 'transform of the model'} takes {expected}; select the bands it "
-                f"was trained on (hsmamba.data.SelectBands), or fine-tune with a transform fitted on this scene"
-            )
+def _bands(transform: Compose | None, on: Source) -> NDArray[np.int64] | None:
+    known = transform is not None and transform.in_channels(on) is not None
+    return transform.input_bands(on) if known and transform is not None else None

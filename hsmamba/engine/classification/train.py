@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -12,12 +13,20 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hsmamba.data import PCA, Compose, PatchDataset, Scene, Split, Standardise, Step, augment_d4, erase_rim
-from hsmamba.engine.classification.evaluate import check_classes, labels_of, numbered, used_sources
-from hsmamba.engine.classification.job import check_fits, transform_of
+from hsmamba.data import Compose, PatchDataset, Scene, Split, augment_d4, erase_rim
+from hsmamba.data.image import NanPolicy
+from hsmamba.engine.classification.classes import (
+    class_names,
+    dataset_in_model_classes,
+    scenes_in_model_classes,
+    tell_of_untrained,
+)
+from hsmamba.engine.classification.evaluate import labels_of
+from hsmamba.engine.classification.fitting import with_transform
+from hsmamba.engine.classification.inputs import Scale, check_fits, check_units, sources_of, used_sources
 from hsmamba.engine.classification.predict import predict_items
 from hsmamba.engine.training import Keeping, Record, Run, TrainingResult, TrainingSettings
-from hsmamba.errors import SplitError
+from hsmamba.errors import HsmambaWarning, SplitError
 from hsmamba.metrics import ClassificationReport
 from hsmamba.models import Classifier, TrainingLogits
 
@@ -84,6 +93,8 @@ def train_classifier(
     settings: ClassificationSettings,
     *,
     transform: Compose | None = None,
+    nan: NanPolicy = "raise",
+    scale: Scale | None = None,
     device: torch.device | str | None = None,
     keeping: Keeping,
 ) -> ClassificationResult:
@@ -96,32 +107,11 @@ def train_classifier(
         SplitError: The split belongs to another scene or has no training pixels.
         WeightsError: The checkpoint to resume is none of this run.
     """
-    dataset, split = _prepare(model, data, split, transform, settings)
+    dataset, split = _prepare(model, data, split, transform, settings, nan, scale)
     run = _ClassificationRun(model, dataset, split, settings, device)
     run.go(keeping)
     validation = run.validation(model)[0] if run.validates else None
     return ClassificationResult(run.history, run.best["epoch"], settings, validation, split)
-
-
-def default_transform(data: Scene | Sequence[Scene], split: Split, in_chans: int) -> Compose:
-    """Fit the usual preprocessing on the training pixels.
-
-    Args:
-        data: The scene, or scenes of one kind.
-        split: Its split; only the training pixels are looked at.
-        in_chans: Bands that the model takes.
-
-    Returns:
-        Standardisation of each band, auxiliary ones too, and, where the scene has more bands than `in_chans`, PCA and
-        standardisation of the components.
-    """
-    first = data if isinstance(data, Scene) else data[0]
-    steps: list[Step] = [Standardise()]
-    if first.num_bands != in_chans:
-        steps += [PCA(in_chans), Standardise()]
-    if first.aux is not None:
-        steps.append(Standardise(on="aux"))
-    return Compose(steps).fit_scene(data, split.train)
 
 
 def _prepare(
@@ -130,24 +120,46 @@ def _prepare(
     split: Split,
     transform: Compose | None,
     settings: ClassificationSettings,
+    nan: NanPolicy,
+    scale: Scale | None,
 ) -> tuple[PatchDataset, Split]:
     """Check the data, set validation pixels aside, fit the transform, cut patches."""
-    labels = data.labels if isinstance(data, PatchDataset) else labels_of(data, split).ravel()
+    if isinstance(data, PatchDataset):
+        data = dataset_in_model_classes(model, data)
+        labels, names = data.labels, data.class_names
+    else:
+        labels_of(data, split)  # of the scenes as they are, for the check
+        scenes, names = scenes_in_model_classes(model, [data] if isinstance(data, Scene) else data)
+        labels = np.concatenate([np.asarray(scene.labels).ravel() for scene in scenes])
+        split.check(labels.reshape(split.shape))
     if split.train.size == 0:
         raise SplitError(f"the split {split.id!r} has no training pixels")
     if split.val.size == 0 and settings.val_fraction > 0:
         split = split.with_validation(labels, fraction=settings.val_fraction, seed=settings.seed)
     if not isinstance(data, PatchDataset):
-        scenes = used_sources(model, [data] if isinstance(data, Scene) else data)
-        transform = transform_of(model, transform)
-        if transform is None:
-            transform = default_transform(scenes, split, model.in_chans)
+        scenes = used_sources(model, scenes)
+        scenes, transform = with_transform(model, scenes, split, transform, nan=nan, scale=scale)
         for scene in scenes:
             check_fits(model, scene, transform)
-        data = PatchDataset(scenes, transform, model.patch_size)
-    check_classes(model, len(data.class_names) or int(labels.max()))
-    model.transform, model.class_names = data.transform, data.class_names
+            check_units(transform, sources_of(model, scene), given=scale is not None)
+        data = PatchDataset(scenes, transform, model.patch_size, nan=nan)
+        split = _on_valid(split, data.labels)
+    tell_of_untrained(model, labels[split.train], names)
+    model.transform, model.class_names = data.transform, names
     return data, split
+
+
+def _on_valid(split: Split, labels: NDArray[np.int64]) -> Split:
+    """Leave out of a split what is masked, which has no label any more, and say so."""
+    parts = {part: getattr(split, part) for part in ("train", "val", "test")}
+    kept = {part: items[labels[items] > 0] for part, items in parts.items()}
+    if not (lost := {part: n for part, items in parts.items() if (n := items.size - kept[part].size)}):
+        return split
+    if not kept["train"].size:
+        raise SplitError(f"none of the {split.train.size} training pixels of the split {split.id!r} is valid")
+    listed = ", ".join(f"{n} of {part}" for part, n in lost.items())
+    warnings.warn(f"left out pixels of the split that are invalid: {listed}", HsmambaWarning, stacklevel=5)
+    return replace(split, **kept, id=f"{split.id}-valid")
 
 
 class _ClassificationRun(Run[Classifier]):
@@ -175,7 +187,8 @@ class _ClassificationRun(Run[Classifier]):
             return None
         if weights == "balanced":
             counts = np.bincount(self.dataset.labels[self.split.train], minlength=num_classes + 1)[1:]
-            weights = list(counts.sum() / (num_classes * np.maximum(counts, 1)))
+            present = counts > 0  # a class without pixels has no say, not the greatest one
+            weights = list(np.where(present, counts.sum() / (present.sum() * np.maximum(counts, 1)), 0.0))
         if len(weights) != num_classes:
             raise ValueError(f"class_weights is {weights!r}; it is 'balanced', None or {num_classes} numbers")
         return torch.tensor(weights, dtype=torch.float32, device=self.device)
@@ -231,5 +244,5 @@ class _ClassificationRun(Run[Classifier]):
         scores = predict_items(model, self.dataset, self.split.val, device=self.device)
         truth = self.dataset.labels[self.split.val]
         loss = F.nll_loss(scores.clamp_min(1e-12).log(), torch.as_tensor(truth).long() - 1)
-        names = self.dataset.class_names or numbered(self.model)
+        names = class_names(self.model, self.dataset.class_names)
         return ClassificationReport.from_labels(truth, scores.argmax(1).numpy() + 1, names), float(loss)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-from hsmamba.data.image import Array, is_dataarray
+from hsmamba.data.image import Array
+from hsmamba.data.validity import Validity
 from hsmamba.ops.resampling import HALF_BAND, mirror_index, upsample
 
 _STRIP_VALUES = 2**24  # of a strip that is looked through for invalid pixels
@@ -31,24 +33,24 @@ class Image:
     factor: float = 1.0
     offset: float = 0.0
 
+    @cached_property
+    def validity(self) -> Validity:
+        """What tells its valid pixels."""
+        return Validity.of(self.array)
+
     @property
     def nodata(self) -> float | None:
-        """Value that stands for "no data" beside NaN, as rioxarray tells it."""
-        value = self.array.attrs.get("_FillValue") if is_dataarray(self.array) else None
-        return None if value is None or np.isnan(value) else float(value)
+        """Value that stands for "no data" beside NaN."""
+        return self.validity.nodata[0] if self.validity.nodata else None
 
     @property
     def may_be_invalid(self) -> bool:
-        """False where no pixel can be invalid: integers without a value for "no data"."""
-        return self.array.dtype.kind == "f" or self.nodata is not None
+        """False where no pixel can be invalid."""
+        return self.validity.may_lack(self.array.dtype)
 
-    def valid(self, values: NDArray[Any]) -> NDArray[np.bool_]:
-        """Tell which pixels of a window (h, w, C) have a finite number in every band that is not `nodata`."""
-        good = np.isfinite(values)
-        if self.nodata is not None:
-            good &= values != self.nodata
-        found: NDArray[np.bool_] = good.all(axis=-1)
-        return found
+    def valid_rows(self, rows: slice) -> NDArray[np.bool_]:
+        """Tell the valid pixels of some rows, (n, W)."""
+        return self.validity(np.asarray(self.array[rows]), rows)
 
     def read(self, rows: NDArray[np.int64], columns: NDArray[np.int64], *, fill: bool) -> NDArray[np.float64]:
         """Read the pixels of some rows and columns, scaled.
@@ -61,20 +63,29 @@ class Image:
         Returns:
             (h, w, C).
         """
-        parts = [[_outer(self.array, r, c) for c in _near(columns)] for r in _near(rows)]
-        values = np.concatenate([np.concatenate(row, axis=1) for row in parts], axis=0)
+        values = _gathered(self.array, rows, columns)
         scaled: NDArray[np.float64] = values.astype(np.float64) * self.factor + self.offset
-        if fill and self.may_be_invalid and not (valid := self.valid(values)).all():
+        if fill and self.may_be_invalid and not (valid := self._valid(values, rows, columns)).all():
             if not valid.any():
                 return np.zeros_like(scaled)
             nearest = ndimage.distance_transform_edt(~valid, return_distances=False, return_indices=True)
             scaled = scaled[tuple(nearest)]
         return scaled
 
+    def _valid(self, values: NDArray[Any], rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.bool_]:
+        good = self.validity.has_data(values).all(axis=-1)
+        mask = self.validity.mask
+        return np.asarray(good if mask is None else good & mask[np.ix_(rows, columns)])
+
 
 def _near(indices: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     """Split indices where they jump, so that what lies between is not read."""
     return np.split(indices, np.flatnonzero(np.abs(np.diff(indices)) > 1) + 1)
+
+
+def _gathered(array: Array, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[Any]:
+    parts = [[_outer(array, r, c) for c in _near(columns)] for r in _near(rows)]
+    return np.concatenate([np.concatenate(row, axis=1) for row in parts], axis=0)
 
 
 def _outer(array: Array, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[Any]:
@@ -159,10 +170,10 @@ class Images:
         mask = np.ones((rows.stop - rows.start, self.size[1]), bool)
         for image in (self.guide, self.ms_up):
             if image is not None and image.may_be_invalid:
-                mask &= image.valid(np.asarray(image.array[rows]))
+                mask &= image.valid_rows(rows)
         if self.ms is not None and self.ms.may_be_invalid:
             first = rows.start // self.ratio
-            coarse = self.ms.valid(np.asarray(self.ms.array[first : -(-rows.stop // self.ratio)]))
+            coarse = self.ms.valid_rows(slice(first, -(-rows.stop // self.ratio)))
             y = np.arange(rows.start, rows.stop) // self.ratio - first
             mask &= coarse[y][:, np.arange(self.size[1]) // self.ratio]
         return mask
@@ -178,7 +189,7 @@ class Images:
             step = max(1, _STRIP_VALUES // (shape[1] * shape[2]))
             count, first = 0, (0, 0)
             for top in range(0, shape[0], step):
-                bad = ~image.valid(np.asarray(image.array[top : top + step]))
+                bad = ~image.valid_rows(slice(top, top + step))
                 if bad.any() and not count:
                     row, column = np.argwhere(bad)[0]
                     first = top + int(row), int(column)

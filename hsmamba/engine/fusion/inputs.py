@@ -10,9 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsmamba.data import SensorScale
-from hsmamba.data.image import Array, is_dataarray
+from hsmamba.data.bands import match_bands, wavelengths_of
+from hsmamba.data.georeference import check_same_ground
+from hsmamba.data.image import Array, take_bands
 from hsmamba.data.sensors import get_sensor
-from hsmamba.engine.fusion.images import Image
+from hsmamba.data.units import top
+from hsmamba.data.validity import Validity
 from hsmamba.engine.fusion.registration import measure_shift
 from hsmamba.errors import HsmambaWarning, SceneError
 from hsmamba.models import FusionNetwork
@@ -21,7 +24,9 @@ Maximum: TypeAlias = "float | tuple[float, float] | str"
 Units: TypeAlias = "tuple[float, float]"  # the network sees value * first + second
 
 _SAMPLE = 256  # coarse pixels, side of the middle part on which units and registration are looked at
-_PLAUSIBLE = (1e-3, 10.0)  # largest values that the network may be shown; others are of another unit
+_PLAUSIBLE = (1e-3, 10.0)  # brightest values that a network may be shown whose training is not on record
+_UNLIKE = (1 / 3, 3.0)  # times the brightest values of the training: others are of another unit
+_WHEN_GIVEN = (1 / 8, 8.0)  # the same where the caller has named the unit
 _FAR = 0.5  # coarse pixels, a shift that is worth a warning
 
 
@@ -80,55 +85,37 @@ def _by(shape: tuple[int, ...]) -> str:
 
 
 def check_ground(arrays: dict[str, Array]) -> None:
-    """Raise SceneError where georeferenced images have another CRS or lie more than half a coarse pixel apart."""
-    guide = arrays["guide"]
+    """Raise SceneError where an image lies elsewhere than the guide, by more than half a coarse pixel."""
     for name in arrays.keys() - {"guide"}:
-        array = arrays[name]
-        ours, theirs = _crs(array), _crs(guide)
-        if ours is None or theirs is None:
+        check_same_ground(arrays[name], arrays["guide"], (name, "the guide"), tolerance=_FAR)
+
+
+def matched(model: FusionNetwork, arrays: dict[str, Array]) -> dict[str, Array]:
+    """Bring the coarse images to the bands that a weight was trained on, where both tell their wavelengths.
+
+    Raises:
+        SceneError: They do not have these bands as they are: a result of other bands would be no longer theirs.
+
+    Warns:
+        HsmambaWarning: Bands were selected or reordered.
+    """
+    want = (model.record or {}).get("wavelengths")
+    result = dict(arrays)
+    for name in ("ms", "ms_up"):
+        here = wavelengths_of(arrays[name])[0] if name in arrays else None
+        if here is None or want is None or len(want) != model.in_chans:
             continue
-        if not _same_crs(ours, theirs):
+        match = match_bands(here, want)
+        if match.mixing is not None:
+            listed = [", ".join(f"{nm:.0f}" for nm in centres) for centres in (here, want)]
             raise SceneError(
-                f"{name} and the guide have other coordinate reference systems ({ours[:60]}... and {theirs[:60]}...); "
-                f"reproject {name} to the CRS of the guide"
+                f"the bands of {name} ({listed[0]} nm) are not those of the weight ({listed[1]} nm); resample them "
+                "before (hsmamba.data.srf.simulate_bands), or train a model on these bands"
             )
-        edges = [_edges(image) for image in (array, guide)]
-        step = [abs(end - start) / side for (start, end), side in zip(edges[0], array.shape, strict=False)]
-        apart = [
-            max(abs(a - b) for a, b in zip(*pair, strict=True)) / pixel
-            for *pair, pixel in zip(*edges, step, strict=True)
-        ]
-        if max(apart) > _FAR:
-            raise SceneError(
-                f"by their coordinates, edges of {name} and of the guide lie {apart[0]:.2f} (rows) and {apart[1]:.2f} "
-                f"(columns) pixels of {name} apart; crop both to the same ground"
-            )
-
-
-def _crs(array: Array) -> str | None:
-    """CRS as well-known text, where there are coordinates in it."""
-    if not is_dataarray(array) or not {"x", "y", "spatial_ref"} <= set(array.coords) or min(array.shape[:2]) < 2:
-        return None
-    text = array.coords["spatial_ref"].attrs.get("crs_wkt")
-    return str(text) if text else None
-
-
-def _same_crs(a: str, b: str) -> bool:
-    if a == b:
-        return True
-    from rasterio.crs import CRS  # whoever has a CRS in an array has rasterio
-
-    return bool(CRS.from_wkt(a) == CRS.from_wkt(b))
-
-
-def _edges(array: Any) -> list[tuple[float, float]]:
-    """First and last edge of the rows and of the columns."""
-    found = []
-    for axis in ("y", "x"):
-        first, last = (float(array[axis][i]) for i in (0, -1))
-        half = (last - first) / (array.sizes[axis] - 1) / 2
-        found.append((first - half, last + half))
-    return found
+        if match.note:
+            result[name] = take_bands(arrays[name], match.indices)
+            warnings.warn(f"{name}: {match.note}", HsmambaWarning, stacklevel=4)
+    return result
 
 
 def samples(arrays: dict[str, Array], ratio: int) -> dict[str, NDArray[np.float64]]:
@@ -144,7 +131,9 @@ def samples(arrays: dict[str, Array], ratio: int) -> dict[str, NDArray[np.float6
         step = 1 if name == "ms" else ratio
         window = np.asarray(array[tuple(slice(part.start * step, part.stop * step) for part in parts)])
         values = window.astype(np.float64)
-        values[~Image(array).valid(window)] = np.nan
+        validity = Validity.of(array)
+        rows, columns = (slice(part.start * step, part.stop * step) for part in parts)
+        values[~validity(window, rows, columns)] = np.nan
         found[name] = values
     return found
 
@@ -164,22 +153,54 @@ def units_of(model: FusionNetwork, middle: dict[str, NDArray[np.float64]], maxim
         SceneError: The numbers cannot be of the unit on record.
         ValueError: A maximum that is none, or a transform that cannot be undone.
     """
-    peaks = {name: float(np.abs(values[np.isfinite(values)]).max(initial=0)) for name, values in middle.items()}
+    tops = {name: top(values.reshape(-1, values.shape[2])) for name, values in middle.items()}
     name = "ms" if "ms" in middle else "ms_up"
+    known = _known(model)
     if maximum is not None:
         low, high = _given(maximum)
-    elif (known := _known(model)) is not None:
+    elif known is not None:
         low, high = known
-        shown = peaks[name] * low[0] + low[1]
-        if peaks[name] and not _PLAUSIBLE[0] <= abs(shown) <= _PLAUSIBLE[1]:
-            raise SceneError(
-                f"the middle of {name} reaches {peaks[name]:g}, which would be {shown:g} to the network: "
-                f"{1 / low[0]:g} is 1 by what came with its weights. Other units, it seems; give maximum=, the number "
-                f"that is 1 in yours"
-            )
     else:
-        low, high = _guessed(peaks[name], peaks["guide"])
-    return {key: high if key == "guide" else low for key in middle}
+        low, high = _guessed(tops[name], tops["guide"])
+    units = {key: high if key == "guide" else low for key in middle}
+    if maximum is not None or known is not None:
+        _check_tops(model, tops, units, given=maximum is not None)
+    return units
+
+
+def _check_tops(model: FusionNetwork, tops: dict[str, float], units: dict[str, Units], *, given: bool) -> None:
+    """Hold how bright the brightest 1 % are to the network against those of its training, else against sense."""
+    odd = {}
+    for name, peak in tops.items():
+        known = model.transform.range("aux" if name == "guide" else "hsi") if model.transform is not None else None
+        factor, offset = units[name]
+        shown, usual = peak * factor + offset, float(known.after[-1].max()) if known is not None else 0.0
+        if usual > 0:
+            ratio, limits = shown / usual, _WHEN_GIVEN if given else _UNLIKE
+        else:
+            ratio, limits = abs(shown), _PLAUSIBLE
+        if peak and not limits[0] <= ratio <= limits[1]:
+            odd[name] = f"{name} reaches {peak:.4g}, {shown:.3g} to the network" + f" ({usual:.3g} in training)" * (
+                usual > 0
+            )
+    if not odd:
+        return
+    text = "; ".join(odd.values())
+    if given:
+        warnings.warn(f"maximum may be wrong: {text}", HsmambaWarning, stacklevel=5)
+        return
+    one = {name: f"{1 / units[name][0]:g}" for name in tops if name != "guide"}
+    raise SceneError(
+        f"the numbers are not like those that the network was trained on: {text}. By what came with its weights, 1 is "
+        f"{next(iter(one.values()))} in ms and {1 / units['guide'][0]:g} in the guide. Other units, it seems; give "
+        f"maximum= (--maximum), what is 1 in yours, one number or a pair (of ms, of guide): "
+        f"{', '.join(f'{_likely(peak):g}' for key, peak in tops.items() if key != 'ms_up' or 'ms' not in tops)}?"
+    )
+
+
+def _likely(peak: float) -> float:
+    """The usual number for 1 that numbers as large as these are written with."""
+    return next((usual for usual in (1.0, 255.0, 1023.0, 2047.0, 4095.0, 10000.0, 16383.0) if peak <= usual), 65535.0)
 
 
 def _guessed(low: float, high: float) -> tuple[Units, Units]:

@@ -11,13 +11,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from hsmamba.data.image import VALUE_ATTRIBUTES, Array, NanPolicy, check_array, is_dataarray
+from hsmamba.data.files.lazy import rows_first
+from hsmamba.data.image import VALID, VALUE_ATTRIBUTES, Array, NanPolicy, check_array, is_dataarray
+from hsmamba.data.validity import check_policy
 from hsmamba.engine.fusion.images import Image, Images
 from hsmamba.engine.fusion.inputs import (
     Maximum,
     check_bands,
     check_grids,
     check_ground,
+    matched,
     samples,
     units_of,
     warn_of_shift,
@@ -50,7 +53,8 @@ def fuse(
 
     Args:
         model: A fusion network; its mode and device are left as they were.
-        ms: Coarse image (h, w, C) or (h, w), numpy or DataArray with dims (y, x[, band]); None where there is `ms_up`
+        ms: Coarse image (h, w, C) or (h, w), numpy or DataArray with dims (y, x[, band]), or (band, y, x) as rioxarray
+            opens it; None where there is `ms_up`
             alone, for networks that can do with it.
         guide: Sharp image (r h, r w, G) or (r h, r w) of the same ground, r the model's `scale`.
         ms_up: The coarse image on the guide's grid; default `ms` up-sampled as the network's training has it.
@@ -106,7 +110,7 @@ class FusionJob:
         device: See `fuse`.
         mask: Whether invalid pixels are masked.
         progress: See `fuse`.
-        flat: Whether `ms` had two axes.
+        dims: Of the coarse image as it came, which those of the result are.
     """
 
     model: FusionNetwork
@@ -117,7 +121,7 @@ class FusionJob:
     device: torch.device | str | None
     mask: bool
     progress: bool
-    flat: bool
+    dims: tuple[str, ...]
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -127,7 +131,8 @@ class FusionJob:
     @property
     def dtype(self) -> np.dtype[Any]:
         """Of the result."""
-        return np.dtype(self.coarse.array.dtype)
+        native: np.dtype[Any] = np.dtype(self.coarse.array.dtype).newbyteorder("=")
+        return native
 
     @property
     def fill_value(self) -> float | None:
@@ -159,7 +164,7 @@ class FusionJob:
         """Bring rows (C, n, W) of the network's output to units, dtype and mask of the result."""
         values = rows.permute(1, 2, 0).double().numpy()
         values = (values - self.coarse.offset) / self.coarse.factor
-        nodata = self.coarse.nodata
+        nodata = self.fill_value
         valid = self.images.valid_rows(slice(top, top + len(values))) if self.mask else None
         if self.dtype.kind == "f":
             result = values.astype(self.dtype)
@@ -176,22 +181,24 @@ class FusionJob:
     def on_grid(self, result: NDArray[Any]) -> Array:
         """Give a result the grid of the guide, where the guide is a DataArray, and the attributes of `ms`."""
         template, values = self.images.guide.array, self.coarse.array
-        dims = ("y", "x") if self.flat else ("y", "x", "band")
-        result = result[..., 0] if self.flat else result
+        flat = "band" not in self.dims
+        result = result[..., 0] if flat else result
         if not is_dataarray(template):
             return result
-        coords = {key: value for key, value in template.coords.items() if set(value.dims) <= {"y", "x"}}
+        coords = {k: v for k, v in template.coords.items() if set(v.dims) <= {"y", "x"} and k != VALID}
         attrs = {key: value for key, value in template.attrs.items() if key not in VALUE_ATTRIBUTES}
         name = None
         if is_dataarray(values):
-            kept = {"band"} - ({"band"} if self.flat else set())
-            coords |= {key: value for key, value in values.coords.items() if set(value.dims) == kept}
+            coords |= {key: value for key, value in values.coords.items() if set(value.dims) == {"band"} and not flat}
             attrs |= {key: value for key, value in values.attrs.items() if key in VALUE_ATTRIBUTES}
             attrs = {key: value for key, value in attrs.items() if not str(key).startswith("STATISTICS_")}
             name = values.name
-        if self.mask and self.dtype.kind != "f":
+        if self.fill_value is not None:
             attrs["_FillValue"] = self.fill_value
-        return type(template)(result, dims=dims, coords=coords, attrs=attrs, name=name)
+        dims = ("y", "x") if flat else ("y", "x", "band")
+        on_grid = type(template)(result, dims=dims, coords=coords, attrs=attrs, name=name)
+        turned: Array = on_grid.transpose(*self.dims)
+        return turned
 
 
 def _limits(dtype: np.dtype[Any]) -> tuple[float, float]:
@@ -229,6 +236,7 @@ def prepare_fusion(
         raise SceneError("neither ms nor ms_up is given; pass the coarse image as ms, or up-sampled as ms_up")
     ratio = network.scale
     check_grids(ratio, arrays)
+    arrays = matched(network, arrays)
     check_bands(network, arrays)
     check_ground(arrays)
     middle = samples(arrays, ratio)
@@ -238,13 +246,12 @@ def prepare_fusion(
     if nan == "raise":
         _refuse_invalid(images)
     warn_of_shift(middle, ratio)
-    flat = getattr(given[coarse], "ndim", 3) == 2
-    return FusionJob(network, images, found[coarse], tile, batch_size, device, nan == "mask", progress, flat)
+    dims = getattr(given[coarse], "dims", ("y", "x", "band")[: getattr(given[coarse], "ndim", 3)])
+    return FusionJob(network, images, found[coarse], tile, batch_size, device, nan == "mask", progress, dims)
 
 
 def _check_arguments(model: FusionNetwork, tile: int | None, batch_size: int, nan: str) -> None:
-    if nan not in ("raise", "mask"):
-        raise ValueError(f'nan is {nan!r}; expected "raise" or "mask"')
+    check_policy(nan)
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; expected 1 or more")
     is_global = model.margin is None
@@ -256,7 +263,8 @@ def _check_arguments(model: FusionNetwork, tile: int | None, batch_size: int, na
 
 
 def _with_bands(name: str, array: Array) -> Array:
-    """Check an image and give it its third axis."""
+    """Check an image and give it its third axis; bands come last."""
+    array = rows_first(array)
     two = getattr(array, "ndim", 0) == 2
     check_array(array, name, ("y", "x") if two else ("y", "x", "band"))
     if 0 in array.shape or array.dtype.kind == "b":
@@ -270,8 +278,7 @@ def _refuse_invalid(images: Images) -> None:
     for name, (count, (row, column)) in images.count_invalid().items():
         image: Image = getattr(images, name)
         height, width = image.array.shape[:2]
-        what = "NaN or infinity" + (f" or the no-data value {image.nodata:g}" if image.nodata is not None else "")
         raise SceneError(
-            f"{count} of {height * width} pixels of {name} hold {what}, the first at row {row}, column {column}; pass "
-            f'nan="mask" to leave them out'
+            f"{count} of {height * width} pixels of {name} hold {image.validity.in_words()}, the first at row {row}, "
+            f'column {column}; pass nan="mask" (--nan mask) to leave them out'
         )

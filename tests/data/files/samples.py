@@ -38,7 +38,7 @@ NAMED = {".mat": write_mat, "73.mat": write_mat73, ".npz": write_npz}
 
 
 def write_envi(path, array, interleave="bsq", **metadata):
-    envi = pytest.importorskip("spectral.io.envi", reason="needs the geo extra")
+    envi = pytest.importorskip("spectral.io.envi", reason="needs the test extra")
     metadata = {key.replace("_", " "): value for key, value in metadata.items()}
     envi.save_image(str(path), array, interleave=interleave, metadata=metadata, force=True, dtype=array.dtype)
 

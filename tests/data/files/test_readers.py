@@ -39,6 +39,18 @@ def test_truncated_and_false_files_are_refused_by_name(tmp_path, name):
             open_scene(path)
 
 
+@pytest.mark.parametrize("name", ["SCENE.MAT", "SCENE.NPY", "SCENE.TIF", "SCENE.TIFF"])
+def test_extensions_in_capitals_are_the_same(tmp_path, name):
+    if name.endswith("MAT"):
+        NAMED[".mat"](tmp_path / name, data=cube())
+    elif name.endswith("NPY"):
+        with (tmp_path / name).open("wb") as file:
+            np.save(file, cube())
+    else:
+        write_tif(tmp_path / name, cube())
+    assert np.array_equal(open_scene(tmp_path / name).hsi, cube())
+
+
 def test_missing_files_and_unknown_extensions_are_refused(tmp_path):
     with pytest.raises(SceneError, match=r"no file .*gone\.mat"):
         open_scene(tmp_path / "gone.mat")

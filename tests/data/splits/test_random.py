@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hsmamba.data import group_split, random_split
+from hsmamba.data import block_split, group_split, random_split
 from hsmamba.errors import SplitError
 from tests.data.splits.samples import by_class, fields
 from tests.refusals import refused
@@ -30,6 +30,27 @@ def test_random_splits_take_a_count_and_follow_the_seed():
     assert split.sha256 != random_split(labels, count=10, seed=4).sha256
 
 
+def test_a_capped_count_takes_what_a_class_can_give():
+    labels = np.array([[1] * 9 + [2] * 4 + [3] * 2 + [5, 0]])
+    with pytest.raises(SplitError, match=r"class 2 has 4 .*cap=True"):
+        random_split(labels, count=5)
+    split = random_split(labels, count=5, cap=True, seed=1)
+    assert by_class(labels, split.train).tolist() == [5, 3, 1, 0, 1] and split.id == "random-5px-cap-seed1"
+    assert by_class(labels, split.test).tolist() == [4, 1, 1, 0, 0]
+    assert random_split(fields(), count=10, cap=True, seed=3).sha256 == random_split(fields(), count=10, seed=3).sha256
+
+
+def test_classes_without_pixels_are_passed_over():
+    labels = fields()
+    gaps = np.array([0, 1, 10, 11, 14])[labels]
+    for of in (lambda x: random_split(x, count=10, seed=3), lambda x: block_split(x, patch_size=5, fraction=0.1)):
+        assert of(gaps).sha256 == of(labels).sha256
+    groups = np.repeat(np.arange(60), 70)
+    assert group_split(gaps.ravel(), groups).sha256 == group_split(labels.ravel(), groups).sha256
+    with pytest.raises(SplitError, match="class 14: 1"):
+        group_split([1, 1, 14, 1], [0, 1, 1, 2], test=0.4)
+
+
 def test_fractions_that_binary_numbers_miss_are_meant_exactly():
     labels = np.ones((10, 10), int)
     assert random_split(labels, fraction=0.29).train.size == 29
@@ -38,7 +59,7 @@ def test_fractions_that_binary_numbers_miss_are_meant_exactly():
 test_splits_that_cannot_be_are_refused = refused(
     (lambda: random_split(fields(), count=10**6), SplitError, ["class 1", "1000000"]),
     (lambda: random_split(np.array([[1, 1, 2, 0]]), fraction=0.5), SplitError, ["class 2 has 1"]),
-    (lambda: random_split(np.array([[1, 1, 4, 4]]), fraction=0.5), SplitError, ["label 2, 3", "renumber"]),
+    (lambda: random_split(np.array([[1, -1]]), fraction=0.5), SplitError, ["-1..1", "scene.labels"]),
     (lambda: random_split(np.zeros((3, 3), int), fraction=0.5), SplitError, ["0..0"]),
     (lambda: random_split(np.ones((3, 3)), fraction=0.5), SplitError, ["float64"]),
     (lambda: random_split(fields(), fraction=0.5, count=3), ValueError, ["one of them"]),

@@ -1,5 +1,7 @@
 """A split: disjoint parts, hash, file, table, validation pixels."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -106,3 +108,30 @@ def test_the_table_counts_pixels_by_class():
     assert lines["wheat"] == ["10", "0", str(sizes[2] - 10)]
     assert text.splitlines()[-1].split() == ["all", "40", "0", str(sizes.sum() - 40)]
     assert split.sha256[:12] in split.describe()
+
+
+@pytest.mark.parametrize(
+    ("config", "arrays"),
+    [
+        ({"shape": [2.0, 3]}, {}),
+        ({"shape": [2]}, {}),
+        ({"shape": [10**30, 3]}, {}),
+        ({"shape": "23"}, {}),
+        ({"id": 3}, {}),
+        ({"sha256": None}, {}),
+        ({}, {"other": np.zeros(1, np.int64)}),
+        ({}, {"train": np.zeros(2)}),
+        ({}, {"train": np.array([0, 0])}),
+        ({}, {"train": np.array([2**63 + 1], np.uint64)}),
+        ({}, {"train": np.zeros((1, 1), np.int64)}),
+    ],
+)
+def test_fields_of_another_kind_are_refused(config, arrays, tmp_path):
+    path = tmp_path / "split.safetensors"
+    Split([0, 1], [2], [], (2, 3), "a").save(path)
+    with safe_open(path, framework="numpy") as file:
+        header = json.loads(file.metadata()["hsmamba"])
+    header["config"] |= config
+    save_file(load_file(path) | arrays, path, {"hsmamba": json.dumps(header)})
+    with pytest.raises((ManifestError, SplitError, HashMismatchError)):
+        Split.load(path)

@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+import os
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from hsmamba.data import MNF, PCA, Compose, MinMax, PatchDataset, Scene, SelectBands, SensorScale, Standardise, Step
@@ -200,3 +202,67 @@ def test_a_transform_is_fitted_on_the_items_of_several_scenes():
     np.testing.assert_array_equal(alone(scenes[0].hsi), same(scenes[0].hsi))
     with pytest.raises(SceneError, match=r"0\.\.125"):
         transform.fit_scene(scenes, [126])
+
+
+def rewritten(path, config=None, **arrays):
+    """Write a transform's file anew with another configuration and other arrays; None leaves one out."""
+    with safe_open(path, framework="numpy") as file:
+        header = json.loads(file.metadata()["hsmamba"])
+    held = {name: array for name, array in (load_file(path) | arrays).items() if array is not None}
+    save_file(held, path, {"hsmamba": json.dumps(header | {"config": header["config"] | (config or {})})})
+
+
+STEPS_OF_SAVED = [
+    {"kind": "standardise", "on": "hsi"},
+    {"kind": "pca", "n_components": 3, "whiten": False, "on": "hsi"},
+]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "told"),
+    [
+        ({"0.mean": np.full(BANDS, np.nan)}, "mean is float64, or not finite"),
+        ({"0.mean": np.zeros(BANDS, np.float32)}, "mean is float32"),
+        ({"0.mean": np.zeros(BANDS + 1)}, r"std has the shape \(12,\), expected \(13,\)"),
+        ({"0.std": np.zeros(BANDS)}, "std is not above 0"),
+        ({"1.basis": np.zeros((4, BANDS))}, r"basis has the shape \(4, 12\), expected \(3, 12\)"),
+        ({"1.mean": np.zeros(9), "1.basis": np.zeros((3, 9))}, "fitted on 9 bands, got 12"),
+        ({"1.mean": None}, r"pca has the arrays \['basis', 'variance'\]"),
+        ({"2.mean": np.zeros(BANDS)}, r"2\.mean belong to nothing in it"),
+        ({"range.hsi.before": np.zeros((5, BANDS + 1))}, r"range\.hsi\.before is float64 \(5, 13\), expected finite"),
+        ({"range.hsi.after": np.full((5, 3), np.nan)}, r"range\.hsi\.after is float64 \(5, 3\), expected finite"),
+        ({"wavelengths": np.zeros(BANDS - 1)}, r"wavelengths is float64 \(11,\), expected finite float64 \(12,\)"),
+    ],
+)
+def test_arrays_that_no_fit_gives_are_refused(saved, arrays, told):
+    rewritten(saved, **arrays)
+    with pytest.raises(ManifestError, match=told):
+        Compose.load(saved)
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ({"in_channels": {"hsi": 11}}, "fitted on 12 bands, got 11"),
+        ({"in_channels": {"hsi": 12.0}}, "12.0 for 'hsi'"),
+        ({"in_channels": {"hsi": True}}, "True for 'hsi'"),
+        ({"in_channels": {"sar": 12}}, "12 for 'sar'"),
+        ({"in_channels": {"hsi": 10**400}}, "no readable transform"),
+        ({"steps": [STEPS_OF_SAVED[0], STEPS_OF_SAVED[1] | {"n_components": 3.5}]}, "n_components"),
+        ({"steps": [STEPS_OF_SAVED[0], STEPS_OF_SAVED[1] | {"n_components": 10**9}]}, "expected"),
+        ({"steps": [STEPS_OF_SAVED[0], STEPS_OF_SAVED[1] | {"whiten": 0}]}, "whiten"),
+        ({"steps": {"0": 1}}, "no readable transform"),
+        ({"steps": [*STEPS_OF_SAVED, {"kind": "sensor_scale", "scale": 10**400}]}, "no readable transform"),
+        ({"steps": [*STEPS_OF_SAVED, {"kind": "select_bands", "indices": [1.5]}]}, "select_bands|indices"),
+    ],
+)
+def test_steps_that_no_transform_has_are_refused(saved, config, told):
+    rewritten(saved, config)
+    with pytest.raises(ManifestError, match=told):
+        Compose.load(saved)
+
+
+def test_a_pipe_is_no_transform_and_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "transform.safetensors")
+    with pytest.raises(WeightsError, match=r"there is no transform file .*\(a pipe\)"):
+        Compose.load(tmp_path / "transform.safetensors")

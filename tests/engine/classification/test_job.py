@@ -44,7 +44,7 @@ def test_only_a_strip_is_read_at_a_time(make_model, scene, transform, monkeypatc
     # Integers cannot be NaN, so that nothing but the strips is read.
     scene.hsi = (1000 * scene.hsi).astype(np.int16).view(Counting)
     monkeypatch.setattr(jobs, "_STRIP_BYTES", 1)
-    hsmamba.classify(make_model(), scene, transform, nan="raise", progress=False)
+    hsmamba.classify(make_model(), scene, transform, nan="raise", scale=1e-3, progress=False)
     assert 0 < Counting.largest <= 5 + 2 * 2 + 5
 
 

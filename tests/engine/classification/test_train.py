@@ -2,6 +2,7 @@
 
 import csv
 import json
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 import hsmamba
 from hsmamba.data import PatchDataset, Scene, random_split
 from hsmamba.engine import ClassificationSettings, TrainingSettings, default_transform
-from hsmamba.errors import SceneError, SplitError, TrainingError, WeightsError
+from hsmamba.errors import HsmambaWarning, SceneError, SplitError, TrainingError, WeightsError
 from tests.conftest import full_disk
 
 QUICK = {"epochs": 4, "lr": 1e-2, "batch_size": 16, "warmup_epochs": 1, "progress": False}
@@ -351,6 +352,82 @@ def test_the_default_transform_looks_at_training_pixels_alone(scene, split):
     np.testing.assert_array_equal(fitted(x), again(x))
     assert fitted.num_features == 4
     assert default_transform(scene, split, 12).num_features == 12
+
+
+def test_few_labels_are_enough(make_model):
+    generator = np.random.default_rng(0)
+    labels = np.repeat(np.arange(1, 6), 80).reshape(20, 20)
+    cube = generator.normal(size=(6, 40))[labels] + 0.2 * generator.normal(size=(20, 20, 40))
+    few = np.where(random_split(labels, count=5).train[:, None] == np.arange(400), 1, 0).any(0).reshape(20, 20) * labels
+    split = random_split(few, count=4)
+    cube[0, 0] = np.nan  # what has no data is not fitted on
+    for data, chosen in ((Scene(cube, few), split), ([Scene(cube, few)], replace(split, shape=(1, 400)))):
+        fitted = default_transform(data, chosen, 30)
+        assert fitted.num_features == 30 and np.isfinite(fitted(cube[1:])).all()
+    np.testing.assert_array_equal(fitted(cube[1:]), default_transform(Scene(cube, labels), split, 30)(cube[1:]))
+    model = make_model(in_chans=30, num_classes=5)
+    cube[0, 0] = 0
+    result = hsmamba.finetune(model, Scene(cube, few), split, **QUICK)
+    assert np.bincount(few.ravel()[result.split.train])[1:].min() >= 1
+    assert hsmamba.evaluate(model, Scene(cube, labels), split).support.tolist() == [1] * 5
+
+
+def test_a_transform_that_cannot_be_says_so_in_words_of_the_model(make_model, scene, split):
+    with pytest.raises(SceneError, match=r"takes 20 bands, the scene has 12; create the model with in_chans=12"):
+        hsmamba.finetune(make_model(in_chans=20), scene, split, **QUICK)
+    small = Scene(scene.hsi[:2, :4], np.array([[1, 1, 2, 2], [3, 3, 0, 0]]))
+    with pytest.raises(SceneError, match=r"8 pixels .* 12 bands to the 10 .* in_chans=7 or less, or with in_chans=12"):
+        default_transform(small, random_split(small.labels, count=1), 10)
+    for in_chans in (7, 12):
+        assert default_transform(small, random_split(small.labels, count=1), in_chans).num_features == in_chans
+
+
+def test_a_model_of_other_bands_gets_a_transform_of_the_scene(make_model, scene, split, tmp_path):
+    model = make_model()
+    wider = Scene(np.concatenate([scene.hsi, scene.hsi[..., ::2]], 2), scene.labels, class_names=scene.class_names)
+    hsmamba.finetune(model, wider, split, **QUICK)
+    with pytest.raises(SceneError, match="has 12 bands, the transform of the model takes 18"):
+        hsmamba.evaluate(model, scene, split)
+    told = r"\(18 there, 12 here\): another transform is fitted .* to the 4 that the model takes"
+    with pytest.warns(HsmambaWarning, match=told):
+        hsmamba.finetune(model, scene, split, **QUICK | {"epochs": 12})
+    assert model.transform.in_channels() == 12 and hsmamba.evaluate(model, scene, split).oa > 0.9
+    again = hsmamba.create_model(f"local-dir:{hsmamba.save_pretrained(model, tmp_path / 'model')}")
+    np.testing.assert_array_equal(hsmamba.evaluate(again, scene, split).confusion,
+                                  hsmamba.evaluate(model, scene, split).confusion)  # fmt: skip
+    with pytest.raises(ValueError, match=r"scale is 2, .* leave scale out"):
+        hsmamba.finetune(make_model(), scene, split, scale=2, **QUICK)
+    given = default_transform(wider, split, 4)
+    with pytest.raises(SceneError, match="has 12 bands, the transform of the model takes 18"):
+        hsmamba.finetune(model, scene, split, transform=given, **QUICK)
+
+
+def test_a_model_of_other_wavelengths_gets_a_transform_of_the_scene(make_model, scene, split):
+    model, here = make_model(), replace(scene, wavelengths=np.linspace(400, 950, 12))
+    hsmamba.finetune(model, here, split, **QUICK)
+    first = model.transform
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", HsmambaWarning)
+        turned = replace(here, hsi=here.hsi[..., ::-1], wavelengths=here.wavelengths[::-1])
+        hsmamba.finetune(model, turned, split, **QUICK)  # the same bands in another order
+    assert model.transform is first
+    with pytest.warns(HsmambaWarning, match=r"other wavelengths\): another transform is fitted"):
+        hsmamba.finetune(model, replace(scene, wavelengths=np.linspace(1400, 1950, 12)), split, **QUICK)
+    assert model.transform.wavelengths[0] == 1400
+
+
+@pytest.mark.parametrize("sizes", [{"num_classes": 3}, {"num_classes": 3, "in_chans": 12}])
+def test_a_published_weight_is_tuned_on_a_scene_of_other_bands(sizes):
+    generator = np.random.default_rng(0)
+    labels = np.repeat([1, 2, 3], 10)[:, None].repeat(30, 1)
+    cube = (2000 * generator.random((4, 103))[labels] + 100 * generator.random((30, 30, 103))).astype(np.uint16)
+    if "in_chans" in sizes:
+        cube = cube[..., :12]
+    scene, split = Scene(cube, labels), random_split(labels, count=12)
+    model = hsmamba.create_model("md2f_mamba.indian_pines", pretrained=True, **sizes)
+    hsmamba.finetune(model, scene, split, **QUICK | {"epochs": 2, "lr": 1e-3})
+    assert model.transform.in_channels() == cube.shape[2]
+    assert hsmamba.evaluate(model, scene, split).confusion.sum() == split.test.size
 
 
 def test_settings_are_json_able_and_documented():

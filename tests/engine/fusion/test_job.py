@@ -209,7 +209,7 @@ def test_what_came_with_the_weights_is_taken():
         )
         assert (low, high) == pytest.approx(wanted)
         assert np.unique(fuse(model, ms, guide)).tolist() == [1000]
-    with pytest.raises(SceneError, match=r"reaches 1, .* 0\.0005 to the network: 2000 is 1.*maximum="):
+    with pytest.raises(SceneError, match=r"reaches 1, 0\.0005 to the network.*1 is 2000 in ms.*maximum=.*: 1, 1\?"):
         fuse(by_record, ms / 1000.0, guide / 1000.0)
     by_transform.transform = Compose([PCA(2)])
     with pytest.raises(ValueError, match=r"pca.*SensorScale alone"):

@@ -1,0 +1,111 @@
+"""Whether the numbers of an image are of the units that a weight was trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+QUANTILES = (0.01, 0.25, 0.5, 0.75, 0.99)
+_MOST = 20_000  # pixels that are looked at
+
+
+@dataclass(frozen=True, eq=False)
+class Range:
+    """How the numbers of training pixels are distributed.
+
+    Attributes:
+        before: Quantiles (5, B) of every band that a transform reads: 1, 25, 50, 75 and 99 %.
+        after: The same (5, C) of every channel that it gives.
+    """
+
+    before: npt.NDArray[np.float64]
+    after: npt.NDArray[np.float64]
+
+    @classmethod
+    def of(cls, before: npt.NDArray[Any], after: npt.NDArray[Any]) -> Range:
+        """Measure pixels (N, B) and the same transformed (N, C), evenly thinned out to 20 000."""
+        return cls(quantiles(before), quantiles(after))
+
+
+def quantiles(pixels: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Return the quantiles (5, B) of pixels (N, B)."""
+    step = -(-len(pixels) // _MOST)
+    return np.quantile(pixels[::step].astype(np.float64), QUANTILES, axis=0)
+
+
+_LEVEL = 4.0  # the median band may be so many times brighter or darker; other places of a sensor are within 2
+_SPREAD = 20.0
+_DISPLACED = 2.5, 1.0  # training spreads (1 to 99 %) by which the channels lie off: refused, told
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """What makes numbers look like those of another unit.
+
+    Attributes:
+        figures: In words, with the numbers.
+        factor: By what to multiply the image's numbers so that they are of the training's size; None where that alone
+            would not mend it.
+        sure: Whether no image of the same unit and bands would look so.
+    """
+
+    figures: str
+    factor: float | None
+    sure: bool
+
+
+def doubt(known: Range, before: npt.NDArray[Any], after: npt.NDArray[Any]) -> Doubt | None:
+    """Compare pixels of an image with those that a weight was trained on.
+
+    Medians and the range from 1 to 99 % decide, so that no single pixel does.
+
+    Args:
+        known: Of the training pixels.
+        before: (N, B) valid pixels of the image, the bands that the transform reads.
+        after: (N, C) the same transformed.
+
+    Returns:
+        What is odd; None where nothing is.
+    """
+    here, there = quantiles(before), known.before
+    level = None
+    if (there[0] > 0).mean() > 0.5:  # numbers that have a level, unlike decibels or heights
+        lit = there[2] > 0
+        level = float(np.exp(np.median(np.log(np.maximum(here[2, lit], 1e-30)) - np.log(there[2, lit]))))
+    off, spread = _displacement(known.after, quantiles(after))
+    factor = None
+    if level is not None and not 1 / _LEVEL <= level <= _LEVEL:
+        factor = None if level < 1e-20 else _round(1 / level)
+    elif off <= _DISPLACED[1] and spread <= _SPREAD:
+        return None
+    figures = (
+        f"median of its middle band {np.median(here[2]):.4g}, in training {np.median(there[2]):.4g}; after the "
+        f"transform its channels lie {off:.3g} training ranges off and spread {spread:.3g} times as far"
+    )
+    sure = (level is not None and not 1 / _LEVEL <= level <= _LEVEL) or off > _DISPLACED[0] or spread > _SPREAD
+    return Doubt(figures, factor, sure)
+
+
+def _displacement(there: npt.NDArray[np.float64], here: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """How far the medians lie apart (root mean square over channels) and how far the numbers spread, in ranges."""
+    span = there[4] - there[0]
+    moves = span > 1e-9 * np.abs(there).max(initial=0)  # not what was constant in training
+    if not moves.any():
+        return 0.0, 1.0
+    apart = (here[2] - there[2])[moves] / span[moves]
+    return float(np.sqrt(np.mean(apart**2))), float(np.median((here[4] - here[0])[moves] / span[moves]))
+
+
+def _round(factor: float) -> float:
+    """The power of ten where the factor is within 2 of one: units mostly differ by such."""
+    power = 10.0 ** round(np.log10(factor))
+    return float(power if 0.5 <= factor / power <= 2 else np.float64(f"{factor:.2g}"))
+
+
+def top(pixels: npt.NDArray[Any]) -> float:
+    """Return the 99 % quantile of the brightest band of pixels (N, B), leaving out NaN; 0 where there is none."""
+    good = pixels[np.isfinite(pixels).all(axis=1)]
+    return float(quantiles(good)[-1].max()) if len(good) else 0.0

@@ -1,0 +1,136 @@
+"""Which pixels of an image hold data, whatever its way of saying so."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hsmamba.data.image import FILLS, VALID, Array, NanPolicy, is_dataarray, iter_strips
+from hsmamba.errors import SceneError
+
+HUGE = 1e30  # no quantity is as large, and float32 overflows soon after
+
+_BLOCK_BYTES = 2**22
+_TOLERANCE = 2e-6  # relative: a header's six digits of a float32 number
+
+
+@dataclass(frozen=True, eq=False)
+class Validity:
+    """What tells the valid pixels of an image.
+
+    A pixel is valid where every band that counts is finite, below 1e30 in size and none of the values for "no data",
+    and where the mask, if there is one, has True.
+
+    Attributes:
+        nodata: Values that stand for "no data", beside NaN.
+        mask: (H, W) bool, or None.
+    """
+
+    nodata: tuple[float, ...] = ()
+    mask: npt.NDArray[np.bool_] | None = None
+
+    @classmethod
+    def of(cls, array: Array) -> Validity:
+        """Read it off an image: `_FillValue`, `missing_value` or `nodata`, the coordinate `valid`; numpy has none."""
+        if not is_dataarray(array):
+            return cls()
+        mask = array.coords.get(VALID)
+        return cls(_nodata(array), None if mask is None else np.asarray(mask.transpose("y", "x"), dtype=bool))
+
+    def may_lack(self, dtype: np.dtype[Any]) -> bool:
+        """False where no pixel of an image of this dtype can be invalid."""
+        return dtype.kind == "f" or bool(self.nodata) or self.mask is not None
+
+    def __call__(
+        self,
+        values: npt.NDArray[Any],
+        rows: slice = slice(None),
+        columns: slice = slice(None),
+        bands: npt.ArrayLike | None = None,
+    ) -> npt.NDArray[np.bool_]:
+        """Tell the valid pixels of a window.
+
+        Args:
+            values: (h, w, B), or (N, B) of an image without mask.
+            rows: Where the window lies.
+            columns: Where the window lies.
+            bands: Indices of the bands that count; all by default.
+
+        Returns:
+            (h, w) bool, or (N,).
+        """
+        used = values if bands is None else values[..., np.asarray(bands, dtype=np.int64)]
+        good = np.asarray(self.has_data(used).all(axis=-1))
+        return good if self.mask is None else good & self.mask[rows, columns]
+
+    def in_words(self) -> str:
+        """Name what is invalid."""
+        values = f" or the no-data value {', '.join(f'{value:g}' for value in self.nodata)}" if self.nodata else ""
+        return f"NaN or infinity{values}" + (" or are masked" if self.mask is not None else "")
+
+    def has_data(self, values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+        """Tell of every single number whether it is one, the mask left aside."""
+        if values.dtype.kind != "f":
+            good = np.ones(values.shape, bool)
+            for nodata in self.nodata:
+                good &= values != nodata
+            return good
+        good = np.isfinite(values) if values.dtype.itemsize < 4 else np.abs(values) < HUGE  # False for NaN
+        for nodata in self.nodata:
+            if abs(nodata) < HUGE:
+                good &= np.abs(values - values.dtype.type(nodata)) > _TOLERANCE * abs(nodata)
+        return np.asarray(good)
+
+
+def check_policy(nan: str) -> None:
+    """Raise ValueError unless `nan` is one of the two words."""
+    if nan not in ("raise", "mask"):
+        raise ValueError(f'nan is {nan!r}; expected "raise" or "mask"')
+
+
+def valid_mask(hsi: Array, nan: NanPolicy = "raise", *, bands: npt.ArrayLike | None = None) -> npt.NDArray[np.bool_]:
+    """Tell which pixels hold data; reads strip by strip.
+
+    Invalid are NaN, infinities and sizes from 1e30; in a DataArray also its `_FillValue` (`missing_value`, `nodata`),
+    in attributes or encoding, and where its coordinate `valid` on (y, x) has False.
+
+    Args:
+        hsi: (H, W, B).
+        nan: "raise" to refuse invalid pixels, "mask" to have them marked.
+        bands: Indices of the bands that count; all by default. Bad bands are often NaN on every pixel: give
+            `scene.good_bands`, or `transform.input_bands()` for the bands that a transform reads.
+
+    Returns:
+        (H, W) bool, True where every band that counts has data.
+
+    Raises:
+        SceneError: `nan="raise"` and a pixel is invalid.
+        ValueError: `nan` is neither "raise" nor "mask".
+    """
+    check_policy(nan)
+    validity = Validity.of(hsi)
+    mask = np.ones(hsi.shape[:2], dtype=bool)
+    if validity.may_lack(hsi.dtype):
+        for top, strip in iter_strips(hsi):  # as much as is well read at once
+            for start, block in iter_strips(strip, _BLOCK_BYTES):
+                rows = slice(top + start, top + start + block.shape[0])
+                mask[rows] = validity(block, rows, bands=bands)
+    if nan == "raise" and not mask.all():
+        row, column = np.argwhere(~mask)[0]
+        raise SceneError(
+            f"{int((~mask).sum())} of {mask.size} pixels hold {validity.in_words()}, the first at row {row}, column "
+            f'{column}; pass nan="mask" (--nan mask) to leave them out'
+        )
+    return mask
+
+
+def _nodata(array: Any) -> tuple[float, ...]:
+    """The finite values for "no data" of a DataArray, from its attributes and, where it was not decoded, encoding."""
+    stored = np.dtype(array.encoding.get("dtype") or array.dtype)
+    encoded = array.encoding if stored.kind == array.dtype.kind else {}
+    found = [source[name] for source in (array.attrs, encoded) for name in FILLS if source.get(name) is not None]
+    values = np.concatenate([np.ravel(np.asarray(value, dtype=np.float64)) for value in found]) if found else ()
+    return tuple(dict.fromkeys(float(value) for value in values if np.isfinite(value)))

@@ -1,0 +1,132 @@
+"""The transform to train with: the caller's, the model's where it takes the scenes, else one fitted on them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hsmamba.data import PCA, Compose, Scene, Split, Standardise, Step
+from hsmamba.data.image import NanPolicy
+from hsmamba.data.splits.pixels import draw
+from hsmamba.data.validity import valid_mask
+from hsmamba.engine.classification.inputs import Scale, alike, scaled, transform_of
+from hsmamba.errors import HsmambaWarning, SceneError
+from hsmamba.models import Classifier
+
+_PIXELS_A_COMPONENT = 10  # fewer describe the noise of the weak components, not the scene
+_MOST_FITTED = 50_000
+
+
+def default_transform(
+    data: Scene | Sequence[Scene], split: Split, in_chans: int, *, nan: NanPolicy = "raise"
+) -> Compose:
+    """Fit the usual preprocessing; bands that the scene marks as bad are left out.
+
+    It is fitted on the training pixels. Where these are fewer than ten a component, it is on all valid pixels of the
+    scene, or 50 000 of them; labels are never looked at.
+
+    Args:
+        data: The scene, or scenes of one kind.
+        split: Its split.
+        in_chans: Bands that the model takes.
+        nan: "raise" refuses invalid pixels, "mask" leaves them out.
+
+    Returns:
+        Standardisation of each band, auxiliary ones too, and, where the scene has other than `in_chans` good bands,
+        PCA and standardisation of the components.
+
+    Raises:
+        SceneError: The scene has fewer good bands than `in_chans`, or too few pixels for so many components.
+    """
+    scenes = [data] if isinstance(data, Scene) else list(data)
+    bands, aux = len(scenes[0].good_bands), scenes[0].aux is not None
+    if bands < in_chans:
+        raise SceneError(
+            f"the model takes {in_chans} bands, the scene has {bands}; create the model with in_chans={bands} or less"
+        )
+    pixels = fitting_pixels(scenes, split, 1 if bands == in_chans else _PIXELS_A_COMPONENT * in_chans)
+    if bands > in_chans >= pixels.size:
+        raise SceneError(
+            f"{pixels.size} pixels are too few to bring {bands} bands to the {in_chans} that the model takes; create "
+            f"it with in_chans={max(pixels.size - 1, 1)} or less, or with in_chans={bands}"
+        )
+    steps: list[Step] = [Standardise()]
+    if bands > in_chans:
+        steps += [PCA(in_chans), Standardise()]
+    if aux:
+        steps.append(Standardise(on="aux"))
+    return Compose(steps).fit_scene(scenes, pixels, nan=nan)
+
+
+def fitting_pixels(scenes: Sequence[Scene], split: Split, least: int) -> NDArray[np.int64]:
+    """Choose the pixels to fit a transform on: those of training where there are enough, else of all valid ones.
+
+    Args:
+        scenes: Scenes of one kind.
+        split: Of their items.
+        least: How many are enough.
+
+    Returns:
+        int64 (N,) items; of all pixels a random sample that is always the same.
+    """
+    if split.train.size >= least:
+        return split.train
+    valid = []
+    for scene in scenes:
+        mask = valid_mask(scene.hsi, "mask", bands=scene.good_bands)
+        valid.append((mask if scene.aux is None else mask & valid_mask(scene.aux, "mask")).ravel())
+    items = np.flatnonzero(np.concatenate(valid))
+    return np.sort(draw(items, _MOST_FITTED, np.random.default_rng(0)))
+
+
+def with_transform(
+    model: Classifier,
+    scenes: Sequence[Scene],
+    split: Split,
+    given: Compose | None,
+    *,
+    nan: NanPolicy,
+    scale: Scale | None,
+) -> tuple[list[Scene], Compose]:
+    """Choose the transform to train with, and bring the scenes to the bands that it takes.
+
+    Raises:
+        SceneError: The scenes lack bands that the caller's transform takes, or nothing can be fitted on them.
+        ValueError: Factors for numbers that a new transform is fitted on.
+
+    Warns:
+        HsmambaWarning: The model has a transform, which does not take these scenes.
+    """
+    transform = transform_of(model, given)
+    if transform is not None:
+        try:
+            matched = alike(model, scenes, transform)
+            why = _other_bands(matched, transform)
+        except SceneError:
+            if given is not None:
+                raise
+            why = "other wavelengths"
+        if given is not None or not why:
+            return matched, scaled(transform, scale) or transform
+        warnings.warn(
+            f"the bands of the scene are not those that the model was trained on ({why}): another transform is fitted "
+            f"on this scene, which brings them to the {model.in_chans} that the model takes",
+            HsmambaWarning,
+            stacklevel=5,
+        )
+    if scale is not None:
+        raise ValueError(
+            f"scale is {scale!r}, for numbers of another unit than a transform was fitted on; here a new one is fitted "
+            "on these very numbers: leave scale out"
+        )
+    matched = alike(model, scenes, None)
+    return matched, default_transform(matched, split, model.in_chans, nan=nan)
+
+
+def _other_bands(scenes: Sequence[Scene], transform: Compose) -> str:
+    """Tell how many bands a transform takes and scenes have; nothing where that is the same."""
+    bands, takes = scenes[0].num_bands, transform.in_channels()
+    return "" if takes in (None, bands) else f"{takes} there, {bands} here"
