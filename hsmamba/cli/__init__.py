@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 import warnings
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from hsmamba.errors import HsmambaError, HsmambaWarning
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from typer import Typer
+
+_MISTAKES = (HsmambaError, ValueError, TypeError, OSError)
 
 __all__ = ["VERBS", "load_app", "main"]
 
@@ -54,19 +57,22 @@ def _show_warning(
 
 def main() -> NoReturn:
     """Run the command line; a user's mistake ends with one line and exit code 2, Ctrl-C with exit code 130."""
+    interrupts: list[int] = []
     usual = signal.default_int_handler
     mine = signal.getsignal(signal.SIGINT) is usual and threading.current_thread() is threading.main_thread()
     try:
         if mine:
-            signal.signal(signal.SIGINT, _interrupt)
+            signal.signal(signal.SIGINT, partial(_interrupt, interrupts))
         with warnings.catch_warnings():
             warnings.simplefilter("once", HsmambaWarning)
             warnings.showwarning = _show_warning
             load_app()()
     except KeyboardInterrupt:  # before the app is there, which turns its own into the same code
         sys.exit(130)
-    except (HsmambaError, ValueError, TypeError, OSError) as error:
-        if os.environ.get("HSMAMBA_TRACEBACK"):
+    except Exception as error:
+        if interrupts:  # a library has made an error of its own of it
+            sys.exit(130)
+        if os.environ.get("HSMAMBA_TRACEBACK") or not isinstance(error, _MISTAKES):
             raise
         print(f"hsmamba: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
@@ -78,8 +84,9 @@ def main() -> NoReturn:
     sys.exit(0)
 
 
-def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+def _interrupt(interrupts: list[int], number: int, frame: FrameType | None) -> NoReturn:
     """End at once where something is being imported: libraries swallow Ctrl-C there and fail later, or die of it."""
+    interrupts.append(number)
     while frame is not None:
         if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
             os._exit(130)  # as harmless to files as being killed
