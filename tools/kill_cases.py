@@ -194,8 +194,11 @@ class _Saving(Case):
         raise LostError(f"the folder holds a mixture: {sorted(files)}")
 
     def finished(self, place: Path) -> None:
-        held = tree(place / "model")
-        if any(held.get(name) != content for name, content in self.states["new"].items() if name.endswith("tensors")):
+        held, wanted = (
+            {name: content for name, content in files.items() if name.endswith(".safetensors")}
+            for files in (tree(place / "model"), self.states["new"])
+        )
+        if held != wanted:
             raise LostError("the files under the plain names are not those of the new model")
 
     def left(self, place: Path) -> set[str]:

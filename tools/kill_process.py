@@ -9,8 +9,8 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,37 +67,37 @@ def run(work: Callable[[], object], place: Path, shot: Shot | None = None) -> En
 
 
 def _be_child(work: Callable[[], object], place: Path, log: Path, shot: Shot | None) -> None:
-    """Do the work with the output in a file, and end; never returns."""
-    code = 1
+    """Do the work with the output in a file, and end; never returns, wherever the one interrupt comes."""
+    code = 130
     try:
-        out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(out, 1)
-        os.dup2(out, 2)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
-        if shot is not None and shot.event is not None:
-            _watch(place, shot.event, shot.delay)
-        work()
-        code = 0
-    except SystemExit as ended:
-        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
-    except KeyboardInterrupt:
-        code = 130
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        with _quiet():
+        try:
+            code = _code_of(work, place, log, shot)
+        finally:
             sys.stdout.flush()
             sys.stderr.flush()
-        os._exit(code)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    try:
-        yield
-    except BaseException:  # an interrupt at the very end
+            os._exit(code)
+    finally:
         os._exit(130)
+
+
+def _code_of(work: Callable[[], object], place: Path, log: Path, shot: Shot | None) -> int:
+    out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(out, 1)
+    os.dup2(out, 2)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+    if shot is not None and shot.event is not None:
+        _watch(place, shot.event, shot.delay)
+    try:
+        work()
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    except KeyboardInterrupt:
+        return 130
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
 
 
 def _watch(place: Path, event: int, delay: float) -> None:
