@@ -15,6 +15,7 @@ EXTRAS = {
     "xarray": "geo",
     "h5py": "geo",
     "shapefile": "geo",
+    "shapely": "geo",
 }
 
 

@@ -24,7 +24,10 @@ app = typer.Typer(
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 SceneArgument = Annotated[str, typer.Argument(help="A .mat, .npy, .npz, ENVI .hdr or GeoTIFF file, or 'indian_pines'.")]
 VariableOption = Annotated[str | None, typer.Option(help="Name of the cube in a file with several arrays.")]
-LabelsOption = Annotated[Path | None, typer.Option(help="Label image on the same grid, 0 = unlabelled.")]
+LabelsOption = Annotated[
+    Path | None, typer.Option(help="Label image on the same grid, or polygons: .shp, .geojson, .gpkg.")
+]
+LabelsFieldOption = Annotated[str | None, typer.Option(help="Field of the polygons that holds the class.")]
 ClassesOption = Annotated[
     str | None, typer.Option(help="Legend of labels that are codes: 10,20,30 or 10=corn,20=oats.", metavar="LEGEND")
 ]
@@ -48,7 +51,11 @@ def _device(name: str | None) -> str | None:
 
 
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default cpu.", callback=_device)]
-NanOption = Annotated[str, typer.Option(help="raise: refuse NaN pixels; mask: leave them unclassified.")]
+NanOption = Annotated[str, typer.Option(help="raise: refuse invalid pixels (NaN, no data); mask: leave them out.")]
+ScaleOption = Annotated[
+    str | None,
+    typer.Option(help="What to multiply the scene's numbers by: 10000, or '10000,1' (scene, second source)."),
+]
 MODEL_HELP = "architecture.tag, hf-hub:owner/repo[@revision] or local-dir:path (a folder alone will do)."
 
 
@@ -72,6 +79,7 @@ def open_or_load(
     labels_variable: str | None = None,
     aux: Path | None = None,
     classes: str | None = None,
+    labels_field: str | None = None,
 ) -> Scene:
     """Open a file, or load a scene by its name."""
     from hsmamba.data import load_scene, open_scene
@@ -80,6 +88,7 @@ def open_or_load(
         "variable": variable,
         "labels": labels,
         "labels_variable": labels_variable,
+        "labels_field": labels_field,
         "aux": aux,
         "classes": None if classes is None else _legend(classes),
     }
@@ -109,6 +118,17 @@ def named(model: str) -> str:
 
     folder = not is_model(model) and (Path(model) / "config.json").is_file()
     return f"local-dir:{model}" if folder else model
+
+
+def numbers(text: str | None) -> Any:
+    """Read a number, or several that commas part, as a tuple; what is no number stays as it is."""
+    if text is None:
+        return None
+    try:
+        found = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        return text
+    return found[0] if len(found) == 1 else found
 
 
 def load_model(name: str, **kwargs: Any) -> nn.Module:

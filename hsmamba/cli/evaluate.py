@@ -13,13 +13,16 @@ from hsmamba.cli._common import (
     ClassesOption,
     DeviceOption,
     JsonFlag,
+    LabelsFieldOption,
     LabelsOption,
     LabelsVariableOption,
     NanOption,
+    ScaleOption,
     SceneArgument,
     VariableOption,
     app,
     load_model,
+    numbers,
     open_or_load,
     say,
     split_of,
@@ -33,11 +36,13 @@ def evaluate_command(
     labels: LabelsOption = None,
     variable: VariableOption = None,
     labels_variable: LabelsVariableOption = None,
+    labels_field: LabelsFieldOption = None,
     classes: ClassesOption = None,
     aux: AuxOption = None,
     split: Annotated[Path | None, typer.Option(help="A split file; default the one in the model's folder.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Every labelled pixel, whatever the split.")] = False,
     nan: NanOption = "raise",
+    scale: ScaleOption = None,
     tta: Annotated[bool, typer.Option("--tta", help="Average over flips and quarter turns.")] = False,
     device: DeviceOption = None,
     as_json: JsonFlag = False,
@@ -47,7 +52,7 @@ def evaluate_command(
 
     from hsmamba import Split, evaluate
 
-    opened = open_or_load(scene, variable, labels, labels_variable, aux, classes)
+    opened = open_or_load(scene, variable, labels, labels_variable, aux, classes, labels_field)
     network = load_model(model, device=device)
     if every:
         shape = opened.shape
@@ -58,5 +63,5 @@ def evaluate_command(
         chosen = Split.load(split)
     else:
         chosen = split_of(model)
-    report = evaluate(network, opened, chosen, nan=nan, tta=tta, progress=not as_json)
+    report = evaluate(network, opened, chosen, nan=nan, scale=numbers(scale), tta=tta, progress=not as_json)
     say(report.to_json() if as_json else f"{chosen.id}\n\n{report}")

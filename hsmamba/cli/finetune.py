@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,17 +15,25 @@ from hsmamba.cli._common import (
     ClassesOption,
     DeviceOption,
     JsonFlag,
+    LabelsFieldOption,
     LabelsOption,
     LabelsVariableOption,
+    NanOption,
+    ScaleOption,
     SceneArgument,
     VariableOption,
     app,
     check_writable,
     load_model,
+    numbers,
     open_or_load,
     say,
 )
 from hsmamba.errors import HsmambaWarning, SceneError
+
+if TYPE_CHECKING:
+    from hsmamba.data import Scene
+    from hsmamba.models import Classifier
 
 
 @app.command("finetune")
@@ -36,12 +44,16 @@ def finetune_command(
     labels: LabelsOption = None,
     variable: VariableOption = None,
     labels_variable: LabelsVariableOption = None,
+    labels_field: LabelsFieldOption = None,
     classes: ClassesOption = None,
     aux: AuxOption = None,
     fraction: Annotated[float | None, typer.Option(help="Share of each class's pixels to train on.")] = None,
     count: Annotated[int | None, typer.Option(help="Pixels of each class to train on.")] = None,
     cap: Annotated[bool, typer.Option("--cap", help="Take fewer of a class that has no more.")] = False,
     disjoint: Annotated[bool, typer.Option("--disjoint", help="Spatially disjoint blocks (with --fraction).")] = False,
+    nan: NanOption = "raise",
+    scale: ScaleOption = None,
+    patch_size: Annotated[int | None, typer.Option(help="Side of the patches; default the architecture's.")] = None,
     bands: Annotated[int, typer.Option(help="PCA components for an architecture without weights.")] = 30,
     epochs: Annotated[int, typer.Option(help="Passes over the training pixels.")] = 100,
     lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
@@ -57,70 +69,83 @@ def finetune_command(
 ) -> None:
     """Fine-tune a model on a labelled scene; OUT/model is a folder that every command takes as a model."""
     checkpoint, log, folder = out / "checkpoint.pt", out / "history.csv", out / "model"
-    check_writable(checkpoint)
-    if resume and overwrite:
-        raise ValueError("--resume continues the run that --overwrite replaces; give one of them")
-    resumed = checkpoint if resume and checkpoint.exists() else None
-    if resume and resumed is None:
-        if log.exists() or folder.exists():
-            raise ValueError(f"{out} holds an earlier run without its checkpoint.pt; replace it with --overwrite")
-        warnings.warn(f"{out} holds no checkpoint yet; the run starts anew", HsmambaWarning, stacklevel=1)
-    if not (resume or overwrite) and (there := [path.name for path in (checkpoint, log, folder) if path.exists()]):
-        raise ValueError(
-            f"{out} holds an earlier run ({', '.join(there)}); continue it with --resume, replace it with --overwrite, "
-            "or choose another folder"
-        )
+    resumed = _resumed(checkpoint, (log, folder), resume, overwrite)
     if (fraction is None) == (count is None):
         raise ValueError("give either --fraction (0.05 is 5 % of each class) or --count (pixels of each class)")
-    opened = open_or_load(scene, variable, labels, labels_variable, aux, classes)
+    if disjoint and (fraction is None or cap):
+        raise ValueError("--disjoint takes --fraction, and no --cap")
+    opened = open_or_load(scene, variable, labels, labels_variable, aux, classes, labels_field)
     import torch
 
-    from hsmamba import create_model, evaluate, finetune, is_model, save_pretrained
+    from hsmamba import evaluate, finetune, save_pretrained
     from hsmamba.data import block_split, random_split
-    from hsmamba.engine.classification.classes import has_classes
     from hsmamba.engine.lock import only_run
-    from hsmamba.models import as_classifier
 
     if opened.labels is None:
         raise SceneError(f"{scene} has no labels; give a label image with --labels")
     torch.manual_seed(seed)
-    new = is_model(model) and "." not in model
-    if new:
-        sizes = {"num_classes": opened.num_classes, "in_chans": min(bands, opened.good_bands.size)}
-        if opened.aux is not None:
-            sizes["aux_chans"] = int(opened.aux.shape[2])
-        network = as_classifier(create_model(model, device=device, **sizes))
-    else:
-        network = as_classifier(load_model(model, device=device))
-        if network.in_chans > opened.good_bands.size:
-            network = as_classifier(load_model(model, in_chans=opened.good_bands.size, device=device))
-        if not has_classes(network, opened):
-            warnings.warn(f"{model} gets a new head, for {opened.num_classes} classes", HsmambaWarning, stacklevel=1)
-            network.reset_classifier(opened.num_classes)
+    network = _network(model, opened, bands, patch_size, device)
     if disjoint:
-        if fraction is None or cap:
-            raise ValueError("--disjoint takes --fraction, and no --cap")
-        split = block_split(opened.labels, patch_size=network.patch_size, fraction=fraction, seed=seed, strict=False)
+        size = network.patch_size
+        split = block_split(opened.labels, patch_size=size, fraction=fraction or 0.0, seed=seed, strict=False)
     else:
         split = random_split(opened.labels, fraction=fraction, count=count, cap=cap, seed=seed)
     if overwrite:
         with only_run(checkpoint):  # which a later --resume would else continue if this run were killed at once
             checkpoint.unlink(missing_ok=True)
+    options: Any = {"nan": nan, "scale": numbers(scale)}
     result = finetune(
         network, opened, split, epochs=epochs, lr=lr, batch_size=batch_size, seed=seed, checkpoint=checkpoint,
-        resume=resumed, log=log, progress=not as_json,
+        resume=resumed, log=log, progress=not as_json, **options,
     )  # fmt: skip
-    report = evaluate(network, opened, result.split)
+    report = evaluate(network, opened, result.split, nan=options["nan"])
     if license is None and network.record is None:
         license = opened.license or "unknown"
-    save_pretrained(
-        network, folder, split=result.split, metrics=report.percent(),
-        data={"name": opened.name or scene, "source": opened.source, "license": opened.license, "seed": seed},
-        bands=opened.num_bands, wavelengths=opened.wavelengths, license=license,
-    )  # fmt: skip
+    data = {"name": opened.name or scene, "source": opened.source, "license": opened.license, "seed": seed}
+    save_pretrained(network, folder, split=result.split, metrics=report.percent(), data=data, license=license)
     if as_json:
         say(json.dumps({"model": str(folder), "best_epoch": result.best_epoch, "test": report.to_dict()}))
         return
     say(f"{report}\n\nbest epoch {result.best_epoch} of {len(result.history)} by validation; model in {folder}")
     if license is None and network.record is not None:
         say(f"its licence is that of {model}: {network.record['license']}; --license names another")
+
+
+def _resumed(checkpoint: Path, others: tuple[Path, ...], resume: bool, overwrite: bool) -> Path | None:
+    """Check what an earlier run has left in the folder; return the checkpoint to go on from."""
+    out = checkpoint.parent
+    check_writable(checkpoint)
+    if resume and overwrite:
+        raise ValueError("--resume continues the run that --overwrite replaces; give one of them")
+    if resume and not checkpoint.exists():
+        if any(path.exists() for path in others):
+            raise ValueError(f"{out} holds an earlier run without its checkpoint.pt; replace it with --overwrite")
+        warnings.warn(f"{out} holds no checkpoint yet; the run starts anew", HsmambaWarning, stacklevel=1)
+    there = [path.name for path in (checkpoint, *others) if path.exists()]
+    if there and not (resume or overwrite):
+        raise ValueError(
+            f"{out} holds an earlier run ({', '.join(there)}); continue it with --resume, replace it with --overwrite, "
+            "or choose another folder"
+        )
+    return checkpoint if resume and checkpoint.exists() else None
+
+
+def _network(model: str, opened: Scene, bands: int, patch_size: int | None, device: str | None) -> Classifier:
+    """Build an architecture for a scene, or load a weight and give it what the scene has."""
+    from hsmamba import create_model, is_model
+    from hsmamba.engine.classification.classes import has_classes
+    from hsmamba.models import as_classifier
+
+    if is_model(model) and "." not in model:
+        sizes: dict[str, Any] = {"num_classes": opened.num_classes, "in_chans": min(bands, opened.good_bands.size)}
+        if opened.aux is not None:
+            sizes["aux_chans"] = int(opened.aux.shape[2])
+        return as_classifier(create_model(model, device=device, patch_size=patch_size, **sizes))
+    network = as_classifier(load_model(model, device=device, patch_size=patch_size))
+    if network.in_chans > opened.good_bands.size:
+        in_chans = opened.good_bands.size
+        network = as_classifier(load_model(model, in_chans=in_chans, device=device, patch_size=patch_size))
+    if not has_classes(network, opened):
+        warnings.warn(f"{model} gets a new head, for {opened.num_classes} classes", HsmambaWarning, stacklevel=1)
+        network.reset_classifier(opened.num_classes)
+    return network

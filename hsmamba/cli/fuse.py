@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hsmamba.cli._common import MODEL_HELP, DeviceOption, JsonFlag, app, check_writable, load_model, say
+from hsmamba.cli._common import MODEL_HELP, DeviceOption, JsonFlag, app, check_writable, load_model, numbers, say
 from hsmamba.errors import HsmambaWarning
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def fuse_command(
     network = load_model(model, device=device)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        job = prepare_fusion(network, **images, maximum=_maximum(maximum), **options)
+        job = prepare_fusion(network, **images, maximum=numbers(maximum), **options)
     notes = [str(note.message) for note in told if issubclass(note.category, HsmambaWarning)]
     for note in notes:
         typer.echo(f"hsmamba: warning: {note}", err=True)
@@ -69,17 +69,6 @@ def fuse_command(
         return
     say(f"wrote {out}: {height} x {width} pixels, {bands} bands, {job.dtype}")
     say(f"took {seconds:.1f} s, {height * width / seconds:,.0f} pixels a second")
-
-
-def _maximum(text: str | None) -> Any:
-    """Read a number, two numbers or a sensor's name."""
-    if text is None:
-        return None
-    try:
-        numbers = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        return text
-    return numbers[0] if len(numbers) == 1 else numbers
 
 
 @contextmanager

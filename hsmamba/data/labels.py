@@ -15,8 +15,8 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from hsmamba.data.image import Array, check_array, is_dataarray, like
-from hsmamba.data.validity import VALID, Validity
+from hsmamba.data.image import VALID, Array, check_array, is_dataarray, like
+from hsmamba.data.validity import Validity
 from hsmamba.errors import HsmambaWarning, SceneError
 
 Classes: TypeAlias = "Sequence[int] | Mapping[int, str]"

@@ -12,9 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from hsmamba.data.bands import wavelengths_of
+from hsmamba.data.drawing import draw_labels
 from hsmamba.data.files.content import Content, is_real, reading
 from hsmamba.data.files.lazy import rows_first
 from hsmamba.data.files.readers import open_file
+from hsmamba.data.files.vectors import is_vector
 from hsmamba.data.georeference import check_same_ground
 from hsmamba.data.image import Array, check_array, is_dataarray
 from hsmamba.data.labels import Classes, clean_labels, is_label_map
@@ -135,6 +137,7 @@ def open_scene(
     variable: str | None = None,
     labels: PathLike | Array | None = None,
     labels_variable: str | None = None,
+    labels_field: str | None = None,
     aux: PathLike | Array | None = None,
     aux_variable: str | None = None,
     class_names: Sequence[str] = (),
@@ -160,7 +163,12 @@ def open_scene(
             highest number of the dtype, too, which a warning says. Where -1 stands beside 0, 0 is taken as a class:
             0..K - 1 become the classes 1..K, named by their codes. Class numbers are kept as they are, gaps included,
             so that the tiles of a data set agree.
-        labels_variable: Name of the label map in its file, or in `path` where `labels` is not given.
+            A shapefile, GeoJSON (`.geojson`, `.json`) or GeoPackage is drawn on the grid of the cube: a pixel has the
+            class of the polygons that hold its centre, or of the points in it; pixels of two classes are unlabelled.
+        labels_variable: Name of the label map in its file, or in `path` where `labels` is not given; of the layer of a
+            GeoPackage.
+        labels_field: Field of polygons and points that holds their class: texts, which become classes in sorted order
+            (or in that of `class_names`), or numbers, which are classes like those of a label map.
         aux: Bands of another sensor on the same grid: a file, a product or an array (H, W, C).
         aux_variable: Name of these bands in their file, or in `path` where `aux` is not given.
         class_names: Name of class k at k - 1; by default those of an ENVI classification file.
@@ -179,7 +187,18 @@ def open_scene(
     three = [name for name, found in main.variables.items() if len(found.shape) == 3]
     hsi = _take(path, main, three, variable, "variable", "array with three dimensions (rows, columns, bands)")
     grid = (int(hsi.shape[0]), int(hsi.shape[1])) if hsi.ndim == 3 else (0, 0)
-    label_map, names = _open_labels(path, main, grid, labels, labels_variable, tuple(class_names), classes)
+    names = tuple(class_names)
+    label_map: Array | None
+    if isinstance(labels, (str, os.PathLike)) and is_vector(labels):
+        label_map, names = draw_labels(
+            Path(labels), hsi, field=labels_field, layer=labels_variable, names=names, classes=classes
+        )
+    elif labels_field is not None:
+        raise SceneError(
+            f"labels_field={labels_field!r} is for labels in a shapefile, GeoJSON or GeoPackage; leave it out"
+        )
+    else:
+        label_map, names = _open_labels(path, main, grid, labels, labels_variable, names, classes)
     return Scene(
         hsi=hsi,
         labels=label_map,

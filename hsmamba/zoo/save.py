@@ -81,7 +81,8 @@ def save_pretrained(
         class_names: Class names in the order of the logits; None takes `model.class_names`.
         bands: Number of bands of a scene before the transform; None takes what the transform was fitted on, the
             model's `in_chans` where there is no transform, or the base weight's.
-        wavelengths: Centre of every band in nm; None takes the base weight's where it has as many bands.
+        wavelengths: Centre of every band in nm; None takes those that the transform was fitted on, else the base
+            weight's where it has as many bands.
         architecture: Name of the architecture; None takes `model.architecture`.
         model_args: Keyword arguments of its entry point; None takes `model.model_args`.
         repo_id: The Hub repository that the card names.
@@ -107,6 +108,8 @@ def save_pretrained(
         bands = getattr(network, "in_chans", None) if fitted is None else fitted.in_channels()
     if bands is None:
         bands = base.get("bands")
+    if wavelengths is None:
+        wavelengths = getattr(fitted, "wavelengths", None)
     if wavelengths is None and bands == base.get("bands"):
         wavelengths = base.get("wavelengths")
     facts = ModelFacts(

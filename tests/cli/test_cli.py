@@ -13,6 +13,7 @@ import pytest
 from hsmamba import cli
 from tests.conftest import ROOT
 from tests.data.files.samples import write_tif
+from tests.data.files.vector_samples import box, write_geojson
 
 
 @pytest.fixture
@@ -115,6 +116,22 @@ def test_labels_that_are_codes_take_a_legend(run, scene_file, tmp_path):
     assert code == 0 and json.loads(out)["class_names"] == ["corn", "oats", "rye"], err
     assert "10=corn" in run(*args, "--overwrite", "--classes", "corn")[2]
     assert "leave --classes out" in run("evaluate", tmp_path / "run/model", "indian_pines", *legend)[2]
+
+
+def test_polygons_serve_as_labels(run, scene_file, tmp_path):
+    with np.load(scene_file) as arrays:
+        source = write_tif(tmp_path / "scene.tif", arrays["cube"])
+    fields = [(box(0, 0, 8, 24), {"crop": "oats"}), (box(12, 0, 12, 24), {"crop": "corn"})]
+    write_geojson(tmp_path / "fields.geojson", fields)
+    labels = ["--labels", tmp_path / "fields.geojson", "--labels-field", "crop"]
+    args = ["finetune", source, "-o", tmp_path / "run", "--count", 20, "--bands", 5, "--epochs", 1]
+    code, out, err = run(*args, *labels, "--json")
+    assert code == 0, err
+    assert json.loads(out)["test"]["support"] == [288 - 20, 192 - 20]
+    code, out, err = run("evaluate", tmp_path / "run/model", source, *labels)
+    assert code == 0 and "corn" in out and "oats" in out, err
+    code, _, err = run("evaluate", tmp_path / "run/model", source, *labels[:2], "--labels-field", "class")
+    assert code == 2 and "'crop'" in err and "--labels-field" in err
 
 
 def test_few_labels_train_and_a_cap_takes_what_there_is(run, scene_file, tmp_path):

@@ -10,7 +10,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from hsmamba._optional import optional_import
+from hsmamba.data.drawing import burn
+from hsmamba.data.files.vectors import read_features
 from hsmamba.data.scene import PathLike, Scene, open_scene
 from hsmamba.data.sets.catalog import find_data
 from hsmamba.errors import DataNotFoundError
@@ -59,7 +60,7 @@ def load_idtrees(folder: PathLike, classes: Sequence[str] = IDTREES_CLASSES) -> 
         scene = open_scene(path, aux=folder / "chm" / path.name)
         hsi: Any = scene.hsi
         aux: Any = scene.aux
-        labels = _draw_crowns(crowns[path.stem.partition("_")[0]], classes, hsi.rio.transform(), scene.shape)
+        labels = _draw_crowns(crowns[path.stem.partition("_")[0]], classes, hsi.rio.transform()[:6], scene.shape)
         scenes.append(
             Scene(
                 hsi=hsi.astype(np.float32).load(),
@@ -84,25 +85,17 @@ def _taxa(path: Path) -> dict[str, str]:
 
 def _crowns(path: Path, taxa: dict[str, str]) -> list[Crown]:
     """Return the crowns of a site, with their taxa; a crown that the table does not know has the taxon ""."""
-    shapefile: Any = optional_import("shapefile", "to read crown polygons")
     if not path.is_file():
         raise DataNotFoundError(f"there is no {str(path)!r}, the crowns of a site; fetch the data anew")
-    with shapefile.Reader(str(path)) as reader:
-        return [
-            (record.shape.__geo_interface__, taxa.get(record.record["indvdID"], "")) for record in reader.shapeRecords()
-        ]
+    crowns = read_features(path, "indvdID")
+    return [(crown, taxa.get(tree, "")) for crown, tree in zip(crowns.geometries, crowns.values, strict=True)]
 
 
 def _draw_crowns(
     crowns: Sequence[Crown], classes: Sequence[str], transform: Any, shape: tuple[int, int]
 ) -> npt.NDArray[np.uint8]:
     """Draw the class of each crown onto a grid; 0 where there is none, another taxon, or more than one crown."""
-    features: Any = optional_import("rasterio.features", "to draw crown polygons")
     numbers = {taxon: k for k, taxon in enumerate(classes, start=1)}
-    count = np.zeros(shape, np.int64)
-    total = np.zeros(shape, np.int64)
-    for geometry, taxon in crowns:
-        inside = features.rasterize([geometry], out_shape=shape, transform=transform).astype(bool)
-        count += inside
-        total[inside] += numbers.get(taxon, 0)
-    return np.where(count == 1, total, 0).astype(np.uint8)
+    trees = burn([(crown, 1) for crown, _ in crowns], transform, shape, add=True)
+    total = burn([(crown, numbers.get(taxon, 0)) for crown, taxon in crowns], transform, shape, add=True)
+    return np.where(trees == 1, total, 0).astype(np.uint8)

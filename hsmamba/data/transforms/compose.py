@@ -208,6 +208,7 @@ class Compose:
         kept = next((i for i, step in enumerate(self.steps) if not _passes(step, on)), len(self.steps))
         result = Compose([*self.steps[:kept], SensorScale(factor, on=on), *self.steps[kept:]])
         result._in_channels, result._ranges = self._in_channels, self._ranges
+        result.wavelengths, result.fwhm = self.wavelengths, self.fwhm
         return result
 
     @property

@@ -145,6 +145,8 @@ def _prepare(
         data = PatchDataset(scenes, transform, model.patch_size, nan=nan)
         split = _on_valid(split, data.labels)
     tell_of_untrained(model, labels[split.train], names)
+    if data.transform is not model.transform and model.record is not None:
+        model.record = {**model.record, "wavelengths": None, "bands": None}  # those of another transform
     model.transform, model.class_names = data.transform, names
     return data, split
 
