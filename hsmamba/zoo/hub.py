@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import re
 import shlex
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +15,8 @@ from hsmamba._version import __version__
 from hsmamba.errors import WeightsError
 from hsmamba.zoo.files import verify_file
 from hsmamba.zoo.records import FileEntry
+
+_STALE = 600.0  # seconds after which nobody writes to a part of a file that is there as a whole
 
 
 def download(repo_id: str, filename: str, *, revision: str, cache_dir: str | Path | None = None) -> Path:
@@ -39,17 +43,26 @@ def download(repo_id: str, filename: str, *, revision: str, cache_dir: str | Pat
         # The client asks its Hub about the calling program once a day, before it looks into its cache.
         pinned = re.fullmatch(r"[0-9a-f]{40}", revision) is not None
         cached = try_to_load_from_cache(repo_id, filename, cache_dir=cache_dir, revision=revision) if pinned else None
-        if isinstance(cached, str):
-            return Path(cached)
-        path = hf_hub_download(
-            repo_id,
-            filename,
-            revision=revision,
-            cache_dir=cache_dir,
-            library_name="hsmamba",
-            library_version=__version__,
-        )
-        return Path(path)
+        if not isinstance(cached, str):
+            cached = hf_hub_download(
+                repo_id,
+                filename,
+                revision=revision,
+                cache_dir=cache_dir,
+                library_name="hsmamba",
+                library_version=__version__,
+            )
+        _tidy(Path(cached))
+        return Path(cached)
+
+
+def _tidy(path: Path) -> None:
+    """Remove what killed downloads of a cached file left: the client begins each one anew, under another name."""
+    blob = path.resolve()  # the cache's entry is a link to it
+    for part in blob.parent.glob(f"{glob.escape(blob.name)}.*incomplete"):
+        with contextlib.suppress(OSError):
+            if time.time() - part.stat().st_mtime > _STALE:
+                part.unlink()
 
 
 def download_verified(

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import warnings
@@ -368,6 +369,26 @@ main()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 130
     assert "Traceback" not in done.stderr and done.stdout == ""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C cannot be sent to one process alone")
+def test_an_interrupt_that_a_library_makes_an_error_of_is_an_interrupt(run, monkeypatch):
+    from hsmamba.errors import WeightsError
+    from hsmamba.zoo import source
+
+    def reading(*args, **kwargs):
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise WeightsError("no whole file") from None
+
+    monkeypatch.setattr(source, "find_folder", reading)
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert run("download", "ramsf.ikonos") == (130, "", "")
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def test_an_earlier_run_is_replaced_on_request_alone(run, trained, scene_file):
