@@ -26,14 +26,15 @@ from hsmamba.data.validity import valid_mask
 if TYPE_CHECKING:
     from hsmamba.data.datasets import PatchDataset
     from hsmamba.data.degrade import bicubic_resize, degrade_ms, degrade_pan, interp23, mtf_filter, upsample
-    from hsmamba.data.pairs import FusionPair, FusionPairs, wald_pairs
+    from hsmamba.data.pairs import FusionPair, FusionPairs
     from hsmamba.data.patches import Patches, augment_d4, erase_rim
     from hsmamba.data.sets.cave import load_cave
     from hsmamba.data.sets.worldview2_ikonos import load_ikonos, load_worldview2
     from hsmamba.data.srf import nikon_d700, read_response, response_matrix, simulate_bands
+    from hsmamba.data.wald import wald_pairs
 
 # The modules of the block above: all need torch, so one more of them costs nothing beside it.
-_WITH_TORCH = ("datasets", "degrade", "pairs", "patches", "sets.cave", "sets.worldview2_ikonos", "srf")
+_WITH_TORCH = ("datasets", "degrade", "pairs", "patches", "sets.cave", "sets.worldview2_ikonos", "srf", "wald")
 
 __all__ = [
     "MNF",

@@ -1,24 +1,24 @@
-"""Pairs for image fusion: a coarse image, its sharp guide and the truth, made by Wald's protocol from real images.
+"""Pairs for image fusion: a coarse image, its sharp guide and the truth.
 
 Numbers are scaled to about [0, 1] by the sensor's largest digital number. Training images are cut into crops; images
-for validation and test stay whole. Where they come from one scene they are cut apart before anything is filtered, so
-that neither a filter nor an up-sampling of one part reads pixels of another.
+for validation and test stay whole.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from hsmamba.data.degrade import check_grids, check_ratio, decimate, degrade_pan, mtf_filter, upsample
-from hsmamba.data.sensors import Sensor, get_sensor
-from hsmamba.errors import SceneError, SplitError
+from hsmamba.data.degrade import decimate, mtf_filter, upsample
+from hsmamba.data.sensors import Sensor
+from hsmamba.errors import SceneError
 
 
 class FusionPair(NamedTuple):
@@ -48,12 +48,14 @@ class FusionPairs:
         name: Of the data.
         ratio: Scale ratio r between the grids.
         sensor: The sensor of the MTF, for filters and full-resolution metrics.
-        maximum: Digital number of the value 1.
+        maximum: Number of the scene that is 1 in the images.
         train: Images to cut crops from.
         val: Whole pairs for the choice of an epoch.
         test: Whole pairs for the final figures.
         full: Pairs at the original resolution, without truth, of the test's ground.
         cut: Border that the metrics leave out, as `hsmamba.metrics.fusion.cut_border` counts it.
+        guide_maximum: Number that is 1 in the guides; None where it is `maximum`.
+        wavelengths: Centres of the bands in nm; None where they are not known.
     """
 
     name: str
@@ -65,6 +67,13 @@ class FusionPairs:
     test: tuple[FusionPair, ...] = ()
     full: tuple[FusionPair, ...] = ()
     cut: int = 0
+    guide_maximum: float | None = None
+    wavelengths: tuple[float, ...] | None = None
+
+    @property
+    def maxima(self) -> tuple[float, float]:
+        """Number of the scene that is 1 in the coarse images, and in the guides."""
+        return self.maximum, self.maximum if self.guide_maximum is None else self.guide_maximum
 
     @property
     def in_chans(self) -> int:
@@ -113,6 +122,17 @@ class FusionPairs:
     def unturned(self) -> list[FusionPair]:
         """Return the training images as they are, with their coarse images."""
         return [_sampled(*image[1:], name=image.name, ratio=self.ratio) for image in self.train]
+
+    def spectra(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Return the pixels of the coarse training images (N, C) and of the guides (M, P) in the scene's numbers."""
+        coarse = [decimate(image.blurred[None], self.ratio)[0] for image in self.train]
+        low, high = self.maxima
+        return pixels_of(coarse) * low, pixels_of([image.guide for image in self.train]) * high
+
+
+def pixels_of(images: Sequence[Tensor]) -> npt.NDArray[np.float64]:
+    """Return the pixels (N, C) of images (C, H, W)."""
+    return np.concatenate([image.flatten(1).T.double().numpy() for image in images])
 
 
 def _sampled(gt: Tensor, blurred: Tensor, guide: Tensor, *, name: str, ratio: int) -> FusionPair:
@@ -167,122 +187,3 @@ def training_image(name: str, gt: Tensor, guide: Tensor, *, ratio: int, sensor: 
 def simulated_pair(name: str, gt: Tensor, guide: Tensor, *, ratio: int, sensor: str | Sensor) -> FusionPair:
     """Simulate the coarse image of `gt` (C, H, W) beside a `guide` (P, H, W) of the same grid."""
     return _sampled(*training_image(name, gt, guide, ratio=ratio, sensor=sensor)[1:], name=name, ratio=ratio)
-
-
-def wald_pairs(
-    ms: npt.ArrayLike,
-    guide: npt.ArrayLike,
-    *,
-    sensor: str | Sensor,
-    ratio: int = 4,
-    maximum: float | None = None,
-    val: float = 0.125,
-    test: float = 0.3,
-    guard: int = 8,
-    axis: Literal["rows", "columns"] = "rows",
-    name: str = "scene",
-) -> FusionPairs:
-    """Make pairs out of one's own scene by Wald's protocol at reduced resolution, the truth being the scene's MS.
-
-    The scene is cut along one axis into a training part, a validation strip and a test strip, with a guard between
-    them that belongs to none. Only then are the parts degraded, each by itself.
-
-    Args:
-        ms: Coarse image (h, w, C) of the scene, or (h, w) of one band, numpy or xarray, in digital numbers.
-        guide: Sharp image (r h, r w, P) or (r h, r w) on the same ground.
-        sensor: Name of the sensor whose MTF blurs ("generic" for others), or one made by hand.
-        ratio: Scale ratio r.
-        maximum: Digital number of the value 1; default the sensor's, else the largest of the training part.
-        val: Share of the axis for validation; 0 for none.
-        test: Share of the axis for the test; 0 for none.
-        guard: Pixels of `ms` between the parts, at least.
-        axis: "rows" cuts from top (training) to bottom (test), "columns" from left to right.
-        name: Of the scene.
-
-    Returns:
-        The pairs; `full` holds the test strip at its original resolution.
-
-    Raises:
-        SceneError: Images that do not fit each other or the sensor, or hold values that are not finite.
-        SplitError: Parts that leave no room for training.
-        ValueError: Shares outside [0, 1), an unknown sensor or axis, a ratio below 2.
-    """
-    check_ratio(ratio)
-    found = get_sensor(sensor)
-    coarse, sharp = (_image(what, image) for what, image in (("ms", ms), ("guide", guide)))
-    if axis not in ("rows", "columns"):
-        raise ValueError(f"axis is {axis!r}; it is 'rows' or 'columns'")
-    if axis == "columns":
-        coarse, sharp = coarse.transpose(1, 2), sharp.transpose(1, 2)
-    coarse = coarse[:, : coarse.shape[1] // ratio * ratio, : coarse.shape[2] // ratio * ratio]
-    check_grids(coarse[None], sharp[None, :, : _to(ratio, sharp, 1), : _to(ratio, sharp, 2)], ratio)
-    spans = _spans(coarse.shape[1], val, test, guard, ratio)
-    if maximum is None:
-        maximum = found.maximum if found.maximum is not None else float(coarse[:, slice(*spans["train"])].max())
-    if not maximum > 0:
-        raise ValueError(f"maximum is {maximum}; it must be positive (2047 for 11 bits)")
-
-    def part(which: str) -> tuple[Tensor, Tensor]:
-        """Original MS and guide of a part, scaled, as (1, C, ., .)."""
-        start, stop = spans[which]
-        images = (coarse[None, :, start:stop], sharp[None, :, start * ratio : stop * ratio, : _to(ratio, sharp, 2)])
-        low, high = (image.contiguous() if axis == "rows" else image.transpose(2, 3).contiguous() for image in images)
-        return low / maximum, high / maximum
-
-    def reduced(which: str) -> tuple[str, Tensor, Tensor]:
-        low, high = part(which)
-        return f"{name}, {which}", low[0], degrade_pan(high, ratio=ratio)[0]
-
-    def judged(which: str) -> tuple[FusionPair, ...]:
-        return (simulated_pair(*reduced(which), ratio=ratio, sensor=found),) if which in spans else ()
-
-    full = []
-    if "test" in spans:
-        low, high = part("test")
-        full.append(FusionPair(f"{name}, full resolution", low[0], high[0], upsample(low, ratio)[0], None))
-    return FusionPairs(
-        name=name,
-        ratio=ratio,
-        sensor=found,
-        maximum=maximum,
-        train=(training_image(*reduced("train"), ratio=ratio, sensor=found),),
-        val=judged("val"),
-        test=judged("test"),
-        full=tuple(full),
-        cut=21,
-    )
-
-
-def _image(what: str, values: npt.ArrayLike) -> Tensor:
-    """Bring (y, x, band) or (y, x) to a float32 tensor (band, y, x)."""
-    array = np.asarray(values, dtype=np.float32)
-    array = array[..., None] if array.ndim == 2 else array
-    if array.ndim != 3 or array.size == 0:
-        raise SceneError(f"{what} has shape {array.shape}, expected (rows, columns, bands) or (rows, columns)")
-    if bad := int((~np.isfinite(array)).sum()):
-        raise SceneError(f"{bad} values of {what} are not finite, and filters would spread them: crop or fill them")
-    return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))
-
-
-def _to(ratio: int, sharp: Tensor, axis: int) -> int:
-    """Length of an axis of the guide that whole coarse pixels of the reduced images cover."""
-    return sharp.shape[axis] // ratio**2 * ratio**2
-
-
-def _spans(length: int, val: float, test: float, guard: int, ratio: int) -> dict[str, tuple[int, int]]:
-    """Cut 0..length into train, val and test, multiples of the ratio, at least `guard` apart."""
-    for key, share in (("val", val), ("test", test)):
-        if not 0 <= share < 1:
-            raise ValueError(f"{key} is {share}; it must be in [0, 1)")
-    gap = -(-guard // ratio) * ratio
-    spans, stop = {}, length
-    for key, share in (("test", test), ("val", val)):
-        size = round(share * length / ratio) * ratio
-        if size:
-            spans[key] = (stop - size, stop)
-            stop -= size + gap
-    if stop < ratio:
-        raise SplitError(
-            f"val={val}, test={test} and guard={guard} leave nothing of {length} rows to train on; make them smaller"
-        )
-    return {"train": (0, stop), **spans}

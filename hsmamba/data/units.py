@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from hsmamba.data.sensors import get_sensor
+
+Maximum: TypeAlias = "float | tuple[float, float] | str"
 
 QUANTILES = (0.01, 0.25, 0.5, 0.75, 0.99)
 _MOST = 20_000  # pixels that are looked at
@@ -109,3 +113,41 @@ def top(pixels: npt.NDArray[Any]) -> float:
     """Return the 99 % quantile of the brightest band of pixels (N, B), leaving out NaN; 0 where there is none."""
     good = pixels[np.isfinite(pixels).all(axis=1)]
     return float(quantiles(good)[-1].max()) if len(good) else 0.0
+
+
+def maxima(maximum: Maximum) -> tuple[float, float]:
+    """Return what is 1 in the coarse image and in the guide of a fusion, as a caller says it.
+
+    Args:
+        maximum: One number for both, a pair (of `ms`, of the guide), or the name of a sensor.
+
+    Raises:
+        ValueError: It is none of these, not above 0, or the sensor's largest number is not known.
+    """
+    given: Any = maximum
+    if isinstance(maximum, str):
+        sensor = get_sensor(maximum)
+        if sensor.maximum is None:
+            raise ValueError(f"the largest number of sensor {sensor.name!r} is not known; give maximum= as a number")
+        given = sensor.maximum
+    pair = tuple(given) if isinstance(given, (tuple, list)) else (given, given)
+    if len(pair) != 2 or not all(_is_number(value) and np.isfinite(value) and value > 0 for value in pair):
+        raise ValueError(f"maximum is {maximum!r}; expected a number above 0, a pair (of ms, of guide), or a sensor")
+    return float(pair[0]), float(pair[1])
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+
+
+def likely(peak: float, shown: float | None = None) -> float:
+    """Return the number that is usually 1 where numbers are as large as these.
+
+    Args:
+        peak: How large they are, as `top` measures it.
+        shown: What this was in training, after scaling, which decides where it is known.
+    """
+    usual = (1.0, 255.0, 1023.0, 2047.0, 4095.0, 10000.0, 16383.0, 65535.0)
+    if shown is not None and shown > 0 and peak > 0:
+        return min(usual, key=lambda one: abs(np.log(peak / one / shown)))
+    return next((one for one in usual if peak <= one), usual[-1])

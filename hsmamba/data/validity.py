@@ -34,7 +34,10 @@ class Validity:
 
     @classmethod
     def of(cls, array: Array) -> Validity:
-        """Read it off an image: `_FillValue`, `missing_value` or `nodata`, the coordinate `valid`; numpy has none."""
+        """Read it off an image: `_FillValue`, `missing_value`, `nodata`, the coordinate `valid`; numpy's own masks."""
+        if isinstance(array, np.ma.MaskedArray):
+            masked = np.ma.getmaskarray(array).reshape(*array.shape[:2], -1)
+            return cls(mask=np.asarray(~masked.any(axis=2)))
         if not is_dataarray(array):
             return cls()
         mask = array.coords.get(VALID)
@@ -91,17 +94,20 @@ def check_policy(nan: str) -> None:
         raise ValueError(f'nan is {nan!r}; expected "raise" or "mask"')
 
 
-def valid_mask(hsi: Array, nan: NanPolicy = "raise", *, bands: npt.ArrayLike | None = None) -> npt.NDArray[np.bool_]:
+def valid_mask(
+    hsi: Array, nan: NanPolicy = "raise", *, bands: npt.ArrayLike | None = None, name: str = ""
+) -> npt.NDArray[np.bool_]:
     """Tell which pixels hold data; reads strip by strip.
 
     Invalid are NaN, infinities and sizes from 1e30; in a DataArray also its `_FillValue` (`missing_value`, `nodata`),
-    in attributes or encoding, and where its coordinate `valid` on (y, x) has False.
+    in attributes or encoding, and where its coordinate `valid` on (y, x) has False; what a numpy array masks.
 
     Args:
         hsi: (H, W, B).
         nan: "raise" to refuse invalid pixels, "mask" to have them marked.
         bands: Indices of the bands that count; all by default. Bad bands are often NaN on every pixel: give
             `scene.good_bands`, or `transform.input_bands()` for the bands that a transform reads.
+        name: What to call the image in the error.
 
     Returns:
         (H, W) bool, True where every band that counts has data.
@@ -120,8 +126,9 @@ def valid_mask(hsi: Array, nan: NanPolicy = "raise", *, bands: npt.ArrayLike | N
                 mask[rows] = validity(block, rows, bands=bands)
     if nan == "raise" and not mask.all():
         row, column = np.argwhere(~mask)[0]
+        pixels = f"pixels of {name}" if name else "pixels"
         raise SceneError(
-            f"{int((~mask).sum())} of {mask.size} pixels hold {validity.in_words()}, the first at row {row}, column "
+            f"{int((~mask).sum())} of {mask.size} {pixels} hold {validity.in_words()}, the first at row {row}, column "
             f'{column}; pass nan="mask" (--nan mask) to leave them out'
         )
     return mask

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from hsmamba.data import PCA, Compose, Standardise
-from hsmamba.data.units import doubt, top
+from hsmamba.data import PCA, Compose, SensorScale, Standardise
+from hsmamba.data.units import doubt, likely, maxima, top
 
 rng = np.random.default_rng(0)
 
@@ -60,3 +60,29 @@ def test_ranges_come_back_from_a_file(tmp_path):
     for name in ("before", "after"):
         np.testing.assert_array_equal(getattr(again.range(), name), getattr(transform.range(), name))
     assert again.range("aux") is None
+
+
+def test_a_range_that_was_noted_comes_back_too(tmp_path):
+    transform = Compose([SensorScale(0.5), SensorScale(0.25, on="aux")])
+    transform.note_range("hsi", spectra())
+    transform.note_range("aux", spectra()[:, :1])
+    transform.save(tmp_path / "t.safetensors")
+    again = Compose.load(tmp_path / "t.safetensors")
+    assert (again.in_channels(), again.in_channels("aux")) == (20, 1)
+    for on, scale in (("hsi", 0.5), ("aux", 0.25)):
+        np.testing.assert_array_equal(again.range(on).after, transform.range(on).after)
+        np.testing.assert_allclose(again.range(on).after, np.quantile(spectra()[:, : again.in_channels(on)],
+                                   (0.01, 0.25, 0.5, 0.75, 0.99), axis=0) * scale, rtol=1e-5)  # fmt: skip
+
+
+def test_what_is_one_is_a_number_a_pair_or_a_sensor():
+    assert maxima(np.float32(2047)) == maxima("WV3") == maxima([2047, 2047.0]) == (2047, 2047)
+    for wrong in ((1, 2, 3), 0, -1, np.nan, np.inf, True, ("a", 1), None, {}):
+        with pytest.raises(ValueError, match="expected a number above 0, a pair"):
+            maxima(wrong)
+
+
+def test_the_usual_number_that_fits_best_is_proposed():
+    assert [likely(peak) for peak in (0.8, 200, 2000, 9000, 1e6)] == [1, 255, 2047, 10000, 65535]
+    assert likely(4000, 0.4) == 10000
+    assert likely(150, 0.6) == 255

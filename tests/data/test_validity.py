@@ -70,3 +70,12 @@ def test_the_first_hole_of_a_later_strip_is_told(monkeypatch):
     cube[41, 5] = np.nan
     with pytest.raises(SceneError, match="row 41, column 5"):
         valid_mask(cube)
+
+
+def test_masks_of_numpy_count():
+    cube = np.ma.MaskedArray(np.ones((2, 3, 2)), False)
+    assert valid_mask(cube).all()
+    cube[1, 2, 0] = np.ma.masked
+    assert np.argwhere(~valid_mask(cube, "mask")).tolist() == [[1, 2]]
+    with pytest.raises(SceneError, match=r"1 of 6 pixels of ms hold .*are masked, the first at row 1, column 2"):
+        valid_mask(cube, name="ms")

@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from hsmamba._optional import optional_import
 from hsmamba.data.files.content import reading
-from hsmamba.data.image import FILLS
+from hsmamba.data.image import FILLS, Array, check_array, is_dataarray
+from hsmamba.errors import SceneError
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -148,6 +149,29 @@ def rows_first(array: Any) -> Any:
     kept = turned.drop_vars("band").assign_coords(array.coords).assign_attrs(array.attrs)
     kept.encoding.update({key: value for key, value in array.encoding.items() if key in FILLS or key == "dtype"})
     return kept.rename(array.name)
+
+
+def as_image(name: str, array: Array) -> Array:
+    """Check an image of a fusion and give it its third axis; bands come last.
+
+    Args:
+        name: What to call it.
+        array: (y, x, band), (y, x), or a DataArray (band, y, x).
+
+    Returns:
+        (H, W, C), not read.
+
+    Raises:
+        SceneError: It is no array of real numbers, has no pixel, or axes of other names.
+    """
+    array = rows_first(array)
+    two = getattr(array, "ndim", 0) == 2
+    check_array(array, name, ("y", "x") if two else ("y", "x", "band"))
+    if 0 in array.shape or array.dtype.kind == "b":
+        raise SceneError(f"{name} has shape {tuple(array.shape)} and dtype {array.dtype}; expected numbers in it")
+    if not two:
+        return array
+    return array.expand_dims("band", axis=2) if is_dataarray(array) else array[:, :, None]
 
 
 class _BandsFirst:

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from hsmamba.data.files.readers import open_file
-from hsmamba.data.pairs import FusionPairs, wald_pairs
+from hsmamba.data.pairs import FusionPairs
 from hsmamba.data.scene import PathLike
 from hsmamba.data.sets.catalog import find_data
+from hsmamba.data.wald import wald_pairs
 from hsmamba.errors import SceneError
 
 

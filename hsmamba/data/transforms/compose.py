@@ -184,7 +184,7 @@ class Compose:
 
     def note_range(self, on: Source, pixels: Spectra) -> None:
         """Remember the distribution of training pixels (N, B), as `fit` does of those that it is given."""
-        self._in_channels.setdefault(on, int(pixels.shape[1]))
+        self._in_channels[on] = int(pixels.shape[1])
         self._ranges[on] = Range.of(self.before(pixels, on), self(pixels, on))
 
     def before(self, array: Spectra, on: Source = "hsi") -> Spectra:

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from hsmamba.baselines import BASELINES
-from hsmamba.data.pairs import FusionPair, FusionPairs
+from hsmamba.data.pairs import FusionPair, FusionPairs, pixels_of
 from hsmamba.engine.fusion.images import Image, Images
+from hsmamba.engine.fusion.inputs import check_pairs
 from hsmamba.engine.fusion.tiles import fuse_images
 from hsmamba.engine.running import evaluating
 from hsmamba.errors import SceneError
@@ -50,6 +51,9 @@ def evaluate_fusion(
         SceneError: There is no test image, one is too small for the border that the metrics leave out, or the model
             takes other bands, guides or ratios.
         TypeError: The model is no fusion network.
+
+    Warns:
+        HsmambaWarning: The numbers look like those of another unit than the training's.
     """
     network = as_fusion_network(model)
     if not pairs.test and not pairs.full:
@@ -61,6 +65,8 @@ def evaluate_fusion(
                 f"leave {pairs.cut} out at each border: make pairs of a larger scene or with a larger test=, or take "
                 f"dataclasses.replace(pairs, cut=0)"
             )
+    images = [*pairs.test, *pairs.full]
+    check_pairs(network, pairs, pixels_of([x.ms for x in images]), pixels_of([x.guide for x in images]))
     name = network.architecture or type(model).__name__
     methods: dict[str, Callable[[FusionPair], Tensor]] = _baselines(pairs) if baselines else {}
     methods[name] = lambda pair: predict(network, pair, device)
@@ -140,6 +146,7 @@ def _reduced(fused: Tensor, pair: FusionPair, pairs: FusionPairs) -> Figures:
 
 
 def _full(fused: Tensor, pair: FusionPair, pairs: FusionPairs) -> Figures:
+    # The guide as well in the numbers of the coarse image, since these figures compare the two.
     images = (fused, pair.ms, pair.guide.mean(0, keepdim=True))
     scaled = [image[None] * pairs.maximum for image in images]
     table = metrics.full_resolution(*scaled, sensor=pairs.sensor, ratio=pairs.ratio)

@@ -4,29 +4,30 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from hsmamba.data import SensorScale
 from hsmamba.data.bands import match_bands, wavelengths_of
 from hsmamba.data.georeference import check_same_ground
 from hsmamba.data.image import Array, take_bands
+from hsmamba.data.pairs import FusionPairs
 from hsmamba.data.sensors import get_sensor
-from hsmamba.data.units import top
+from hsmamba.data.units import Maximum, likely, maxima, top
 from hsmamba.data.validity import Validity
 from hsmamba.engine.fusion.registration import measure_shift
 from hsmamba.errors import HsmambaWarning, SceneError
 from hsmamba.models import FusionNetwork
 
-Maximum: TypeAlias = "float | tuple[float, float] | str"
 Units: TypeAlias = "tuple[float, float]"  # the network sees value * first + second
 
 _SAMPLE = 256  # coarse pixels, side of the middle part on which units and registration are looked at
-_PLAUSIBLE = (1e-3, 10.0)  # brightest values that a network may be shown whose training is not on record
+_PLAUSIBLE = (1e-3, 2.0)  # brightest values that a network may be shown whose training is not on record
+_BEYOND = 1.5  # what is brighter to a network that was trained on numbers up to 1 is of another unit
 _UNLIKE = (1 / 3, 3.0)  # times the brightest values of the training: others are of another unit
-_BEYOND = 1.25  # times the number that is 1, or times the brightest of the training where that is more
 _WHEN_GIVEN = (1 / 8, 8.0)  # the same where the caller has named the unit
 _FAR = 0.5  # coarse pixels, a shift that is worth a warning
 
@@ -46,14 +47,19 @@ def check_bands(model: FusionNetwork, arrays: dict[str, Array]) -> None:
 
 
 def _bands_on_record(model: FusionNetwork) -> str:
-    record = model.record or {}
-    data, wavelengths = record.get("data") or {}, record.get("wavelengths")
+    data, wavelengths = (model.record or {}).get("data") or {}, trained_bands(model)
     parts = [str(data["sensor"])] if data.get("sensor") else []
     if data.get("sensor") and (sensor := _sensor_or_none(data["sensor"])) is not None and sensor.bands:
         parts.append(", ".join(sensor.bands))
-    if wavelengths:
+    if wavelengths is not None:
         parts.append(f"{', '.join(f'{nm:.0f}' for nm in wavelengths)} nm")
     return f" ({': '.join(parts)})" if parts else ""
+
+
+def trained_bands(model: FusionNetwork) -> Sequence[float] | None:
+    """Centres in nm of the bands that a network was trained on: of its transform, else of the record of its weights."""
+    fitted = getattr(model.transform, "wavelengths", None)
+    return (model.record or {}).get("wavelengths") if fitted is None else fitted.tolist()
 
 
 def _sensor_or_none(name: Any) -> Any:
@@ -100,7 +106,7 @@ def matched(model: FusionNetwork, arrays: dict[str, Array]) -> dict[str, Array]:
     Warns:
         HsmambaWarning: Bands were selected or reordered.
     """
-    want = (model.record or {}).get("wavelengths")
+    want = trained_bands(model)
     result = dict(arrays)
     for name in ("ms", "ms_up"):
         here = wavelengths_of(arrays[name])[0] if name in arrays else None
@@ -108,15 +114,62 @@ def matched(model: FusionNetwork, arrays: dict[str, Array]) -> dict[str, Array]:
             continue
         match = match_bands(here, want)
         if match.mixing is not None:
-            listed = [", ".join(f"{nm:.0f}" for nm in centres) for centres in (here, want)]
             raise SceneError(
-                f"the bands of {name} ({listed[0]} nm) are not those of the weight ({listed[1]} nm); resample them "
+                f"the bands of {name} ({_nm(here)}) are not those of the weight ({_nm(want)}); resample them "
                 "before (hsmamba.data.srf.simulate_bands), or train a model on these bands"
             )
         if match.note:
             result[name] = take_bands(arrays[name], match.indices)
             warnings.warn(f"{name}: {match.note}", HsmambaWarning, stacklevel=4)
     return result
+
+
+def _nm(centres: ArrayLike) -> str:
+    return f"{', '.join(f'{nm:.0f}' for nm in np.asarray(centres))} nm"
+
+
+def check_pairs(model: FusionNetwork, pairs: FusionPairs, ms: NDArray[np.float64], guide: NDArray[np.float64]) -> None:
+    """Hold pairs against what the weights of a network were trained on, as far as both tell it.
+
+    Args:
+        model: The network.
+        pairs: The pairs.
+        ms: (N, C) pixels of their coarse images, scaled as the pairs are.
+        guide: (M, P) pixels of their guides.
+
+    Raises:
+        SceneError: The pairs have other bands, or the bands in another order.
+
+    Warns:
+        HsmambaWarning: Their numbers look like those of another unit.
+    """
+    here, want = pairs.wavelengths, trained_bands(model)
+    if here is not None and want is not None and len(here) == len(want) and not _are_same(here, want):
+        raise SceneError(
+            f"the bands of the pairs {pairs.name!r} ({_nm(here)}) are not those of the weight in their order "
+            f"({_nm(want)}); make the pairs of these bands, or train a network without pretrained weights"
+        )
+    odd, better = [], []
+    for name, pixels, maximum in (("ms", ms, pairs.maxima[0]), ("guide", guide, pairs.maxima[1])):
+        peak, usual = top(pixels), _usual(model, name)
+        better.append(f"{likely(peak * maximum, usual):g}")
+        if usual > 0 and peak and not _UNLIKE[0] <= peak / usual <= _UNLIKE[1]:
+            odd.append(f"{name} reaches {peak * maximum:.4g}, {peak:.3g} of its maximum ({usual:.3g} in training)")
+    if odd:
+        warnings.warn(
+            f"the pairs {pairs.name!r} look like images of another unit than the weight's: {'; '.join(odd)}. If so, "
+            f"make them with maximum=, one number or a pair (of ms, of guide): {', '.join(better)}?",
+            HsmambaWarning,
+            stacklevel=4,
+        )
+
+
+def _are_same(here: Sequence[float], want: Sequence[float]) -> bool:
+    try:
+        match = match_bands(here, want)
+    except SceneError:  # none at hand where some are wanted
+        return False
+    return match.mixing is None and not match.note
 
 
 def samples(arrays: dict[str, Array], ratio: int) -> dict[str, NDArray[np.float64]]:
@@ -172,39 +225,40 @@ def units_of(model: FusionNetwork, middle: dict[str, NDArray[np.float64]], maxim
 def _check_tops(model: FusionNetwork, tops: dict[str, float], units: dict[str, Units], *, given: bool) -> None:
     """Hold how bright the brightest 1 % are to the network against those of its training, else against sense."""
     odd = {}
+    usual = {name: _usual(model, name) for name in tops}
     for name, peak in tops.items():
-        known = model.transform.range("aux" if name == "guide" else "hsi") if model.transform is not None else None
         factor, offset = units[name]
-        shown, usual = peak * factor + offset, float(known.after[-1].max()) if known is not None else 0.0
-        if usual > 0:
-            limits = _WHEN_GIVEN if given else _UNLIKE
-            low, high = limits[0] * usual, limits[1] * usual
-            if not given and usual <= 1:  # beyond the number that is 1 there should be nothing
-                high = min(high, max(_BEYOND, usual * _BEYOND))
+        shown = peak * factor + offset
+        if usual[name] > 0:
+            ratio, limits = shown / usual[name], _WHEN_GIVEN if given else _UNLIKE
+            if not given and usual[name] <= 1:
+                limits = limits[0], min(limits[1], _BEYOND / usual[name])
         else:
-            low, high = _PLAUSIBLE
-        if peak and not low <= (shown if usual > 0 else abs(shown)) <= high:
-            odd[name] = f"{name} reaches {peak:.4g}, {shown:.3g} to the network" + f" ({usual:.3g} in training)" * (
-                usual > 0
-            )
+            ratio, limits = abs(shown), _PLAUSIBLE
+        if peak and not limits[0] <= ratio <= limits[1]:
+            trained = f" ({usual[name]:.3g} in training)" if usual[name] > 0 else ""
+            odd[name] = f"{name} reaches {peak:.4g}, {shown:.3g} to the network{trained}"
     if not odd:
         return
     text = "; ".join(odd.values())
     if given:
         warnings.warn(f"maximum may be wrong: {text}", HsmambaWarning, stacklevel=5)
         return
-    one = {name: f"{1 / units[name][0]:g}" for name in tops if name != "guide"}
+    pair = ("ms" if "ms" in tops else "ms_up", "guide")
+    before = [f"{1 / units[name][0]:g}" for name in pair]
+    perhaps = ", ".join(f"{likely(tops[name], usual[name]):g}" for name in pair)
     raise SceneError(
         f"the numbers are not like those that the network was trained on: {text}. By what came with its weights, 1 is "
-        f"{next(iter(one.values()))} in ms and {1 / units['guide'][0]:g} in the guide. Other units, it seems; give "
-        f"maximum= (--maximum), what is 1 in yours, one number or a pair (of ms, of guide): "
-        f"{', '.join(f'{_likely(peak):g}' for key, peak in tops.items() if key != 'ms_up' or 'ms' not in tops)}?"
+        f"{before[0]} in ms and {before[1]} in the guide. Other units, it seems; give maximum= (--maximum), what is 1 "
+        f"in yours, one number or a pair (of ms, of guide): {perhaps}? Or {', '.join(before)} where the unit is the "
+        "same and the ground is merely darker or brighter"
     )
 
 
-def _likely(peak: float) -> float:
-    """The usual number for 1 that numbers as large as these are written with."""
-    return next((usual for usual in (1.0, 255.0, 1023.0, 2047.0, 4095.0, 10000.0, 16383.0) if peak <= usual), 65535.0)
+def _usual(model: FusionNetwork, name: str) -> float:
+    """How bright the brightest 1 % of the training were to the network; 0 where it is not on record."""
+    known = model.transform.range("aux" if name == "guide" else "hsi") if model.transform is not None else None
+    return float(known.after[-1].max()) if known is not None else 0.0
 
 
 def _guessed(low: float, high: float) -> tuple[Units, Units]:
@@ -224,15 +278,8 @@ def _guessed(low: float, high: float) -> tuple[Units, Units]:
 
 
 def _given(maximum: Maximum) -> tuple[Units, Units]:
-    if isinstance(maximum, str):
-        sensor = get_sensor(maximum)
-        if sensor.maximum is None:
-            raise ValueError(f"the largest number of sensor {sensor.name!r} is not known; give maximum= as a number")
-        maximum = sensor.maximum
-    pair = tuple(maximum) if isinstance(maximum, (tuple, list)) else (maximum, maximum)
-    if len(pair) != 2 or not all(np.isfinite(value) and value > 0 for value in pair):
-        raise ValueError(f"maximum is {maximum!r}; expected a number above 0, a pair (of ms, of guide), or a sensor")
-    return (1 / float(pair[0]), 0.0), (1 / float(pair[1]), 0.0)
+    low, high = maxima(maximum)
+    return (1 / low, 0.0), (1 / high, 0.0)
 
 
 def _known(model: FusionNetwork) -> tuple[Units, Units] | None:

@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from hsmamba.data.files.lazy import rows_first
-from hsmamba.data.image import VALID, Array, NanPolicy, check_array, is_dataarray, keep_crs, result_attributes
+from hsmamba.data.files.lazy import as_image
+from hsmamba.data.image import VALID, Array, NanPolicy, is_dataarray, keep_crs, result_attributes
+from hsmamba.data.units import Maximum
 from hsmamba.data.validity import check_policy
 from hsmamba.engine.fusion.images import Image, Images
 from hsmamba.engine.fusion.inputs import (
-    Maximum,
     check_bands,
     check_grids,
     check_ground,
@@ -227,7 +227,7 @@ def prepare_fusion(
     network = as_fusion_network(model)
     _check_arguments(network, tile, batch_size, nan)
     given = {"ms": ms, "guide": guide, "ms_up": ms_up}
-    arrays = {name: _with_bands(name, array) for name, array in given.items() if array is not None}
+    arrays = {name: as_image(name, array) for name, array in given.items() if array is not None}
     if "guide" not in arrays:
         raise SceneError("there is no guide; pass the sharp image (PAN, RGB, SAR) of the same ground")
     if (coarse := next((name for name in ("ms", "ms_up") if name in arrays), None)) is None:
@@ -258,18 +258,6 @@ def _check_arguments(model: FusionNetwork, tile: int | None, batch_size: int, na
             f"tile is {tile}; expected a number of pixels of ms, 1 or more"
             + (f", and a multiple of 4 for {type(model).__name__}, whose windows overlap by quarters" * is_global)
         )
-
-
-def _with_bands(name: str, array: Array) -> Array:
-    """Check an image and give it its third axis; bands come last."""
-    array = rows_first(array)
-    two = getattr(array, "ndim", 0) == 2
-    check_array(array, name, ("y", "x") if two else ("y", "x", "band"))
-    if 0 in array.shape or array.dtype.kind == "b":
-        raise SceneError(f"{name} has shape {tuple(array.shape)} and dtype {array.dtype}; expected numbers in it")
-    if not two:
-        return array
-    return array.expand_dims("band", axis=2) if is_dataarray(array) else array[:, :, None]
 
 
 def _refuse_invalid(images: Images) -> None:

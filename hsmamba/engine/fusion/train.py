@@ -6,13 +6,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hsmamba.data import Compose, SensorScale
 from hsmamba.data.pairs import FusionPair, FusionPairs, crops
+from hsmamba.data.transforms.step import Source
 from hsmamba.engine.fusion.evaluate import check_pair, predict
+from hsmamba.engine.fusion.inputs import check_pairs
 from hsmamba.engine.training import Keeping, Record, Run, TrainingResult, TrainingSettings
 from hsmamba.errors import SceneError
 from hsmamba.metrics import fusion as metrics
@@ -75,17 +79,30 @@ def train_fusion(
 ) -> FusionResult:
     """Train a fusion network in place; `hsmamba.finetune` calls this and has the words.
 
-    The model's `transform` becomes the scale of the pairs, so that `fuse` knows what is 1 to it.
+    The model's `transform` becomes the scale of the pairs with the distribution of their numbers, so that `fuse` knows
+    what is 1 to it and which images are of another unit.
 
     Raises:
-        SceneError: The pairs do not fit the model, or there are none to train on.
+        SceneError: The pairs do not fit the model or the bands of its weights, or there are none to train on.
         WeightsError: The checkpoint to resume is none of this run.
     """
     run = _FusionRun(model, pairs, settings, device)
+    low, high = pairs.spectra()
+    check_pairs(model, pairs, low / pairs.maxima[0], high / pairs.maxima[1])
     run.go(keeping)
-    model.transform = Compose([SensorScale(1 / pairs.maximum, on=source) for source in ("hsi", "aux")])
+    model.transform = _scale_of(pairs, low, high)
     validation = run.judge(model)[0] if run.validates else None
     return FusionResult(run.history, run.best["epoch"], settings, validation)
+
+
+def _scale_of(pairs: FusionPairs, low: NDArray[np.float64], high: NDArray[np.float64]) -> Compose:
+    """Return what brings images to the range of the pairs, with the distribution of their pixels (N, C) and (M, P)."""
+    sources: tuple[Source, Source] = ("hsi", "aux")
+    scale = Compose([SensorScale(1 / maximum, on=on) for on, maximum in zip(sources, pairs.maxima, strict=True)])
+    for on, pixels in zip(sources, (low, high), strict=True):
+        scale.note_range(on, pixels)
+    scale.wavelengths = None if pairs.wavelengths is None else np.array(pairs.wavelengths)
+    return scale
 
 
 class _FusionRun(Run[FusionNetwork]):

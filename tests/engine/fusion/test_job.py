@@ -211,6 +211,12 @@ def test_what_came_with_the_weights_is_taken():
         assert np.unique(fuse(model, ms, guide)).tolist() == [1000]
     with pytest.raises(SceneError, match=r"reaches 1, 0\.0005 to the network.*1 is 2000 in ms.*maximum=.*: 1, 1\?"):
         fuse(by_record, ms / 1000.0, guide / 1000.0)
+    with pytest.raises(
+        SceneError, match=r"ms reaches 5000, 2\.44 to the network.*: 10000, 10000\? Or 2047, 2047 where"
+    ):
+        fuse(by_sensor, ms * 5, guide * 10)
+    for advice in (10000, 2047):
+        assert np.unique(fuse(by_sensor, ms * 5, guide * 10, maximum=advice)).tolist() == [5000]
     by_transform.transform = Compose([PCA(2)])
     with pytest.raises(ValueError, match=r"pca.*SensorScale alone"):
         fuse(by_transform, ms, guide)
@@ -227,6 +233,13 @@ def test_units_that_nobody_knows_are_guessed_and_told():
             job = prepare_fusion(Copy(), low, high)
         assert (1 / job.coarse.factor, 1 / job.images.guide.factor) == pytest.approx(want)
         assert f"{want[0]} is taken" in str(told[0].message)
+    glint = np.full((60, 60, 2), 1000, np.uint16)
+    glint[30, 30] = 65535
+    with pytest.warns(HsmambaWarning, match="2047 is taken for the coarse image"):
+        prepare_fusion(Copy(), glint, np.full((120, 120), 1500, np.uint16))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert prepare_fusion(Copy(), glint / 2000, np.ones((120, 120))).coarse.factor == 1
     with pytest.warns(HsmambaWarning) as told:
         assert np.unique(fuse(Copy(), ms, guide)).tolist() == [1000]
     assert told[0].filename == __file__
@@ -332,6 +345,15 @@ def test_invalid_pixels_are_refused_or_masked_and_spoil_no_neighbour():
 def test_a_scene_without_any_valid_pixel_is_all_masked():
     ms, guide = np.full((16, 16, 2), np.nan), np.ones((32, 32))
     assert np.isnan(fuse(Copy(), ms, guide, nan="mask")).all()
+
+
+def test_a_mask_of_numpy_is_no_data():
+    ms, guide = np.ma.MaskedArray(np.full((16, 16, 2), 0.5), False), np.full((32, 32), 0.5)
+    ms[3, 4, 1] = np.ma.masked
+    with pytest.raises(SceneError, match="1 of 256 pixels of ms hold NaN or infinity or are masked"):
+        fuse(Copy(), ms, guide)
+    got = fuse(Copy(), ms, guide, nan="mask")
+    assert np.argwhere(np.isnan(got[..., 0])).tolist() == [[6, 8], [6, 9], [7, 8], [7, 9]]
 
 
 def test_no_data_values_of_integers():

@@ -1,14 +1,17 @@
 """Training of fusion networks: what is learnt, chosen, interrupted, resumed."""
 
 import csv
+import re
+import warnings
 
+import numpy as np
 import pytest
 import torch
 
 import hsmamba
 from hsmamba.data import wald_pairs
 from hsmamba.engine.fusion.train import gaussian_ssim
-from hsmamba.errors import SceneError, WeightsError
+from hsmamba.errors import HsmambaWarning, SceneError, WeightsError
 from tests.engine.fusion.toys import images, make, same
 
 QUICK = {"epochs": 2, "steps": 3, "batch_size": 2, "crop": 16, "lr": 3e-3, "progress": False}
@@ -80,3 +83,119 @@ def test_the_similarity_of_the_loss_is_one_for_equal_images():
     assert float(noisy.detach()) < 0.95
     noisy.backward()
     assert torch.isfinite(image.grad).all()
+
+
+@pytest.fixture(scope="module")
+def trained(pairs, tmp_path_factory):
+    """A network trained on 11-bit numbers, as it comes back from its folder."""
+    model = make()
+    hsmamba.finetune(model, pairs, **QUICK | {"epochs": 1})
+    folder = tmp_path_factory.mktemp("trained")
+    hsmamba.save_pretrained(model, folder)
+    return hsmamba.create_model(f"local-dir:{folder}")
+
+
+def fused(model, *scene, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return hsmamba.fuse(model, *scene, progress=False, **options).astype(float)
+
+
+MS, PAN = (image[:256, :256] for image in images(64, 64))
+
+
+def test_the_numbers_of_the_training_are_on_record(trained, pairs):
+    for on, image, scale in (("hsi", images()[0], 2047), ("aux", images()[1][..., None], 2047)):
+        known = trained.transform.range(on)
+        np.testing.assert_allclose(known.after, known.before, rtol=1e-6)
+        middle = np.median(image[: image.shape[0] // 2].reshape(-1, image.shape[2]), axis=0) / scale
+        np.testing.assert_allclose(known.after[2], middle, rtol=0.05)
+
+
+@pytest.mark.parametrize(("unit", "dtype"), [(1 / 8, np.uint8), (1 / 2047, np.float32), (10000 / 2047, np.uint16)])
+def test_images_of_another_unit_are_refused_and_fused_as_the_error_says(trained, unit, dtype):
+    right = fused(trained, MS, PAN)
+    scene = [(np.rint(image * unit) if dtype != np.float32 else image * unit).astype(dtype) for image in (MS, PAN)]
+    with pytest.raises(SceneError, match=r"not like those .*in training\).*1 is 2047 in ms.*maximum=") as caught:
+        hsmamba.fuse(trained, *scene, progress=False)
+    advice = re.search(r"of guide\): ([\d.]+), ([\d.]+)\?", str(caught.value))
+    got = fused(trained, *scene, maximum=tuple(map(float, advice.groups())))
+    assert np.sqrt(np.mean((got / unit - right) ** 2)) < 0.25 * right.std()
+
+
+def test_one_glint_pixel_makes_no_other_unit(trained):
+    right = fused(trained, MS, PAN)
+    glint = MS.copy()
+    glint[5, 5] = 65535
+    far = np.s_[128:, 128:]
+    np.testing.assert_allclose(fused(trained, glint, PAN)[far], right[far], rtol=1e-3)
+
+
+def test_a_pair_of_maxima_is_kept_by_the_network(tmp_path):
+    ms, pan = images()
+    one, two = (wald_pairs(ms, pan * unit, sensor="QB", maximum=(2047, 2047 * unit), test=0.4) for unit in (1, 100))
+    models = [make() for _ in range(2)]
+    for model, pairs in zip(models, (one, two), strict=True):
+        hsmamba.finetune(model, pairs, **QUICK | {"epochs": 1, "steps": 1})
+    plain = fused(models[0], MS, PAN)
+    np.testing.assert_allclose(fused(models[1], MS, PAN * 100), plain, rtol=1e-3)
+    np.testing.assert_allclose(fused(models[1], MS, PAN, maximum=(2047, 2047)), plain, rtol=1e-3)
+    with pytest.raises(SceneError, match=r"guide reaches .* 1 is 2047 in ms and 204700 in the guide"):
+        fused(models[1], MS, PAN)
+    tables = [hsmamba.evaluate(model, pairs) for model, pairs in zip(models, (one, two), strict=True)]
+    for full in (False, True):
+        for method, figures in tables[0].mean(full=full).items():
+            assert tables[1].mean(full=full)[method] == pytest.approx(figures, rel=1e-3, abs=1e-3)
+
+
+def test_pairs_of_other_bands_are_refused_and_of_another_unit_told(trained, pairs):
+    xr = pytest.importorskip("xarray")
+    ms, pan = images()
+
+    def of(*wavelengths):
+        low = xr.DataArray(ms, dims=("y", "x", "band"), attrs={"wavelength": wavelengths})
+        return wald_pairs(low, pan, sensor="QB", test=0.4)
+
+    model = make()
+    hsmamba.finetune(model, of(485, 560, 660, 830), **QUICK | {"epochs": 1, "steps": 1})
+    for known in (model, make()):
+        known.record = {"wavelengths": (485.0, 560.0, 660.0, 830.0)} if known is not model else None
+        for others in ((830, 660, 560, 485), (485, 560, 660, 1650)):
+            for do in (hsmamba.evaluate, lambda model, pairs: hsmamba.finetune(model, pairs, **QUICK)):
+                with pytest.raises(SceneError, match=r"bands of the pairs 'scene' .*\(485, 560, 660, 830 nm\); make"):
+                    do(known, of(*others))
+        hsmamba.evaluate(known, of(490, 558, 662, 833))
+    low = xr.DataArray(ms[..., ::-1], dims=("y", "x", "band"), attrs={"wavelength": (830, 660, 560, 485)})
+    with pytest.warns(HsmambaWarning, match="in another order"):
+        got = hsmamba.fuse(model, low, pan, progress=False)
+    np.testing.assert_array_equal(got, hsmamba.fuse(model, ms, pan, progress=False))
+
+    dark = wald_pairs(ms / 8, pan / 8, sensor="QB", test=0.4)
+    for do in (hsmamba.evaluate, lambda model, pairs: hsmamba.finetune(make_like(model), pairs, **QUICK)):
+        with pytest.warns(HsmambaWarning, match=r"look like images of another unit.*maximum=.*: 255, 255\?") as told:
+            do(trained, dark)
+        assert told[0].filename == __file__
+    bright = wald_pairs(ms / 8, pan / 8, sensor="QB", maximum=255, test=0.4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        hsmamba.evaluate(trained, bright)
+
+
+def make_like(model):
+    other = make()
+    other.transform = model.transform
+    return other
+
+
+def test_a_scene_with_invalid_pixels_is_trained_on_and_judged():
+    ms, pan = images()
+    ms[20, 30, 1], ms[70, 90], pan[480:, :40] = np.nan, np.inf, 1e300
+    with pytest.warns(HsmambaWarning, match="left out"):
+        pairs = wald_pairs(ms, pan, sensor="QB", nan="mask", test=0.375)
+    model = make()
+    result = hsmamba.finetune(model, pairs, **QUICK)
+    assert all(np.isfinite(record["loss"]) for record in result.history)
+    report = hsmamba.evaluate(model, pairs)
+    for full in (False, True):
+        assert np.isfinite([list(figures.values()) for figures in report.mean(full=full).values()]).all()
+    assert np.isfinite(model.transform.range("aux").after).all()
