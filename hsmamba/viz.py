@@ -13,20 +13,10 @@ from numpy.typing import NDArray
 
 from hsmamba._optional import optional_import
 from hsmamba.data import FusionPair, Scene
+from hsmamba.data.colours import class_colours
 from hsmamba.metrics import ClassificationReport
 
 _TRUE_COLOUR_NM = (650.0, 550.0, 450.0)
-
-
-def class_colours(num_classes: int) -> NDArray[np.float64]:
-    """Give every class a colour of its own: (K + 1, 3) RGB in 0..1; row 0, unlabelled, is black."""
-    colormaps = optional_import("matplotlib", "to draw").colormaps
-    if num_classes <= 20:
-        # tab20 pairs a dark and a light tone of each hue: all dark ones first keeps few classes far apart.
-        tones = colormaps["tab20"](np.r_[0:20:2, 1:20:2])[:num_classes, :3]
-    else:
-        tones = colormaps["turbo"](np.linspace(0.03, 0.97, num_classes))[:, :3]
-    return np.vstack([np.zeros(3), tones])
 
 
 def composite(hsi: Any, bands: Sequence[int] | None = None, wavelengths: NDArray[Any] | None = None) -> NDArray[Any]:

@@ -6,16 +6,24 @@ on standard error and exit code 2, Ctrl-C with exit code 130.
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import os
+import signal
 import sys
+import threading
 import warnings
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from hsmamba.errors import HsmambaError, HsmambaWarning
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from typer import Typer
+
+_MISTAKES = (HsmambaError, ValueError, TypeError, OSError)
 
 __all__ = ["VERBS", "load_app", "main"]
 
@@ -48,17 +56,39 @@ def _show_warning(
 
 
 def main() -> NoReturn:
-    """Run the command line; a user's mistake ends with one line and exit code 2."""
+    """Run the command line; a user's mistake ends with one line and exit code 2, Ctrl-C with exit code 130."""
+    interrupts: list[int] = []
+    usual = signal.default_int_handler
+    mine = signal.getsignal(signal.SIGINT) is usual and threading.current_thread() is threading.main_thread()
     try:
+        if mine:
+            signal.signal(signal.SIGINT, partial(_interrupt, interrupts))
         with warnings.catch_warnings():
             warnings.simplefilter("once", HsmambaWarning)
             warnings.showwarning = _show_warning
             load_app()()
-    except KeyboardInterrupt:  # in the imports: the app turns its own into the same code
+    except KeyboardInterrupt:  # before the app is there, which turns its own into the same code
         sys.exit(130)
-    except (HsmambaError, ValueError, TypeError, OSError) as error:
-        if os.environ.get("HSMAMBA_TRACEBACK"):
+    except Exception as error:
+        if interrupts:  # a library has made an error of its own of it
+            sys.exit(130)
+        if os.environ.get("HSMAMBA_TRACEBACK") or not isinstance(error, _MISTAKES):
             raise
         print(f"hsmamba: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
+    finally:
+        if mine:
+            signal.signal(signal.SIGINT, usual)
+        # What is done is done: Python's own end shall not be interrupted, which it would tell at length.
+        atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
     sys.exit(0)
+
+
+def _interrupt(interrupts: list[int], number: int, frame: FrameType | None) -> NoReturn:
+    """End at once where something is being imported: libraries swallow Ctrl-C there and fail later, or die of it."""
+    interrupts.append(number)
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            os._exit(130)  # as harmless to files as being killed
+        frame = frame.f_back
+    raise KeyboardInterrupt

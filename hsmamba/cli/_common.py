@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -146,8 +147,10 @@ def split_of(model: str) -> Split:
     return split
 
 
-def check_writable(path: Path) -> None:
-    """Refuse an output that cannot be written before the work is done, not after."""
+def check_writable(path: Path, suffixes: Sequence[str] = (), inputs: Sequence[str | Path] = ()) -> None:
+    """Refuse an output that cannot be written, or is an input, before the work is done, not after."""
+    if suffixes and path.suffix.lower() not in suffixes:
+        raise ValueError(f"cannot write {path.suffix or 'a file without suffix'}; choose {', '.join(suffixes)}")
     folder = path.absolute().parent
     while not folder.exists():
         folder = folder.parent
@@ -158,3 +161,5 @@ def check_writable(path: Path) -> None:
         raise ValueError(f"cannot write {str(path)!r}: {folder}: {error.strerror}; choose another folder") from None
     if path.is_dir():
         raise ValueError(f"cannot write {str(path)!r}: it is a folder; name a file in it")
+    if path.exists() and any(Path(one).exists() and path.samefile(one) for one in inputs):
+        raise ValueError(f"{str(path)!r} is an input and would be lost; name another file for the output")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,17 +17,21 @@ from hsmamba.cli._common import (
     DeviceOption,
     JsonFlag,
     NanOption,
+    ScaleOption,
     SceneArgument,
     VariableOption,
     app,
     check_writable,
     load_model,
+    numbers,
     open_or_load,
     say,
 )
 
 if TYPE_CHECKING:
     from hsmamba.data import Scene
+    from hsmamba.data.class_maps import WriteMap
+    from hsmamba.engine.classification.job import ClassifyJob
 
 
 @app.command("classify")
@@ -36,6 +42,7 @@ def classify_command(
     variable: VariableOption = None,
     aux: AuxOption = None,
     nan: NanOption = "raise",
+    scale: ScaleOption = None,
     tta: Annotated[
         bool, typer.Option("--tta", help="Average over flips and quarter turns (8 times the work).")
     ] = False,
@@ -43,66 +50,77 @@ def classify_command(
     device: DeviceOption = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Classify every pixel of a scene and write the map."""
-    for path in out:
-        if path.suffix not in _WRITERS:
-            raise ValueError(f"cannot write {path.suffix or 'a file without suffix'}; choose {', '.join(_WRITERS)}")
-        check_writable(path)
+    """Classify every pixel of a scene and write the map, row by row."""
+    from hsmamba.data.class_maps import MAPS, confidence_path
+    from hsmamba.data.writers import RASTERS
+
+    beside = [confidence_path(path) for path in out if path.suffix.lower() in RASTERS]
+    if len({path.absolute() for path in (*out, *beside)}) < len(out) + len(beside):
+        raise ValueError("two of the outputs are one file (map.tif also writes map_confidence.tif); rename one")
+    for path in (*out, *beside):
+        check_writable(path, (*MAPS, ".png"), [scene, *([] if aux is None else [aux])])
+    factors = numbers(scale)
     opened = open_or_load(scene, variable, aux=aux)
-    from hsmamba import classify
     from hsmamba.engine.classification.classes import shown_in_classes
+    from hsmamba.engine.classification.job import prepare_classification
     from hsmamba.models import as_classifier
 
     network = as_classifier(load_model(model, device=device))
+    options: Any = {"batch_size": batch_size, "nan": nan, "scale": factors, "tta": tta, "progress": not as_json}
+    job = prepare_classification(network, opened, **options)
     start = time.perf_counter()
-    labels, confidence = classify(network, opened, batch_size=batch_size, nan=nan, tta=tta, progress=not as_json)
-    seconds = time.perf_counter() - start
     opened = shown_in_classes(network, opened)
-    for path in out:
-        _WRITERS[path.suffix](path, opened, labels, confidence)
-    counts = _counts(labels, opened.class_names)
+    counts = _run(job, out, opened)
+    seconds = time.perf_counter() - start
     if as_json:
-        say(json.dumps({"pixels": counts, "seconds": seconds, "files": [str(path) for path in out]}))
+        say(json.dumps({"pixels": counts, "seconds": seconds, "files": [str(path) for path in (*out, *beside)]}))
         return
     width = max(len(key) for key in counts)
     say("\n".join(f"{key:<{width}}  {count:>9}" for key, count in counts.items()))
-    say(f"wrote {', '.join(map(str, out))}; took {seconds:.1f} s")
+    say(f"wrote {', '.join(map(str, (*out, *beside)))}; took {seconds:.1f} s")
 
 
-def _counts(labels: Any, names: tuple[str, ...]) -> dict[str, int]:
+def _run(job: ClassifyJob, out: list[Path], scene: Scene) -> dict[str, int]:
+    """Run a classification once into all outputs; return the number of pixels by class."""
     import numpy as np
 
-    values, counts = np.unique(np.asarray(labels), return_counts=True)
-    label = dict(enumerate(("unclassified", *names)))
-    return {label.get(int(v), f"class {v}"): int(n) for v, n in zip(values, counts, strict=True)}
+    from hsmamba.data.class_maps import map_rows
+
+    counts = np.zeros(job.model.num_classes + 1, dtype=np.int64)
+    grid, names = job.sources["hsi"], scene.class_names
+    with ExitStack() as outputs:
+        writers = [
+            outputs.enter_context(
+                _picture(path, job.shape, job.dtype, scene)
+                if path.suffix.lower() == ".png"
+                else map_rows(path, job.shape, job.dtype, grid=grid, class_names=names)
+            )
+            for path in out
+        ]
+
+        def write(top: int, labels: Any, confidence: Any) -> None:
+            counts[:] += np.bincount(labels.ravel(), minlength=counts.size)
+            for one in writers:
+                one(top, labels, confidence)
+
+        job.run(write)
+    return {name: int(n) for name, n in zip(("unclassified", *names), counts, strict=True) if n}
 
 
-def _write_arrays(path: Path, scene: Scene, labels: Any, confidence: Any) -> None:
+@contextmanager
+def _picture(path: Path, shape: tuple[int, int], dtype: Any, scene: Scene) -> Iterator[WriteMap]:
+    """Hold a map and draw it."""
     import numpy as np
 
-    from hsmamba._files import atomic_path
-
-    with atomic_path(path) as temporary:
-        if path.suffix == ".npy":
-            np.save(temporary, np.asarray(labels))
-        else:
-            np.savez_compressed(temporary, labels=np.asarray(labels), confidence=np.asarray(confidence))
-
-
-def _write_tif(path: Path, scene: Scene, labels: Any, confidence: Any) -> None:
-    from hsmamba.data.writers import write_raster
-
-    write_raster(path, labels, nodata=0)
-    write_raster(path.with_name(f"{path.stem}_confidence{path.suffix}"), confidence)
-
-
-def _write_png(path: Path, scene: Scene, labels: Any, confidence: Any) -> None:
     from hsmamba import viz
     from hsmamba._files import atomic_path
 
-    figure = viz.classification_map(scene, labels, confidence)
+    whole = np.zeros(shape, dtype), np.zeros(shape, np.float32)
+
+    def write(top: int, *rows: Any) -> None:
+        for array, part in zip(whole, rows, strict=True):
+            array[top : top + len(part)] = part
+
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=150)
-
-
-_WRITERS = {".tif": _write_tif, ".tiff": _write_tif, ".npz": _write_arrays, ".npy": _write_arrays, ".png": _write_png}
+        yield write
+        viz.classification_map(scene, *whole).savefig(temporary, dpi=150)

@@ -120,7 +120,7 @@ def _resumed(checkpoint: Path, others: tuple[Path, ...], resume: bool, overwrite
     if resume and not checkpoint.exists():
         if any(path.exists() for path in others):
             raise ValueError(f"{out} holds an earlier run without its checkpoint.pt; replace it with --overwrite")
-        typer.echo(f"hsmamba: {out} holds no checkpoint yet; the run starts anew", err=True)
+        warnings.warn(f"{out} holds no checkpoint yet; the run starts anew", HsmambaWarning, stacklevel=1)
     there = [path.name for path in (checkpoint, *others) if path.exists()]
     if there and not (resume or overwrite):
         raise ValueError(

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +15,7 @@ from hsmamba.cli._common import MODEL_HELP, DeviceOption, JsonFlag, app, check_w
 from hsmamba.errors import HsmambaWarning
 
 if TYPE_CHECKING:
+    from hsmamba.data.writers import WriteRows
     from hsmamba.engine.fusion.job import FusionJob
 
 _SUFFIXES = (".tif", ".tiff", ".npy")
@@ -41,9 +40,7 @@ def fuse_command(
     as_json: JsonFlag = False,
 ) -> None:
     """Sharpen a coarse image with a guide; the result lies on the guide's grid, in the units of the coarse image."""
-    if out.suffix.lower() not in _SUFFIXES:
-        raise ValueError(f"cannot write {out.suffix or 'a file without suffix'}; choose {', '.join(_SUFFIXES)}")
-    check_writable(out)
+    check_writable(out, _SUFFIXES, (guide, ms))
     from hsmamba.data import open_image
     from hsmamba.engine.fusion.job import prepare_fusion
 
@@ -71,27 +68,11 @@ def fuse_command(
     say(f"took {seconds:.1f} s, {height * width / seconds:,.0f} pixels a second")
 
 
-@contextmanager
-def _writer(path: Path, job: FusionJob) -> Iterator[Callable[[int, Any], None]]:
+def _writer(path: Path, job: FusionJob) -> AbstractContextManager[WriteRows]:
     """Open the output for rows; it appears when it is whole."""
-    import numpy as np
+    from hsmamba.data.writers import array_rows, raster_rows
 
-    from hsmamba._files import atomic_path
-    from hsmamba.data.writers import raster_rows
-
-    if path.suffix.lower() != ".npy":
-        grid, values = job.images.guide.array, job.coarse.array
-        with raster_rows(path, job.shape, job.dtype, grid=grid, values=values, nodata=job.fill_value) as write:
-            yield write
-        return
-    with atomic_path(path) as temporary:
-        file = np.lib.format.open_memmap(temporary, mode="w+", dtype=job.dtype, shape=job.shape)
-        if hasattr(os, "posix_fallocate"):  # on a full disk, writing to the map would kill the process
-            with temporary.open("r+b") as reserved:
-                os.posix_fallocate(reserved.fileno(), 0, temporary.stat().st_size)
-
-        def keep(top: int, rows: Any) -> None:
-            file[top : top + len(rows)] = rows
-
-        yield keep
-        file.flush()
+    if path.suffix.lower() == ".npy":
+        return array_rows(path, job.shape, job.dtype)
+    grid, values = job.images.guide.array, job.coarse.array
+    return raster_rows(path, job.shape, job.dtype, grid=grid, values=values, nodata=job.fill_value)

@@ -14,6 +14,11 @@ from hsmamba.data.image import Array, is_dataarray
 from hsmamba.errors import HsmambaWarning, SceneError
 
 Affine = tuple[float, float, float, float, float, float]
+Point = tuple[float, float, float, float, float]
+Cut = tuple[float, float, float, float]
+
+_WHOLE: Cut = (0.0, 0.0, 1.0, 1.0)
+_NO_TURN = 1e-9  # of a pixel's side; less is rounding
 
 
 @dataclass(frozen=True)
@@ -24,13 +29,13 @@ class Georeference:
         crs: Coordinate reference system as well-known text; None where it is not known.
         affine: (a, b, c, d, e, f): a point at column x and row y, counted from the upper left corner of the image, lies
             at (a x + b y + c, d x + e y + f); None where only ground control points or polynomials tell.
-        gcps: Ground control points as (row, column, x, y).
+        gcps: Ground control points as (row, column, x, y, z), counted from the upper left corner of the image.
         rpcs: Rational polynomial coefficients as JSON, or None.
     """
 
     crs: str | None
     affine: Affine | None
-    gcps: tuple[tuple[float, float, float, float], ...] = ()
+    gcps: tuple[Point, ...] = ()
     rpcs: str | None = None
 
     @classmethod
@@ -38,10 +43,11 @@ class Georeference:
         """Read it off an image; None where nothing is said: numpy, or coordinates that merely count the pixels."""
         if not is_dataarray(array):
             return None
-        attrs = array.coords["spatial_ref"].attrs if "spatial_ref" in array.coords else {}
+        attrs = crs_variable(array)
         crs = attrs.get("crs_wkt") or attrs.get("spatial_ref") or None
-        gcps, rpcs = _gcps(attrs.get("gcps"), array), attrs.get("rpcs")
-        affine = None if gcps else _affine(array, attrs)
+        cut = _cut(array, attrs)
+        gcps, rpcs = _gcps(attrs.get("gcps"), cut), _moved(attrs.get("rpcs"), cut)
+        affine = None if gcps else _affine(array, attrs, cut)
         if crs is None and affine is not None and _counts_pixels(affine):
             affine = None
         return cls(crs, affine, gcps, rpcs) if affine or gcps or rpcs else None
@@ -57,15 +63,69 @@ class Georeference:
         return np.asarray(points @ np.array([[a, d], [b, e]]) + (c, f))
 
 
-def _affine(array: Any, attrs: dict[str, Any]) -> Affine | None:
-    """From the coordinates, which follow every crop, else from GDAL's six numbers."""
-    named = {"x", "y"} <= set(array.coords) and all(array.coords[axis].ndim == 1 for axis in ("x", "y"))
+def crs_variable(array: Any) -> dict[str, Any]:
+    """Attributes of the coordinate that holds the CRS of a DataArray, empty where there is none."""
+    name = array.attrs.get("grid_mapping") or array.encoding.get("grid_mapping") or "spatial_ref"
+    return array.coords[name].attrs if name in array.coords else {}
+
+
+def _six(attrs: dict[str, Any]) -> Affine | None:
+    """GDAL's six numbers, in the order of `Georeference.affine`."""
     numbers = [float(part) for part in str(attrs.get("GeoTransform", "")).split()]
-    c, a, b, f, d, e = numbers if len(numbers) == 6 else (np.nan, np.nan, 0.0, np.nan, 0.0, np.nan)
-    if b or d or not named:  # coordinates cannot tell a rotation, nor a crop of a rotated image
-        return (a, b, c, d, e, f) if len(numbers) == 6 else None
+    if len(numbers) != 6:
+        return None
+    c, a, b, f, d, e = numbers
+    turned = max(abs(b), abs(d)) > _NO_TURN * max(abs(a), abs(e))
+    return (a, b, c, d, e, f) if turned else (a, 0.0, c, 0.0, e, f)
+
+
+def _is_named(array: Any) -> bool:
+    return {"x", "y"} <= set(array.coords) and all(array.coords[axis].ndim == 1 for axis in ("x", "y"))
+
+
+def _cut(array: Any, attrs: dict[str, Any]) -> Cut:
+    """Upper edge, left edge and steps (rows, columns) of an image in the pixels of the one that it was cut from.
+
+    Coordinates follow a crop, what else tells a place does not. They count pixels where no affine along the axes tells
+    a place, or are those of the pixels' centres in two axes, as rioxarray has them where an image is rotated.
+    """
+    six = _six(attrs)
+    if {"xc", "yc"} <= set(array.coords) and array.coords["xc"].ndim == 2 and six is not None:
+        return _cut_of_centres(np.stack([np.asarray(array.coords[axis], np.float64) for axis in ("xc", "yc")]), six)
+    if not _is_named(array):
+        return _WHOLE
+    along = not attrs.get("gcps") and six is not None and not (six[1] or six[3])
+    edges, steps = [], []
+    for axis, k, start in (("y", 4, 5), ("x", 0, 2)):
+        values = np.asarray(array.coords[axis], dtype=np.float64)
+        pixels = (values - six[start]) / six[k] if along and six is not None else values
+        steps.append(float((pixels[-1] - pixels[0]) / (len(pixels) - 1)) if len(pixels) > 1 else 1.0)
+        edges.append(float(pixels[0]) - steps[-1] / 2)
+    cut = edges[0], edges[1], steps[0], steps[1]
+    return _WHOLE if np.allclose(cut, _WHOLE, rtol=0, atol=1e-6) else cut
+
+
+def _cut_of_centres(centres: npt.NDArray[np.float64], six: Affine) -> Cut:
+    a, b, c, d, e, f = six
+    height, width = centres.shape[1:]
+    corners = centres[:, [0, 0, height - 1], [0, width - 1, 0]].T - (c, f)
+    first, right, below = np.linalg.solve(np.array([[a, b], [d, e]]), corners.T).T
+    across = float((right - first)[0]) / (width - 1) if width > 1 else 1.0
+    down = float((below - first)[1]) / (height - 1) if height > 1 else 1.0
+    cut = float(first[1]) - down / 2, float(first[0]) - across / 2, down, across
+    return _WHOLE if np.allclose(cut, _WHOLE, rtol=0, atol=1e-6) else cut
+
+
+def _affine(array: Any, attrs: dict[str, Any], cut: Cut) -> Affine | None:
+    """From the coordinates, which follow every crop, else from GDAL's six numbers."""
+    six = _six(attrs)
+    if six is not None and (six[1] or six[3]):
+        (a, b, c, d, e, f), (top, left, down, across) = six, cut
+        return a * across, b * down, c + a * left + b * top, d * across, e * down, f + d * left + e * top
+    if not _is_named(array):
+        return six
     steps = {}
-    for axis, known in (("x", a), ("y", e)):
+    for axis, known in (("x", np.nan if six is None else six[0]), ("y", np.nan if six is None else six[4])):
         values = np.asarray(array.coords[axis], dtype=np.float64)
         steps[axis] = (values[-1] - values[0]) / (len(values) - 1) if len(values) > 1 else known
         if not np.isfinite(steps[axis]) or not steps[axis]:
@@ -79,24 +139,37 @@ def _counts_pixels(affine: Affine) -> bool:
     return (a, b, d) == (1, 0, 0) and abs(e) == 1 and abs(c) <= 0.5 and abs(f) <= 0.5
 
 
-def _gcps(found: Any, array: Any) -> tuple[tuple[float, float, float, float], ...]:
+def _gcps(found: Any, cut: Cut) -> tuple[Point, ...]:
     """Read ground control points as rioxarray keeps them: GeoJSON, as text or parsed."""
     if not found:
         return ()
-    # Beside such points the coordinates count pixels, so they tell how much a crop has cut off.
-    top, left = (float(array[axis][0]) - 0.5 if axis in array.coords else 0.0 for axis in ("y", "x"))
+    top, left, down, across = cut
     features = (json.loads(found) if isinstance(found, str) else found)["features"]
     points = [(one["properties"], one["geometry"]["coordinates"]) for one in features]
-    return tuple((float(at["row"]) - top, float(at["col"]) - left, float(x), float(y)) for at, (x, y, *_) in points)
+    return tuple(
+        ((float(at["row"]) - top) / down, (float(at["col"]) - left) / across, float(x), float(y), float(*z or (0.0,)))
+        for at, (x, y, *z) in points
+    )
 
 
-def _fitted(gcps: tuple[tuple[float, float, float, float], ...]) -> Affine | None:
+def _moved(rpcs: Any, cut: Cut) -> str | None:
+    """Rational polynomial coefficients of a crop; they count lines and samples from the middle of the first pixel."""
+    if not rpcs or cut == _WHOLE:
+        return rpcs or None
+    table = json.loads(rpcs)
+    for axis, edge, step in (("line", *cut[::2]), ("samp", *cut[1::2])):
+        table[f"{axis}_off"] = (table[f"{axis}_off"] + 0.5 - edge) / step - 0.5
+        table[f"{axis}_scale"] = table[f"{axis}_scale"] / step
+    return json.dumps(table)
+
+
+def _fitted(gcps: tuple[Point, ...]) -> Affine | None:
     """The affine nearest to ground control points."""
     if len(gcps) < 3:
         return None
     table = np.array(gcps)
     design = np.column_stack([table[:, 1], table[:, 0], np.ones(len(table))])
-    solution, _, rank, _ = np.linalg.lstsq(design, table[:, 2:], rcond=None)
+    solution, _, rank, _ = np.linalg.lstsq(design, table[:, 2:4], rcond=None)
     if rank < 3:
         return None
     (a, d), (b, e), (c, f) = solution.tolist()

@@ -185,4 +185,32 @@ def like(template: Array, array: npt.NDArray[Any], *, name: str | None = None) -
         kept.add("band")
     coords = {key: value for key, value in template.coords.items() if set(value.dims) <= kept and key != VALID}
     attrs = {key: value for key, value in template.attrs.items() if key not in VALUE_ATTRIBUTES}
-    return type(template)(array, dims=dims, coords=coords, attrs=attrs, name=name)
+    result = type(template)(array, dims=dims, coords=coords, attrs=attrs, name=name)
+    return keep_crs(template, result)
+
+
+def keep_crs(template: xr.DataArray, result: xr.DataArray) -> xr.DataArray:
+    """Have a result name the coordinate of its CRS as the template does, where that has a name of its own."""
+    if "grid_mapping" in template.encoding:
+        result.encoding["grid_mapping"] = template.encoding["grid_mapping"]
+    return result
+
+
+def result_attributes(grid: Array, values: Array | None) -> dict[str, Any]:
+    """Attributes of a result on one image's grid whose bands are another's.
+
+    Args:
+        grid: Gives what does not describe its values or single bands.
+        values: Gives what describes its values, and what it tells of each band; None for a result of another quantity.
+
+    Returns:
+        The attributes, without statistics of numbers that are no longer these.
+    """
+    attrs = {}
+    if is_dataarray(grid):
+        attrs = {k: v for k, v in grid.attrs.items() if k not in VALUE_ATTRIBUTES and not isinstance(v, (tuple, list))}
+    if values is not None and is_dataarray(values):
+        count = values.sizes.get("band", 1)
+        of_bands = {k for k, v in values.attrs.items() if isinstance(v, (tuple, list)) and len(v) == count}
+        attrs |= {k: v for k, v in values.attrs.items() if k in VALUE_ATTRIBUTES or k in of_bands}
+    return {key: value for key, value in attrs.items() if not str(key).upper().startswith("STATISTICS_")}

@@ -272,7 +272,8 @@ def _open_labels(
     if labels is not None:
         path = Path(labels)
         content = open_file(path, masked=False)
-    given = _find_labels(path, content, grid, chosen, own=content is main)
+    with reading(path):
+        given = _find_labels(path, content, grid, chosen, own=content is main)
     if given is None:
         if classes is not None:
             raise SceneError(f"classes= is the legend of labels, and {str(path)!r} has none; give labels=...")

@@ -25,9 +25,10 @@ class Sensor:
         pan_gain: The same of the panchromatic band.
         bands: Names of the MS bands in order; empty where the sensor has no fixed bands.
         maximum: Largest digital number, for scaling to [0, 1]; None where it is not known.
+        wavelengths: Centre of each MS band in nm, the mean of its measured response; empty where that is not known.
 
     Raises:
-        ValueError: A gain outside (0, 1), or band names that do not match the gains.
+        ValueError: A gain outside (0, 1), or band names or wavelengths that do not match the gains.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Sensor:
     pan_gain: float
     bands: tuple[str, ...] = ()
     maximum: float | None = None
+    wavelengths: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse gains that no Gaussian response can have."""
@@ -42,6 +44,11 @@ class Sensor:
             raise ValueError(
                 f"sensor {self.name}: gains are {self.ms_gains} and {self.pan_gain} (PAN), expected at least one MS "
                 "gain and all of them between 0 and 1, both excluded"
+            )
+        if self.wavelengths and len(self.wavelengths) != len(self.ms_gains):
+            raise ValueError(
+                f"sensor {self.name}: {len(self.wavelengths)} wavelengths for {len(self.ms_gains)} gains, expected one "
+                "a gain"
             )
         if self.bands and len(self.bands) != len(self.ms_gains):
             raise ValueError(
@@ -52,11 +59,18 @@ class Sensor:
 SENSORS: dict[str, Sensor] = {
     sensor.name: sensor
     for sensor in (
-        Sensor("QB", (0.34, 0.32, 0.30, 0.22), 0.15, _BGRN, 2047),
-        Sensor("IKONOS", (0.26, 0.28, 0.29, 0.28), 0.17, _BGRN, 2047),
-        Sensor("GeoEye1", (0.23,) * 4, 0.16, _BGRN, 2047),
-        Sensor("WV2", (0.35,) * 7 + (0.27,), 0.11, _WORLDVIEW, 2047),
-        Sensor("WV3", (0.325, 0.355, 0.360, 0.350, 0.365, 0.360, 0.335, 0.315), 0.14, _WORLDVIEW, 2047),
+        Sensor("QB", (0.34, 0.32, 0.30, 0.22), 0.15, _BGRN, 2047, (492, 551, 654, 810)),
+        Sensor("IKONOS", (0.26, 0.28, 0.29, 0.28), 0.17, _BGRN, 2047, (496, 559, 666, 792)),
+        Sensor("GeoEye1", (0.23,) * 4, 0.16, _BGRN, 2047, (485, 548, 676, 841)),
+        Sensor("WV2", (0.35,) * 7 + (0.27,), 0.11, _WORLDVIEW, 2047, (428, 479, 548, 608, 659, 724, 828, 923)),
+        Sensor(
+            "WV3",
+            (0.325, 0.355, 0.360, 0.350, 0.365, 0.360, 0.335, 0.315),
+            0.14,
+            _WORLDVIEW,
+            2047,
+            (427, 482, 547, 605, 660, 723, 827, 922),
+        ),
         Sensor("WV4", (0.23,) * 4, 0.16, _BGRN, 2047),
         Sensor("GF2", (0.3,) * 4, 0.15, _BGRN, 1023),
         Sensor("generic", (0.3,), 0.15),

@@ -13,9 +13,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
+from torch import nn
+from torch.optim import Optimizer
 
 from hsmamba._files import atomic_path
 from hsmamba.errors import HsmambaWarning, TrainingError, WeightsError
+from hsmamba.zoo.build import check_state
+from hsmamba.zoo.pickles import check_pickle
 
 # An archive ends with a record of 22 bytes, whose last two are the length of the comment that follows.
 _END, _END_BYTES = b"PK\5\6", 22
@@ -56,6 +60,7 @@ def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             _check(file, path)
+            check_pickle(path)
             file.seek(0)
             state = torch.load(file, map_location=device, weights_only=True)
     except WeightsError:
@@ -65,6 +70,46 @@ def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
     if not isinstance(state, dict):
         raise _damaged(path, f"it holds {type(state).__name__}, not a checkpoint of finetune")
     return state
+
+
+def check_kept(state: dict[str, Any], model: nn.Module, optimizer: Optimizer, epochs: int, *, what: str) -> None:
+    """Refuse a state that a run of so many epochs with this network and optimizer cannot have left.
+
+    Raises:
+        WeightsError: Weights that do not fit, or are not finite.
+        Exception: Anything else; of which kind depends on what the state holds.
+    """
+    check_state(model, state["model"], what=what)
+    check_state(model, state["best"]["state"], what=what)
+    epoch, history, best = state["epoch"], state["history"], state["best"]
+    if type(epoch) is not int or not 0 <= epoch <= epochs or len(history) != epoch:
+        raise ValueError(f"it is of epoch {epoch!r} of {epochs}, with a history of {len(history)} epochs")
+    numbers = [number for record in history for number in record.values()]
+    numbers += [best["epoch"], *best["score"], *(group["lr"] for group in state["optimizer"]["param_groups"])]
+    if not all(type(number) in (int, float) for number in numbers) or len(best["score"]) != 2:
+        raise ValueError("its history, score or learning rate are no numbers")
+    if type(best["epoch"]) is not int or not 0 <= best["epoch"] <= epoch:
+        raise ValueError(f"its best epoch is {best['epoch']!r}")
+    _check_optimizer(state["optimizer"], optimizer.state_dict(), list(model.parameters()))
+
+
+def _check_optimizer(kept: dict[str, Any], own: dict[str, Any], parameters: list[nn.Parameter]) -> None:
+    """Refuse a state of an optimizer with other settings, but for its learning rate, or of other tensors."""
+    groups = list(zip(kept["param_groups"], own["param_groups"], strict=True))
+    for there, here in groups:
+        if other := [key for key in here.keys() & there.keys() - {"lr"} if there[key] != here[key]]:
+            raise ValueError(f"its optimizer has another {', '.join(sorted(other))}")
+    shapes = sorted(tuple(parameter.shape) for parameter in parameters if parameter.requires_grad)
+    for name in {name for entry in kept["state"].values() for name in entry} - {"step"}:
+        tensors = [entry[name] for entry in kept["state"].values()]
+        if sorted(tuple(tensor.shape) for tensor in tensors) != shapes or not all(map(_is_finite, tensors)):
+            raise ValueError(f"its optimizer's {name} is none of these weights, or not finite")
+    if not all(_is_finite(entry["step"]) and entry["step"].numel() == 1 for entry in kept["state"].values()):
+        raise ValueError("its optimizer has no step")
+
+
+def _is_finite(tensor: torch.Tensor) -> bool:
+    return tensor.is_floating_point() and bool(torch.isfinite(tensor).all())
 
 
 def _check(file: BinaryIO, path: Path) -> None:

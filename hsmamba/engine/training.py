@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from hsmamba._files import write_text
-from hsmamba.engine.checkpoint import read_checkpoint, write_checkpoint
+from hsmamba.engine.checkpoint import check_kept, read_checkpoint, write_checkpoint
 from hsmamba.engine.lock import only_run
 from hsmamba.engine.results import write_results
 from hsmamba.errors import TrainingError, WeightsError
@@ -358,22 +358,28 @@ class Run(ABC, Generic[Trained]):
         own = asdict(self.settings) | {"split": self.data_id}
         try:
             theirs = state["settings"] | {"split": state["split"]}
-            if differing := sorted(key for key in own if own[key] != plain(theirs.get(key))):
-                listed = ", ".join(f"{key}: {theirs.get(key)!r} there, {own[key]!r} here" for key in differing)
-                raise WeightsError(f"{str(path)!r} belongs to another run ({listed}); resume with its settings")
+            differing = sorted(key for key in own if own[key] != plain(theirs.get(key)))
+        except Exception as error:
+            raise self._unfit(path, error) from error
+        if differing:
+            listed = ", ".join(f"{key}: {theirs.get(key)!r} there, {own[key]!r} here" for key in differing)
+            raise WeightsError(f"{str(path)!r} belongs to another run ({listed}); resume with its settings")
+        try:
+            check_kept(state, self.model, self.optimizer, self.settings.epochs, what=str(path))
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
             if self.ema is not None:
                 self.ema.load_state_dict(state["ema"])
             self.epoch, self.history, self.best = state["epoch"], state["history"], state["best"]
-        except WeightsError:
-            raise
-        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            raise WeightsError(
-                f"{str(path)!r} is no checkpoint of finetune with this {type(self.model).__name__} "
-                f"({str(error).splitlines()[0]}); resume with the network of that run, or leave resume out to start "
-                "anew (on the command line: --overwrite)"
-            ) from error
+        except Exception as error:  # ours, and torch's on what is none of this network's
+            raise self._unfit(path, error) from error
+
+    def _unfit(self, path: Path, error: Exception) -> WeightsError:
+        said = (str(error).splitlines() or [type(error).__name__])[0]
+        return WeightsError(
+            f"{str(path)!r} is no checkpoint of finetune with this {type(self.model).__name__} ({said}); resume with "
+            "the network of that run, or leave resume out to start anew (on the command line: --overwrite)"
+        )
 
 
 def write_log(path: Path, history: list[Record]) -> None:

@@ -14,6 +14,7 @@ from hsmamba.errors import ManifestError, WeightsError
 from hsmamba.models import Network
 from hsmamba.zoo.arguments import check_arguments, parameters_of, rehearse
 
+_MOST = 20  # tensors that an error lists
 Translate: TypeAlias = "Callable[[dict[str, Tensor], nn.Module], dict[str, Tensor]]"
 
 
@@ -113,8 +114,13 @@ def check_state(model: nn.Module, state: Mapping[str, Tensor], *, what: str) -> 
         ],
     }
     if any(problems.values()):
-        listed = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in problems.items() if names)
+        listed = "; ".join(f"{kind}: {_listed(names)}" for kind, names in problems.items() if names)
         raise WeightsError(f"{what} does not fit {type(model).__name__}: {listed}")
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - _MOST
+    return ", ".join(names[:_MOST]) + (f" and {more} more" if more > 0 else "")
 
 
 def _of_a_kind(tensor: Tensor, like: Tensor) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -75,26 +76,28 @@ def model_card(architecture: str, model: ModelFacts, *, name: str | None = None,
     cfg = entry.cfg if entry else ModelCfg()  # an architecture of the user's own may not be registered here
     dataset = str(model.data.get("name", "")) or None
     facts = {
-        "Architecture": f"`{architecture}`",
+        "Architecture": _code(architecture),
         "Sizes": sizes_in_words(model.model_args) or None,
         "Parameters": f"{model.params:,}",
-        "Arguments": f"`{json.dumps(dict(model.model_args))}`",
+        "Arguments": _code(json.dumps(dict(model.model_args))),
         "Bands of a scene": "not recorded" if model.bands is None else model.bands,
         "Wavelengths": f"{min(model.wavelengths):g} to {max(model.wavelengths):g} nm" if model.wavelengths else None,
-        "Classes": ", ".join(model.classes) or None,
-        "Date": model.date,
+        "Classes": _plain(", ".join(model.classes)) or None,
+        "Date": _plain(model.date),
     }
+    baselines = model.data.get("baselines")
+    figures = {**model.metrics, **(baselines if isinstance(baselines, Mapping) else {})}
     return _PAGE.format(
         front_matter=_front_matter(architecture, model, cfg.task, dataset),
-        title=f"{architecture}, trained on {dataset}" if dataset else architecture,
-        summary=cfg.summary or f"A model of the architecture `{architecture}`.",
-        model=_bullets(facts),
+        title=_plain(f"{architecture}, trained on {dataset}" if dataset else architecture),
+        summary=cfg.summary or f"A model of the architecture {_code(architecture)}.",
+        model="\n".join(f"- {key}: {value}" for key, value in facts.items() if value is not None),
         data=_bullets({key: value for key, value in model.data.items() if key != "baselines"}) or "Not recorded.",
         # What other methods gave on the same images stands below, and not among the results that the Hub indexes.
-        results=metrics_table({**model.metrics, **model.data.get("baselines", {})}) or "Not recorded.",
+        results=metrics_table(figures) or "Not recorded.",
         recipe=_training(model.recipe),
         load="\n".join(_load_lines(name, repo_id)),
-        license=model.license,
+        license=_plain(model.license),
         citation=cfg.citation or "hsmamba: a zoo of remote-sensing models with pretrained weights",
     )
 
@@ -102,7 +105,9 @@ def model_card(architecture: str, model: ModelFacts, *, name: str | None = None,
 def _training(recipe: str | Mapping[str, Any] | None) -> str:
     if isinstance(recipe, Mapping):
         return _bullets(recipe)
-    return f"The recipe `{recipe}`; `hsmamba train {recipe}` runs it again." if recipe else "Not recorded."
+    return (
+        f"The recipe {_code(recipe)}; {_code(f'hsmamba train {recipe}')} runs it again." if recipe else "Not recorded."
+    )
 
 
 def metrics_table(metrics: Mapping[str, Any]) -> str:
@@ -150,20 +155,32 @@ def _cell(value: Any) -> str:
     if isinstance(value, Mapping) and "mean" in value:
         return " ± ".join(_cell(value[key]) for key in ("mean", "std") if value.get(key) is not None)
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_cell(part)}" for key, part in value.items())
+        return ", ".join(f"{_plain(key)} {_cell(part)}" for key, part in value.items())
     if isinstance(value, (list, tuple)):
         return ", ".join(_cell(part) for part in value)
     if value is None:
         return "n/a"
-    return f"{value:.4g}" if isinstance(value, float) else str(value).replace("|", r"\|")
+    return f"{value:.4g}" if isinstance(value, float) else _plain(value)
+
+
+def _plain(text: object) -> str:
+    """Write a text of one line that Markdown shows as it is: it opens no block, no link and no HTML."""
+    one_line = html.escape(" ".join(str(text).split()), quote=False)
+    return re.sub(r"([\\`*\[\]|])", r"\\\1", one_line)
+
+
+def _code(text: object) -> str:
+    """Write a text of one line as code, whose end no backtick in it can be."""
+    return f"`{' '.join(str(text).split()).replace('`', chr(39))}`"
 
 
 def _bullets(facts: Mapping[str, Any]) -> str:
-    return "\n".join(f"- {key}: {_cell(value)}" for key, value in facts.items() if value is not None)
+    return "\n".join(f"- {_plain(key)}: {_cell(value)}" for key, value in facts.items() if value is not None)
 
 
 def _load_lines(name: str | None, repo_id: str | None) -> Iterator[str]:
-    """Give the Python lines that load the model by each of its names."""
+    """Give the Python lines that load the model by each of its names, in which no line can end their block."""
+    name, repo_id = (text and _code(text).strip("`").replace('"', "") for text in (name, repo_id))
     if name is not None:
         yield f'model = hsmamba.create_model("{name}", pretrained=True)'
     if name is None or repo_id is not None:

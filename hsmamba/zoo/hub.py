@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import re
 import shlex
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +15,8 @@ from hsmamba._version import __version__
 from hsmamba.errors import WeightsError
 from hsmamba.zoo.files import verify_file
 from hsmamba.zoo.records import FileEntry
+
+_STALE = 600.0  # seconds after which nobody writes to a part of a file that is there as a whole
 
 
 def download(repo_id: str, filename: str, *, revision: str, cache_dir: str | Path | None = None) -> Path:
@@ -39,17 +43,26 @@ def download(repo_id: str, filename: str, *, revision: str, cache_dir: str | Pat
         # The client asks its Hub about the calling program once a day, before it looks into its cache.
         pinned = re.fullmatch(r"[0-9a-f]{40}", revision) is not None
         cached = try_to_load_from_cache(repo_id, filename, cache_dir=cache_dir, revision=revision) if pinned else None
-        if isinstance(cached, str):
-            return Path(cached)
-        path = hf_hub_download(
-            repo_id,
-            filename,
-            revision=revision,
-            cache_dir=cache_dir,
-            library_name="hsmamba",
-            library_version=__version__,
-        )
-        return Path(path)
+        if not isinstance(cached, str):
+            cached = hf_hub_download(
+                repo_id,
+                filename,
+                revision=revision,
+                cache_dir=cache_dir,
+                library_name="hsmamba",
+                library_version=__version__,
+            )
+        _tidy(Path(cached))
+        return Path(cached)
+
+
+def _tidy(path: Path) -> None:
+    """Remove what killed downloads of a cached file left: the client begins each one anew, under another name."""
+    blob = path.resolve()  # the cache's entry is a link to it
+    for part in blob.parent.glob(f"{glob.escape(blob.name)}.*incomplete"):
+        with contextlib.suppress(OSError):
+            if time.time() - part.stat().st_mtime > _STALE:
+                part.unlink()
 
 
 def download_verified(
@@ -119,10 +132,16 @@ def _explained(request: str) -> Iterator[None]:
         # That the cache has no copy is the client's last word; why it could not ask the Hub is the cause.
         reason = error.__cause__ if isinstance(error, FileNotFoundError) and error.__cause__ else error
         said = str(reason).strip().splitlines()
-        raise WeightsError(
-            f"{request}: asking {constants.ENDPOINT} gave {type(reason).__name__}"
-            f"{': ' + said[0].strip() if said else ''}; {_advice(reason)}"
-        ) from error
+        text = f"asking {constants.ENDPOINT} gave {type(reason).__name__}{': ' + said[0].strip() if said else ''}"
+        # The cause is told with the error, so that it goes where it might tell a password.
+        raise WeightsError(f"{request}: {without_passwords(text)}; {_advice(reason)}") from (
+            error if without_passwords(constants.ENDPOINT) == constants.ENDPOINT else None
+        )
+
+
+def without_passwords(text: str) -> str:
+    """Return a text whose URLs have lost the user and the password before their host."""
+    return re.sub(r"(?<=://)[^/\s'\"]*@", "***@", text)
 
 
 def _advice(error: BaseException) -> str:

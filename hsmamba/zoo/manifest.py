@@ -12,6 +12,7 @@ import difflib
 import functools
 import json
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +21,7 @@ from hsmamba._files import write_text
 from hsmamba.errors import ManifestError, UnknownModelError
 from hsmamba.zoo.records import SCHEMA, WeightRecord, check_fields, check_schema, parse_record, read_json
 
+_NUMBERS = re.compile(r"\[[-+\d.eE,\s]+\]")  # a list of numbers alone, which takes one line and not a line each
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
@@ -83,7 +85,10 @@ def write_manifest(records: Iterable[WeightRecord], path: str | os.PathLike[str]
     for record in records:
         weights[record.name] = {key: value for key, value in asdict(record).items() if key != "name"}
     text = json.dumps({"schema": SCHEMA, "weights": weights}, indent=2, allow_nan=False, ensure_ascii=False)
-    write_text(path, text + "\n")
+    write_text(
+        path,
+        _NUMBERS.sub(lambda found: re.sub(r"\s+", " ", found[0]).replace("[ ", "[").replace(" ]", "]"), text) + "\n",
+    )
     return Path(path)
 
 

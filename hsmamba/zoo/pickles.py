@@ -48,13 +48,7 @@ def load_pickle(path: Path) -> Any:
     if path.suffix == ".safetensors":  # which torch would go by
         raise WeightsError(f"{path} is what torch.save writes, whatever its name says: rename it to {path.stem}.pth")
     try:
-        with path.open("rb") as file:
-            archive = file.read(4) == b"PK\x03\x04"
-        if archive:
-            _check_nesting(io.BytesIO(_checked_pickle(path)), 1)
-        else:
-            with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-                _check_nesting(content, _LEGACY_PICKLES)
+        archive = check_pickle(path)
         with torch.serialization.safe_globals(_NUMPY):
             # Mapped, a tensor cannot reach beyond the file, whatever length it claims.
             return torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
@@ -65,6 +59,22 @@ def load_pickle(path: Path) -> Any:
             f"short or damaged. If it holds a whole pickled network, save its state where you trust it: "
             f"torch.save(model.state_dict(), 'state.pth')"
         ) from error
+
+
+def check_pickle(path: Path) -> bool:
+    """Hold a file's figures against it, and look its pickle through; say whether it is an archive.
+
+    Raises:
+        Exception: The file is damaged or forged; of which kind depends on the damage.
+    """
+    with path.open("rb") as file:
+        archive = file.read(4) == b"PK\x03\x04"
+        if archive:
+            _check_nesting(io.BytesIO(_checked_pickle(path)), 1)
+        else:
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                _check_nesting(content, _LEGACY_PICKLES)
+    return archive
 
 
 def _checked_pickle(path: Path) -> bytes:

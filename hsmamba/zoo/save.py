@@ -265,23 +265,25 @@ def _turn(folder: Path) -> Iterator[None]:
 def _publish(staging: Path, folder: Path, config: dict[str, Any], card: str) -> None:
     """Let the files of a staging folder take the place of the model that is in the folder."""
     plain = config["files"]
-    before = _files_of(folder)
+    wanted = {entry["file"] for entry in plain.values()}
+    owned = wanted | (_files_of(folder) & set(FILES.values()))
     passing = {
         which: {**entry, "file": f"_saving-{staging.name[-8:]}-{entry['file']}"} for which, entry in plain.items()
     }
     for which, entry in plain.items():
         os.replace(staging / entry["file"], folder / passing[which]["file"])
     flush(folder)
-    _put(staging, folder, CONFIG, _json({**config, "files": passing}))  # from here on the model is the new one
+    between = {**config, "files": passing, "replaced": sorted(owned)}
+    _put(staging, folder, CONFIG, _json(between))  # from here on the model is the new one
     try:
         _put(staging, folder, "README.md", card)
         for which, entry in plain.items():
             _copy(folder / passing[which]["file"], staging / entry["file"])
             os.replace(staging / entry["file"], folder / entry["file"])
+        for file in owned - wanted:
+            (folder / file).unlink(missing_ok=True)
         flush(folder)
         _put(staging, folder, CONFIG, _json(config))
-        for file in (before & set(FILES.values())) - {entry["file"] for entry in plain.values()}:
-            (folder / file).unlink(missing_ok=True)
     except OSError as error:
         warnings.warn(
             f"{folder} holds the new model, but not all of its files have their plain names ({error}): copy it as a "
@@ -313,9 +315,12 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _files_of(folder: Path) -> set[str]:
-    """Return the names of the files that a folder's `config.json`, if there is one, names."""
+    """Return the names of the files of a folder's model, and of those that were being replaced when it was killed."""
     with contextlib.suppress(ManifestError, AttributeError, TypeError, KeyError):
-        return {entry["file"] for entry in read_json(folder / CONFIG)["files"].values() if entry is not None}
+        config = read_json(folder / CONFIG)
+        return {entry["file"] for entry in config["files"].values() if entry is not None} | set(
+            config.get("replaced", ())
+        )
     return set()
 
 

@@ -118,7 +118,7 @@ def steadily(folder: Path | None, read: Callable[[], Result]) -> Result:
 
 def _stamp(folder: Path | None) -> tuple[int, int] | None:
     """Return what changes when a model is saved into a folder; None where there is none."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError):
         status = os.stat(folder / CONFIG) if folder is not None else None
         return status and (status.st_ino, status.st_mtime_ns)
     return None
@@ -163,6 +163,8 @@ def read_config(path: Path, source: str, locate: Callable[[FileEntry], Path]) ->
         raise ManifestError(f"{where} was not written by hsmamba; a model folder is made by save_pretrained")
     fields = {"architecture": (str,), "files": (dict,)}
     check_fields(check_schema(config, where), fields, where)
+    if not re.fullmatch(r"\w{1,200}", config["architecture"]):
+        raise ManifestError(f"{where}: architecture is {config['architecture'][:200]!r}, expected a name of letters")
     facts = parse_facts(config, where)
     if None not in (facts["bands"], facts["wavelengths"]) and len(facts["wavelengths"]) != facts["bands"]:
         raise ManifestError(
@@ -202,7 +204,7 @@ def check_known(architecture: str, asked: str | None = None) -> None:
     if architecture in known:
         return
     asked = asked or architecture
-    if re.search(r"[/\\~]", asked) or Path(asked).exists():
+    if re.search(r"[/\\~]", asked) or os.path.exists(asked):
         raise UnknownModelError(
             f"{asked!r} looks like a path or a Hub id, not like a model name; a folder is 'local-dir:{asked}', "
             f"a Hub repository is 'hf-hub:{asked}'"

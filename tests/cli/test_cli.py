@@ -2,8 +2,10 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
+import warnings
 from importlib.util import find_spec
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 
 from hsmamba import cli
 from tests.conftest import ROOT
-from tests.data.files.samples import write_tif
+from tests.data.files.samples import write_swapped_envi, write_tif
 from tests.data.files.vector_samples import box, write_geojson
 
 
@@ -175,23 +177,99 @@ def test_other_classes_give_a_weight_a_new_head(run, trained, scene_file, tmp_pa
 
 def test_classify_draws_a_map(run, trained, scene_file, tmp_path):
     pytest.importorskip("matplotlib", reason="needs the demo extra")
-    code, _, err = run("classify", scene_file, "-m", trained[0] / "model", "-o", tmp_path / "map.png")
+    code, _, err = run("classify", scene_file, "-m", trained[0] / "model", "-o", tmp_path / "map.PNG")
     assert code == 0, err
-    assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "map.PNG").read_bytes().startswith(b"\x89PNG")
 
 
 def test_classify_writes_a_geotiff_on_the_grid_of_the_scene(run, trained, scene_file, tmp_path):
     rasterio = pytest.importorskip("rasterio")
     with np.load(scene_file) as arrays:
         source = write_tif(tmp_path / "scene.tif", arrays["cube"])
-    target = tmp_path / "map.tif"
-    code, _, err = run("classify", source, "-m", trained[0] / "model", "-o", target)
+    target = tmp_path / "map.TIF"
+    code, _, err = run("classify", source, "-m", trained[0] / "model", "-o", target, "-o", tmp_path / "map.npz")
     assert code == 0, err
-    with rasterio.open(target) as file, rasterio.open(tmp_path / "map_confidence.tif") as confidence:
+    with rasterio.open(target) as file, rasterio.open(tmp_path / "map_confidence.TIF") as confidence:
         with rasterio.open(source) as scene:
             assert (file.crs, file.transform, file.dtypes) == (scene.crs, scene.transform, ("uint8",))
         assert confidence.dtypes == ("float32",)
-        assert set(np.unique(file.read(1))) <= {1, 2, 3}
+        assert set(np.unique(file.read(1))) <= {1, 2, 3} and file.tags()["class_3"] == "class 3"
+        with np.load(tmp_path / "map.npz") as arrays:  # of the same run
+            np.testing.assert_array_equal(file.read(1), arrays["labels"])
+            np.testing.assert_array_equal(confidence.read(1), arrays["confidence"])
+
+
+def test_pixels_without_data_are_unlabelled_in_the_file(run, trained, scene_file, tmp_path):
+    rasterio = pytest.importorskip("rasterio")
+    with np.load(scene_file) as arrays:
+        cube = arrays["cube"]
+    cube[2, 3] = cube[10, 4, 7] = -9999
+    source, out = write_tif(tmp_path / "scene.tif", cube, nodata=-9999), tmp_path / "map.tif"
+    code, _, err = run("classify", source, "-m", trained[0] / "model", "-o", out)
+    assert code == 2 and "--nan mask" in err and not out.exists()
+    code, text, err = run("classify", source, "-m", trained[0] / "model", "-o", out, "--nan", "mask", "--json")
+    assert code == 0, err
+    told = json.loads(text)
+    assert told["files"] == [str(out), str(tmp_path / "map_confidence.tif")]
+    with rasterio.open(out) as file, rasterio.open(tmp_path / "map_confidence.tif") as confidence:
+        labels, sure = file.read(1), confidence.read(1)
+        assert (labels == 0).sum() == told["pixels"]["unclassified"] and not labels[2, 3] and not labels[10, 4]
+        np.testing.assert_array_equal(labels == 0, np.isnan(sure))
+
+
+def test_a_scale_makes_the_numbers_those_of_the_training(run, trained, scene_file, tmp_path):
+    with np.load(scene_file) as arrays:
+        np.save(tmp_path / "small.npy", arrays["cube"] / 1000)
+        np.save(tmp_path / "right.npy", arrays["cube"])
+    args = ["classify", "-m", trained[0] / "model", "-o", tmp_path / "a.npy"]
+    code, _, err = run(*args, tmp_path / "small.npy", "--scale", 1000)
+    assert code == 0, err
+    got = np.load(tmp_path / "a.npy")
+    assert run(*args, tmp_path / "right.npy")[0] == 0
+    np.testing.assert_array_equal(got, np.load(tmp_path / "a.npy"))
+    code, _, err = run(*args, tmp_path / "right.npy", "--scale", "much")
+    assert code == 2 and "scale is 'much'" in err
+
+
+def test_an_envi_scene_gives_a_map_with_its_place(run, trained, scene_file, tmp_path):
+    rasterio = pytest.importorskip("rasterio")
+    pytest.importorskip("rioxarray")
+    with np.load(scene_file) as arrays:
+        cube = arrays["cube"]
+    info = "{UTM, 1, 1, 400000, 5800000, 30, 30, 33, North, WGS-84}"
+    write_swapped_envi(tmp_path / "scene.hdr", cube, map_info=info)
+    np.save(tmp_path / "scene.npy", cube)
+    labels = {}
+    for name in ("scene.hdr", "scene.npy"):
+        out = tmp_path / f"{name}.tif"
+        code, _, err = run("classify", tmp_path / name, "-m", trained[0] / "model", "-o", out, "--json")
+        assert code == 0 and "warning" not in err.lower(), err
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with rasterio.open(out) as file:
+                labels[name] = file.read(1)
+                crs, transform = file.crs, file.transform
+        if name == "scene.hdr":
+            assert crs.to_epsg() == 32633 and transform[:6] == (30, 0, 400000, 0, -30, 5800000)
+        else:
+            assert crs is None and transform.is_identity
+    np.testing.assert_array_equal(labels["scene.hdr"], labels["scene.npy"])
+
+
+def test_an_output_never_is_an_input_nor_another_output(run, trained, scene_file, tmp_path):
+    pytest.importorskip("rasterio")
+    with np.load(scene_file) as arrays:
+        source = write_tif(tmp_path / "map_confidence.tif", arrays["cube"])
+    before = source.read_bytes()
+    args = ["classify", source, "-m", trained[0] / "model"]
+    for outs, text in [
+        ((source,), "is an input and would be lost"),
+        ((tmp_path / "map.tif",), "is an input and would be lost"),
+        ((tmp_path / "a.tif", tmp_path / "a_confidence.tif"), "two of the outputs are one file"),
+    ]:
+        code, _, err = run(*args, *(part for out in outs for part in ("-o", out)))
+        assert code == 2 and text in err
+    assert source.read_bytes() == before and not (tmp_path / "map.tif").exists()
 
 
 def test_two_sources_go_through_every_command(run, scene_file, tmp_path):
@@ -291,6 +369,26 @@ main()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 130
     assert "Traceback" not in done.stderr and done.stdout == ""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C cannot be sent to one process alone")
+def test_an_interrupt_that_a_library_makes_an_error_of_is_an_interrupt(run, monkeypatch):
+    from hsmamba.errors import WeightsError
+    from hsmamba.zoo import source
+
+    def reading(*args, **kwargs):
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise WeightsError("no whole file") from None
+
+    monkeypatch.setattr(source, "find_folder", reading)
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert run("download", "ramsf.ikonos") == (130, "", "")
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def test_an_earlier_run_is_replaced_on_request_alone(run, trained, scene_file):

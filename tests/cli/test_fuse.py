@@ -51,6 +51,26 @@ def test_geotiffs_in_a_geotiff_out(run, model, images, tmp_path):
     assert {path.name for path in out.parent.iterdir()} == {"fused.tif"}
 
 
+def test_a_geotiff_out_tells_what_the_coarse_image_tells_of_its_bands(run, model, images, tmp_path):
+    rasterio = pytest.importorskip("rasterio")
+    pytest.importorskip("rioxarray")
+    ms, guide = images
+    tags = [{"wavelength": str(w), "wavelength_units": "Nanometers"} for w in (485, 560, 660, 830)]
+    low, pan = write_tif(tmp_path / "ms.tif", ms, pixel=2, tags=tags), write_tif(tmp_path / "pan.tif", guide, pixel=0.5)
+    with rasterio.open(low, "r+") as file:
+        file.scales, file.offsets = (1e-4, 2e-4, 3e-4, 4e-4), (-0.1,) * 4
+    out = tmp_path / "fused.TIF"
+    code, _, err = run("fuse", pan, low, "-m", model, "-o", out)
+    assert code == 0, err
+    with rasterio.open(out) as file:
+        assert file.scales == (1e-4, 2e-4, 3e-4, 4e-4) and file.offsets == (-0.1,) * 4
+        assert [file.tags(i) for i in file.indexes] == tags
+    assert hsmamba.data.open_scene(out).wavelengths.tolist() == [485, 560, 660, 830]
+    before = low.read_bytes()
+    code, _, err = run("fuse", pan, low, "-m", model, "-o", low)
+    assert code == 2 and "is an input and would be lost" in err and low.read_bytes() == before
+
+
 def test_arrays_in_an_array_out(run, model, images, tmp_path):
     ms, guide = images
     np.save(tmp_path / "pan.npy", guide[..., 0])

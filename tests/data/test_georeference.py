@@ -105,6 +105,34 @@ def test_ground_control_points_are_compared_and_follow_a_crop():
         quiet(with_points((6, 5), 10), with_points((24, 20), 2.5, west=4.01e5))
 
 
+@pytest.mark.parametrize("centres", [False, True])
+def test_a_rotated_image_follows_a_crop_and_a_stride(centres):
+    a, b, c, d, e, f = six = (20.0, 5.0, 366000.0, 5.0, -20.0, 5810000.0)
+    whole = affine_only((12, 10), (c, a, b, f, d, e))
+    x, y = np.meshgrid(np.arange(10) + 0.5, np.arange(12) + 0.5)
+    if centres:
+        whole = whole.assign_coords(xc=(("y", "x"), a * x + b * y + c), yc=(("y", "x"), d * x + e * y + f))
+    else:
+        whole = whole.assign_coords(x=x[0], y=y[:, 0])
+    assert Georeference.of(whole).affine == six
+    cut = Georeference.of(whole[3:, 2::2])
+    assert cut.affine == pytest.approx((2 * a, b, c + 1.5 * a + 3 * b, 2 * d, e, f + 1.5 * d + 3 * e))
+
+
+def test_polynomials_follow_a_crop():
+    array = placed((6, 5))[..., 0]
+    attrs = {"line_off": 3, "line_scale": 3, "samp_off": 2, "samp_scale": 2}
+    array.spatial_ref.attrs |= {"rpcs": json.dumps(attrs), "GeoTransform": "400000 10 0 5800000 0 -10"}
+    assert json.loads(Georeference.of(array).rpcs) == attrs
+    assert json.loads(Georeference.of(array[2:, 1:]).rpcs) == attrs | {"line_off": 1, "samp_off": 1}
+    assert json.loads(Georeference.of(array[::2]).rpcs) == attrs | {"line_off": 1.5, "line_scale": 1.5}
+
+
+def test_the_crs_may_stand_in_a_coordinate_of_another_name():
+    array = placed((6, 5), crs=None).rio.write_crs("EPSG:32633", grid_mapping_name="utm")
+    assert "spatial_ref" not in array.coords and "UTM zone 33N" in Georeference.of(array).crs
+
+
 def test_polynomials_that_cannot_be_compared_are_told():
     def rpc(offset):
         array = xr.DataArray(np.zeros((6, 5, 1)), dims=("y", "x", "band"))

@@ -81,3 +81,45 @@ def test_a_log_that_a_killed_run_left_behind_is_written_by_the_resumed_one(check
     _, resume = checkpoint
     result = resume(log=tmp_path / "log.csv")
     assert len((tmp_path / "log.csv").read_text().splitlines()) == 1 + len(result.history) == 2
+
+
+def _set(*place):
+    *outer, last, value = place
+
+    def change(state):
+        for key in outer:
+            state = state[key]
+        state[last] = value(state[last]) if callable(value) else value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _set("epoch", 2),
+        _set("epoch", True),
+        _set("history", []),
+        _set("history", 0, "loss", "x"),
+        _set("best", "score", (1.0,)),
+        _set("best", "epoch", 7),
+        _set("best", "state", {}),
+        _set("best", "state", "head.bias", lambda x: x * torch.nan),
+        _set("model", "head.bias", lambda x: x[None]),
+        _set("model", "head.bias", lambda x: x.to(torch.complex64)),
+        _set("model", "head.bias", [1]),
+        _set("optimizer", "param_groups", 0, "lr", "0.1"),
+        _set("optimizer", "param_groups", 0, "betas", (0.5, 0.5)),
+        _set("optimizer", "param_groups", []),
+        _set("optimizer", "state", 0, "exp_avg", lambda x: x * torch.inf),
+        _set("optimizer", "state", 0, "exp_avg", lambda x: x[..., None]),
+        _set("optimizer", "state", 0, "step", "3"),
+    ],
+)
+def test_a_state_that_no_run_leaves_is_refused(checkpoint, change):
+    path, resume = checkpoint
+    state = torch.load(path, weights_only=True)
+    change(state)
+    write_checkpoint(path, state)
+    with pytest.raises(WeightsError, match=r"no checkpoint of finetune with this MD2FMamba .*leave resume out"):
+        resume()

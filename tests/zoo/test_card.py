@@ -77,3 +77,32 @@ def test_a_card_survives_odd_names_and_licences(tmp_path, tiny):
 )
 def test_metrics_make_a_table(metrics, table):
     assert card.metrics_table(metrics) == table
+
+
+HOSTILE = "---\nx: y\n# big\n<script>alert('a')</script> `code` **b** [l](javascript:x) ![i](y) | c \\"
+
+
+def test_no_field_of_a_card_opens_a_block_a_link_or_html(tmp_path, tiny):
+    model = tiny()
+    model.class_names = (HOSTILE, "b", "c", "---")
+    place = save.save_pretrained(
+        model,
+        tmp_path / "saved",
+        data={"name": HOSTILE, HOSTILE: HOSTILE, "baselines": [HOSTILE], "seeds": {HOSTILE: 1}},
+        metrics={HOSTILE: {HOSTILE: 0.5}, "sam": HOSTILE},
+        license=HOSTILE,
+        recipe=HOSTILE,
+        repo_id='a/b"\n```\n<script>',
+    )
+    text = (place / "README.md").read_text(encoding="utf-8")
+    assert front_matter(text)["license"] == "other"
+    body = text.split("\n---\n", 1)[1]
+    outside = re.sub(r"^```python\n.*?^```$", "", body, flags=re.MULTILINE | re.DOTALL)
+    assert outside.count("```") == 0
+    shown = re.sub(r"\\.|`[^`\n]*`", "", outside)  # without what is escaped, and code, which shows what is in it
+    assert not re.search(r"<\w|\]\(|\*\*|`", shown)
+    headings = ["Model", "Data", "Results", "Training", "How to load it", "Licence", "Citation"]
+    assert [line[3:] for line in body.splitlines() if line.startswith("## ")] == headings
+    assert not [line for line in outside.splitlines() if line.strip() == "---"]
+    rows = [re.sub(r"\\.", "", line).count("|") for line in body.splitlines() if line.startswith("|")]
+    assert len(rows) >= 3 and len(set(rows)) == 1

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import sys
 import threading
 from pathlib import Path
 
@@ -52,6 +53,21 @@ def test_download_gives_the_file_and_needs_no_torch(hub, client):
         assert Path(answer["result"]).read_bytes() == content
         assert not answer["torch"]
     assert "hsmamba/" in hub.asked("/resolve/")[0].headers["user-agent"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the cache has no links there")
+def test_what_killed_downloads_left_of_a_file_is_removed_once_it_is_there(hub, client):
+    commit = hub.push(REPO, {"model.safetensors": b"weights"})
+    code = DOWNLOAD.format(file="model.safetensors", revision=commit)
+    blob = Path(client(code)["result"]).resolve()
+    old, fresh, other = (blob.with_name(f"{name}.1234abcd.incomplete") for name in (blob.name, blob.name, "other"))
+    fresh = fresh.with_name(f"{blob.name}.5678abcd.incomplete")
+    for path in (old, fresh, other):
+        path.write_bytes(b"wei")
+    for path in (old, other):
+        os.utime(path, (1, 1))
+    assert Path(client(code)["result"]).read_bytes() == b"weights"
+    assert {path.name for path in blob.parent.iterdir()} == {blob.name, fresh.name, other.name}
 
 
 def test_pinned_file_in_the_cache_needs_no_request(hub, client):
@@ -296,3 +312,15 @@ def test_records_on_the_hub_name_files_that_the_wheel_may_leave_out():
     """Every weight of this version is either embedded or has a place on the Hub."""
     for record in load_manifest().values():
         assert record.hub is not None or (weights_folder() / record.name / record.file).is_file(), record.name
+
+
+def test_errors_tell_no_password_of_an_endpoint(client):
+    code = "hub.download('maker/tiny', 'config.json', revision='main')"
+    answer = client(code, HF_ENDPOINT="http://someone:se:c@ret@127.0.0.1:1")
+    assert answer["error"] == "WeightsError"
+    assert "http://***@127.0.0.1:1" in answer["text"]
+    whole = f"import traceback\ntry:\n    {code}\nexcept Exception:\n    result = traceback.format_exc()"
+    told = client(whole, HF_ENDPOINT="http://someone:se:c@ret@127.0.0.1:1")["result"]
+    assert "***@127.0.0.1" in told
+    for secret in ("someone", "se:c", "ret@"):
+        assert secret not in told + answer["text"]

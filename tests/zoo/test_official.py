@@ -1,5 +1,6 @@
 """Reading checkpoints, official and one's own: where programs put the state, and what else such files hold."""
 
+import itertools
 import json
 import re
 
@@ -13,7 +14,7 @@ from hsmamba.data import Scene, random_split
 from hsmamba.errors import HsmambaError, WeightsError
 from hsmamba.zoo.files import load_tensors
 from hsmamba.zoo.official import read_official, unwrapped
-from tests.models.samples import NAMES, tiny
+from tests.models.samples import tiny
 from tests.oracles import le_mamba, msfmamba
 from tests.oracles.md2f_mamba import article_state
 from tests.zoo.samples import SMALL, same
@@ -124,7 +125,7 @@ def test_names_that_begin_like_a_wrappers_are_kept_where_the_network_has_them():
     assert unwrapped({}) == {}
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if not name.startswith(("le_mamba_", "msfmamba_"))])
+@pytest.mark.parametrize("name", ["md2f_mamba", "mim", "msfmamba", "cf2n", "rsanet", "ramsf"])
 def test_a_state_of_ours_becomes_a_network_as_the_error_says(name):
     model, config = tiny(name), {}
     for _ in range(2):  # what no tensor tells is asked for, once for all arguments and once for those
@@ -187,10 +188,10 @@ def test_half_precision_and_whole_counters_are_taken(tmp_path):
 def test_official_tensors_of_impossible_shapes_build_nothing():
     shape = (10**12, 0)
     state = article_state(4, 5, 3, 6, 2, 3, 3, 3)
-    for key in state.keys() - {"ms_lfem.delta"}:  # one number, of whatever shape
-        for value in (torch.empty(shape), torch.tensor(0.5), torch.zeros(0), torch.full((1,) * 6, 0.5)):
-            with pytest.raises(HsmambaError):
-                hsmamba.load_official("md2f_mamba_ref", state | {key: value})
+    values = itertools.cycle((torch.empty(shape), torch.tensor(0.5), torch.zeros(0), torch.full((1,) * 6, 0.5)))
+    for key, value in zip(sorted(state.keys() - {"ms_lfem.delta"}), values, strict=False):  # one number, of any shape
+        with pytest.raises(HsmambaError):
+            hsmamba.load_official("md2f_mamba_ref", state | {key: value})
 
 
 def test_the_name_of_a_file_does_not_say_its_format(tmp_path):

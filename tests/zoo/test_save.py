@@ -251,12 +251,28 @@ def test_a_folder_into_which_another_saves_is_waited_for_and_then_refused(saved,
     assert sorted(contents(saved)) == FILES
 
 
-def test_a_transform_of_the_model_before_does_not_stay(tmp_path, tiny):
-    model = tiny()
+@pytest.mark.parametrize("killed_at", [None, *range(1, 7)])
+def test_a_transform_of_the_model_before_does_not_stay(tmp_path, tiny, monkeypatch, killed_at):
+    model, place, flush = tiny(), tmp_path / "saved", save.flush
     model.transform = Compose([Standardise()]).fit(np.random.default_rng(0).normal(size=(50, 3)))
-    save.save_pretrained(model, tmp_path / "saved")
-    save.save_pretrained(tiny(), tmp_path / "saved")
-    assert sorted(contents(tmp_path / "saved")) == FILES
+    save.save_pretrained(model, place)
+    random_split(np.ones((9, 9), int), count=5, seed=0).save(place / "split.safetensors")  # the user's
+    if killed_at is not None:
+        flushed = []
+
+        def killed(path):
+            flushed.append(path)
+            if len(flushed) > killed_at:
+                raise KeyboardInterrupt
+            flush(path)
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(save, "flush", killed)
+            patch.setattr(save, "_tidy", lambda folder: None)
+            save.save_pretrained(tiny(seed=3), place)
+        assert source.read_folder(place).architecture == "tiny"
+    save.save_pretrained(tiny(), place)
+    assert sorted(contents(place)) == [*FILES, "split.safetensors"]
 
 
 def test_saving_again_replaces_the_model_and_keeps_what_is_not_its_own(saved, tiny):

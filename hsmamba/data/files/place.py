@@ -40,17 +40,19 @@ def place_of(file: Any) -> Place:
 def lay(raster: xr.DataArray, place: Place) -> xr.DataArray:
     """Give a DataArray (y, x, band) its place, in rioxarray's form.
 
-    An unrotated transform gives the coordinates `x` and `y` of the pixels' centres; every one stands in `spatial_ref`
-    as "GeoTransform", beside the CRS, "gcps" (GeoJSON) and "rpcs" (JSON of rasterio's `RPC.to_dict`).
+    An unrotated transform gives the coordinates `x` and `y` of the pixels' centres; beside any other place they count
+    pixels, from the middle of the first, 0.5, so that a crop is known. Every transform stands in `spatial_ref` as
+    "GeoTransform", beside the CRS, "gcps" (GeoJSON) and "rpcs" (JSON of rasterio's `RPC.to_dict`).
     """
     optional_import("rioxarray", "to read rasters with a place")
     if place.transform is not None:
         raster.rio.write_transform(place.transform, inplace=True)
-        raster = raster.assign_coords(_centres(raster, place.transform))
     if place.gcps[0]:
         raster.rio.write_gcps(*place.gcps, inplace=True)
     elif place.crs:
         raster.rio.write_crs(place.crs, inplace=True)
+    if place:
+        raster = raster.assign_coords(_centres(raster, place.transform))
     if place.rpcs is not None:
         if "spatial_ref" not in raster.coords:
             raster = raster.assign_coords(spatial_ref=0)
@@ -59,13 +61,12 @@ def lay(raster: xr.DataArray, place: Place) -> xr.DataArray:
 
 
 def _centres(raster: xr.DataArray, transform: Any) -> dict[str, Any]:
-    """Coordinates of the pixels' centres, none where the grid is rotated or sheared."""
-    if max(abs(transform.b), abs(transform.d)) > 1e-9 * max(abs(transform.a), abs(transform.e)):
-        return {}
+    """Coordinates of the pixels' centres; in pixels where the grid is rotated or sheared, or has no transform."""
     height, width = raster.shape[:2]
-    x = transform.c + transform.a * (np.arange(width) + 0.5)
-    y = transform.f + transform.e * (np.arange(height) + 0.5)
-    return {"y": ("y", y), "x": ("x", x)}
+    x, y = np.arange(width) + 0.5, np.arange(height) + 0.5
+    if transform is None or (max(abs(transform.b), abs(transform.d)) > 1e-9 * max(abs(transform.a), abs(transform.e))):
+        return {"y": ("y", y), "x": ("x", x)}
+    return {"y": ("y", transform.f + transform.e * y), "x": ("x", transform.c + transform.a * x)}
 
 
 def describe(

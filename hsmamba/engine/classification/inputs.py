@@ -108,7 +108,7 @@ def check_fits(model: Classifier, scene: Scene, transform: Compose | None) -> No
     if min(scene.shape) < size:
         raise SceneError(
             f"the scene is {scene.shape[0]} x {scene.shape[1]} pixels, smaller than the model's {size} x {size} "
-            f"patches; create the model with a smaller patch_size or take a larger scene"
+            f"patches; create the model with a smaller patch_size (finetune --patch-size) or take a larger scene"
         )
     if model.aux_chans and scene.aux is None:
         raise SceneError(
@@ -172,13 +172,13 @@ def check_units(transform: Compose | None, sources: Sources, *, given: bool) -> 
         found = doubt(known, before, transform(pixels, on))
         if found is None:
             continue
-        mend = (
-            f"they look {1 / found.factor:.3g} times as large: pass scale={found.factor:g}"
-            if found.factor
-            else ("other units or other bands, it seems: bring them to those of the training")
-        )
-        flag = "" if found.factor is None else f" (--scale {found.factor:g})"
-        text = f"the numbers of {on} are not like those that the model was trained on ({found.figures}); {mend}{flag}"
+        factor = found.factor
+        if factor is not None and doubt(known, before * factor, transform(pixels * factor, on)) is not None:
+            factor = None  # which would not mend it alone: an offset, or other bands too
+        mend = "other units or other bands, it seems: bring them to those of the training"
+        if factor is not None:
+            mend = f"they look {1 / factor:.3g} times as large: pass scale={factor:g} (--scale {factor:g})"
+        text = f"the numbers of {on} are not like those that the model was trained on ({found.figures}); {mend}"
         if found.sure and not given:
             raise SceneError(f"{text}. If they are right as they are, pass scale=1 (--scale 1)")
         warnings.warn(text, HsmambaWarning, stacklevel=4)

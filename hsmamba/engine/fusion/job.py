@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hsmamba.data.files.lazy import as_image
-from hsmamba.data.image import VALID, VALUE_ATTRIBUTES, Array, NanPolicy, is_dataarray
+from hsmamba.data.image import VALID, Array, NanPolicy, is_dataarray, keep_crs, result_attributes
 from hsmamba.data.units import Maximum
 from hsmamba.data.validity import check_policy
 from hsmamba.engine.fusion.images import Image, Images
@@ -186,18 +186,16 @@ class FusionJob:
         if not is_dataarray(template):
             return result
         coords = {k: v for k, v in template.coords.items() if set(v.dims) <= {"y", "x"} and k != VALID}
-        attrs = {key: value for key, value in template.attrs.items() if key not in VALUE_ATTRIBUTES}
+        attrs = result_attributes(template, values)
         name = None
         if is_dataarray(values):
             coords |= {key: value for key, value in values.coords.items() if set(value.dims) == {"band"} and not flat}
-            attrs |= {key: value for key, value in values.attrs.items() if key in VALUE_ATTRIBUTES}
-            attrs = {key: value for key, value in attrs.items() if not str(key).startswith("STATISTICS_")}
             name = values.name
         if self.fill_value is not None:
             attrs["_FillValue"] = self.fill_value
         dims = ("y", "x") if flat else ("y", "x", "band")
         on_grid = type(template)(result, dims=dims, coords=coords, attrs=attrs, name=name)
-        turned: Array = on_grid.transpose(*self.dims)
+        turned: Array = keep_crs(template, on_grid.transpose(*self.dims))
         return turned
 
 

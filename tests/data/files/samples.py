@@ -43,6 +43,16 @@ def write_envi(path, array, interleave="bsq", **metadata):
     envi.save_image(str(path), array, interleave=interleave, metadata=metadata, force=True, dtype=array.dtype)
 
 
+def write_swapped_envi(path, array, **fields):
+    """Write big-endian int16 or float32 numbers, which the package of `write_envi` does not."""
+    code = {"i": 2, "f": 4}[array.dtype.kind]  # and the bytes of a number
+    array.astype(f">{array.dtype.kind}{code}").tofile(path.with_suffix(".img"))
+    lines, samples, bands = array.shape
+    fields |= {"lines": lines, "samples": samples, "bands": bands, "data type": code, "interleave": "bip"}
+    text = [f"{key.replace('_', ' ')} = {value}" for key, value in (fields | {"byte order": 1}).items()]
+    path.write_text("\n".join(["ENVI", *text, ""]))
+
+
 def write_tif(path, array, *, pixel=30, nodata=None, tags=(), texts=(), imagery=()):
     rasterio = pytest.importorskip("rasterio", reason="needs the geo extra")
     pytest.importorskip("rioxarray", reason="needs the geo extra")

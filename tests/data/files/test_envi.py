@@ -109,11 +109,11 @@ def test_a_coordinate_system_string_goes_before_the_name_of_the_projection(tmp_p
     assert hsi.x[0] == 4000015 and hsi.y[0] == 3000015 and hsi.rio.crs.to_epsg(20) == 3035
 
 
-def test_rotated_map_info_has_a_transform_and_no_coordinates(tmp_path):
+def test_rotated_map_info_has_a_transform_and_coordinates_that_count(tmp_path):
     pytest.importorskip("rioxarray", reason="needs the geo extra")
     hsi = open_scene(write(tmp_path, **{"map info": UTM[:-1] + ", units=Meters, rotation=30}"})).hsi
     affine = hsi.rio.transform()
-    assert not {"x", "y"} & set(hsi.coords) and hsi.rio.crs.to_epsg() == 32633
+    assert hsi.x.values[0] == hsi.y.values[0] == 0.5 and hsi.rio.crs.to_epsg() == 32633
     assert np.allclose(affine[:6], (30 * 3**0.5 / 2, 15, 400000, 15, -30 * 3**0.5 / 2, 5800000))
 
 

@@ -283,6 +283,36 @@ def test_the_result_lies_on_the_guides_grid_with_the_coarse_images_attributes():
     assert isinstance(fuse(Copy(), low, guide), np.ndarray)
 
 
+def test_a_result_tells_of_its_bands_what_the_coarse_image_tells(tmp_path):
+    rasterio = pytest.importorskip("rasterio")
+    ms, guide = scene(8, 9, 2, 2, 1)
+    each = {"scales": (0.1, 0.2), "offsets": (1.0, 2.0), "wavelength": (450, 550), "filter": ("a", "b"), "bbl": (1, 0)}
+    low = raster(ms, 20.0, "ms", STATISTICS_MEAN=(1, 2), wavelength_units=("nm", "nm"), **each)
+    high = raster(guide, 10.0, "pan", AREA_OR_POINT="Area", filter=("pan",), other=("c",))
+    got = fuse(Copy(), low.transpose("band", "y", "x"), high.transpose("band", "y", "x"))
+    assert got.dims == ("band", "y", "x")
+    assert got.attrs == {"AREA_OR_POINT": "Area", "wavelength_units": ("nm", "nm"), **each}
+    got.rio.to_raster(tmp_path / "a.tif")
+    with rasterio.open(tmp_path / "a.tif") as file:
+        assert (file.scales, file.offsets) == ((0.1, 0.2), (1.0, 2.0)) and file.transform == high.rio.transform()
+        np.testing.assert_array_equal(file.read(), got.values)
+
+
+@pytest.mark.parametrize("dtype", [">i2", ">u2", ">f4", ">f8"])
+def test_big_endian_images_give_what_native_ones_give(dtype, tmp_path):
+    rng = np.random.default_rng(0)
+    ms, guide = (rng.integers(1, 2000, shape).astype(dtype) for shape in ((8, 9, 2), (16, 18, 1)))
+    ms.tofile(tmp_path / "ms.raw")
+    mapped = np.memmap(tmp_path / "ms.raw", dtype, "r", shape=ms.shape)
+    native = [x.astype(x.dtype.newbyteorder("=")) for x in (ms, guide)]
+    want = fuse(Copy(), *native, maximum=2047)
+    got = fuse(Copy(), mapped, guide, maximum=2047)
+    np.testing.assert_array_equal(got, want)
+    assert got.dtype == want.dtype and got.dtype.isnative
+    placed = fuse(Copy(), raster(ms, 20.0, "ms"), raster(guide, 10.0, "pan"), maximum=2047)
+    np.testing.assert_array_equal(placed.values, want)
+
+
 def test_other_ground_and_other_crs_are_refused():
     ms, guide = scene(8, 9, 2, 2, 1)
     high = raster(guide, 10.0, "pan")

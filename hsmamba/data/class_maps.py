@@ -1,0 +1,133 @@
+"""Writing maps of classes beside their confidence, row by row; both belong together."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeAlias
+from xml.etree import ElementTree
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hsmamba._files import atomic_path
+from hsmamba.data.colours import class_colours
+from hsmamba.data.image import Array
+from hsmamba.data.writers import RASTERS, array_rows, raster_file, remove_beside, reserved
+
+WriteMap: TypeAlias = "Callable[[int, NDArray[Any], NDArray[np.float32]], None]"
+
+MAPS = (*RASTERS, ".npz", ".npy")
+
+
+def confidence_path(path: str | os.PathLike[str]) -> Path:
+    """Where the confidence of a GeoTIFF map is: `map_confidence.tif` for `map.tif`."""
+    path = Path(path)
+    return path.with_name(f"{path.stem}_confidence{path.suffix}")
+
+
+@contextmanager
+def map_rows(
+    path: str | os.PathLike[str],
+    shape: tuple[int, int],
+    dtype: np.dtype[Any],
+    *,
+    grid: Array,
+    class_names: Sequence[str],
+) -> Iterator[WriteMap]:
+    """Write a map of classes and its confidence row by row.
+
+    Args:
+        path: The file, by its suffix in any case:
+            `.tif`: a GeoTIFF on the grid, with a colour table, 0 as "no data" and the classes' names as tags `class_1`
+            and, in `map.tif.aux.xml`, as GDAL's category names. The confidence is in `map_confidence.tif`, float32
+            with NaN as "no data". Both have the same tag `run`; an older confidence is removed before the map is
+            replaced, so that never one of another run lies beside it.
+            `.npz`: arrays `labels` and `confidence`. `.npy`: the labels alone.
+        shape: Rows and columns (H, W).
+        dtype: Of the labels, uint8 or uint16.
+        grid: An image on the same grid, whose place a GeoTIFF gets if it is a DataArray.
+        class_names: Names of the classes 1..K.
+
+    Yields:
+        A function of the first row and finished rows (n, W) of the labels and of the confidence.
+
+    Raises:
+        ValueError: Another suffix.
+        MissingExtraError: A GeoTIFF, and rasterio is not installed.
+        OSError: The file cannot be written, or the disk is full.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix in RASTERS:
+        with _raster_map(Path(path), shape, dtype, grid, class_names) as write:
+            yield write
+    elif suffix == ".npz":
+        with _archive(Path(path), shape, dtype) as write:
+            yield write
+    elif suffix == ".npy":
+        with array_rows(path, shape, dtype) as write_labels:
+            yield lambda top, labels, confidence: write_labels(top, labels)
+    else:
+        raise ValueError(f"cannot write {suffix or 'a file without suffix'}; choose {', '.join(MAPS)}")
+
+
+@contextmanager
+def _raster_map(
+    path: Path, shape: tuple[int, int], dtype: np.dtype[Any], grid: Array, class_names: Sequence[str]
+) -> Iterator[WriteMap]:
+    run = {"run": uuid.uuid4().hex}
+    names = {f"class_{k}": name for k, name in enumerate(class_names, start=1)}
+    colours, beside = class_colours(len(class_names)), confidence_path(path)
+    # What is opened last is renamed first: the map, its confidence, the names.
+    with (
+        atomic_path(f"{path}.aux.xml") as categories,
+        atomic_path(beside) as confidence_file,
+        atomic_path(path) as label_file,
+    ):
+        one = (*shape, 1)
+        told: dict[str, Any] = {"grid": grid, "tags": run | names, "colours": colours}
+        with (
+            raster_file(confidence_file, one, np.dtype(np.float32), grid=grid, nodata=np.nan, tags=run) as confident,
+            raster_file(label_file, one, dtype, nodata=0, **told) as label,
+        ):
+
+            def write(top: int, labels: NDArray[Any], confidence: NDArray[np.float32]) -> None:
+                label(top, labels[..., None])
+                confident(top, confidence[..., None])
+
+            yield write
+        _write_categories(categories, class_names)
+        for old in (path, beside):
+            remove_beside(old)
+        beside.unlink(missing_ok=True)
+
+
+def _write_categories(path: Path, class_names: Sequence[str]) -> None:
+    """Write names of the values from 0 where GDAL reads them; a TIFF has no place for them."""
+    root = ElementTree.Element("PAMDataset")
+    names = ElementTree.SubElement(ElementTree.SubElement(root, "PAMRasterBand", band="1"), "CategoryNames")
+    for name in ("unclassified", *class_names):
+        ElementTree.SubElement(names, "Category").text = name
+    ElementTree.indent(root)
+    path.write_bytes(ElementTree.tostring(root, encoding="utf-8"))
+
+
+@contextmanager
+def _archive(path: Path, shape: tuple[int, int], dtype: np.dtype[Any]) -> Iterator[WriteMap]:
+    """Fill both arrays beside the archive before they are packed."""
+    with atomic_path(path) as temporary:
+        arrays = {
+            name: reserved(temporary.with_name(f"{name}.npy"), shape, np.dtype(kind))
+            for name, kind in (("labels", dtype), ("confidence", np.float32))
+        }
+
+        def write(top: int, *rows: NDArray[Any]) -> None:
+            for array, part in zip(arrays.values(), rows, strict=True):
+                array[top : top + len(part)] = part
+
+        yield write
+        with temporary.open("wb") as file:
+            np.savez_compressed(file, **arrays)

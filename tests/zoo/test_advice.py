@@ -1,0 +1,199 @@
+"""What the errors of the zoo say to do, done: each time it works."""
+
+import json
+import re
+import shlex
+import shutil
+
+import pytest
+import torch
+
+import hsmamba
+from hsmamba.errors import HsmambaError, UnknownModelError, WeightsError
+from hsmamba.zoo import files, source
+from hsmamba.zoo.official import read_official
+from tests.models.samples import tiny
+from tests.zoo.samples import SMALL, Tiny, same
+
+
+def told(call):
+    """What the error of a call says."""
+    with pytest.raises((HsmambaError, ValueError, TypeError)) as caught:
+        call()
+    return str(caught.value)
+
+
+def follow(run, text, folder, arch=None):
+    """Run the command that a text names, with what it leaves to the reader filled in."""
+    command = re.search(r"hsmamba (convert .* --arch \w+)", text)[1]
+    words = [{"FOLDER": str(folder), "NAME": arch}.get(word, word) for word in shlex.split(command)]
+    code, _, err = run(*words)
+    assert code == 0, err
+    return hsmamba.create_model(f"local-dir:{folder}")
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return hsmamba.create_model("md2f_mamba", **SMALL)
+
+
+@pytest.mark.parametrize("kind", ["own", "wrapped", "safetensors", "finetune"])
+def test_a_checkpoint_of_other_sizes_is_converted(kind, model, run, tmp_path):
+    state = model.state_dict()
+    path = tmp_path / "my own.pth"
+    held = {
+        "own": state,
+        "wrapped": {f"module.{key}": value for key, value in state.items()},
+        "finetune": {"settings": {}, "best": {"state": state}, "model": {}, "ema": {"module.head.weight": state}},
+    }
+    if kind == "safetensors":
+        path = shutil.copy(hsmamba.save_pretrained(model, tmp_path / "saved") / "model.safetensors", tmp_path)
+    else:
+        torch.save(held[kind], path)
+    text = told(lambda: hsmamba.create_model("md2f_mamba", checkpoint_path=path))
+    assert same(follow(run, text, tmp_path / "made").state_dict(), state)
+    asked = {name: int(n) for name, n in re.findall(r"(num_classes|in_chans|patch_size)=(\d+)", text)} or SMALL
+    again = hsmamba.create_model("md2f_mamba", checkpoint_path=path, **asked)  # "with the sizes of the checkpoint"
+    assert same(again.state_dict(), state)
+
+
+@pytest.mark.parametrize("arch", ["rsanet", "ramsf", "mim_v3"])
+def test_a_state_that_does_not_tell_all_is_converted_with_what_the_command_line_asks_for(arch, run, tmp_path):
+    network = tiny(arch)
+    torch.save(network.state_dict(), tmp_path / "own.pth")
+    command, config = ["convert", tmp_path / "own.pth", tmp_path / "made", "--arch", arch], {}
+    for _ in range(2):
+        code, _, err = run(*command, "--config", json.dumps(config))
+        if code == 0:
+            break
+        asked = json.loads(re.search(r"--config '(.*?)'", err)[1])
+        config |= {name: network.model_args.get(name, value) for name, value in asked.items()}
+    assert code == 0, err
+    made = hsmamba.create_model(f"local-dir:{tmp_path / 'made'}")
+    assert same(made.state_dict(), network.state_dict())
+    assert made.sizes == network.sizes
+
+
+def test_an_official_checkpoint_given_as_our_own_is_converted(run, tmp_path):
+    from tests.oracles.md2f_mamba import article_state
+
+    torch.save(article_state(4, 5, 3, 6, 2, 3, 3, 3), tmp_path / "official.pth")
+    text = told(lambda: hsmamba.create_model("md2f_mamba_ref", checkpoint_path=tmp_path / "official.pth"))
+    assert follow(run, text, tmp_path / "made").sizes["in_chans"] == 4
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model"])
+def test_a_pickle_in_the_place_of_safetensors_is_converted(name, model, run, tmp_path):
+    torch.save(model.state_dict(), tmp_path / name)
+    text = told(lambda: files.load_tensors(tmp_path / name))
+    if new := re.search(r"rename it to (\S+) and", text):
+        (tmp_path / name).rename(tmp_path / new[1])
+    made = follow(run, text, tmp_path / "made", arch="md2f_mamba")
+    assert same(made.state_dict(), model.state_dict())
+
+
+def test_a_whole_pickled_network_is_saved_as_its_state(model, tmp_path):
+    torch.save(model, tmp_path / "whole.pth")
+    text = told(lambda: hsmamba.create_model("md2f_mamba", checkpoint_path=tmp_path / "whole.pth", **SMALL))
+    save = re.search(r"torch\.save\((.*), '(.*)'\)", text)
+    assert save[1] == "model.state_dict()"
+    torch.save(model.state_dict(), tmp_path / save[2])
+    loaded = hsmamba.create_model("md2f_mamba", checkpoint_path=tmp_path / save[2], **SMALL)
+    assert same(loaded.state_dict(), model.state_dict())
+
+
+def test_a_state_in_an_unusual_nest_is_taken_out(model, tmp_path):
+    torch.save({"mine": model.state_dict()}, tmp_path / "own.pth")
+    assert "give it to load_official" in told(lambda: read_official(tmp_path / "own.pth"))
+    held = torch.load(tmp_path / "own.pth", weights_only=True)
+    assert same(hsmamba.load_official("md2f_mamba", held["mine"]).state_dict(), model.state_dict())
+
+
+def test_names_that_were_meant(model_folder, record):
+    folder = model_folder.parent / record.name
+    for asked in (str(folder), f"{folder}/"):
+        text = told(lambda asked=asked: hsmamba.create_model(asked))
+        assert hsmamba.create_model(re.search(r"'(local-dir:[^']*)'", text)[1]).num_classes == 4
+    text = told(lambda: hsmamba.create_model("md2f_mamba", checkpoint_path=folder))
+    assert hsmamba.create_model(re.search(r"create_model\('(.*?)'\)", text)[1]).num_classes == 4
+    text = told(lambda: hsmamba.create_model("md2f_mambo"))
+    assert hsmamba.create_model(re.search(r"did you mean (\w+)", text)[1])
+    text = told(lambda: hsmamba.create_model("md2f_mamba.tset", pretrained=True))
+    assert hsmamba.create_model(re.search(r"did you mean ([\w.]+\w)", text)[1], pretrained=True)
+    text = told(lambda: hsmamba.create_model("mim_v1", pretrained=True))
+    assert "hsmamba.list_pretrained()" in text and hsmamba.list_pretrained() == [record.name]
+    text = told(lambda: hsmamba.create_model("completely different"))
+    assert "hsmamba.list_models()" in text and hsmamba.list_models()
+    text = told(lambda: hsmamba.create_model("md2f_mamba", widht=3))
+    assert hsmamba.create_model("md2f_mamba", **{re.search(r"It takes: (\w+)", text)[1]: 16})
+
+
+def test_a_file_of_ones_own_beside_a_weight_on_record(record, model_folder, tmp_path):
+    torch.manual_seed(9)
+    other = hsmamba.save_pretrained(hsmamba.create_model("md2f_mamba", **SMALL), tmp_path / "other")
+    path = other / "model.safetensors"
+    text = told(lambda: hsmamba.create_model(record.name, pretrained=True, checkpoint_path=path))
+    assert "leave the path out" in text and f"load the file without asking for {record.name}" in text
+    assert hsmamba.create_model(record.name, pretrained=True).record["source"] == record.name
+    assert hsmamba.create_model("md2f_mamba", checkpoint_path=path, **SMALL).record is None
+
+
+def test_files_of_a_folder_are_put_back(model_folder, tmp_path):
+    copy = shutil.copytree(model_folder, tmp_path / "copy")
+    name = f"local-dir:{copy}"
+    (copy / "model.safetensors").rename(copy / "weights.bin")
+    text = told(lambda: hsmamba.create_model(name))
+    (copy / "weights.bin").rename(copy / re.search(r"under the name (\S+)$", text)[1])
+    assert hsmamba.create_model(name)
+    (copy / "model.safetensors").unlink()
+    (copy / "model.safetensors").symlink_to(model_folder / "model.safetensors")
+    assert "put a copy of the file in its place" in told(lambda: hsmamba.create_model(name))
+    (copy / "model.safetensors").unlink()
+    shutil.copy(model_folder / "model.safetensors", copy)
+    assert hsmamba.create_model(name)
+    text = told(lambda: source.resolve(source.record_of(source.read_folder(copy), "x"), which="split"))
+    assert re.search(r"it has: (.*)$", text)[1] == "model, transform"
+
+
+def test_links_inside_of_a_folder_and_of_the_hubs_cache_are_followed(model_folder, tmp_path):
+    (model_folder / "model.safetensors").rename(model_folder / "blob")
+    (model_folder / "model.safetensors").symlink_to("blob")
+    assert hsmamba.create_model(f"local-dir:{model_folder}")
+    snapshot = tmp_path / "models--a--b" / "snapshots" / ("a" * 40)
+    blobs = snapshot.parents[1] / "blobs"
+    snapshot.mkdir(parents=True)
+    blobs.mkdir()
+    for file in ("config.json", "model.safetensors", "transform.safetensors"):
+        shutil.copy(model_folder / file, blobs / file)
+        (snapshot / file).symlink_to(f"../../blobs/{file}")
+    assert hsmamba.create_model(f"local-dir:{snapshot}")
+    (tmp_path / "linked").symlink_to(model_folder)
+    assert hsmamba.create_model(f"local-dir:{tmp_path / 'linked'}")
+
+
+def test_a_network_that_does_not_say_how_it_was_built_is_saved_with_what_is_asked_for(tmp_path):
+    network = hsmamba.models.entry("md2f_mamba").entry_point(**SMALL)
+    text = told(lambda: hsmamba.save_pretrained(network, tmp_path / "a"))
+    assert "architecture=" in text and "model_args=" in text
+    hsmamba.save_pretrained(network, tmp_path / "a", architecture="md2f_mamba", model_args=SMALL)
+    assert same(hsmamba.create_model(f"local-dir:{tmp_path / 'a'}").state_dict(), network.state_dict())
+    assert "class_names=()" in told(lambda: hsmamba.save_pretrained(Tiny(), tmp_path / "b", class_names=["x"]))
+    hsmamba.save_pretrained(Tiny(), tmp_path / "b", class_names=())
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "mine.txt").touch()
+    assert "choose a new or empty folder" in told(lambda: hsmamba.save_pretrained(Tiny(), tmp_path / "c"))
+    hsmamba.save_pretrained(Tiny(), tmp_path / "d")
+
+
+def test_a_name_of_the_zoo_is_the_zoos_weight_whatever_lies_in_the_current_folder(record, tmp_path, monkeypatch):
+    torch.manual_seed(9)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for name in (record.name, "md2f_mamba"):
+        hsmamba.save_pretrained(hsmamba.create_model("md2f_mamba", **SMALL), name)
+    assert hsmamba.create_model(record.name, pretrained=True).record["source"] == record.name
+    assert hsmamba.create_model(f"local-dir:{record.name}").record["source"] == f"local-dir:{record.name}"
+    assert hsmamba.create_model("md2f_mamba").record is None
+    with pytest.raises((UnknownModelError, WeightsError)):
+        hsmamba.create_model("md2f_mamba.nothing", pretrained=True)
