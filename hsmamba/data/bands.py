@@ -16,6 +16,7 @@ Wavelengths = npt.NDArray[np.float64]
 
 _SAME = 0.25  # of the distance to the next band, within which a band is taken for the same,
 _SAME_NM = (1.0, 10.0)  # but no less and no more than this
+_BROAD_NM, _BROAD = 40.0, (0.4, 50.0)  # bands further apart are broad, and those of one name at two sensors overlap
 _FINER = 0.5  # of a wanted band's width: bands that lie closer are so narrow that several make one
 _REACH = 0.75  # of a band's width: how near the next measured band must be to stand for it
 
@@ -69,9 +70,9 @@ def match_bands(
     """Find wanted bands among those at hand.
 
     A band is taken for the same where its centre lies within a quarter of the distance to the next wanted one, at least
-    1 and at most 10 nm. Where not all are found so, or the bands at hand are much narrower, every wanted band is
-    resampled by a Gaussian response of its width, with weights that leave a spectrum unchanged that is linear in the
-    wavelength.
+    1 and at most 10 nm; broad bands, more than 40 nm apart, within two fifths, at most 50 nm. Where not all are found
+    so, or the bands at hand are much narrower, every wanted band is resampled by a Gaussian response of its width, with
+    weights that leave a spectrum unchanged that is linear in the wavelength.
 
     Args:
         have: Band centres (B,) at hand, in nm, in any order.
@@ -92,7 +93,9 @@ def match_bands(
     nearest = usable[np.abs(here[usable][None] - wanted[:, None]).argmin(axis=1)]
     spacing = _spacing(wanted)
     width = spacing if fwhm is None else np.maximum(np.asarray(fwhm, dtype=np.float64), _SAME_NM[0])
-    same = (np.abs(here[nearest] - wanted) <= np.clip(_SAME * spacing, *_SAME_NM)).all()
+    narrow = np.clip(_SAME * spacing, *_SAME_NM)
+    tolerance = np.where(spacing > _BROAD_NM, np.minimum(_BROAD[0] * spacing, _BROAD[1]), narrow)
+    same = (np.abs(here[nearest] - wanted) <= tolerance).all()
     finer = np.median(_spacing(here)[nearest]) < _FINER * np.median(width)
     if same and not finer and np.unique(nearest).size == nearest.size:
         return BandMatch(nearest, None, _in_words(nearest, here))

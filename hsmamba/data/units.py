@@ -41,6 +41,9 @@ def quantiles(pixels: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
 
 
 _LEVEL = 4.0  # the median band may be so many times brighter or darker; other places of a sensor are within 2
+_BANDS = 4  # of which a spectrum has at least so many
+_SHAPE = 2.5  # how far the logarithms of the bands' ratios may lie apart (10 to 90 %) in one and the same spectrum
+_FLOOR = 1e-6
 _SPREAD = 20.0
 _DISPLACED = 2.5, 1.0  # training spreads (1 to 99 %) by which the channels lie off: refused, told
 
@@ -75,22 +78,31 @@ def doubt(known: Range, before: npt.NDArray[Any], after: npt.NDArray[Any]) -> Do
         What is odd; None where nothing is.
     """
     here, there = quantiles(before), known.before
-    level = None
-    if (there[0] > 0).mean() > 0.5:  # numbers that have a level, unlike decibels or heights
-        lit = there[2] > 0
-        level = float(np.exp(np.median(np.log(np.maximum(here[2, lit], 1e-30)) - np.log(there[2, lit]))))
+    level = _level(here, there)
     off, spread = _displacement(known.after, quantiles(after))
-    factor = None
-    if level is not None and not 1 / _LEVEL <= level <= _LEVEL:
-        factor = None if level < 1e-20 else _round(1 / level)
-    elif off <= _DISPLACED[1] and spread <= _SPREAD:
+    if level is None and off <= _DISPLACED[1] and spread <= _SPREAD:
         return None
     figures = (
         f"median of its middle band {np.median(here[2]):.4g}, in training {np.median(there[2]):.4g}; after the "
         f"transform its channels lie {off:.3g} training ranges off and spread {spread:.3g} times as far"
     )
-    sure = (level is not None and not 1 / _LEVEL <= level <= _LEVEL) or off > _DISPLACED[0] or spread > _SPREAD
-    return Doubt(figures, factor, sure)
+    factor = None if level is None or level <= 2 * _FLOOR else _round(1 / level)
+    return Doubt(figures, factor, level is not None or off > _DISPLACED[0] or spread > _SPREAD)
+
+
+def _level(here: npt.NDArray[np.float64], there: npt.NDArray[np.float64]) -> float | None:
+    """By what factor the spectrum of an image is that of the training, where that is too much for one unit.
+
+    Another unit changes all bands alike; dark water is darker than land, too, but not alike in all bands. None also for
+    numbers that have no level, such as decibels, and for a few bands, such as heights, which have no spectrum.
+    """
+    lit = there[1] > 0
+    if lit.sum() < max(_BANDS, lit.size / 2):
+        return None
+    ratios = np.log(np.maximum(here[2, lit] / there[2, lit], _FLOOR))
+    level = float(np.exp(np.median(ratios)))
+    unlike = np.subtract(*np.percentile(ratios, [90, 10])) > _SHAPE
+    return None if unlike or 1 / _LEVEL <= level <= _LEVEL else level
 
 
 def _displacement(there: npt.NDArray[np.float64], here: npt.NDArray[np.float64]) -> tuple[float, float]:

@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hsmamba.data import get_sensor
 from hsmamba.data.bands import match_bands
 from hsmamba.errors import SceneError
 
@@ -67,3 +68,6 @@ def test_sensors_with_nearly_the_same_bands_match():
     worldview2 = [427, 478, 546, 608, 659, 724, 833, 949]
     worldview3 = [425, 480, 545, 605, 660, 725, 832.5, 950]
     assert match_bands(worldview3, worldview2).note == ""
+    assert match_bands(get_sensor("GeoEye1").wavelengths, get_sensor("IKONOS").wavelengths).note == ""
+    with pytest.raises(SceneError, match="608"):  # no yellow band
+        match_bands([443, 490, 560, 665, 705, 842, 945], worldview2)

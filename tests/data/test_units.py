@@ -47,6 +47,21 @@ def test_zeros_are_in_doubt_without_a_factor():
     assert found.sure and found.factor is None
 
 
+def test_another_material_is_no_other_unit():
+    water = np.linspace(0.5, 0.01, 20) ** 2  # of the level of land in the blue alone
+    land = np.concatenate([spectra(2700), water * spectra(300, 1.0, 4)])
+    assert looked_at(water * spectra(500, 1.0, 5), land) is None
+    assert looked_at(spectra(500, 0.3, 1) / 10, land).factor == pytest.approx(10)
+
+
+def test_a_single_band_has_no_spectrum_to_tell_its_unit_by():
+    transform = Compose([Standardise()]).fit(rng.gamma(3, 5, (2000, 1)))
+    grass = rng.gamma(3, 0.05, (500, 1))
+    assert doubt(transform.range(), grass, transform(grass)) is None
+    millimetres = rng.gamma(3, 5000, (500, 1))
+    assert doubt(transform.range(), millimetres, transform(millimetres)).sure
+
+
 def test_decibels_have_no_level_but_a_range():
     decibels = rng.normal(-12, 3, (3000, 20))
     assert looked_at(rng.normal(-10, 3, (500, 20)), decibels) is None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -23,7 +22,6 @@ Source: TypeAlias = Literal["hsi", "aux"]
 Sources: TypeAlias = "Mapping[Source, Array]"
 Scale: TypeAlias = "float | tuple[float, float]"
 
-_logger = logging.getLogger(__name__)
 _SIDE = 64  # rows and columns that are looked at for the units
 
 
@@ -48,6 +46,9 @@ def match_of(model: Classifier, scene: Scene, transform: Compose | None) -> Band
 
     Raises:
         SceneError: The scene does not cover them.
+
+    Warns:
+        HsmambaWarning: Bands were reordered, selected or resampled.
     """
     return _found(scene, *_wavelengths(model, transform))
 
@@ -58,7 +59,7 @@ def _found(scene: Scene, want: Any, fwhm: Any) -> BandMatch | None:
     found = match_bands(scene.wavelengths, want, fwhm=fwhm, bad=_bad(scene, want))
     if not found.note:
         return None
-    _logger.warning("%s", found.note)
+    warnings.warn(found.note, HsmambaWarning, stacklevel=5)
     return found
 
 

@@ -88,7 +88,8 @@ def classify(
         ValueError: A `nan` or a `scale` that is none.
 
     Warns:
-        HsmambaWarning: The numbers lie off those of the training, but not so far that they must be of another unit.
+        HsmambaWarning: The numbers lie off those of the training, but not so far that they must be of another unit; or
+            bands were reordered, selected or resampled.
     """
     job = prepare_classification(
         model, scene, transform, batch_size=batch_size, device=device, nan=nan, scale=scale, tta=tta, progress=progress
