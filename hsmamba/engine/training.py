@@ -12,7 +12,7 @@ import logging
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -34,6 +34,7 @@ from hsmamba.errors import TrainingError, WeightsError
 from hsmamba.models import Network
 
 _logger = logging.getLogger(__name__)
+_ORIGIN = ("name", "source", "license", "base_model")  # of a record's data
 Record: TypeAlias = "dict[str, float]"
 Callback: TypeAlias = "Callable[[Record, nn.Module], bool | None]"
 
@@ -328,6 +329,8 @@ class Run(ABC, Generic[Trained]):
                 stop = bool(keeping.callback(record, self.model)) if keeping.callback is not None else False
         self.model.load_state_dict(self.best["state"])
         self.model.eval()
+        if self.model.record is not None:
+            self.model.record = _of_the_base(self.model.record)
 
     def save(self, path: Path) -> None:
         """Write the whole state, or leave the older file as it is.
@@ -380,6 +383,12 @@ class Run(ABC, Generic[Trained]):
             f"{str(path)!r} is no checkpoint of finetune with this {type(self.model).__name__} ({said}); resume with "
             "the network of that run, or leave resume out to start anew (on the command line: --overwrite)"
         )
+
+
+def _of_the_base(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What still holds of a weight's record once the weight has been trained further: where it came from, its terms."""
+    data = {key: value for key, value in record.get("data", {}).items() if key in _ORIGIN}
+    return {**record, "data": data, "metrics": {}, "recipe": None}
 
 
 def write_log(path: Path, history: list[Record]) -> None:

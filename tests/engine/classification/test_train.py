@@ -2,7 +2,6 @@
 
 import csv
 import json
-import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -406,10 +405,9 @@ def test_a_model_of_other_wavelengths_gets_a_transform_of_the_scene(make_model, 
     model, here = make_model(), replace(scene, wavelengths=np.linspace(400, 950, 12))
     hsmamba.finetune(model, here, split, **QUICK)
     first = model.transform
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", HsmambaWarning)
-        turned = replace(here, hsi=here.hsi[..., ::-1], wavelengths=here.wavelengths[::-1])
-        hsmamba.finetune(model, turned, split, **QUICK)  # the same bands in another order
+    turned = replace(here, hsi=here.hsi[..., ::-1], wavelengths=here.wavelengths[::-1])
+    with pytest.warns(HsmambaWarning, match="12 of the scene's 12 bands by their wavelengths, in another order"):
+        hsmamba.finetune(model, turned, split, **QUICK)
     assert model.transform is first
     with pytest.warns(HsmambaWarning, match=r"other wavelengths\): another transform is fitted"):
         hsmamba.finetune(model, replace(scene, wavelengths=np.linspace(1400, 1950, 12)), split, **QUICK)

@@ -199,3 +199,18 @@ def test_a_scene_with_invalid_pixels_is_trained_on_and_judged():
     for full in (False, True):
         assert np.isfinite([list(figures.values()) for figures in report.mean(full=full).values()]).all()
     assert np.isfinite(model.transform.range("aux").after).all()
+
+
+def test_a_weight_that_was_trained_further_says_nothing_stale(pairs):
+    toy = make()
+    toy.record = {
+        "source": "toy.base",
+        "license": "CC0-1.0",
+        "data": {"name": "base", "license": "CC0-1.0", "maximum": 2047, "quantity": "counts", "split": {"train": [1]}},
+        "metrics": {"PSNR": 30.0},
+        "recipe": "toy.base",
+    }
+    hsmamba.finetune(toy, pairs, **QUICK)
+    assert toy.record["source"] == "toy.base" and toy.record["license"] == "CC0-1.0"
+    assert toy.record["data"] == {"name": "base", "license": "CC0-1.0"}
+    assert toy.record["metrics"] == {} and toy.record["recipe"] is None
