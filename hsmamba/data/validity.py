@@ -72,7 +72,7 @@ class Validity:
     def in_words(self) -> str:
         """Name what is invalid."""
         values = f" or the no-data value {', '.join(f'{value:g}' for value in self.nodata)}" if self.nodata else ""
-        return f"NaN or infinity{values}" + (" or are masked" if self.mask is not None else "")
+        return f"NaN or infinity (1e30 and beyond){values}" + (" or are masked" if self.mask is not None else "")
 
     def has_data(self, values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
         """Tell of every single number whether it is one, the mask left aside."""

@@ -193,7 +193,8 @@ class ClassifyJob:
             for name, source in self.sources.items():
                 cube = np.asarray(source[first:last])
                 good = self.validity[name](cube, slice(first, last), bands=self.bands[name])
-                cube = self.transform(cube, on=name) if self.transform is not None else cube.astype(np.float32)
+                with np.errstate(over="ignore", invalid="ignore"):  # of what is invalid
+                    cube = self.transform(cube, on=name) if self.transform is not None else cube.astype(np.float32)
                 cubes.append(Patches(np.where(good[..., None], cube, np.float32(0)), size))
             offset = (top - first) * width
 
