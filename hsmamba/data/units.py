@@ -96,13 +96,14 @@ def _level(here: npt.NDArray[np.float64], there: npt.NDArray[np.float64]) -> flo
     Another unit changes all bands alike; dark water is darker than land, too, but not alike in all bands. None also for
     numbers that have no level, such as decibels, and for a few bands, such as heights, which have no spectrum.
     """
-    lit = there[1] > 0
-    if lit.sum() < max(_BANDS, lit.size / 2):
-        return None
-    ratios = np.log(np.maximum(here[2, lit] / there[2, lit], _FLOOR))
-    level = float(np.exp(np.median(ratios)))
-    unlike = np.subtract(*np.percentile(ratios, [90, 10])) > _SHAPE
-    return None if unlike or 1 / _LEVEL <= level <= _LEVEL else level
+    for lower, compared in ((1, 2), (2, 3), (3, 4)):  # medians, or what lies above the dark part of the training
+        lit = there[lower] > 0
+        if lit.sum() >= max(_BANDS, lit.size / 2):
+            ratios = np.log(np.maximum(here[compared, lit] / there[compared, lit], _FLOOR))
+            level = float(np.exp(np.median(ratios)))
+            unlike = np.subtract(*np.percentile(ratios, [90, 10])) > _SHAPE
+            return None if unlike or 1 / _LEVEL <= level <= _LEVEL else level
+    return None
 
 
 def _displacement(there: npt.NDArray[np.float64], here: npt.NDArray[np.float64]) -> tuple[float, float]:

@@ -54,6 +54,13 @@ def test_another_material_is_no_other_unit():
     assert looked_at(spectra(500, 0.3, 1) / 10, land).factor == pytest.approx(10)
 
 
+def test_a_training_that_is_half_water_tells_units_by_its_land():
+    water = np.random.default_rng(6).normal(0, 0.005, (1600, 20))
+    mixed = np.concatenate([spectra(1400), water])
+    assert looked_at(spectra(500, 0.3, 1), mixed) is None
+    assert looked_at(np.concatenate([spectra(250, 0.3, 1), water[:250]]) / 1e4, mixed).factor == pytest.approx(1e4)
+
+
 def test_a_single_band_has_no_spectrum_to_tell_its_unit_by():
     transform = Compose([Standardise()]).fit(rng.gamma(3, 5, (2000, 1)))
     grass = rng.gamma(3, 0.05, (500, 1))
