@@ -23,6 +23,7 @@ import signal
 import statistics
 import sys
 import tempfile
+import warnings
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -145,6 +146,7 @@ def main() -> int:
     load_app()
     for name in WARM:
         importlib.import_module(name)
+    warnings.filterwarnings("ignore", "Dataset has no geotransform")
     losses: list[str] = []
     print(f"{'case':<9}{'seconds':>8}{'kills':>7} {'(instant, file, SIGINT)':<24}", end="")
     print(f"{'lost':>5}{'left':>6}{'stayed':>8}  what was seen after a kill")

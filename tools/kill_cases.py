@@ -252,18 +252,53 @@ class _Output(Case):
 
 
 class _Classify(_Output):
-    """`hsmamba classify`: labels and confidence belong together."""
+    """`hsmamba classify`: beside labels lie their own confidence and names, or none."""
 
     outputs = ("map.tif", "map.npz")
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.scene = scene_file(folder / "scene.npz")
-        self.models = [classifier(folder / f"model{seed}", seed) for seed in (1, 2)]
+        names = [("corn", "oats", "wheat"), ("fir", "oak", "pine")]
+        self.models = [classifier(folder / f"model{k}", k, class_names=names[k]) for k in range(2)]
         self.states()
 
     def command(self, place: Path, which: int, name: str) -> Callable[[], object]:
         return hsmamba("classify", self.scene, "-m", self.models[which], "-o", place / name, "--json")
+
+    def look(self, place: Path) -> tuple[int, str]:
+        if self.names[place] != "map.tif":
+            return super().look(place)
+        held = set(tree(place)) - self.left(place)
+        if "map.tif" not in held:
+            if held:
+                raise LostError(f"{sorted(held)} without a map")
+            return 0, "none"
+        labels, *beside = _map(place)
+        for rank, word in ((1, "old"), (2, "new")):
+            own, *others = _map(self.folder / f"{word}-map.tif")
+            if labels == own:
+                if any(part not in (None, other) for part, other in zip(beside, others, strict=True)):
+                    raise LostError(f"beside the {word} labels lies what is not theirs")
+                return rank, word if None not in beside else f"{word} labels alone"
+        raise LostError("the labels are neither the old nor the new ones")
+
+
+def _map(place: Path) -> tuple[object, object, object]:
+    """Read labels with their tags, confidence and categories of a map; None where there is none."""
+    import rasterio
+
+    with rasterio.open(place / "map.tif") as file:
+        tags = file.tags()
+        run, labels = tags.pop("run"), (file.read().tobytes(), tags)
+    confidence = None
+    if (place / "map_confidence.tif").exists():
+        with rasterio.open(place / "map_confidence.tif") as file:
+            confidence = file.read().tobytes()
+            if file.tags()["run"] != run:
+                raise LostError("labels and confidence are of two runs")
+    categories = place / "map.tif.aux.xml"
+    return labels, confidence, categories.read_bytes() if categories.exists() else None
 
 
 class _Fuse(_Output):
