@@ -44,6 +44,9 @@ _LEVEL = 4.0  # the median band may be so many times brighter or darker; other p
 _BANDS = 4  # of which a spectrum has at least so many
 _SHAPE = 2.5  # how far the logarithms of the bands' ratios may lie apart (10 to 90 %) in one and the same spectrum
 _FLOOR = 1e-6
+_FINE_BANDS, _FINE_PIXELS = 30, 40  # that a spectrum's peaks and dips are told from
+_LIKENESS = 0.4  # scenes of one sensor agree by 0.7 and more, other bands by 0.3 and less
+_OWN_LIKENESS = 0.8
 _SPREAD = 20.0
 _DISPLACED = 2.5, 1.0  # training spreads (1 to 99 %) by which the channels lie off: refused, told
 
@@ -80,14 +83,18 @@ def doubt(known: Range, before: npt.NDArray[Any], after: npt.NDArray[Any]) -> Do
     here, there = quantiles(before), known.before
     level = _level(here, there)
     off, spread = _displacement(known.after, quantiles(after))
-    if level is None and off <= _DISPLACED[1] and spread <= _SPREAD:
+    likeness = _likeness(before, there[2])
+    if level is None and off <= _DISPLACED[1] and spread <= _SPREAD and likeness is None:
         return None
     figures = (
         f"median of its middle band {np.median(here[2]):.4g}, in training {np.median(there[2]):.4g}; after the "
         f"transform its channels lie {off:.3g} training ranges off and spread {spread:.3g} times as far"
     )
+    if likeness is not None:
+        figures += f"; peaks and dips from band to band are others (rank correlation {likeness:.2f})"
     factor = None if level is None or level <= 2 * _FLOOR else _round(1 / level)
-    return Doubt(figures, factor, level is not None or off > _DISPLACED[0] or spread > _SPREAD)
+    most = _DISPLACED[0 if likeness is None else 1]
+    return Doubt(figures, factor, level is not None or off > most or spread > _SPREAD)
 
 
 def _level(here: npt.NDArray[np.float64], there: npt.NDArray[np.float64]) -> float | None:
@@ -104,6 +111,29 @@ def _level(here: npt.NDArray[np.float64], there: npt.NDArray[np.float64]) -> flo
             unlike = np.subtract(*np.percentile(ratios, [90, 10])) > _SHAPE
             return None if unlike or 1 / _LEVEL <= level <= _LEVEL else level
     return None
+
+
+def _likeness(pixels: npt.NDArray[Any], there: npt.NDArray[np.float64]) -> float | None:
+    """How like the training's the peaks and dips of an image's spectrum are, where they tell that its bands are others.
+
+    Absorption by the air and the sensor's own bands mark the same bands in every scene. None where they are alike, for
+    a few bands or pixels, and where halves of the image do not agree on them: then they are noise.
+    """
+    if len(there) < _FINE_BANDS or len(pixels) < _FINE_PIXELS:
+        return None
+    one, two = (_peaks(np.median(half, axis=0)) for half in (pixels[::2], pixels[1::2]))
+    likeness = _rank_correlation(_peaks(np.median(pixels, axis=0)), _peaks(there))
+    return likeness if _rank_correlation(one, two) >= _OWN_LIKENESS and likeness < _LIKENESS else None
+
+
+def _peaks(spectrum: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Second difference of a spectrum, relative to its level."""
+    level = np.abs(spectrum[1:-1].astype(np.float64))
+    return np.asarray(np.diff(spectrum.astype(np.float64), 2) / np.maximum(level, max(1e-3 * np.median(level), 1e-30)))
+
+
+def _rank_correlation(one: npt.NDArray[np.float64], two: npt.NDArray[np.float64]) -> float:
+    return float(np.corrcoef(one.argsort().argsort(), two.argsort().argsort())[0, 1])
 
 
 def _displacement(there: npt.NDArray[np.float64], here: npt.NDArray[np.float64]) -> tuple[float, float]:

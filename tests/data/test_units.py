@@ -108,3 +108,26 @@ def test_the_usual_number_that_fits_best_is_proposed():
     assert [likely(peak) for peak in (0.8, 200, 2000, 9000, 1e6)] == [1, 255, 2047, 10000, 65535]
     assert likely(4000, 0.4) == 10000
     assert likely(150, 0.6) == 255
+
+
+def marked(count, seed, smooth=False):
+    """Spectra of 120 bands that the air marks at the same bands everywhere."""
+    bands = np.linspace(0, 1, 120)
+    marks = 1 - (0 if smooth else 0.3 * np.random.default_rng(9).random(120) ** 3)
+    draw = np.random.default_rng(seed)
+    slope = draw.normal(0.2 * (seed % 3), 0.1, (count, 1))
+    return draw.uniform(0.2, 0.4, (count, 1)) * (1 + slope * bands) * marks + draw.normal(0, 0.002, (count, 120))
+
+
+@pytest.mark.parametrize("change", [lambda x: x[:, ::-1], lambda x: np.roll(x, 1, 1), lambda x: np.roll(x, 10, 1)])
+def test_other_bands_are_told_by_their_peaks_and_dips(change):
+    transform = Compose([Standardise(), PCA(3), Standardise()]).fit(marked(2000, 0))
+    same, other = marked(300, 1), change(marked(300, 1))
+    assert doubt(transform.range(), same, transform(same)) is None
+    assert "peaks and dips" in doubt(transform.range(), other, transform(other)).figures
+
+
+def test_noise_is_not_taken_for_peaks_and_dips():
+    transform = Compose([Standardise(), PCA(3), Standardise()]).fit(marked(2000, 0, smooth=True))
+    other = marked(300, 3, smooth=True)
+    assert doubt(transform.range(), other, transform(other)) is None
