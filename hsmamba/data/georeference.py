@@ -147,7 +147,13 @@ def _gcps(found: Any, cut: Cut) -> tuple[Point, ...]:
     features = (json.loads(found) if isinstance(found, str) else found)["features"]
     points = [(one["properties"], one["geometry"]["coordinates"]) for one in features]
     return tuple(
-        ((float(at["row"]) - top) / down, (float(at["col"]) - left) / across, float(x), float(y), float(*z or (0.0,)))
+        (
+            (float(at["row"]) - top) / down,
+            (float(at["col"]) - left) / across,
+            float(x),
+            float(y),
+            float((*z, 0.0)[0] or 0.0),
+        )
         for at, (x, y, *z) in points
     )
 

@@ -122,7 +122,7 @@ def raster_file(
     profile |= {
         "BIGTIFF": "IF_SAFER",
         "compress": "deflate",
-        "predictor": 3 if dtype.kind == "f" else 2,
+        "predictor": 3 if dtype.kind == "f" else 1 + (dtype.itemsize < 8),  # of 64-bit integers not every libtiff knows
         "nodata": nodata,
         **_crs(grid),
     }

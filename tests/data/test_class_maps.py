@@ -74,8 +74,9 @@ def test_more_classes_than_bytes(tmp_path):
     write_map(tmp_path / "map.tif", labels=LABELS.astype(int) * 100, names=names, dtype=np.uint16)
     with rasterio.open(tmp_path / "map.tif") as file:
         np.testing.assert_array_equal(file.read(1), LABELS.astype(int) * 100)
-        colours = np.rint(class_colours(300)[300] * 255)
-        assert file.dtypes == ("uint16",) and file.colormap(1)[300][:3] == tuple(colours) and file.tags()["class_300"]
+        assert file.dtypes == ("uint16",) and file.tags()["class_300"]
+        kept = 300 if rasterio.__version__ >= "1.4" else 255  # older ones write no more colours
+        assert file.colormap(1)[kept][:3] == tuple(np.rint(class_colours(300)[kept] * 255))
 
 
 def test_arrays(tmp_path):

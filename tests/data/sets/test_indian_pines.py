@@ -14,7 +14,8 @@ def test_indian_pines_is_the_scene_that_everybody_knows():
     sizes = np.bincount(scene.labels.ravel())[1:].tolist()
     assert sizes == [46, 1428, 830, 237, 483, 730, 28, 478, 20, 972, 2455, 593, 205, 1265, 386, 93]
     assert scene.class_names[8] == "Oats" and scene.num_classes == 16
-    assert "CC0" in scene.license and scene.wavelengths is None
+    assert "CC0" in scene.license
+    assert len(scene.wavelengths) == 200 and (scene.wavelengths[0], scene.wavelengths[-1]) == (400.02, 2489.11)
 
 
 def test_the_fixed_split_brings_its_own_labels():
