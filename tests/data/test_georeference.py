@@ -3,13 +3,14 @@ import warnings
 
 import numpy as np
 import pytest
-import rioxarray  # noqa: F401 - gives arrays `.rio`
-import xarray as xr
-from rasterio.control import GroundControlPoint
-from rasterio.crs import CRS
 
 from hsmamba.data.georeference import Georeference, check_same_ground
 from hsmamba.errors import HsmambaWarning, SceneError
+
+xr = pytest.importorskip("xarray", reason="needs the geo extra")
+pytest.importorskip("rioxarray", reason="needs the geo extra")  # which gives arrays `.rio`
+CRS = pytest.importorskip("rasterio.crs", reason="needs the geo extra").CRS
+GroundControlPoint = pytest.importorskip("rasterio.control", reason="needs the geo extra").GroundControlPoint
 
 NAMES = ("ms", "the guide")
 

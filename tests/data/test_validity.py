@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
-import xarray as xr
 
 from hsmamba.data import valid_mask
 from hsmamba.data.validity import Validity
 from hsmamba.errors import SceneError
+
+xr = pytest.importorskip("xarray", reason="needs the geo extra")
 
 
 def raster(values, **attrs):
