@@ -4,6 +4,7 @@ import json
 import os
 import sqlite3
 from functools import partial
+from importlib.util import find_spec
 
 import pytest
 
@@ -15,6 +16,9 @@ from tests.refusals import refused
 TWO = [(box(0, 0, 2, 2), {"crop": "corn", "code": 10}), (box(3, 0, 1, 2), {"crop": "\u00f6ats", "code": 20})]
 
 
+needs_geo = pytest.mark.skipif(find_spec("rasterio") is None, reason="needs the geo extra")
+
+
 @pytest.fixture(params=WRITERS)
 def path(request, tmp_path):
     WRITERS[request.param](tmp_path / f"fields{request.param}", TWO)
@@ -22,6 +26,7 @@ def path(request, tmp_path):
 
 
 def test_every_format_gives_the_same(path):
+    pytest.importorskip("rasterio", reason="needs the geo extra")
     found = read_features(path, "crop")
     assert found.values == ["corn", "\u00f6ats"] and read_features(path, "code").values == [10, 20]
     rings = [{tuple(at) for at in one["coordinates"][0]} for one in found.geometries]
@@ -112,13 +117,15 @@ def test_parts_of_a_shapefile_lie_beside_it(tmp_path):
         read_features(tmp_path / "b" / "a.shp", "crop")
 
 
-test_a_crs_names_no_file_and_no_address = refused(
-    *(
-        (partial(as_crs, "a.geojson", text), SceneError, ["coordinate reference system", "CRS"])
-        for text in (None, "", "http://127.0.0.1:9/crs", "/etc/passwd", "+init=/etc/passwd", "ESRI::/etc/passwd")
-    ),
-    (partial(as_crs, "a.geojson", "EPSG:999999"), SceneError, ["EPSG:999999", "not known"]),
-    (partial(as_crs, "a.shp", 'PROJCS["broken'), SceneError, ["not known"]),
+test_a_crs_names_no_file_and_no_address = needs_geo(
+    refused(
+        *(
+            (partial(as_crs, "a.geojson", text), SceneError, ["coordinate reference system", "CRS"])
+            for text in (None, "", "http://127.0.0.1:9/crs", "/etc/passwd", "+init=/etc/passwd", "ESRI::/etc/passwd")
+        ),
+        (partial(as_crs, "a.geojson", "EPSG:999999"), SceneError, ["EPSG:999999", "not known"]),
+        (partial(as_crs, "a.shp", 'PROJCS["broken'), SceneError, ["not known"]),
+    )
 )
 
 

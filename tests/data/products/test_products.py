@@ -151,6 +151,7 @@ def test_a_raster_that_declares_more_than_any_product_is_refused(tmp_path):
 
 
 def test_a_raster_whose_driver_is_missing_says_so(tmp_path):
+    pytest.importorskip("rasterio", reason="needs the geo extra")
     (tmp_path / "a.jp2").write_bytes(b"")
     with pytest.raises(SceneError, match="needs GDAL's driver JP3"):
         Raster(tmp_path / "a.jp2", "JP3")
