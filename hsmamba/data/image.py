@@ -20,6 +20,7 @@ NanPolicy: TypeAlias = Literal["raise", "mask"]
 
 STRIP_BYTES = 2**26
 VALID = "valid"  # the coordinate (y, x) of a DataArray that says where a mask or an alpha band has data
+FILL_TOLERANCE = 2e-6  # relative: headers write float32's lowest number, -3.4028235e38, with as few as six digits
 FILLS = ("_FillValue", "missing_value", "nodata")  # attributes that hold a value for "no data"
 _RASTER_DIMS = ("y", "x", "band")
 # Attributes that describe the values of one raster, so that they would be wrong on another raster of the same grid.

@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hsmamba.data.image import FILLS, VALID, Array, NanPolicy, is_dataarray, iter_strips
+from hsmamba.data.image import FILL_TOLERANCE, FILLS, VALID, Array, NanPolicy, is_dataarray, iter_strips
 from hsmamba.errors import SceneError
 
 HUGE = 1e30  # no quantity is as large, and float32 overflows soon after
 
 _BLOCK_BYTES = 2**22
-_TOLERANCE = 2e-6  # relative: a header's six digits of a float32 number
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +83,7 @@ class Validity:
         good = np.isfinite(values) if values.dtype.itemsize < 4 else np.abs(values) < HUGE  # False for NaN
         for nodata in self.nodata:
             if abs(nodata) < HUGE:
-                good &= np.abs(values - values.dtype.type(nodata)) > _TOLERANCE * abs(nodata)
+                good &= np.abs(values - values.dtype.type(nodata)) > FILL_TOLERANCE * abs(nodata)
         return np.asarray(good)
 
 

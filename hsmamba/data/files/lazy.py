@@ -12,15 +12,13 @@ import numpy.typing as npt
 
 from hsmamba._optional import optional_import
 from hsmamba.data.files.content import reading
-from hsmamba.data.image import FILLS, Array, check_array, is_dataarray
+from hsmamba.data.image import FILL_TOLERANCE, FILLS, Array, check_array, is_dataarray
 from hsmamba.errors import SceneError
 
 if TYPE_CHECKING:
     import xarray as xr
 
 DIMS = ("y", "x", "band")
-# Headers write float32's lowest number, -3.4028235e38, with as few as six digits.
-_TOLERANCE = 2e-6
 
 
 class Source(Protocol):
@@ -125,7 +123,7 @@ def is_fill(values: npt.NDArray[Any], fill: float) -> npt.NDArray[np.bool_]:
     if values.dtype.kind != "f" or np.isinf(fill):
         return np.asarray(values == fill)
     with np.errstate(over="ignore"):
-        low, high = (values.dtype.type(fill + sign * _TOLERANCE * abs(fill)) for sign in (-1, 1))
+        low, high = (values.dtype.type(fill + sign * FILL_TOLERANCE * abs(fill)) for sign in (-1, 1))
     return np.asarray((values >= low) & (values <= high))
 
 
