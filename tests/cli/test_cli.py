@@ -476,6 +476,7 @@ def test_several_arrays_are_listed_with_the_argument_that_chooses(run, tmp_path)
     assert "first" in err and "(6, 6, 5)" in err and "variable" in err
 
 
+@pytest.mark.slow
 def test_the_demo_classifies_the_scene_and_draws_the_map(run, tmp_path):
     pytest.importorskip("matplotlib")
     code, out, err = run("demo", "-o", tmp_path)

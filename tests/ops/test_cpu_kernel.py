@@ -40,6 +40,7 @@ def test_every_instruction_set_of_this_processor():
             torch.testing.assert_close(value, true, rtol=2e-5, atol=2e-5 * true.abs().max().item())
 
 
+@pytest.mark.slow
 def test_no_access_outside_an_array():
     run = subprocess.run(
         [sys.executable, str(ROOT / "tools" / "guard_kernel.py"), "--cases", "20"],

@@ -55,6 +55,7 @@ def one_case(triton_scan, scan_reference, shape, constant, everything, device):
         assert worst <= tolerance, (shape, constant, everything, i, worst)
 
 
+@pytest.mark.slow
 def test_in_the_interpreter():
     pytest.importorskip("triton")
     env = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{Path(__file__).parent}"}
