@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hsmamba.data import SensorScale
-from hsmamba.data.bands import match_bands, wavelengths_of
+from hsmamba.data.bands import BandMatch, match_bands, wavelengths_of
 from hsmamba.data.georeference import check_same_ground
 from hsmamba.data.image import Array, take_bands
 from hsmamba.data.pairs import FusionPairs
@@ -101,10 +101,11 @@ def matched(model: FusionNetwork, arrays: dict[str, Array]) -> dict[str, Array]:
     """Bring the coarse images to the bands that a weight was trained on, where both tell their wavelengths.
 
     Raises:
-        SceneError: They do not have these bands as they are: a result of other bands would be no longer theirs.
+        SceneError: An image of more or fewer bands does not have these as they are.
 
     Warns:
-        HsmambaWarning: Bands were selected or reordered.
+        HsmambaWarning: Bands were selected or reordered; or an image of as many bands has others, which a network may
+            still sharpen, but not as well as those that it was trained on.
     """
     want = trained_bands(model)
     result = dict(arrays)
@@ -112,16 +113,27 @@ def matched(model: FusionNetwork, arrays: dict[str, Array]) -> dict[str, Array]:
         here = wavelengths_of(arrays[name])[0] if name in arrays else None
         if here is None or want is None or len(want) != model.in_chans:
             continue
-        match = match_bands(here, want)
-        if match.mixing is not None:
+        match = _as_they_are(here, want)
+        text = f"the bands of {name} ({_nm(here)}) are not those that the weight was trained on ({_nm(want)})"
+        if match is None and len(here) != len(want):
             raise SceneError(
-                f"the bands of {name} ({_nm(here)}) are not those of the weight ({_nm(want)}); resample them "
-                "before (hsmamba.data.srf.simulate_bands), or train a model on these bands"
+                f"{text}; resample them before (hsmamba.data.simulate_bands), or train a model on these bands"
             )
-        if match.note:
+        if match is None:
+            warnings.warn(f"{text}; they are sharpened as they stand", HsmambaWarning, stacklevel=4)
+        elif match.note:
             result[name] = take_bands(arrays[name], match.indices)
             warnings.warn(f"{name}: {match.note}", HsmambaWarning, stacklevel=4)
     return result
+
+
+def _as_they_are(here: ArrayLike, want: ArrayLike) -> BandMatch | None:
+    """Find wanted bands among those at hand; None where they are not there, or only as a mixture of others."""
+    try:
+        match = match_bands(here, want)
+    except SceneError:
+        return None
+    return match if match.mixing is None else None
 
 
 def _nm(centres: ArrayLike) -> str:
@@ -165,11 +177,8 @@ def check_pairs(model: FusionNetwork, pairs: FusionPairs, ms: NDArray[np.float64
 
 
 def _are_same(here: Sequence[float], want: Sequence[float]) -> bool:
-    try:
-        match = match_bands(here, want)
-    except SceneError:  # none at hand where some are wanted
-        return False
-    return match.mixing is None and not match.note
+    match = _as_they_are(here, want)
+    return match is not None and not match.note
 
 
 def samples(arrays: dict[str, Array], ratio: int) -> dict[str, NDArray[np.float64]]:

@@ -169,6 +169,11 @@ def test_pairs_of_other_bands_are_refused_and_of_another_unit_told(trained, pair
     with pytest.warns(HsmambaWarning, match="in another order"):
         got = hsmamba.fuse(model, low, pan, progress=False)
     np.testing.assert_array_equal(got, hsmamba.fuse(model, ms, pan, progress=False))
+    other = low.assign_attrs(wavelength=(400, 450, 500, 550))
+    with pytest.warns(HsmambaWarning, match=r"not those that the weight was trained on .*as they stand"):
+        assert hsmamba.fuse(model, other, pan, progress=False).shape == (*pan.shape[:2], 4)
+    with pytest.raises(SceneError, match=r"not those that the weight was trained on .*simulate_bands"):
+        hsmamba.fuse(model, low[..., :3].assign_attrs(wavelength=(400, 450, 500)), pan, progress=False)
 
     dark = wald_pairs(ms / 8, pan / 8, sensor="QB", test=0.4)
     for do in (hsmamba.evaluate, lambda model, pairs: hsmamba.finetune(make_like(model), pairs, **QUICK)):
