@@ -34,7 +34,8 @@ _BACKGROUND = -32768
 def read(path: Path) -> Content:
     """Open a product by its METADATA.xml.
 
-    NaN is what the product has no data for. Its quality layers are about clouds, haze, shadows and snow, which stay.
+    NaN is what the product has no data for. Its quality layers are not read: QL_QUALITY-2 is about clouds, haze,
+    shadows and snow, which stay; no public text was found for the codes of QL_QUALITY, so that defects stay, too.
 
     Raises:
         SceneError: Damaged or incomplete, or another level.
