@@ -51,7 +51,7 @@ def room_of(module):
 
 def test_every_room_has_a_floor(floors):
     assert {room_of(module) for module in MODULES} == {*floors, "the face"}
-    assert set(floors.values()) == set(range(7))
+    assert set(floors.values()) == set(range(len(set(floors.values()))))
 
 
 def test_no_room_imports_its_own_floor_or_a_higher_one(floors):
