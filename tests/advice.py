@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hsmamba.errors import HsmambaError
+from hsmamba.errors import HsmambaError, HsmambaWarning
 
 ROOT = Path(__file__).parents[1]
 _VERBS = """
@@ -20,12 +20,22 @@ _ADVICE = re.compile(rf"(?:^|[;:,.(?] |\b(?:or|and) )(?:{'|'.join([*_VERBS.split
 
 
 def told(call, *words):
-    """What the error of a call says, which has the words in it."""
+    """What the error of a call says, which has the words in it; {} stands for what is filled in."""
     with pytest.raises((HsmambaError, ValueError, TypeError)) as caught:
         call()
-    text = str(caught.value)
+    return _with(words, str(caught.value))
+
+
+def warned(call, *words):
+    """What the warnings of a call say, like `told`."""
+    with pytest.warns(HsmambaWarning) as caught:
+        call()
+    return _with(words, "; ".join(str(one.message) for one in caught))
+
+
+def _with(words, text):
     for word in words:
-        assert word in text, f"{word} is not in: {text}"
+        assert re.search(re.escape(word).replace(r"\{\}", ".*?"), text, re.DOTALL), f"{word} is not in: {text}"
     return text
 
 

@@ -123,7 +123,7 @@ def _check_grid(hsi: Array, other: Array, what: str) -> None:
             f"resample {what} to the grid of hsi"
         )
     if is_dataarray(other) or what == "aux":  # labels without a place are usually made on the grid of the cube
-        check_same_ground(hsi, other, ("hsi", what), tolerance=_GRID)
+        check_same_ground(other, hsi, (what, "hsi"), tolerance=_GRID)
 
 
 def _check_length(values: npt.NDArray[Any], bands: int, what: str) -> None:
