@@ -19,6 +19,7 @@ from hsmamba.engine.classification.evaluate import Part, evaluate_classifier
 from hsmamba.engine.classification.fitting import default_transform
 from hsmamba.engine.classification.inputs import Scale
 from hsmamba.engine.classification.job import Classification, classify
+from hsmamba.engine.classification.regularise import Regularise
 from hsmamba.engine.classification.train import (
     ClassificationResult,
     ClassificationSettings,
@@ -165,6 +166,7 @@ def evaluate(
     nan: NanPolicy | None = None,
     scale: Scale | None = None,
     tta: bool | None = None,
+    regularise: Regularise | None = None,
     progress: bool | None = None,
 ) -> ClassificationReport: ...
 
@@ -185,6 +187,7 @@ def evaluate(
     nan: NanPolicy | None = None,
     scale: Scale | None = None,
     tta: bool | None = None,
+    regularise: Regularise | None = None,
     progress: bool | None = None,
 ) -> ClassificationReport | FusionReport:
     """Compare a classifier with the labels of one part of a split, or a fusion network with the truth of pairs.
@@ -201,6 +204,9 @@ def evaluate(
         nan: "raise" (the default) refuses invalid pixels of scenes, "mask" counts them as wrong.
         scale: As for `classify`.
         tta: As for `classify`; default False.
+        regularise: "off" (the default); "on" as for `classify`, each scene by itself, which takes a prediction of all
+            its valid pixels; "auto" takes what has the higher OA on the validation pixels of the split. The report says
+            which it was.
         progress: Show a progress bar; default False.
 
     Returns:
@@ -209,16 +215,17 @@ def evaluate(
 
     Raises:
         SceneError: The scene has no labels, or does not fit the model.
-        SplitError: The split belongs to another scene, or the part is empty.
+        SplitError: The split belongs to another scene, or the part is empty; `regularise="auto"` without validation
+            pixels.
         TypeError: Model and data are of two tasks, an argument is not for these data, or there is no split for a scene.
-        ValueError: A part or a `nan` that is none.
+        ValueError: A part, a `nan` or a `regularise` that is none.
     """
     if isinstance(data, FusionPairs):
         network = as_fusion_network(model)
         _refuse(
             "pairs bring their own test images, scale and mask",
             split=split, part=part, transform=transform, batch_size=batch_size, nan=nan, scale=scale, tta=tta,
-            progress=progress,
+            regularise=regularise, progress=progress,
         )  # fmt: skip
         return evaluate_fusion(network, data, device=device)
     classifier = as_classifier(model)
@@ -226,9 +233,11 @@ def evaluate(
         raise TypeError("evaluate needs the split of the scene, as it came out of finetune")
     if isinstance(data, PatchDataset):
         _refuse("a dataset of patches has been transformed and masked", transform=transform, nan=nan, scale=scale)
+        _refuse("a dataset of patches is no image: give its scenes", regularise=regularise)
     return evaluate_classifier(
         classifier, data, split, part=part or "test", transform=transform, batch_size=batch_size, device=device,
-        nan=nan or "raise", scale=scale, tta=bool(tta), progress=bool(progress),
+        nan=nan or "raise", scale=scale, tta=bool(tta), regularise=regularise or "off",
+        progress=bool(progress),
     )  # fmt: skip
 
 
