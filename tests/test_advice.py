@@ -32,7 +32,7 @@ def followed():
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("told", "warned", "says"):
                 yield from (word.value for word in node.args[1:] if isinstance(word, ast.Constant))
         for node in tree.body:
-            if isinstance(node, ast.Assign) and node.targets[0].id.isupper() and isinstance(node.value, ast.Dict):
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
                 yield from (
                     word.value for word in node.value.keys if isinstance(word, ast.Constant) and " " in word.value
                 )
