@@ -34,6 +34,9 @@ def fuse_command(
     tile: Annotated[int | None, typer.Option(help="Side of a tile or window in pixels of MS.")] = None,
     batch_size: Annotated[int, typer.Option(help="Windows of a global network at a time.")] = 8,
     nan: Annotated[str, typer.Option(help="raise: refuse invalid pixels; mask: leave them invalid.")] = "raise",
+    gains: Annotated[
+        str, typer.Option(help="match: bring the brightness to that of the weight's training; none: leave it.")
+    ] = "match",
     guide_variable: Annotated[str | None, typer.Option(help="Name of the guide in a file with several arrays.")] = None,
     ms_variable: Annotated[str | None, typer.Option(help="Name of MS in a file with several arrays.")] = None,
     device: DeviceOption = None,
@@ -50,6 +53,7 @@ def fuse_command(
     }
     options: Any = {"tile": tile, "batch_size": batch_size, "device": device, "nan": nan, "progress": not as_json}
     network = load_model(model, device=device)
+    options["gains"] = None if gains == "none" else gains
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         job = prepare_fusion(network, **images, maximum=numbers(maximum), **options)
