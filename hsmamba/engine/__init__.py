@@ -19,9 +19,12 @@ from hsmamba.engine.classification.evaluate import Part, evaluate_classifier
 from hsmamba.engine.classification.fitting import default_transform
 from hsmamba.engine.classification.inputs import Scale
 from hsmamba.engine.classification.job import Classification, classify
+from hsmamba.engine.classification.regularise import Regularise
 from hsmamba.engine.classification.train import (
     ClassificationResult,
     ClassificationSettings,
+    fits_in_one_step,
+    settings_for,
     train_classifier,
 )
 from hsmamba.engine.fusion.evaluate import evaluate_fusion
@@ -101,6 +104,9 @@ def finetune(
 ) -> ClassificationResult | FusionResult:
     """Train a model in place; it ends in evaluation mode with the best weights and the transform of its data.
 
+    A classifier with a method `fit` ("lda", `hsmamba.baselines.make_classifier`) is fitted in one step on the training
+    pixels, and takes no settings, checkpoint, log or callback.
+
     AdamW and a cosine schedule with linear warm-up, stepped at every batch. All randomness of an epoch comes from the
     seed and the epoch's number, so a resumed run continues bit for bit; the caller's random state is left alone.
 
@@ -110,7 +116,7 @@ def finetune(
             network pairs (`hsmamba.data.wald_pairs`).
         split: Pixels of the scene, or items of the scenes or the dataset; pairs bring their own.
         transform: Fitted preprocessing of a scene; default the model's own where it takes the bands of the scene,
-            else `default_transform`. A dataset and pairs bring their own.
+            else `default_transform` with the components that the model is for. A dataset and pairs bring their own.
         nan: "raise" (the default) refuses invalid pixels of scenes, "mask" leaves them out of transform and training.
         scale: As for `classify`, for a transform that was fitted on numbers of another unit; it becomes a part of it.
         device: Where to train; default where the model is. The model stays there.
@@ -145,10 +151,11 @@ def finetune(
         raise TypeError("finetune needs the split of the scene; make one with hsmamba.data.random_split or block_split")
     if isinstance(data, PatchDataset):
         _refuse("a dataset of patches has been transformed and masked", transform=transform, nan=nan, scale=scale)
-    chosen = make_settings(ClassificationSettings, settings)
+    if fits_in_one_step(classifier):
+        _refuse("the model is fitted in one step", checkpoint=checkpoint, resume=resume, log=log, callback=callback)
     return train_classifier(
-        classifier, data, split, chosen, transform=transform, nan=nan or "raise", scale=scale, device=device,
-        keeping=keeping,
+        classifier, data, split, settings_for(classifier, settings), transform=transform, nan=nan or "raise",
+        scale=scale, device=device, keeping=keeping,
     )  # fmt: skip
 
 
@@ -165,6 +172,7 @@ def evaluate(
     nan: NanPolicy | None = None,
     scale: Scale | None = None,
     tta: bool | None = None,
+    regularise: Regularise | None = None,
     progress: bool | None = None,
 ) -> ClassificationReport: ...
 
@@ -185,6 +193,7 @@ def evaluate(
     nan: NanPolicy | None = None,
     scale: Scale | None = None,
     tta: bool | None = None,
+    regularise: Regularise | None = None,
     progress: bool | None = None,
 ) -> ClassificationReport | FusionReport:
     """Compare a classifier with the labels of one part of a split, or a fusion network with the truth of pairs.
@@ -201,6 +210,9 @@ def evaluate(
         nan: "raise" (the default) refuses invalid pixels of scenes, "mask" counts them as wrong.
         scale: As for `classify`.
         tta: As for `classify`; default False.
+        regularise: "off" (the default); "on" as for `classify`, each scene by itself, which takes a prediction of all
+            its valid pixels; "auto" takes what has the higher OA on the validation pixels of the split. The report says
+            which it was.
         progress: Show a progress bar; default False.
 
     Returns:
@@ -209,16 +221,17 @@ def evaluate(
 
     Raises:
         SceneError: The scene has no labels, or does not fit the model.
-        SplitError: The split belongs to another scene, or the part is empty.
+        SplitError: The split belongs to another scene, or the part is empty; `regularise="auto"` without validation
+            pixels.
         TypeError: Model and data are of two tasks, an argument is not for these data, or there is no split for a scene.
-        ValueError: A part or a `nan` that is none.
+        ValueError: A part, a `nan` or a `regularise` that is none.
     """
     if isinstance(data, FusionPairs):
         network = as_fusion_network(model)
         _refuse(
             "pairs bring their own test images, scale and mask",
             split=split, part=part, transform=transform, batch_size=batch_size, nan=nan, scale=scale, tta=tta,
-            progress=progress,
+            regularise=regularise, progress=progress,
         )  # fmt: skip
         return evaluate_fusion(network, data, device=device)
     classifier = as_classifier(model)
@@ -226,9 +239,11 @@ def evaluate(
         raise TypeError("evaluate needs the split of the scene, as it came out of finetune")
     if isinstance(data, PatchDataset):
         _refuse("a dataset of patches has been transformed and masked", transform=transform, nan=nan, scale=scale)
+        _refuse("a dataset of patches is no image: give its scenes", regularise=regularise)
     return evaluate_classifier(
         classifier, data, split, part=part or "test", transform=transform, batch_size=batch_size, device=device,
-        nan=nan or "raise", scale=scale, tta=bool(tta), progress=bool(progress),
+        nan=nan or "raise", scale=scale, tta=bool(tta), regularise=regularise or "off",
+        progress=bool(progress),
     )  # fmt: skip
 
 

@@ -26,10 +26,12 @@ class ClassificationReport:
     Attributes:
         confusion: (K, K + 1) counts as `confusion_matrix` gives them.
         class_names: K names.
+        regularised: Whether the probabilities were diffused over the image before the labels were taken.
     """
 
     confusion: NDArray[np.int64]
     class_names: tuple[str, ...]
+    regularised: bool = False
 
     @classmethod
     def from_labels(
@@ -99,6 +101,7 @@ class ClassificationReport:
             "support": self.support.tolist(),
             "confusion": self.confusion.tolist(),
             "class_names": list(self.class_names),
+            "regularised": self.regularised,
         }
 
     def to_json(self) -> str:
@@ -119,6 +122,7 @@ class ClassificationReport:
                 f"{'kappa x 100':<{width}}{'':>8}{100 * self.kappa:>10.2f}",
                 f"{'mean F1':<{width}}{'':>8}{'':>10}{100 * self.mean_f1:>8.2f}",
                 *([note] if without else []),
+                *(["of probabilities diffused over the image (regularise)"] if self.regularised else []),
             ]
         )
 
