@@ -60,7 +60,9 @@ class Adapt:
                 f"Adapt takes either seconds or steps, and has seconds={self.seconds} and steps={self.steps}; "
                 "adapt=60 is a minute, adapt=Adapt(steps=100) a hundred steps"
             )
-        if self.seconds is not None and not (_is_real(self.seconds) and math.isfinite(self.seconds) and self.seconds > 0):
+        if self.seconds is not None and not (
+            _is_real(self.seconds) and math.isfinite(self.seconds) and self.seconds > 0
+        ):
             raise ValueError(f"seconds is {self.seconds!r}; expected a number above 0, 60 for a minute")
         for name in ("steps", "seed"):
             value = getattr(self, name)
@@ -80,7 +82,9 @@ class Adapt:
         if isinstance(given, Adapt):
             return given
         if not _is_real(given):
-            raise TypeError(f"adapt is {given!r}; expected seconds (60 for a minute) or hsmamba.engine.Adapt(steps=...)")
+            raise TypeError(
+                f"adapt is {given!r}; expected seconds (60 for a minute) or hsmamba.engine.Adapt(steps=...)"
+            )
         return cls(seconds=float(given))
 
 
@@ -124,7 +128,9 @@ class AdaptReport:
         if self.used == self.classical:
             return f"adapt: {self.used} is best on the held-out tiles and is used ({_in_words(mine)})"
         share = f" ({100 * self.share:.0f} % of the correction)" if self.share else ""
-        return f"adapt: used {self.used}{share}: {_in_words(mine)}; best classical, {self.classical}: {_in_words(theirs)}"
+        return (
+            f"adapt: used {self.used}{share}: {_in_words(mine)}; best classical, {self.classical}: {_in_words(theirs)}"
+        )
 
     def __str__(self) -> str:
         """Write the table."""
@@ -204,9 +210,7 @@ def adapt_to(
 class _Contest:
     """The candidates and their figures on the held-out tiles."""
 
-    def __init__(
-        self, network: FusionNetwork, images: Images, how: Adapt, device: torch.device | str | None
-    ) -> None:
+    def __init__(self, network: FusionNetwork, images: Images, how: Adapt, device: torch.device | str | None) -> None:
         self.start = time.monotonic()
         self.network, self.how = network, how
         self.own = network.architecture or type(network).__name__

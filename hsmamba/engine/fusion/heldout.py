@@ -84,7 +84,9 @@ def cut_parts(images: Images, sensor: Sensor, seed: int) -> Parts:
             "give images with fewer invalid pixels"
         )
     share = sum(int(good[box].size) for box in held) / int(good.sum())
-    found = [tuple(_reduced(images, sensor, box, f"tile {i + 1}") for i, box in enumerate(part)) for part in (tuned, held)]
+    found = [
+        tuple(_reduced(images, sensor, box, f"tile {i + 1}") for i, box in enumerate(part)) for part in (tuned, held)
+    ]
     return Parts(found[0], found[1], share)
 
 
@@ -124,7 +126,9 @@ def _cells(shape: tuple[int, ...], ratio: int) -> list[Box]:
     counts = [max(1, round(side * ratio / _CELL)) for side in shape]
     if counts[0] * counts[1] < _ONE_IN:
         counts = [_ONE_IN, 1] if shape[0] >= shape[1] else [1, _ONE_IN]
-    edges = [np.linspace(0, side, count + 1).round().astype(int).tolist() for side, count in zip(shape, counts, strict=True)]
+    edges = [
+        np.linspace(0, side, count + 1).round().astype(int).tolist() for side, count in zip(shape, counts, strict=True)
+    ]
     rows, columns = ([slice(a, b) for a, b in itertools.pairwise(line)] for line in edges)
     return [(row, columns[(j + i) % len(columns)]) for i, row in enumerate(rows) for j in range(len(columns))]
 

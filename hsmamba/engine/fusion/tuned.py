@@ -64,7 +64,12 @@ class Correction(FusionNetwork):
     def __init__(self, network: FusionNetwork, ms: Levels, guide: Levels) -> None:
         super().__init__(network.in_chans, 2 * network.guide_chans, network.scale)
         self.network, self.margin = network, network.margin
-        for name, values in (("ms_gain", ms.gain), ("ms_offset", ms.offset), ("gain", guide.gain), ("offset", guide.offset)):
+        for name, values in (
+            ("ms_gain", ms.gain),
+            ("ms_offset", ms.offset),
+            ("gain", guide.gain),
+            ("offset", guide.offset),
+        ):
             self.register_buffer(name, values[:, None, None].clone())
         self.slope = nn.Parameter(torch.ones(network.in_chans))
 
