@@ -44,6 +44,13 @@ def evaluate_command(
     nan: NanOption = "raise",
     scale: ScaleOption = None,
     tta: Annotated[bool, typer.Option("--tta", help="Average over flips and quarter turns.")] = False,
+    regularise: Annotated[
+        str,
+        typer.Option(
+            help="on: diffuse the probabilities between neighbours that look alike; off; auto: as is better on the "
+            "validation pixels of the split."
+        ),
+    ] = "off",
     baselines: Annotated[
         bool,
         typer.Option("--baselines", help="Fit classical classifiers on the training pixels and show them beside."),
@@ -67,6 +74,6 @@ def evaluate_command(
         chosen = Split.load(split)
     else:
         chosen = split_of(model)
-    options: Any = {"nan": nan, "scale": numbers(scale), "tta": tta, "baselines": baselines}
-    report = evaluate(network, opened, chosen, progress=not as_json, **options)
+    options: Any = {"nan": nan, "scale": numbers(scale), "tta": tta, "regularise": regularise}
+    report = evaluate(network, opened, chosen, baselines=baselines, progress=not as_json, **options)
     say(report.to_json() if as_json else f"{chosen.id}\n\n{report}")

@@ -21,6 +21,7 @@ from hsmamba.engine.classification.evaluate import Part, evaluate_classifier
 from hsmamba.engine.classification.fitting import default_transform
 from hsmamba.engine.classification.inputs import Scale
 from hsmamba.engine.classification.job import Classification, classify
+from hsmamba.engine.classification.regularise import Regularise
 from hsmamba.engine.classification.train import (
     ClassificationResult,
     ClassificationSettings,
@@ -174,6 +175,7 @@ def evaluate(
     nan: NanPolicy | None = None,
     scale: Scale | None = None,
     tta: bool | None = None,
+    regularise: Regularise | None = None,
     baselines: bool | None = None,
     progress: bool | None = None,
 ) -> ClassificationReport: ...
@@ -201,6 +203,7 @@ def evaluate(
     nan: NanPolicy | None = None,
     scale: Scale | None = None,
     tta: bool | None = None,
+    regularise: Regularise | None = None,
     baselines: bool | None = None,
     progress: bool | None = None,
 ) -> ClassificationReport | FusionReport:
@@ -218,9 +221,12 @@ def evaluate(
         nan: "raise" (the default) refuses invalid pixels of scenes, "mask" counts them as wrong.
         scale: As for `classify`.
         tta: As for `classify`; default False.
+        regularise: "off" (the default); "on" as for `classify`, each scene by itself, which takes a prediction of all
+            its valid pixels; "auto" takes what has the higher OA on the validation pixels of the split. The report says
+            which it was.
         baselines: Fit the classical classifiers of `hsmamba.baselines.CLASSIFIERS` on the training pixels of the split,
-            on what the model sees of them, and judge them on the same pixels: seconds to minutes, with the `classical`
-            extra. Default False; of pairs True.
+            on what the model sees of them, and judge them on the same pixels, diffused as the model is (`regularise`):
+            seconds to minutes, with the `classical` extra. Default False; of pairs True.
         progress: Show a progress bar; default False.
 
     Returns:
@@ -229,16 +235,17 @@ def evaluate(
 
     Raises:
         SceneError: The scene has no labels, or does not fit the model.
-        SplitError: The split belongs to another scene, the part is empty, or baselines have no training pixels.
+        SplitError: The split belongs to another scene, or the part is empty; `regularise="auto"` without validation
+            pixels, or baselines without training pixels.
         TypeError: Model and data are of two tasks, an argument is not for these data, or there is no split for a scene.
-        ValueError: A part or a `nan` that is none.
+        ValueError: A part, a `nan` or a `regularise` that is none.
     """
     if isinstance(data, FusionPairs):
         network = as_fusion_network(model)
         _refuse(
             "pairs bring their own test images, scale and mask",
             split=split, part=part, transform=transform, batch_size=batch_size, nan=nan, scale=scale, tta=tta,
-            progress=progress,
+            regularise=regularise, progress=progress,
         )  # fmt: skip
         return evaluate_fusion(network, data, device=device, baselines=baselines is not False)
     classifier = as_classifier(model)
@@ -246,15 +253,18 @@ def evaluate(
         raise TypeError("evaluate needs the split of the scene, as it came out of finetune")
     if isinstance(data, PatchDataset):
         _refuse("a dataset of patches has been transformed and masked", transform=transform, nan=nan, scale=scale)
+        _refuse("a dataset of patches is no image: give its scenes", regularise=regularise)
         _refuse("a dataset of patches has lost the bands: give its scenes", baselines=baselines or None)
     report = evaluate_classifier(
         classifier, data, split, part=part or "test", transform=transform, batch_size=batch_size, device=device,
-        nan=nan or "raise", scale=scale, tta=bool(tta), progress=bool(progress),
+        nan=nan or "raise", scale=scale, tta=bool(tta), regularise=regularise or "off",
+        progress=bool(progress),
     )  # fmt: skip
     if not baselines or isinstance(data, PatchDataset):
         return report
     options: Any = {"part": part or "test", "transform": transform, "nan": nan or "raise"}
-    return replace(report, baselines=evaluate_baselines(classifier, data, split, **options))
+    others = evaluate_baselines(classifier, data, split, regularise=regularise or "off", **options)
+    return replace(report, baselines=others)
 
 
 def _refuse(because: str, **given: object) -> None:

@@ -27,11 +27,13 @@ class ClassificationReport:
     Attributes:
         confusion: (K, K + 1) counts as `confusion_matrix` gives them.
         class_names: K names.
+        regularised: Whether the probabilities were diffused over the image before the labels were taken.
         baselines: What classical classifiers gave on the same pixels, by name; empty where none were asked for.
     """
 
     confusion: NDArray[np.int64]
     class_names: tuple[str, ...]
+    regularised: bool = False
     baselines: Mapping[str, ClassificationReport] = field(default_factory=dict)
 
     @classmethod
@@ -102,6 +104,7 @@ class ClassificationReport:
             "support": self.support.tolist(),
             "confusion": self.confusion.tolist(),
             "class_names": list(self.class_names),
+            "regularised": self.regularised,
             "baselines": {name: report.to_dict() for name, report in self.baselines.items()},
         }
 
@@ -123,6 +126,7 @@ class ClassificationReport:
                 f"{'kappa x 100':<{width}}{'':>8}{100 * self.kappa:>10.2f}",
                 f"{'mean F1':<{width}}{'':>8}{'':>10}{100 * self.mean_f1:>8.2f}",
                 *([note] if without else []),
+                *(["of probabilities diffused over the image (regularise)"] if self.regularised else []),
                 *(["", self._beside()] if self.baselines else []),
             ]
         )

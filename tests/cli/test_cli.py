@@ -251,6 +251,25 @@ def test_a_scale_makes_the_numbers_those_of_the_training(run, trained, scene_fil
     assert code == 2 and "scale is 'much'" in err
 
 
+def test_probabilities_are_regularised_on_request(run, trained, scene_file, tmp_path):
+    model = trained[0] / "model"
+    maps = {}
+    for which in ("off", "on"):
+        maps[which] = tmp_path / f"{which}.npz"
+        code, _, err = run("classify", scene_file, "-m", model, "-o", maps[which], "--regularise", which)
+        assert code == 0, err
+    with np.load(maps["off"]) as off, np.load(maps["on"]) as on:
+        assert np.abs(off["confidence"] - on["confidence"]).max() > 0.05
+    reports = [json.loads(run("evaluate", model, scene_file, "--regularise", x, "--json")[1]) for x in ("off", "on")]
+    assert [report["regularised"] for report in reports] == [False, True]
+    code, out, err = run("evaluate", model, scene_file, "--regularise", "auto", "--json")
+    assert code == 0, err
+    assert json.loads(out) in reports
+    for command in (["evaluate", model, scene_file], ["classify", scene_file, "-m", model, "-o", tmp_path / "x.npz"]):
+        code, _, err = run(*command, "--regularise", "yes")
+        assert (code, "regularise is 'yes'" in err) == (2, True)
+
+
 def test_an_envi_scene_gives_a_map_with_its_place(run, trained, scene_file, tmp_path):
     rasterio = pytest.importorskip("rasterio")
     pytest.importorskip("rioxarray")

@@ -13,6 +13,7 @@ from hsmamba.data.image import NanPolicy, take_bands
 from hsmamba.engine.classification.classes import scenes_in_model_classes
 from hsmamba.engine.classification.evaluate import Part, evaluate_classifier
 from hsmamba.engine.classification.inputs import alike, transform_of, used_sources
+from hsmamba.engine.classification.regularise import Regularise
 from hsmamba.engine.classification.train import settings_for, train_classifier
 from hsmamba.engine.training import Keeping
 from hsmamba.errors import HsmambaError, HsmambaWarning, MissingExtraError, SplitError
@@ -71,6 +72,7 @@ def evaluate_baselines(
     part: Part = "test",
     transform: Compose | None = None,
     nan: NanPolicy = "raise",
+    regularise: Regularise = "off",
 ) -> dict[str, ClassificationReport]:
     """Fit every classical classifier on what a model sees of the training pixels, and judge it where the model is.
 
@@ -98,7 +100,7 @@ def evaluate_baselines(
         for name in CLASSIFIERS:
             try:
                 fitted = fit_baseline(name, seen, split, num_classes=model.num_classes, nan=nan)
-                reports[name] = evaluate_classifier(fitted, seen, split, part=part, nan=nan)
+                reports[name] = evaluate_classifier(fitted, seen, split, part=part, nan=nan, regularise=regularise)
             except MissingExtraError:
                 raise
             except HsmambaError as error:
