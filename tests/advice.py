@@ -23,17 +23,17 @@ def told(call, *words):
     """What the error of a call says, which has the words in it; {} stands for what is filled in."""
     with pytest.raises((HsmambaError, ValueError, TypeError)) as caught:
         call()
-    return _with(words, str(caught.value))
+    return says(str(caught.value), *words)
 
 
 def warned(call, *words):
     """What the warnings of a call say, like `told`."""
     with pytest.warns(HsmambaWarning) as caught:
         call()
-    return _with(words, "; ".join(str(one.message) for one in caught))
+    return says("; ".join(str(one.message) for one in caught), *words)
 
 
-def _with(words, text):
+def says(text, *words):
     for word in words:
         assert re.search(re.escape(word).replace(r"\{\}", ".*?"), text, re.DOTALL), f"{word} is not in: {text}"
     return text

@@ -25,14 +25,14 @@ UNFOLLOWED = {  # what lies out of a test's reach
 
 
 def followed():
-    """Words that tests look for: those of calls of `told` and `warned`, and the keys of the tables."""
+    """Words that tests look for: those of calls of `told`, `warned` and `says`, and the keys of the tables."""
     for path in sorted((ROOT / "tests").rglob("*/test_advice.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         for node in ast.walk(tree):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("told", "warned"):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("told", "warned", "says"):
                 yield from (word.value for word in node.args[1:] if isinstance(word, ast.Constant))
         for node in tree.body:
-            if isinstance(node, ast.Assign) and node.targets[0].id.isupper() and isinstance(node.value, ast.Dict):
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
                 yield from (
                     word.value for word in node.value.keys if isinstance(word, ast.Constant) and " " in word.value
                 )

@@ -23,6 +23,8 @@ from hsmamba.engine.classification.regularise import Regularise
 from hsmamba.engine.classification.train import (
     ClassificationResult,
     ClassificationSettings,
+    fits_in_one_step,
+    settings_for,
     train_classifier,
 )
 from hsmamba.engine.fusion.evaluate import evaluate_fusion
@@ -102,6 +104,9 @@ def finetune(
 ) -> ClassificationResult | FusionResult:
     """Train a model in place; it ends in evaluation mode with the best weights and the transform of its data.
 
+    A classifier with a method `fit` ("lda", `hsmamba.baselines.make_classifier`) is fitted in one step on the training
+    pixels, and takes no settings, checkpoint, log or callback.
+
     AdamW and a cosine schedule with linear warm-up, stepped at every batch. All randomness of an epoch comes from the
     seed and the epoch's number, so a resumed run continues bit for bit; the caller's random state is left alone.
 
@@ -111,7 +116,7 @@ def finetune(
             network pairs (`hsmamba.data.wald_pairs`).
         split: Pixels of the scene, or items of the scenes or the dataset; pairs bring their own.
         transform: Fitted preprocessing of a scene; default the model's own where it takes the bands of the scene,
-            else `default_transform`. A dataset and pairs bring their own.
+            else `default_transform` with the components that the model is for. A dataset and pairs bring their own.
         nan: "raise" (the default) refuses invalid pixels of scenes, "mask" leaves them out of transform and training.
         scale: As for `classify`, for a transform that was fitted on numbers of another unit; it becomes a part of it.
         device: Where to train; default where the model is. The model stays there.
@@ -146,10 +151,11 @@ def finetune(
         raise TypeError("finetune needs the split of the scene; make one with hsmamba.data.random_split or block_split")
     if isinstance(data, PatchDataset):
         _refuse("a dataset of patches has been transformed and masked", transform=transform, nan=nan, scale=scale)
-    chosen = make_settings(ClassificationSettings, settings)
+    if fits_in_one_step(classifier):
+        _refuse("the model is fitted in one step", checkpoint=checkpoint, resume=resume, log=log, callback=callback)
     return train_classifier(
-        classifier, data, split, chosen, transform=transform, nan=nan or "raise", scale=scale, device=device,
-        keeping=keeping,
+        classifier, data, split, settings_for(classifier, settings), transform=transform, nan=nan or "raise",
+        scale=scale, device=device, keeping=keeping,
     )  # fmt: skip
 
 

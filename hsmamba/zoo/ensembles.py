@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from hsmamba.models import Classifier, as_classifier
+from hsmamba.models import Classifier, as_classifier, numbers_of
 from hsmamba.zoo.build import build
 
 
@@ -46,7 +46,7 @@ def ensemble(models: Sequence[nn.Module], weights: Sequence[float] | None = None
     joined = as_classifier(build("ensemble", args))
     for member, own in zip(members, joined.get_submodule("members").children(), strict=True):
         own.load_state_dict(member.state_dict())
-    first = next(members[0].parameters())
+    first = numbers_of(members[0])
     joined.transform, joined.class_names, joined.record = members[0].transform, members[0].class_names, _record(members)
     return joined.to(device=first.device, dtype=first.dtype).eval()
 

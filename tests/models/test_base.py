@@ -43,6 +43,8 @@ def test_parameters_are_grouped_by_depth_for_layer_wise_learning_rates(name):
     model = tiny(name)
     groups = group_parameters(model, model.group_matcher(), reverse=True)
     assert groups.keys() == dict(model.named_parameters()).keys()
+    if all(key.startswith("head.") for key in groups):
+        return  # a linear model
     assert len(set(groups.values())) > 2
     if isinstance(model, Classifier):
         last = {key for key, depth in groups.items() if depth == max(groups.values())}

@@ -59,10 +59,11 @@ def evaluate_fusion(
     if not pairs.test and not pairs.full:
         raise SceneError(f"the pairs {pairs.name!r} have no test images; make them with test= above 0")
     for pair in pairs.test:
-        if min(pair.guide.shape[-2:]) < 2 * pairs.cut:
+        if min(pair.guide.shape[-2:]) - 2 * pairs.cut + (pairs.cut > 0) < metrics.SSIM_WINDOW:
             raise SceneError(
                 f"the image {pair.name!r} is {pair.guide.shape[-2]} x {pair.guide.shape[-1]} pixels, and the metrics "
-                f"leave {pairs.cut} out at each border: make pairs of a larger scene or with a larger test=, or take "
+                f"leave {pairs.cut} out at each border; expected at least {metrics.SSIM_WINDOW} x "
+                f"{metrics.SSIM_WINDOW} between them: make pairs of a larger scene or with a larger test=, or take "
                 f"dataclasses.replace(pairs, cut=0)"
             )
     images = [*pairs.test, *pairs.full]
