@@ -15,7 +15,8 @@ _VERBS = """
     keep leave load lower make mend move name open order pass put reinstall rename replace reproject resample
     restore resume rewrite run save say see select set sort start take train transpose unpack upgrade use wait write
 """
-_ADVICE = re.compile(rf"(?:^|[;:,.(?] |\b(?:or|and) )(?:{'|'.join([*_VERBS.split(), *_VERBS.title().split()])})(?![\w=])")
+_WORDS = "|".join([*_VERBS.split(), *_VERBS.title().split()])
+_ADVICE = re.compile(rf"(?:^|[;:,.(?] |\b(?:or|and) )(?:{_WORDS})(?![\w=])")
 
 
 def told(call, *words):
@@ -54,7 +55,7 @@ def texts(*rooms: str) -> Iterator[tuple[str, str]]:
 
 def advises(text):
     """Whether a clause of a text begins with a verb in the imperative."""
-    return _ADVICE.search(text) is not None
+    return " " in text and _ADVICE.search(text) is not None
 
 
 def _texts(nodes) -> Iterator[tuple[str, int]]:
