@@ -29,6 +29,7 @@ from hsmamba.engine.classification.train import (
     settings_for,
     train_classifier,
 )
+from hsmamba.engine.fusion.adapt import Adapt, AdaptReport
 from hsmamba.engine.fusion.evaluate import evaluate_fusion
 from hsmamba.engine.fusion.job import fuse
 from hsmamba.engine.fusion.train import FusionResult, FusionSettings, train_fusion
@@ -37,6 +38,8 @@ from hsmamba.metrics import ClassificationReport, FusionReport
 from hsmamba.models import as_classifier, as_fusion_network
 
 __all__ = [
+    "Adapt",
+    "AdaptReport",
     "Classification",
     "ClassificationReport",
     "ClassificationResult",
