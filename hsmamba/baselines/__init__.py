@@ -8,11 +8,21 @@ from hsmamba.baselines.classification import (
     gather_features,
     make_classifier,
 )
-from hsmamba.baselines.pansharpening import BASELINES, brovey, exp, gsa, mtf_glp_hpm
+from hsmamba.baselines.pansharpening import (
+    BASELINES,
+    OF_PAN_ALONE,
+    brovey,
+    exp,
+    gsa,
+    mtf_glp_fs,
+    mtf_glp_hpm,
+    mtf_glp_hpm_r,
+)
 
 __all__ = [
     "BASELINES",
     "CLASSIFIERS",
+    "OF_PAN_ALONE",
     "ClassicalCfg",
     "ClassicalClassifier",
     "brovey",
@@ -21,5 +31,7 @@ __all__ = [
     "gather_features",
     "gsa",
     "make_classifier",
+    "mtf_glp_fs",
     "mtf_glp_hpm",
+    "mtf_glp_hpm_r",
 ]

@@ -125,10 +125,10 @@ class ClassicalClassifier(nn.Module):
                 as `hsmamba.data.PatchDataset.batch` gives them.
 
         Raises:
-            SplitError: The patches are of one class alone.
+            SplitError: The patches are of one class alone, or the estimator cannot be fitted on them.
         """
         features, target = gather_features(self.forward_features, batches)
-        self.estimator.fit(features, target)
+        self.estimator = _fitted(self.estimator, features, target)
 
     def forward(self, hsi: Tensor, aux: Tensor | None = None) -> Tensor:
         """Classify patches.
@@ -144,6 +144,17 @@ class ClassicalClassifier(nn.Module):
         result = torch.full((len(hsi), self.num_classes), -torch.inf)
         result[:, torch.from_numpy(self.estimator.classes_)] = _log_probabilities(self.estimator, features)
         return result.to(hsi.device)
+
+
+def _fitted(estimator: Any, features: NDArray[Any], target: NDArray[np.int64]) -> Any:
+    """Fit an estimator of scikit-learn, whose refusals become ours."""
+    try:
+        return estimator.fit(features, target)
+    except ValueError as error:
+        raise SplitError(
+            f"{type(estimator).__name__} cannot be fitted on {target.size} training pixels of {np.unique(target).size} "
+            f"classes ({str(error).splitlines()[0]}); take more training pixels"
+        ) from error
 
 
 def _log_probabilities(estimator: Any, features: NDArray[np.float32]) -> Tensor:
@@ -245,13 +256,7 @@ def discriminants(
     Raises:
         SplitError: No class has two pixels, so that there is no covariance.
     """
-    _, counts = np.unique(target, return_counts=True)
-    if counts.max() < 2:
-        raise SplitError(
-            f"each of the {counts.size} classes has one training pixel, and a discriminant analysis needs two of one "
-            "class at least; take more"
-        )
-    fitted = shrinkage_lda().fit(features.astype(np.float64), target)
+    fitted = _fitted(shrinkage_lda(), features.astype(np.float64), target)
     weight, bias = fitted.coef_, fitted.intercept_
     if len(weight) == 1:  # two classes have one function, the difference of the second from the first
         weight, bias = np.concatenate([0 * weight, weight]), np.concatenate([0 * bias, bias])

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from hsmamba.data import Scene
     from hsmamba.models import Classifier
 
+_PCA, _MNF = 30, 40  # components
+
 
 @app.command("finetune")
 def finetune_command(
@@ -54,10 +56,12 @@ def finetune_command(
     nan: NanOption = "raise",
     scale: ScaleOption = None,
     patch_size: Annotated[int | None, typer.Option(help="Side of the patches; default the architecture's.")] = None,
-    bands: Annotated[int, typer.Option(help="PCA components for an architecture without weights.")] = 30,
-    epochs: Annotated[int, typer.Option(help="Passes over the training pixels.")] = 100,
-    lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
-    batch_size: Annotated[int, typer.Option(help="Patches a step.")] = 64,
+    bands: Annotated[
+        int | None, typer.Option(help="Components for an architecture without weights; default 30, of MNF (lda) 40.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training pixels; default 100.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate; default 1e-3.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Patches a step; default 64.")] = None,
     seed: Annotated[int, typer.Option(help="Of split, initial weights and training.")] = 0,
     license: Annotated[
         str | None, typer.Option(help="Licence of the weights; default that of the base weight, else of the data.")
@@ -79,6 +83,7 @@ def finetune_command(
 
     from hsmamba import evaluate, finetune, save_pretrained
     from hsmamba.data import block_split, random_split
+    from hsmamba.engine.classification.train import fits_in_one_step
     from hsmamba.engine.lock import only_run
 
     if opened.labels is None:
@@ -93,12 +98,13 @@ def finetune_command(
     if overwrite:
         with only_run(checkpoint):  # which a later --resume would else continue if this run were killed at once
             checkpoint.unlink(missing_ok=True)
-    options: Any = {"nan": nan, "scale": numbers(scale)}
-    result = finetune(
-        network, opened, split, epochs=epochs, lr=lr, batch_size=batch_size, seed=seed, checkpoint=checkpoint,
-        resume=resumed, log=log, progress=not as_json, **options,
-    )  # fmt: skip
-    report = evaluate(network, opened, result.split, nan=options["nan"])
+    policy: Any = nan
+    settings = {"epochs": epochs, "lr": lr, "batch_size": batch_size}
+    options: Any = {name: value for name, value in settings.items() if value is not None}
+    if not fits_in_one_step(network):
+        options |= {"seed": seed, "checkpoint": checkpoint, "resume": resumed, "log": log}
+    result = finetune(network, opened, split, nan=policy, scale=numbers(scale), progress=not as_json, **options)
+    report = evaluate(network, opened, result.split, nan=policy)
     if license is None and network.record is None:
         license = opened.license or "unknown"
     data = {"name": opened.name or scene, "source": opened.source, "license": opened.license, "seed": seed}
@@ -106,7 +112,8 @@ def finetune_command(
     if as_json:
         say(json.dumps({"model": str(folder), "best_epoch": result.best_epoch, "test": report.to_dict()}))
         return
-    say(f"{report}\n\nbest epoch {result.best_epoch} of {len(result.history)} by validation; model in {folder}")
+    how = f"best epoch {result.best_epoch} of {len(result.history)} by validation"
+    say(f"{report}\n\n{'fitted in one step' if fits_in_one_step(network) else how}; model in {folder}")
     if license is None and network.record is not None:
         say(f"its licence is that of {model}: {network.record['license']}; --license names another")
 
@@ -130,14 +137,17 @@ def _resumed(checkpoint: Path, others: tuple[Path, ...], resume: bool, overwrite
     return checkpoint if resume and checkpoint.exists() else None
 
 
-def _network(model: str, opened: Scene, bands: int, patch_size: int | None, device: str | None) -> Classifier:
+def _network(model: str, opened: Scene, bands: int | None, patch_size: int | None, device: str | None) -> Classifier:
     """Build an architecture for a scene, or load a weight and give it what the scene has."""
     from hsmamba import create_model, is_model
     from hsmamba.engine.classification.classes import has_classes
-    from hsmamba.models import as_classifier
+    from hsmamba.models import as_classifier, entry
+    from hsmamba.zoo.arguments import rehearse
 
     if is_model(model) and "." not in model:
-        sizes: dict[str, Any] = {"num_classes": opened.num_classes, "in_chans": min(bands, opened.good_bands.size)}
+        reduction = as_classifier(rehearse(entry(model), {}, 0, model)).reduction
+        components = bands or (_MNF if reduction == "mnf" else _PCA)
+        sizes: dict[str, Any] = {"num_classes": opened.num_classes, "in_chans": min(components, opened.good_bands.size)}
         if opened.aux is not None:
             sizes["aux_chans"] = int(opened.aux.shape[2])
         return as_classifier(create_model(model, device=device, patch_size=patch_size, **sizes))

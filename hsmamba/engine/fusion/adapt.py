@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hsmamba.data.pairs import FusionPair
 from hsmamba.data.sensors import Sensor, band_gains, get_sensor
@@ -23,7 +23,7 @@ from hsmamba.engine.running import evaluating
 from hsmamba.errors import SceneError, TrainingError
 from hsmamba.metrics import fusion as metrics
 from hsmamba.metrics.report import Figures
-from hsmamba.models import FusionNetwork
+from hsmamba.models import FusionNetwork, as_fusion_network
 
 JUDGED = ("SAM", "ERGAS", "Q2n")
 FILTERS = "fitted filters"
@@ -172,14 +172,14 @@ class Adaptation:
         device: torch.device | str | None = None,
     ) -> None:
         """Sharpen images in the units that were tuned on; see `hsmamba.engine.fusion.tiles.fuse_images`."""
-        if not isinstance(self.chosen, torch.nn.Module):
+        if not isinstance(self.chosen, nn.Module):
             sharpen_whole(self.chosen, images, write, advance)
             return
-        guided = with_low_pass(images, self.sensor) if isinstance(self.chosen, Tuned) else images
-        with evaluating(self.chosen, device) as where:
-            dtype = next(self.chosen.parameters()).dtype
-            placed = replace(guided, dtype=dtype, device=where)
-            fuse_images(self.chosen, placed, write, advance, tile=tile, batch_size=batch_size)
+        network = as_fusion_network(self.chosen)
+        guided = with_low_pass(images, self.sensor) if isinstance(network, Tuned) else images
+        with evaluating(network, device) as where:
+            placed = replace(guided, dtype=next(network.parameters()).dtype, device=where)
+            fuse_images(network, placed, write, advance, tile=tile, batch_size=batch_size)
 
 
 def adapt_to(
