@@ -6,6 +6,7 @@ What a user has anyway, from scikit-learn (the `classical` extra), as modules th
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -21,6 +22,7 @@ from hsmamba.layers.multiscale import MultiScaleMeans, windows_within
 
 Batches: TypeAlias = "Iterable[tuple[Tensor, Tensor | None, Tensor]]"
 Estimator: TypeAlias = "Callable[[int], Any]"
+Reduction: TypeAlias = Literal["pca", "pca-unscaled", "mnf"]
 
 _TREES = 300
 _PENALTY = 100.0  # C of the SVM
@@ -51,23 +53,23 @@ class ClassicalCfg:
 
     Attributes:
         estimator: Makes the estimator of scikit-learn, from a seed.
-        reduction: Kind of the components that the bands are brought to, "pca" or "mnf".
+        reduction: Kind of the components that the bands are brought to, as for `hsmamba.engine.default_transform`.
         components: How many, or fewer where the scene has no more bands; None for the bands as they are.
         windows: Sides of the windows over which features are averaged; 1 is the pixel itself.
     """
 
     estimator: Estimator
-    reduction: Literal["pca", "mnf"] = "pca"
+    reduction: Reduction = "pca-unscaled"
     components: int | None = None
     windows: tuple[int, ...] = (1,)
 
 
 CLASSIFIERS: dict[str, ClassicalCfg] = {
     "forest-bands": ClassicalCfg(random_forest),
-    "forest-pca": ClassicalCfg(random_forest, "pca", 30),
-    "forest-pca-means": ClassicalCfg(random_forest, "pca", 30, (1, 5, 13)),
+    "forest-pca": ClassicalCfg(random_forest, "pca-unscaled", 30),
+    "forest-pca-means": ClassicalCfg(random_forest, "pca-unscaled", 30, (1, 5, 13)),
     "svm-bands": ClassicalCfg(support_vectors),
-    "svm-pca": ClassicalCfg(support_vectors, "pca", 30),
+    "svm-pca": ClassicalCfg(support_vectors, "pca-unscaled", 30),
     "svm-mnf-means": ClassicalCfg(support_vectors, "mnf", 40, (1, 5, 11)),
     "lda-bands": ClassicalCfg(shrinkage_lda),
     "lda-mnf": ClassicalCfg(shrinkage_lda, "mnf", 40),
@@ -87,7 +89,8 @@ class ClassicalClassifier(nn.Module):
         patch_size: Side P of the patch; None for that of the largest window. Windows beyond it become the patch.
         aux_chans: Channels of the second source; 0 for none.
         windows: Sides of the windows over which both sources are averaged.
-        reduction: Components of the transform that `hsmamba.finetune` fits where none is given, "pca" or "mnf".
+        reduction: Kind of the components that `hsmamba.finetune` fits where no transform is given, as for
+            `hsmamba.engine.default_transform`.
 
     Shape:
         hsi: (B, in_chans, P, P), aux: (B, aux_chans, P, P). Output: (B, K) float32, log probabilities; of an estimator
@@ -104,7 +107,7 @@ class ClassicalClassifier(nn.Module):
         aux_chans: int = 0,
         *,
         windows: tuple[int, ...] = (1,),
-        reduction: Literal["pca", "mnf"] = "pca",
+        reduction: Reduction = "pca-unscaled",
     ) -> None:
         super().__init__()
         self.estimator, self.reduction = estimator, reduction
@@ -125,10 +128,10 @@ class ClassicalClassifier(nn.Module):
                 as `hsmamba.data.PatchDataset.batch` gives them.
 
         Raises:
-            SplitError: The patches are of one class alone.
+            SplitError: The patches are of one class alone, or the estimator cannot be fitted on them.
         """
         features, target = gather_features(self.forward_features, batches)
-        self.estimator.fit(features, target)
+        self.estimator = _fitted(self.estimator, features, target)
 
     def forward(self, hsi: Tensor, aux: Tensor | None = None) -> Tensor:
         """Classify patches.
@@ -144,6 +147,19 @@ class ClassicalClassifier(nn.Module):
         result = torch.full((len(hsi), self.num_classes), -torch.inf)
         result[:, torch.from_numpy(self.estimator.classes_)] = _log_probabilities(self.estimator, features)
         return result.to(hsi.device)
+
+
+def _fitted(estimator: Any, features: NDArray[Any], target: NDArray[np.int64]) -> Any:
+    """Fit an estimator of scikit-learn, whose refusals become ours."""
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Only one sample")  # of a class, which then adds nothing to a covariance
+            return estimator.fit(features, target)
+    except ValueError as error:
+        raise SplitError(
+            f"{type(estimator).__name__} cannot be fitted on {target.size} training pixels of {np.unique(target).size} "
+            f"classes ({str(error).splitlines()[0]}); take more training pixels"
+        ) from error
 
 
 def _log_probabilities(estimator: Any, features: NDArray[np.float32]) -> Tensor:
@@ -245,13 +261,7 @@ def discriminants(
     Raises:
         SplitError: No class has two pixels, so that there is no covariance.
     """
-    _, counts = np.unique(target, return_counts=True)
-    if counts.max() < 2:
-        raise SplitError(
-            f"each of the {counts.size} classes has one training pixel, and a discriminant analysis needs two of one "
-            "class at least; take more"
-        )
-    fitted = shrinkage_lda().fit(features.astype(np.float64), target)
+    fitted = _fitted(shrinkage_lda(), features.astype(np.float64), target)
     weight, bias = fitted.coef_, fitted.intercept_
     if len(weight) == 1:  # two classes have one function, the difference of the second from the first
         weight, bias = np.concatenate([0 * weight, weight]), np.concatenate([0 * bias, bias])

@@ -51,6 +51,10 @@ def evaluate_command(
             "validation pixels of the split."
         ),
     ] = "off",
+    baselines: Annotated[
+        bool,
+        typer.Option("--baselines", help="Fit classical classifiers on the training pixels and show them beside."),
+    ] = False,
     device: DeviceOption = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -71,5 +75,5 @@ def evaluate_command(
     else:
         chosen = split_of(model)
     options: Any = {"nan": nan, "scale": numbers(scale), "tta": tta, "regularise": regularise}
-    report = evaluate(network, opened, chosen, progress=not as_json, **options)
+    report = evaluate(network, opened, chosen, baselines=baselines, progress=not as_json, **options)
     say(report.to_json() if as_json else f"{chosen.id}\n\n{report}")

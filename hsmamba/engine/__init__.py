@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -15,6 +16,7 @@ from torch import nn
 from hsmamba.data import Compose, PatchDataset, Scene, Split
 from hsmamba.data.image import NanPolicy
 from hsmamba.data.pairs import FusionPairs
+from hsmamba.engine.classification.baselines import evaluate_baselines, fit_baseline
 from hsmamba.engine.classification.evaluate import Part, evaluate_classifier
 from hsmamba.engine.classification.fitting import default_transform
 from hsmamba.engine.classification.inputs import Scale
@@ -27,6 +29,7 @@ from hsmamba.engine.classification.train import (
     settings_for,
     train_classifier,
 )
+from hsmamba.engine.fusion.adapt import Adapt, AdaptReport
 from hsmamba.engine.fusion.evaluate import evaluate_fusion
 from hsmamba.engine.fusion.job import fuse
 from hsmamba.engine.fusion.train import FusionResult, FusionSettings, train_fusion
@@ -35,6 +38,8 @@ from hsmamba.metrics import ClassificationReport, FusionReport
 from hsmamba.models import as_classifier, as_fusion_network
 
 __all__ = [
+    "Adapt",
+    "AdaptReport",
     "Classification",
     "ClassificationReport",
     "ClassificationResult",
@@ -48,6 +53,7 @@ __all__ = [
     "default_transform",
     "evaluate",
     "finetune",
+    "fit_baseline",
     "fuse",
 ]
 
@@ -173,12 +179,19 @@ def evaluate(
     scale: Scale | None = None,
     tta: bool | None = None,
     regularise: Regularise | None = None,
+    baselines: bool | None = None,
     progress: bool | None = None,
 ) -> ClassificationReport: ...
 
 
 @overload
-def evaluate(model: nn.Module, data: FusionPairs, *, device: torch.device | str | None = None) -> FusionReport: ...
+def evaluate(
+    model: nn.Module,
+    data: FusionPairs,
+    *,
+    device: torch.device | str | None = None,
+    baselines: bool | None = None,
+) -> FusionReport: ...
 
 
 def evaluate(
@@ -194,6 +207,7 @@ def evaluate(
     scale: Scale | None = None,
     tta: bool | None = None,
     regularise: Regularise | None = None,
+    baselines: bool | None = None,
     progress: bool | None = None,
 ) -> ClassificationReport | FusionReport:
     """Compare a classifier with the labels of one part of a split, or a fusion network with the truth of pairs.
@@ -201,7 +215,7 @@ def evaluate(
     Args:
         model: A network; its mode and device are left as they were.
         data: A labelled scene, several of one kind (plots) or a dataset of patches; or pairs
-            (`hsmamba.data.wald_pairs`), of which only `device` is a further argument.
+            (`hsmamba.data.wald_pairs`), of which only `device` and `baselines` are further arguments.
         split: Pixels of the scene (or items of the scenes or the dataset) by part.
         part: "train", "val" or "test"; default "test".
         transform: Fitted preprocessing of scenes; default the one that came with the model.
@@ -213,6 +227,9 @@ def evaluate(
         regularise: "off" (the default); "on" as for `classify`, each scene by itself, which takes a prediction of all
             its valid pixels; "auto" takes what has the higher OA on the validation pixels of the split. The report says
             which it was.
+        baselines: Fit the classical classifiers of `hsmamba.baselines.CLASSIFIERS` on the training pixels of the split,
+            on what the model sees of them, and judge them on the same pixels, diffused as the model is (`regularise`):
+            seconds to minutes, with the `classical` extra. Default False; of pairs True.
         progress: Show a progress bar; default False.
 
     Returns:
@@ -222,7 +239,7 @@ def evaluate(
     Raises:
         SceneError: The scene has no labels, or does not fit the model.
         SplitError: The split belongs to another scene, or the part is empty; `regularise="auto"` without validation
-            pixels.
+            pixels, or baselines without training pixels.
         TypeError: Model and data are of two tasks, an argument is not for these data, or there is no split for a scene.
         ValueError: A part, a `nan` or a `regularise` that is none.
     """
@@ -233,18 +250,24 @@ def evaluate(
             split=split, part=part, transform=transform, batch_size=batch_size, nan=nan, scale=scale, tta=tta,
             regularise=regularise, progress=progress,
         )  # fmt: skip
-        return evaluate_fusion(network, data, device=device)
+        return evaluate_fusion(network, data, device=device, baselines=baselines is not False)
     classifier = as_classifier(model)
     if split is None:
         raise TypeError("evaluate needs the split of the scene, as it came out of finetune")
     if isinstance(data, PatchDataset):
         _refuse("a dataset of patches has been transformed and masked", transform=transform, nan=nan, scale=scale)
         _refuse("a dataset of patches is no image: give its scenes", regularise=regularise)
-    return evaluate_classifier(
+        _refuse("a dataset of patches has lost the bands: give its scenes", baselines=baselines or None)
+    report = evaluate_classifier(
         classifier, data, split, part=part or "test", transform=transform, batch_size=batch_size, device=device,
         nan=nan or "raise", scale=scale, tta=bool(tta), regularise=regularise or "off",
         progress=bool(progress),
     )  # fmt: skip
+    if not baselines or isinstance(data, PatchDataset):
+        return report
+    options: Any = {"part": part or "test", "transform": transform, "nan": nan or "raise"}
+    others = evaluate_baselines(classifier, data, split, regularise=regularise or "off", **options)
+    return replace(report, baselines=others)
 
 
 def _refuse(because: str, **given: object) -> None:

@@ -1,6 +1,6 @@
 """One file an architecture. Importing this package registers all of them, here and in timm."""
 
-from hsmamba.models import cf2n, lda, le_mamba, md2f_mamba, mim, mmapp, msfmamba, ramsf, residual, rsanet
+from hsmamba.models import cf2n, ensemble, lda, le_mamba, md2f_mamba, mim, mmapp, msfmamba, ramsf, residual, rsanet
 from hsmamba.models._base import (
     Classifier,
     FusionNetwork,
@@ -28,6 +28,7 @@ __all__ = [
     "as_fusion_network",
     "as_network",
     "cf2n",
+    "ensemble",
     "entry",
     "example_inputs",
     "lda",

@@ -34,7 +34,8 @@ class ShrinkageLDA(Classifier):
     Args:
         in_chans: Bands (MNF components) of the patch.
         num_classes: Classes K; 0 leaves the head out.
-        patch_size: Side P of the patch; None for that of the largest window. Windows beyond it become the patch.
+        patch_size: Side P of the patch, at most that of the largest window, which is the default (None). Windows beyond
+            it become the patch.
         aux_chans: Channels of the second source, averaged likewise; 0 for none.
         windows: Sides of the windows in pixels; 1 is the pixel itself.
 
@@ -42,7 +43,7 @@ class ShrinkageLDA(Classifier):
         As for `Classifier`; the logits are log posteriors up to a constant of the sample.
 
     Raises:
-        ValueError: No window, or one without a pixel.
+        ValueError: No window, one without a pixel, or a patch that is larger than all of them.
     """
 
     reduction = "mnf"
@@ -56,7 +57,13 @@ class ShrinkageLDA(Classifier):
         *,
         windows: tuple[int, ...] = (1, 5, 11),
     ) -> None:
-        side = max(windows, default=0) if patch_size is None else patch_size
+        largest = max(windows, default=0)
+        side = largest if patch_size is None else patch_size
+        if side > largest:
+            raise ValueError(
+                f"patch_size is {side}, and no window of {tuple(windows)} reaches so far; leave patch_size out (it is "
+                f"{largest} then), or give a larger window"
+            )
         super().__init__(in_chans, num_classes, side, aux_chans)
         self.means = MultiScaleMeans(windows_within(windows, self.patch_size))
         self.add_head(len(self.means.windows) * (in_chans + aux_chans), 0.0)

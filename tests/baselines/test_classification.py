@@ -73,7 +73,7 @@ def test_what_cannot_be_fitted_is_refused():
     unlabelled = [(torch.rand(3, 4, 1, 1), None, torch.tensor([0, 1, -1]))]
     with pytest.raises(SplitError, match="1 of 3 patches to fit on are unlabelled"):
         make_classifier("forest-bands", 4, 3).fit(unlabelled)
-    with pytest.raises(SplitError, match="each of the 2 classes has one training pixel"):
+    with pytest.raises(SplitError, match=r"cannot be fitted on 2 training pixels of 2 classes \(.*\); take more"):
         discriminants(np.random.rand(2, 3).astype(np.float32), np.array([0, 1]), 2)
 
 
@@ -102,6 +102,14 @@ def test_discriminants_are_those_of_scikit_learn():
         np.testing.assert_allclose(posterior[:, list(classes)], oracle.predict_proba(features), atol=1e-9)
         far = 1e4 * generator.normal(size=(50, 5)) @ weight.T + bias
         assert set(far.argmax(1)) <= set(classes)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_class_of_one_pixel_is_told_apart_without_a_warning():
+    features = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32)
+    features[0] += 9
+    weight, bias = discriminants(features, np.array([0, 1, 1, 1, 2, 2, 2]), 3)
+    assert (features @ weight.T + bias)[0].argmax() == 0
 
 
 def test_without_scikit_learn_the_extra_is_named(monkeypatch):

@@ -90,6 +90,26 @@ def test_finetune_evaluate_classify_and_verify_work_together(run, trained, scene
     assert "SHA-256" in err
 
 
+def test_lda_is_fitted_in_one_step_and_stands_beside_the_classical(run, scene_file, tmp_path):
+    pytest.importorskip("sklearn", reason="needs the classical extra")
+    args = ["finetune", scene_file, "-o", tmp_path / "run", "-m", "lda", "--count", 20]
+    code, _, err = run(*args, "--epochs", 3)
+    assert code == 2 and "lda is fitted in one step" in err and "leave epochs= out" in err
+    code, out, err = run(*args)
+    assert code == 0 and "fitted in one step; model in" in out, err
+    model = tmp_path / "run" / "model"
+    assert "in_chans" in (model / "config.json").read_text() and run("verify", model)[0] == 0
+    code, out, err = run("evaluate", model, scene_file, "--baselines")
+    assert code == 0 and "this model" in out and "lda-mnf-means" in out, err
+    code, out, err = run("evaluate", model, scene_file, "--baselines", "--json")
+    assert code == 0 and json.loads(out)["baselines"]["svm-pca"]["oa"] > 0.5, err
+    assert "no training pixels" in run("evaluate", model, scene_file, "--baselines", "--all")[2]
+    code, _, err = run("classify", scene_file, "-m", model, "-o", tmp_path / "map.npz")
+    assert code == 0, err
+    code, out, err = run("finetune", scene_file, "-o", tmp_path / "run2", "-m", model, "--count", 30)
+    assert code == 0 and "fitted in one step" in out, err
+
+
 def test_a_class_that_cannot_be_tested_is_trained_and_saved(run, tmp_path):
     labels = np.repeat([1, 2], 18)[:, None].repeat(36, 1).astype(np.uint8)
     labels[8:11, 8:11] = 3  # within half a patch

@@ -182,6 +182,12 @@ def classes(at, *names, labels=None, **options):
 CODES = {10: "corn", 20: "oats", 30: "wheat"}
 
 
+def reassigned(scene, *names):
+    """A scene that gets other names once it is made."""
+    scene.class_names = names
+    return scene
+
+
 def coded(at):
     """The labels as codes."""
     return np.array([0, *CODES])[np.asarray(at.scene.labels)]
@@ -297,6 +303,10 @@ ADVICE = {
         lambda at, text: train(
             at, scene=[at.scene, classes(at, "wheat", "oats", "corn")], split=doubled(at)
         ).class_names == ("corn", "oats", "wheat"),
+    ),
+    "labels reach up to {}, but there are {} class names; name every class": (
+        lambda at: accuracy(at, at.model, reassigned(at.scene, "oats")),
+        lambda at, text: same_as_before(at, reassigned(at.scene, "corn", "oats", "wheat")),
     ),
     "have two classes named {}; give every class a name of its own": (
         lambda at: accuracy(at, scene=classes(at, "corn", "corn", "wheat")),
@@ -443,6 +453,18 @@ def test_the_next_epoch_of_an_older_checkpoint_has_its_checksum(at):
     with warnings.catch_warnings():
         warnings.simplefilter("error", hsmamba.errors.HsmambaWarning)
         assert is_whole(at, resumed(at))
+
+
+def test_labels_without_names_get_them_or_the_model_a_new_head(at):
+    bare = classes(at)
+    text = warned(
+        lambda: train(at, at.model, bare),
+        "where they are other classes, give class_names=, or a new head with model.reset_classifier({})",
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", hsmamba.errors.HsmambaWarning)
+        assert train(at, at.model, replace(bare, class_names=at.model.class_names)).class_names == at.scene.class_names
+        assert train(at, renewed(at.model, text), bare).class_names == ()
 
 
 def test_an_interrupted_run_is_continued_as_it_says(at, caplog):

@@ -24,6 +24,8 @@ def test_the_patch_is_as_large_as_the_largest_window_or_limits_the_windows():
     assert hsmamba.create_model("lda", windows=(1, 3)).patch_size == 3
     with pytest.raises(ValueError, match="give the side of one or more"):
         hsmamba.create_model("lda", windows=())
+    with pytest.raises(ValueError, match=r"patch_size is 13, and no window of \(1, 5, 11\) reaches so far"):
+        hsmamba.create_model("lda", patch_size=13)
 
 
 def test_it_is_the_classical_lda_as_tensors(tmp_path):

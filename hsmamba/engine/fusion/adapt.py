@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hsmamba.data.pairs import FusionPair
 from hsmamba.data.sensors import Sensor, band_gains, get_sensor
@@ -23,7 +23,7 @@ from hsmamba.engine.running import evaluating
 from hsmamba.errors import SceneError, TrainingError
 from hsmamba.metrics import fusion as metrics
 from hsmamba.metrics.report import Figures
-from hsmamba.models import FusionNetwork
+from hsmamba.models import FusionNetwork, as_fusion_network
 
 JUDGED = ("SAM", "ERGAS", "Q2n")
 FILTERS = "fitted filters"
@@ -60,7 +60,9 @@ class Adapt:
                 f"Adapt takes either seconds or steps, and has seconds={self.seconds} and steps={self.steps}; "
                 "adapt=60 is a minute, adapt=Adapt(steps=100) a hundred steps"
             )
-        if self.seconds is not None and not (_is_real(self.seconds) and math.isfinite(self.seconds) and self.seconds > 0):
+        if self.seconds is not None and not (
+            _is_real(self.seconds) and math.isfinite(self.seconds) and self.seconds > 0
+        ):
             raise ValueError(f"seconds is {self.seconds!r}; expected a number above 0, 60 for a minute")
         for name in ("steps", "seed"):
             value = getattr(self, name)
@@ -80,7 +82,9 @@ class Adapt:
         if isinstance(given, Adapt):
             return given
         if not _is_real(given):
-            raise TypeError(f"adapt is {given!r}; expected seconds (60 for a minute) or hsmamba.engine.Adapt(steps=...)")
+            raise TypeError(
+                f"adapt is {given!r}; expected seconds (60 for a minute) or hsmamba.engine.Adapt(steps=...)"
+            )
         return cls(seconds=float(given))
 
 
@@ -124,7 +128,9 @@ class AdaptReport:
         if self.used == self.classical:
             return f"adapt: {self.used} is best on the held-out tiles and is used ({_in_words(mine)})"
         share = f" ({100 * self.share:.0f} % of the correction)" if self.share else ""
-        return f"adapt: used {self.used}{share}: {_in_words(mine)}; best classical, {self.classical}: {_in_words(theirs)}"
+        return (
+            f"adapt: used {self.used}{share}: {_in_words(mine)}; best classical, {self.classical}: {_in_words(theirs)}"
+        )
 
     def __str__(self) -> str:
         """Write the table."""
@@ -166,14 +172,14 @@ class Adaptation:
         device: torch.device | str | None = None,
     ) -> None:
         """Sharpen images in the units that were tuned on; see `hsmamba.engine.fusion.tiles.fuse_images`."""
-        if not isinstance(self.chosen, torch.nn.Module):
+        if not isinstance(self.chosen, nn.Module):
             sharpen_whole(self.chosen, images, write, advance)
             return
-        guided = with_low_pass(images, self.sensor) if isinstance(self.chosen, Tuned) else images
-        with evaluating(self.chosen, device) as where:
-            dtype = next(self.chosen.parameters()).dtype
-            placed = replace(guided, dtype=dtype, device=where)
-            fuse_images(self.chosen, placed, write, advance, tile=tile, batch_size=batch_size)
+        network = as_fusion_network(self.chosen)
+        guided = with_low_pass(images, self.sensor) if isinstance(network, Tuned) else images
+        with evaluating(network, device) as where:
+            placed = replace(guided, dtype=next(network.parameters()).dtype, device=where)
+            fuse_images(network, placed, write, advance, tile=tile, batch_size=batch_size)
 
 
 def adapt_to(
@@ -204,9 +210,7 @@ def adapt_to(
 class _Contest:
     """The candidates and their figures on the held-out tiles."""
 
-    def __init__(
-        self, network: FusionNetwork, images: Images, how: Adapt, device: torch.device | str | None
-    ) -> None:
+    def __init__(self, network: FusionNetwork, images: Images, how: Adapt, device: torch.device | str | None) -> None:
         self.start = time.monotonic()
         self.network, self.how = network, how
         self.own = network.architecture or type(network).__name__

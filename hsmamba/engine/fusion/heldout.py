@@ -84,7 +84,9 @@ def cut_parts(images: Images, sensor: Sensor, seed: int) -> Parts:
             "give images with fewer invalid pixels"
         )
     share = sum(int(good[box].size) for box in held) / int(good.sum())
-    found = [tuple(_reduced(images, sensor, box, f"tile {i + 1}") for i, box in enumerate(part)) for part in (tuned, held)]
+    found = [
+        tuple(_reduced(images, sensor, box, f"tile {i + 1}") for i, box in enumerate(part)) for part in (tuned, held)
+    ]
     return Parts(found[0], found[1], share)
 
 
@@ -113,18 +115,24 @@ def _divided(good: NDArray[np.bool_], ratio: int, seed: int) -> tuple[list[Box],
     for index in chosen[_ONE_IN - 1 :: _ONE_IN]:
         rows, columns = cells[index]
         if good[rows, columns].any():
-            inner = whole_rectangles(good[rows, columns], 1)[0]
-            held.append(tuple(slice(c.start + i.start, c.start + i.stop) for c, i in zip((rows, columns), inner)))  # type: ignore[arg-type]
+            y, x = whole_rectangles(good[rows, columns], 1)[0]
+            held.append((_moved(y, rows.start), _moved(x, columns.start)))
         rest[tuple(slice(max(0, c.start - g), c.stop + g) for c, g in zip((rows, columns), guard, strict=True))] = False
     return held, rest
 
 
+def _moved(part: slice, start: int) -> slice:
+    return slice(part.start + start, part.stop + start)
+
+
 def _cells(shape: tuple[int, ...], ratio: int) -> list[Box]:
-    """Divide a grid of blocks into cells, four at least, in an order in which every fourth lies elsewhere in its row."""
+    """Divide a grid of blocks into cells, four at least; every fourth of the list lies elsewhere in its row."""
     counts = [max(1, round(side * ratio / _CELL)) for side in shape]
     if counts[0] * counts[1] < _ONE_IN:
         counts = [_ONE_IN, 1] if shape[0] >= shape[1] else [1, _ONE_IN]
-    edges = [np.linspace(0, side, count + 1).round().astype(int).tolist() for side, count in zip(shape, counts, strict=True)]
+    edges = [
+        np.linspace(0, side, count + 1).round().astype(int).tolist() for side, count in zip(shape, counts, strict=True)
+    ]
     rows, columns = ([slice(a, b) for a, b in itertools.pairwise(line)] for line in edges)
     return [(row, columns[(j + i) % len(columns)]) for i, row in enumerate(rows) for j in range(len(columns))]
 

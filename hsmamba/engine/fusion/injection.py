@@ -91,9 +91,8 @@ class Injection(FusionNetwork):
 
     def _take(self, band: int, weights: Tensor) -> None:
         """Put the weights of a band in their places, in the order that `fit` stacks them in."""
-        on_guide, around, modulation = weights.split(
-            [self.channels * TAPS * TAPS, TAPS * TAPS - 1, self.channels]
-        )
+        taps, own_taps = self.channels * TAPS * TAPS, TAPS * TAPS - 1
+        on_guide, around, modulation = torch.split(weights, [taps, own_taps, self.channels])
         own = torch.cat([around[:_CENTRE], -around.sum()[None], around[_CENTRE:]])
         self.guide_taps[band] = on_guide.view(self.channels, TAPS, TAPS)
         self.ms_taps[band] = own.view(1, TAPS, TAPS)

@@ -64,7 +64,12 @@ class Correction(FusionNetwork):
     def __init__(self, network: FusionNetwork, ms: Levels, guide: Levels) -> None:
         super().__init__(network.in_chans, 2 * network.guide_chans, network.scale)
         self.network, self.margin = network, network.margin
-        for name, values in (("ms_gain", ms.gain), ("ms_offset", ms.offset), ("gain", guide.gain), ("offset", guide.offset)):
+        for name, values in (
+            ("ms_gain", ms.gain),
+            ("ms_offset", ms.offset),
+            ("gain", guide.gain),
+            ("offset", guide.offset),
+        ):
             self.register_buffer(name, values[:, None, None].clone())
         self.slope = nn.Parameter(torch.ones(network.in_chans))
 
@@ -206,7 +211,8 @@ def _correction(network: FusionNetwork, pairs: Sequence[FusionPair], left: Seque
     correction = Correction(inner, Levels.kept(network.in_chans), Levels.kept(channels)).eval()
     sums = torch.zeros(2, network.in_chans, dtype=torch.float64)
     for pair, wanted in zip(pairs, left, strict=True):
-        found, target = run(correction, _middle(pair)).double(), _middle(pair._replace(gt=wanted)).gt
+        found = run(correction, _middle(pair)).double()
+        target = torch.as_tensor(_middle(pair._replace(gt=wanted)).gt)
         sums += torch.stack([(found * target).sum((1, 2)), found.square().sum((1, 2))])
     with torch.no_grad():
         correction.slope.copy_(torch.where(sums[1] > 0, sums[0] / sums[1].clamp_min(1e-30), 0.0))

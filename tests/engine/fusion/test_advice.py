@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.io import savemat
 
 import hsmamba
 from hsmamba.data import Compose, SensorScale, Standardise, simulate_bands, wald_pairs
@@ -15,6 +16,7 @@ from hsmamba.data.srf import response_matrix
 from hsmamba.engine import recipe as recipes
 from hsmamba.errors import HsmambaWarning
 from tests.advice import alternatives, told, warned
+from tests.engine.fusion.test_recipe import TOML
 from tests.engine.fusion.toys import images, make
 
 MS, PAN = images(32, 32)
@@ -95,10 +97,6 @@ def standardised():
     return model
 
 
-def unfinished(folder):
-    return recipes.publish(recipes.load_recipe("ramsf.ikonos"), folder, folder / "weights")
-
-
 CASES = {
     "select these bands in this order, or create and train a model with {}={}": (
         lambda: fuse(MS[..., :3]),
@@ -111,7 +109,7 @@ CASES = {
         lambda: hsmamba.fuse(weight(), PAN[..., None], MS, progress=False),
         lambda text: fuse(MS, PAN),
     ),
-    "crop both to the same ground, or take a model {}": (
+    "crop both to the same ground, or take a model": (
         lambda: fuse(MS, PAN[: MS.shape[0] * 2, : MS.shape[1] * 2]),
         (
             lambda text: fuse(MS[: MS.shape[0] // 2, : MS.shape[1] // 2], PAN[: MS.shape[0] * 2, : MS.shape[1] * 2]),
@@ -209,3 +207,17 @@ def test_what_a_warning_says_silences_it(words, call, mended):
     with warnings.catch_warnings():
         warnings.simplefilter("error", HsmambaWarning)
         assert mended(text)
+
+
+def test_a_recipe_that_ran_is_published(tmp_path):
+    folder = tmp_path / "worldview2_ikonos"
+    folder.mkdir()
+    savemat(
+        folder / "imgIK.mat",
+        {f"I_{name}": image.astype(np.uint16) for name, image in zip(("MS", "PAN"), LARGE, strict=True)},
+    )
+    (tmp_path / "toy.toml").write_text(TOML)
+    recipe = recipes.load_recipe(tmp_path / "toy.toml")
+    told(lambda: recipes.publish(recipe, tmp_path / "runs", tmp_path / "weights"), "run the recipe {} first")
+    recipes.run(recipe, tmp_path / "runs", data=tmp_path, minutes=0, progress=False)
+    assert hsmamba.create_model(f"local-dir:{recipes.publish(recipe, tmp_path / 'runs', tmp_path / 'weights')}")
