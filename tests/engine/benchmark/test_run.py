@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -68,7 +69,12 @@ def children(process):
 
 
 def alive(pids):
-    return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+    """Those that have not ended; a zombie has, and waits for a parent that may never ask."""
+    states = {}
+    for pid in pids:
+        with suppress(OSError):
+            states[pid] = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return [pid for pid, state in states.items() if state != "Z"]
 
 
 @pytest.mark.slow
