@@ -54,8 +54,8 @@ def write_counts(counts: Counts) -> str:
 
 
 def write_values(values: Values) -> str:
-    """Write figures as text, with six digits."""
-    return _join({unit: {key: f"{value:.6g}" for key, value in figures.items()} for unit, figures in values.items()})
+    """Write figures as text, with five digits."""
+    return _join({unit: {key: f"{value:.5g}" for key, value in figures.items()} for unit, figures in values.items()})
 
 
 def read_counts(text: str) -> Counts:

@@ -83,7 +83,7 @@ def test_hyperion_and_ali_make_pairs_of_ratio_three(tmp_path):
     path.parent.mkdir()
     savemat(path, {**arrays, "non_del_bands": np.arange(8, 136, dtype=np.uint8)[None]})
     pairs = load_pairs("eo1", tmp_path)
-    assert (pairs.ratio, pairs.in_chans, pairs.cut, len(pairs.wavelengths)) == (3, 128, 6, 128)
+    assert (pairs.ratio, pairs.in_chans, len(pairs.wavelengths)) == (3, 128, 128)
     # Hyperion's bands 8, 57, 77 and 224 by its table of calibration
     np.testing.assert_allclose(_centres(np.array([8, 57, 77, 224])), [426.82, 925.41, 912.45, 2395.5], atol=0.1)
     savemat(path, arrays)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import hsmamba
-from hsmamba.data import Scene, random_split
+from hsmamba.data import Scene, load_pairs, random_split
 from hsmamba.engine.benchmark import load_suite, run_cell
 from hsmamba.engine.benchmark.classification import make_split
 from hsmamba.engine.benchmark.units import read_counts, read_values
@@ -73,7 +73,8 @@ def test_fusion_on_own_rows_and_on_an_image_left_out(tmp_path, images):
     places = {(cell.data.name, cell.split, cell.method.name): cell for cell in cells(tmp_path, FUSION)}
     own, others = (run_cell(places["ikonos", split, "GSA"], images) for split in ("own", "others"))
     assert (own["train"], own["test"], others["train"], others["test"]) == (32 * 96, 64 * 96, 0, 128 * 96)
-    assert len(read_values(own["units"])) == (64 - 42) // 8 * ((96 - 42) // 8)
+    cut = load_pairs("ikonos", images, test=0.5).cut
+    assert len(read_values(own["units"])) == (64 - 2 * cut) // 8 * ((96 - 2 * cut) // 8)
     trained = run_cell(places["bgrn", "others", "rsanet"], images)
     assert trained["split_id"] == "others: IKONOS, train to train on" and trained["train"] == 104 * 96
     assert trained["data_sha256"] == run_cell(places["bgrn", "others", "GSA"], images)["data_sha256"]

@@ -32,8 +32,8 @@ def test_counts_come_back(given):
     assert read_counts(write_counts(given)) == given
 
 
-def test_figures_come_back_with_six_digits():
+def test_figures_come_back_with_five_digits():
     values = {3: {"SAM": 1 / 3, "Q2n": 0.91}, 4: {"SAM": 123456.789}}
     back = read_values(write_values(values))
     assert back.keys() == values.keys()
-    assert back[3] == pytest.approx(values[3], rel=1e-5) and back[4] == pytest.approx(values[4], rel=1e-5)
+    assert back[3] == pytest.approx(values[3], rel=1e-4) and back[4] == pytest.approx(values[4], rel=1e-4)
