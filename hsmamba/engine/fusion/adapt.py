@@ -5,17 +5,20 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from hsmamba.data.pairs import FusionPair
+from hsmamba.data.pairs import FusionPair, FusionPairs
 from hsmamba.data.sensors import Sensor, band_gains, get_sensor
 from hsmamba.engine.fusion.classical import Method, methods_for, sharpen_whole
-from hsmamba.engine.fusion.heldout import cut_parts, with_low_pass
-from hsmamba.engine.fusion.images import Images
+from hsmamba.engine.fusion.evaluate import check_pair
+from hsmamba.engine.fusion.heldout import Parts, cut_parts, parts_of, with_low_pass
+from hsmamba.engine.fusion.images import Image, Images
 from hsmamba.engine.fusion.injection import Injection
 from hsmamba.engine.fusion.tiles import Advance, Write, fuse_images
 from hsmamba.engine.fusion.tuned import Tuned, run, tune
@@ -181,6 +184,18 @@ class Adaptation:
             placed = replace(guided, dtype=next(network.parameters()).dtype, device=where)
             fuse_images(network, placed, write, advance, tile=tile, batch_size=batch_size)
 
+    def predict(self, pair: FusionPair) -> Tensor:
+        """Sharpen a pair in the units that were tuned on, (C, H, W), not clipped."""
+        ms, guide = (Image(tensor.permute(1, 2, 0).numpy()) for tensor in (pair.ms, pair.guide))
+        fused = torch.empty(pair.ms.shape[0], *pair.guide.shape[1:])
+
+        def keep(top: int, rows: Tensor) -> None:
+            fused[:, top : top + rows.shape[1]] = rows
+
+        ratio = pair.guide.shape[-1] // pair.ms.shape[-1]
+        self.sharpen(Images(ms, guide, None, ratio, fill=False), keep, lambda _: None)
+        return fused
+
 
 def adapt_to(
     network: FusionNetwork, images: Images, how: Adapt, *, device: torch.device | str | None = None
@@ -199,31 +214,60 @@ def adapt_to(
     Raises:
         SceneError: The image is too small or holds too few valid pixels.
     """
-    contest = _Contest(network, images, how, device)
-    contest.enter_classical()
-    seconds = contest.enter_network()
-    contest.enter_filters()
-    contest.enter_tuned(spare=2 * seconds)  # the comparison of the tuned network takes as long, and some
-    return contest.decided()
+    sensor = _sensor_of(network, how)
+    return _Contest(network, how, sensor, device).held(lambda: cut_parts(images, sensor, how.seed))
+
+
+def adapt_to_pairs(
+    network: FusionNetwork, pairs: FusionPairs, how: Adapt, *, device: torch.device | str | None = None
+) -> Adaptation:
+    """Tune on the first training image of pairs, as `adapt_to` does on the pair that it was made of.
+
+    So that it can be judged on the test images, which it does not see, by `Adaptation.predict`.
+
+    Args:
+        network: Left as it is; a copy is tuned.
+        pairs: With a training image.
+        how: See `Adapt`; the sensor is that of the pairs.
+        device: Where to train; default where the network is.
+
+    Raises:
+        SceneError: There is no training image, or it is too small.
+    """
+    if not pairs.train:
+        raise SceneError(f"the pairs {pairs.name!r} have no training images")
+    check_pair(network, pairs.unturned()[0])
+    parts = partial(parts_of, pairs.train[0], pairs.ratio, pairs.sensor, how.seed)
+    return _Contest(network, how, pairs.sensor, device).held(parts)
 
 
 class _Contest:
     """The candidates and their figures on the held-out tiles."""
 
-    def __init__(self, network: FusionNetwork, images: Images, how: Adapt, device: torch.device | str | None) -> None:
+    parts: Parts
+
+    def __init__(self, network: FusionNetwork, how: Adapt, sensor: Sensor, device: torch.device | str | None) -> None:
         self.start = time.monotonic()
         self.network, self.how = network, how
         self.own = network.architecture or type(network).__name__
         self.tuned = f"{self.own}, tuned"
-        self.sensor = _sensor_of(network, how)
+        self.sensor = sensor
         self.device = torch.device(device) if device is not None else next(network.parameters()).device
-        self.parts = cut_parts(images, self.sensor, how.seed)
         self.base = Injection(network.in_chans, network.guide_chans, network.scale)
         self.methods: dict[str, Method | FusionNetwork] = {}
         self.figures: dict[str, Figures] = {}
         self.classical = ""
         self.share, self.steps = 0.0, 0
         self.notes: list[str] = []
+
+    def held(self, parts: Callable[[], Parts]) -> Adaptation:
+        """Compare all candidates on the held-out tiles of some parts, and choose."""
+        self.parts = parts()
+        self.enter_classical()
+        seconds = self.enter_network()
+        self.enter_filters()
+        self.enter_tuned(spare=2 * seconds)  # the comparison of the tuned network takes as long, and some
+        return self.decided()
 
     def enter_classical(self) -> None:
         """Compare the classical methods; each takes its statistics over the tile."""

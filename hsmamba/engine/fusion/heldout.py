@@ -6,7 +6,7 @@ As in `hsmamba.data.wald`, a part is cut out before anything is filtered, so tha
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hsmamba.data.degrade import decimate, degrade_pan, filter_bands, mtf_kernels, upsample
-from hsmamba.data.pairs import FusionPair, simulated_pair
+from hsmamba.data.pairs import FusionPair, TrainingImage, simulated_pair
 from hsmamba.data.rectangles import Box, whole_rectangles
 from hsmamba.data.sensors import Sensor
 from hsmamba.engine.fusion.images import Image, Images
@@ -67,16 +67,36 @@ def cut_parts(images: Images, sensor: Sensor, seed: int) -> Parts:
     Raises:
         SceneError: The image is too small, or too few of its pixels are valid.
     """
-    good = _good_blocks(images)
-    longer, shorter = max(good.shape), min(good.shape)
-    least = [count * images.ratio for count in _LEAST]
-    if longer < _LEAST[0] or shorter < _LEAST[1]:
-        height, width = images.coarse_size
+    ratio = images.ratio
+
+    def cut(box: Box, name: str) -> FusionPair:
+        parts = [[slice(x.start * ratio**n, x.stop * ratio**n) for x in box] for n in (1, 2)]
+        truth, guide = (_read(x, y, fill=images.fill) for x, y in zip((images.ms, images.guide), parts, strict=True))
+        return _simulated(name, truth, degrade_pan(guide, ratio=ratio), ratio, sensor)
+
+    return _cut(_good_blocks(images), ratio, seed, cut)
+
+
+def parts_of(image: TrainingImage, ratio: int, sensor: Sensor, seed: int) -> Parts:
+    """Divide an image whose truth is known; arguments and errors are those of `cut_parts`."""
+    height, width = image.gt.shape[1:]
+
+    def cut(box: Box, name: str) -> FusionPair:
+        rows, columns = (slice(x.start * ratio, x.stop * ratio) for x in box)
+        return _simulated(name, image.gt[None, :, rows, columns], image.guide[None, :, rows, columns], ratio, sensor)
+
+    return _cut(np.ones((height // ratio, width // ratio), bool), ratio, seed, cut)
+
+
+def _cut(good: NDArray[np.bool_], ratio: int, seed: int, cut: Callable[[Box, str], FusionPair]) -> Parts:
+    if max(good.shape) < _LEAST[0] or min(good.shape) < _LEAST[1]:
+        height, width = (side * ratio for side in good.shape)
         raise SceneError(
-            f"ms is {height} x {width} pixels, and adapt compares on tiles of it at reduced scale, for which it must "
-            f"be {least[0]} x {least[1]} at ratio {images.ratio}: leave adapt out, or give a larger image"
+            f"ms has {height} x {width} pixels in whole blocks of the ratio, and adapt compares on tiles of it at "
+            f"reduced scale, for which it must be {_LEAST[0] * ratio} x {_LEAST[1] * ratio} at ratio {ratio}: leave "
+            "adapt out, or give a larger image"
         )
-    held, rest = _divided(good, images.ratio, seed)
+    held, rest = _divided(good, ratio, seed)
     tuned = whole_rectangles(rest, _RECTANGLES) if rest.any() else []
     if not held or not tuned:
         raise SceneError(
@@ -84,9 +104,7 @@ def cut_parts(images: Images, sensor: Sensor, seed: int) -> Parts:
             "give images with fewer invalid pixels"
         )
     share = sum(int(good[box].size) for box in held) / int(good.sum())
-    found = [
-        tuple(_reduced(images, sensor, box, f"tile {i + 1}") for i, box in enumerate(part)) for part in (tuned, held)
-    ]
+    found = [tuple(cut(box, f"tile {i + 1}") for i, box in enumerate(part)) for part in (tuned, held)]
     return Parts(found[0], found[1], share)
 
 
@@ -137,19 +155,10 @@ def _cells(shape: tuple[int, ...], ratio: int) -> list[Box]:
     return [(row, columns[(j + i) % len(columns)]) for i, row in enumerate(rows) for j in range(len(columns))]
 
 
-def _reduced(images: Images, sensor: Sensor, box: Box, name: str) -> FusionPair:
-    """Simulate the pair of a box of blocks; the truth is the box's ms."""
-    ratio = images.ratio
-    truth, guide = (
-        _read(image, part, fill=images.fill)
-        for image, part in (
-            (images.ms, [slice(x.start * ratio, x.stop * ratio) for x in box]),
-            (images.guide, [slice(x.start * ratio**2, x.stop * ratio**2) for x in box]),
-        )
-    )
-    reduced = degrade_pan(guide, ratio=ratio)
-    low = upsample(_low_pass(reduced, sensor, truth.shape[1], ratio), ratio)
-    return simulated_pair(name, truth[0], torch.cat([reduced, low], dim=1)[0], ratio=ratio, sensor=sensor)
+def _simulated(name: str, truth: Tensor, guide: Tensor, ratio: int, sensor: Sensor) -> FusionPair:
+    """Simulate the pair of a truth (1, C, H, W) beside a guide of its grid."""
+    low = upsample(_low_pass(guide, sensor, truth.shape[1], ratio), ratio)
+    return simulated_pair(name, truth[0], torch.cat([guide, low], dim=1)[0], ratio=ratio, sensor=sensor)
 
 
 def _read(image: Image | None, box: list[slice], *, fill: bool) -> Tensor:

@@ -13,6 +13,7 @@ from hsmamba.baselines import BASELINES
 from hsmamba.data.sensors import get_sensor
 from hsmamba.engine import Adapt
 from hsmamba.engine.fusion import adapt as _adapt
+from hsmamba.engine.fusion.adapt import adapt_to_pairs
 from hsmamba.engine.fusion.classical import Blocks, methods_for, sharpen_whole
 from hsmamba.engine.fusion.heldout import _divided, cut_parts, with_low_pass
 from hsmamba.engine.fusion.images import Image, Images
@@ -218,7 +219,7 @@ def test_small_images_work_and_smaller_ones_are_refused():
     ms, pan = images(48, 48)
     report = adapted(make(), ms, pan, Adapt(steps=1)).adaptation.report
     assert "held out: 12 x 48 pixels of ms (25 % of it)" in report.parts
-    with pytest.raises(SceneError, match=r"ms is 12 x 8 .*must be 16 x 8 at ratio 4: leave adapt out, or"):
+    with pytest.raises(SceneError, match=r"ms has 12 x 8 .*must be 16 x 8 at ratio 4: leave adapt out, or"):
         adapted(make(), ms[:12, :8], pan[:48, :32], Adapt(steps=1))
     assert adapted(make(), ms[:16, :8], pan[:64, :32], Adapt(steps=1)).adaptation.report.used
     ms[:, 4:] = np.nan
@@ -290,3 +291,16 @@ def test_the_sensor_is_that_of_the_weight():
     seen.append(_adapt._sensor_of(model, Adapt(steps=1)).name)
     assert seen == ["generic", "IKONOS", "generic"]
     assert isinstance(model, nn.Module)
+
+
+def test_pairs_are_adapted_to_on_their_training_image_and_judged_on_their_test_images(pairs):
+    adaptation = adapt_to_pairs(make(), pairs, Adapt(steps=1))
+    assert adaptation.sensor.name == "QB" and list(adaptation.report.figures)[-1] == "ramsf, tuned"
+    pair = pairs.test[0]
+    error = (adaptation.predict(pair) - pair.gt).square().mean()
+    for method in BASELINES.values():
+        assert error < (method(pair.ms[None], pair.guide[None], ratio=4, sensor="QB")[0] - pair.gt).square().mean()
+    with pytest.raises(SceneError, match="no training images"):
+        adapt_to_pairs(make(), dataclasses.replace(pairs, train=()), Adapt(steps=1))
+    with pytest.raises(SceneError, match="ms is"):
+        adapt_to_pairs(make(in_chans=8), pairs, Adapt(steps=1))
