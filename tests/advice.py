@@ -3,50 +3,58 @@
 import ast
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from hsmamba.errors import HsmambaError, HsmambaWarning
+from tests.conftest import ROOT
 
-ROOT = Path(__file__).parents[1]
 _VERBS = """
     call choose complete continue convert correct create crop drop export fetch fill fit free give go import install
     keep leave load lower make mend move name open order pass put reinstall rename replace reproject resample
     restore resume rewrite run save say see select set sort start take train transpose unpack upgrade use wait write
 """
-# A verb in the imperative begins a clause.
-_ADVICE = re.compile(rf"(?:^|[;:,.(?] |\b(?:or|and) )(?:{'|'.join([*_VERBS.split(), *_VERBS.title().split()])}) ")
+_WORDS = "|".join([*_VERBS.split(), *_VERBS.title().split()])
+_ADVICE = re.compile(rf"(?:^|[;:,.(?] |\b(?:or|and) )(?:{_WORDS})(?![\w=])")
 
 
 def told(call, *words):
     """What the error of a call says, which has the words in it; {} stands for what is filled in."""
     with pytest.raises((HsmambaError, ValueError, TypeError)) as caught:
         call()
-    return _with(words, str(caught.value))
+    return says(str(caught.value), *words)
 
 
 def warned(call, *words):
     """What the warnings of a call say, like `told`."""
     with pytest.warns(HsmambaWarning) as caught:
         call()
-    return _with(words, "; ".join(str(one.message) for one in caught))
+    return says("; ".join(str(one.message) for one in caught), *words)
 
 
-def _with(words, text):
+def says(text, *words):
+    """Return a text that has the words in it."""
     for word in words:
-        assert re.search(re.escape(word).replace(r"\{\}", ".*?"), text, re.DOTALL), f"{word} is not in: {text}"
+        assert has(text, word), f"{word} is not in: {text}"
     return text
 
 
-def advice(*rooms: str) -> Iterator[tuple[str, str]]:
-    """Find the texts with advice in the functions of rooms: (where, text), with {} for what is filled in."""
+def has(text, word):
+    return re.search(re.escape(word).replace(r"\{\}", ".*?"), text, re.DOTALL) is not None
+
+
+def texts(*rooms: str) -> Iterator[tuple[str, str]]:
+    """Find the texts in the functions of rooms: (where, text), with {} for what is filled in."""
     for path in sorted(file for room in rooms for file in (ROOT / "hsmamba").glob(room)):
         for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(function, ast.FunctionDef):
                 for text, line in _texts(function.body[ast.get_docstring(function) is not None :]):
-                    if _ADVICE.search(text):
-                        yield f"{path.relative_to(ROOT)}:{line}", text
+                    yield f"{path.relative_to(ROOT)}:{line}", text
+
+
+def advises(text):
+    """Whether a clause of a text begins with a verb in the imperative."""
+    return " " in text and _ADVICE.search(text) is not None
 
 
 def _texts(nodes) -> Iterator[tuple[str, int]]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from hsmamba.errors import UnknownModelError
-from hsmamba.models._base import as_classifier, as_fusion_network
+from hsmamba.models._base import as_classifier, as_fusion_network, numbers_of
 
 Task = Literal["classification", "fusion"]
 EntryPoint = Callable[..., nn.Module]
@@ -28,6 +28,8 @@ class ModelCfg:
         summary: One line for listings.
         citation: The paper, with venue and DOI.
         default_tag: The weight that the bare name with `pretrained=True` takes; None where there is no weight.
+        train_args: Arguments with which `hsmamba finetune` builds it without a weight, where the paper's own network
+            would need far more steps.
         tiny: Arguments of a small network of the kind, on which the tests of all networks run.
         can_compile: `torch.compile(fullgraph=True)` works.
         can_export: `torch.export.export` works.
@@ -38,6 +40,7 @@ class ModelCfg:
     summary: str = ""
     citation: str = ""
     default_tag: str | None = None
+    train_args: Mapping[str, Any] = field(default_factory=dict)
     tiny: Mapping[str, Any] = field(default_factory=dict)
     can_compile: bool = True
     can_export: bool = True
@@ -142,7 +145,7 @@ def example_inputs(model: nn.Module, batch_size: int = 2, *, seed: int = 0) -> t
         `(ms (B, in_chans, 16, 16), guide (B, guide_chans, 16 r, 16 r))` for a fusion network of scale r.
     """
     generator = torch.Generator().manual_seed(seed)
-    like = next(model.parameters())
+    like = numbers_of(model)
 
     def noise(chans: int, side: int) -> Tensor:
         return torch.randn(batch_size, chans, side, side, generator=generator).to(like)

@@ -16,6 +16,7 @@ from hsmamba.data.sensors import band_gains, get_sensor
 from hsmamba.data.srf import read_response, response_matrix
 from hsmamba.data.units import maxima
 from hsmamba.data.validity import valid_mask
+from hsmamba.errors import HsmambaWarning
 from tests.advice import alternatives, told, warned
 from tests.data.files.samples import cube, truth, write_npz, write_tif
 from tests.data.test_wald import BROKEN, COLLAR, MS, PAN, make, same
@@ -347,5 +348,5 @@ def test_what_an_error_says_works(words, call, mended, tmp_path):
 def test_what_a_warning_says_silences_it(words, call, mended, tmp_path):
     text = warned(lambda: call(tmp_path), words)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", HsmambaWarning)
         assert mended(tmp_path, text)

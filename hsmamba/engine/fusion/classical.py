@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from hsmamba.baselines import BASELINES
+from hsmamba.baselines import BASELINES, OF_PAN_ALONE
 from hsmamba.data.sensors import Sensor
 from hsmamba.engine.fusion.images import Images
 from hsmamba.engine.fusion.tiles import Advance, Write
@@ -21,12 +21,9 @@ _OVERLAP = 64  # coarse rows in which two parts of a larger one pass into each o
 
 
 def methods_for(channels: int, ratio: int, sensor: Sensor) -> dict[str, Method]:
-    """Classical methods by name; of a guide of several channels they see the mean."""
-    return {name: partial(_sharpened, name, ratio=ratio, sensor=sensor) for name in BASELINES}
-
-
-def _sharpened(name: str, ms: Tensor, guide: Tensor, *, ratio: int, sensor: Sensor) -> Tensor:
-    return BASELINES[name](ms, guide.mean(1, keepdim=True), ratio=ratio, sensor=sensor)
+    """Classical methods by name that take a guide of so many channels."""
+    chosen = {name: method for name, method in BASELINES.items() if channels == 1 or name not in OF_PAN_ALONE}
+    return {name: partial(method, ratio=ratio, sensor=sensor) for name, method in chosen.items()}
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,12 @@
 """What the errors of files say to do, done: each time the file opens, with the right values."""
 
 import gzip
+import io
 import os
 import re
 import shutil
 import warnings
+import zipfile
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 
 from hsmamba.data import Scene, open_scene
 from tests.advice import alternatives, told
-from tests.data.files.samples import cube, write_mat, write_tif
+from tests.data.files.samples import cube, write_mat, write_npz, write_tif
 from tests.data.files.test_envi import UTM, write
 from tests.data.files.test_hostile import GRID
 from tests.data.files.vector_samples import WRITERS, box, write_geojson, write_geopackage
@@ -36,7 +38,7 @@ def put(name, content=b""):
     return make
 
 
-def saved(name, values=VALUES, writer=None):
+def saved(name, values=VALUES, writer=np.save):
     """A maker of a file with an array."""
 
     def make(folder, text=""):
@@ -44,7 +46,7 @@ def saved(name, values=VALUES, writer=None):
         if path.suffix == ".tif":
             path.unlink(missing_ok=True)  # GDAL would open it first
             return write_tif(path, values)
-        {".npy": np.save}[path.suffix](path, values) if writer is None else writer(path, values)
+        writer(path, values)
         return path
 
     return make
@@ -204,6 +206,19 @@ def damaged_mat(folder):
     return path
 
 
+def short_npz(folder):
+    """An archive that declares more bytes of an array than it has packed."""
+    whole = io.BytesIO()
+    np.save(whole, VALUES)
+    short = whole.getvalue()[:-9]
+    with zipfile.ZipFile(folder / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("cube.npy", short)
+    declared = (folder / "a.npz").read_bytes()
+    sizes = (len(short).to_bytes(4, "little"), (len(short) + 9).to_bytes(4, "little"))
+    (folder / "a.npz").write_bytes(declared.replace(*sizes))
+    return folder / "a.npz"
+
+
 FILES = {
     "expected an integer: mend the header": (header(samples="five"), header()),
     "expected bsq, bil or bip: mend the header": (
@@ -240,6 +255,10 @@ FILES = {
     "its header is false; fetch or write it again": (cut(saved("a.npy"), 200), saved("a.npy")),
     "its extension says: fetch or write it again": (cut(saved("a.tif"), 200), saved("a.tif")),
     "it is damaged: fetch or write it again": (damaged_mat, mat),
+    "ends early; it is truncated, fetch or write it again": (
+        short_npz,
+        saved("a.npz", writer=lambda path, values: write_npz(path, cube=values)),
+    ),
     "is too large for metadata; move it away": (
         beside("a.tfw", lambda path: (path.touch(), os.truncate(path, 2**26 + 1))),
         without("a.tfw"),

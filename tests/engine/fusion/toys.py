@@ -34,9 +34,9 @@ def same(a, b):
 class Copy(nn.Module):
     """Give the up-sampled image back, or each pixel the mean of 3 x 3 of it."""
 
-    def __init__(self, scale=2, margin=0, in_chans=2):
+    def __init__(self, scale=2, margin=0, in_chans=2, guide_chans=1):
         super().__init__()
-        self.in_chans, self.guide_chans = in_chans, 1
+        self.in_chans, self.guide_chans = in_chans, guide_chans
         self.scale, self.margin, self.zero = scale, margin, nn.Parameter(torch.zeros(1))
 
     def forward(self, ms, guide, ms_up):
