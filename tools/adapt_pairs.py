@@ -18,10 +18,10 @@ from typing import Any
 import torch
 
 from hsmamba import create_model
-from hsmamba.baselines import BASELINES
 from hsmamba.data import load_pairs
 from hsmamba.data.pairs import FusionPair, FusionPairs
 from hsmamba.engine.fusion.adapt import Adapt, Adaptation, adapt_to_pairs
+from hsmamba.engine.fusion.classical import methods_for
 from hsmamba.engine.fusion.evaluate import predict
 from hsmamba.engine.results import Row, write_results
 from hsmamba.metrics import fusion as metrics
@@ -69,20 +69,14 @@ def measured(name: str, pairs: FusionPairs, architecture: str, how: Adapt) -> li
     print(f"{name}: {adaptation.report}\n", flush=True)
     pair = pairs.test[0]
     fused = {"adapted": adaptation.predict(pair), "as it was": predict(network, pair)}
-    for method, function in BASELINES.items():
-        fused[method] = function(pair.ms[None], _guide_for(method, pair)[None], ratio=pairs.ratio, sensor=pairs.sensor)[
-            0
-        ]
+    for method, function in methods_for(pairs.guide_chans, pairs.ratio, pairs.sensor).items():
+        fused[method] = function(pair.ms[None], pair.guide[None])[0]
     return [
         {"pair": name, "network": architecture, "method": method, **_figures(image, pair, pairs),
          "used": _used(adaptation) if method == "adapted" else "", "steps": adaptation.report.steps,
          "seconds": round(seconds, 1)}
         for method, image in fused.items()
     ]  # fmt: skip
-
-
-def _guide_for(method: str, pair: FusionPair) -> torch.Tensor:
-    return pair.guide.mean(0, keepdim=True)
 
 
 def _used(adaptation: Adaptation) -> str:

@@ -6,7 +6,7 @@ As in `hsmamba.data.wald`, a part is cut out before anything is filtered, so tha
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,6 +26,7 @@ _CELLS = 16  # that are looked at, of a large image spread over it
 _ONE_IN = 4  # cells is held out
 _GUARD = 8  # pixels of ms between a held-out tile and what is tuned on, fewer in a small image
 _RECTANGLES = 16  # to tune on
+_DAMPING = 1e-3  # of the bands' mean variance: more bands than pixels would explain every guide
 _LEAST = 4, 2  # blocks of ratio x ratio pixels of ms along the longer and the shorter side
 
 
@@ -33,7 +34,8 @@ _LEAST = 4, 2  # blocks of ratio x ratio pixels of ms along the longer and the s
 class Parts:
     """Pairs of the reduced scale, the truth being the image's own MS.
 
-    Guides have twice their channels: as they are, and low-pass as `with_low_pass` has it.
+    Guides have three times their channels: as they are, low-pass by the mean MTF of the bands, and what the bands
+    explain of that.
 
     Attributes:
         tune: To fit and to train on.
@@ -157,8 +159,46 @@ def _cells(shape: tuple[int, ...], ratio: int) -> list[Box]:
 
 def _simulated(name: str, truth: Tensor, guide: Tensor, ratio: int, sensor: Sensor) -> FusionPair:
     """Simulate the pair of a truth (1, C, H, W) beside a guide of its grid."""
-    low = upsample(_low_pass(guide, sensor, truth.shape[1], ratio), ratio)
-    return simulated_pair(name, truth[0], torch.cat([guide, low], dim=1)[0], ratio=ratio, sensor=sensor)
+    pair = simulated_pair(name, truth[0], guide[0], ratio=ratio, sensor=sensor)
+    low = _low_pass(guide, sensor, truth.shape[1], ratio)
+    explained = _Explained.of([(pair.ms, low[0])])(pair.ms)
+    derived = upsample(torch.cat([low, explained[None]], dim=1), ratio)
+    return pair._replace(guide=torch.cat([guide, derived], dim=1)[0])
+
+
+@dataclass(frozen=True)
+class _Explained:
+    """What the bands of a coarse image explain of the low-pass guide, by regression over all of its pixels.
+
+    Attributes:
+        weights: (C, G).
+        centre: (C,), mean of the bands.
+        level: (G,), mean of the guide.
+    """
+
+    weights: Tensor
+    centre: Tensor
+    level: Tensor
+
+    @classmethod
+    def of(cls, strips: Iterable[tuple[Tensor, Tensor]]) -> _Explained:
+        """Regress guides (G, n, w) on images (C, n, w)."""
+        sums: list[Tensor] = []
+        for image, guide in strips:
+            x, y = image.flatten(1).double(), guide.flatten(1).double()
+            found = [x.sum(1), y.sum(1), x @ x.T, x @ y.T, torch.tensor(float(x.shape[1]))]
+            sums = [a + b for a, b in zip(sums, found, strict=True)] if sums else found
+        centre, level, squares, products = (total / sums[-1] for total in sums[:-1])
+        gram, moment = squares - centre[:, None] * centre, products - centre[:, None] * level
+        damping = _DAMPING * gram.diagonal().mean().clamp_min(torch.finfo(gram.dtype).tiny)
+        weights = torch.linalg.solve(gram + damping * torch.eye(len(gram), dtype=gram.dtype), moment)
+        return cls(weights, centre, level)
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """Compute it for an image (C, n, w), (G, n, w)."""
+        centred = image.double() - self.centre[:, None, None]
+        explained = torch.einsum("cg,chw->ghw", self.weights, centred) + self.level[:, None, None]
+        return explained.to(image.dtype)
 
 
 def _read(image: Image | None, box: list[slice], *, fill: bool) -> Tensor:
@@ -176,32 +216,36 @@ def _low_pass(guide: Tensor, sensor: Sensor, bands: int, ratio: int) -> Tensor:
 
 @dataclass(frozen=True)
 class GuidedImages(Images):
-    """Images whose windows have the guide twice: as it is, and low-pass.
+    """Images whose windows have the guide three times: as it is, low-pass, and what the bands explain of that.
 
     Attributes:
-        low: The guide as the coarse image's sensor would see it, (h, w, G).
+        derived: The latter two on the coarse grid, (h, w, 2 G).
     """
 
-    low: Image | None = None
+    derived: Image | None = None
 
     def window(self, rows: slice, columns: slice) -> tuple[Tensor | None, Tensor, Tensor]:
-        """See `Images.window`; the guide is (1, 2 G, r h, r w)."""
+        """See `Images.window`; the guide is (1, 3 G, r h, r w)."""
         ms, guide, ms_up = super().window(rows, columns)
-        low = self.up_sampled(self.low, np.arange(rows.start, rows.stop), np.arange(columns.start, columns.stop))
-        return ms, torch.cat([guide, low], dim=1), ms_up
+        more = self.up_sampled(self.derived, np.arange(rows.start, rows.stop), np.arange(columns.start, columns.stop))
+        return ms, torch.cat([guide, more], dim=1), ms_up
 
 
-def with_low_pass(images: Images, sensor: Sensor) -> GuidedImages:
-    """Compute the low-pass guide of a whole image, strip by strip; it is as large as one to a few bands of ms."""
+def with_derived(images: Images, sensor: Sensor) -> GuidedImages:
+    """Compute what is derived of a whole image's guide, strip by strip; it is as large as some bands of ms."""
     if images.ms is None:
         raise ValueError("there is no coarse image whose MTF the guide could have")
-    bands = int(images.ms.array.shape[2])
-    low = np.concatenate(list(_low_strips(images, sensor, bands)))
+    image, columns = images.ms, slice(0, images.coarse_size[1])
+    low = torch.cat(list(_low_strips(images, sensor, int(image.array.shape[2]))), dim=1)
+    strips = [slice(top, min(top + _CELL, low.shape[1])) for top in range(0, low.shape[1], _CELL)]
+    explained = _Explained.of((_read(image, [rows, columns], fill=images.fill)[0], low[:, rows]) for rows in strips)
+    found = torch.cat([explained(_read(image, [rows, columns], fill=images.fill)[0]) for rows in strips], dim=1)
     fields = {name: getattr(images, name) for name in Images.__dataclass_fields__}
-    return replace(GuidedImages(**fields), low=Image(low))
+    derived = torch.cat([low, found]).permute(1, 2, 0).numpy()
+    return replace(GuidedImages(**fields), derived=Image(derived))
 
 
-def _low_strips(images: Images, sensor: Sensor, bands: int) -> Iterator[NDArray[np.float32]]:
+def _low_strips(images: Images, sensor: Sensor, bands: int) -> Iterator[Tensor]:
     height, ratio = images.coarse_size[0], images.ratio
     reach = -(-mtf_kernels(sensor, bands, ratio=ratio).shape[-1] // 2 // ratio)
     columns = slice(0, images.size[1])
@@ -209,5 +253,4 @@ def _low_strips(images: Images, sensor: Sensor, bands: int) -> Iterator[NDArray[
         stop = min(top + _CELL, height)
         near = slice(max(0, top - reach), min(height, stop + reach))
         guide = _read(images.guide, [slice(near.start * ratio, near.stop * ratio), columns], fill=images.fill)
-        low = _low_pass(guide, sensor, bands, ratio)[0, :, top - near.start : stop - near.start]
-        yield low.permute(1, 2, 0).numpy()
+        yield _low_pass(guide, sensor, bands, ratio)[0, :, top - near.start : stop - near.start]

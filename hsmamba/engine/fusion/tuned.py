@@ -59,11 +59,11 @@ class Correction(FusionNetwork):
         slope: (C,), of each band, learnt.
 
     Shape:
-        guide: (B, 2 G, r h, r w), of which the network sees the first half. Output: (B, C, r h, r w).
+        guide: (B, 3 G, r h, r w), of which the network sees the first third. Output: (B, C, r h, r w).
     """
 
     def __init__(self, network: FusionNetwork, ms: Levels, guide: Levels) -> None:
-        super().__init__(network.in_chans, 2 * network.guide_chans, network.scale)
+        super().__init__(network.in_chans, 3 * network.guide_chans, network.scale)
         self.network, self.margin = network, network.margin
         for name, values in (
             ("ms_gain", ms.gain),
@@ -97,7 +97,7 @@ class Correction(FusionNetwork):
     def sharpen(self, ms: Tensor | None, guide: Tensor, ms_up: Tensor) -> Tensor:
         """See `FusionNetwork.forward`."""
         up, low = self.shown(ms_up), None if ms is None else self.shown(ms)
-        pan = guide.chunk(2, dim=1)[0] * self.get_buffer("gain") + self.get_buffer("offset")
+        pan = guide.chunk(3, dim=1)[0] * self.get_buffer("gain") + self.get_buffer("offset")
         detail = self.network(low, pan, up) - self.get_buffer("kept") * up
         corrected: Tensor = self.slope[:, None, None] * detail
         return corrected
