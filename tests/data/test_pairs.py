@@ -1,12 +1,14 @@
 """Pairs for fusion: what is cut where, what is simulated from what."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hsmamba.data import degrade_ms, upsample, wald_pairs
+from hsmamba.data import degrade_ms, get_sensor, upsample, wald_pairs
 from hsmamba.data.pairs import crops
 from hsmamba.errors import SceneError, SplitError
 from tests.refusals import refused
@@ -128,3 +130,19 @@ test_what_does_not_fit_is_named = refused(
         *(ValueError, "crop is 6; it must be a multiple of the ratio 4"),
     ),
 )
+
+
+def test_some_bands_of_pairs_are_those_bands_with_their_gains():
+    pairs = make(*scene())
+    two = pairs.with_bands([3, 0])
+    assert (two.in_chans, two.sensor.ms_gains, two.sensor.bands) == (2, (0.22, 0.34), ("NIR", "blue"))
+    assert two.sensor.wavelengths == (810, 492) and two.wavelengths is None
+    for part in ("val", "test", "full"):
+        one, other = getattr(pairs, part)[0], getattr(two, part)[0]
+        assert torch.equal(other.ms, one.ms[[3, 0]]) and torch.equal(other.guide, one.guide)
+        assert torch.equal(other.ms_up, one.ms_up[[3, 0]])
+    assert torch.equal(two.train[0].blurred, pairs.train[0].blurred[[3, 0]])
+    assert replace(pairs, wavelengths=(492, 551, 654, 810)).with_bands([2]).wavelengths == (654,)
+    assert replace(pairs, sensor=get_sensor("generic")).with_bands([1]).sensor.ms_gains == (0.3,)
+    with pytest.raises(ValueError, match=r"bands is \[4\]; expected some of 0 to 3"):
+        pairs.with_bands([4])
