@@ -16,6 +16,7 @@ _HOMES = {  # of the public names
     "engine": ("classify", "evaluate", "finetune", "fuse"),
     "errors": ("HsmambaError",),
     "models": ("register_model",),
+    "zoo.ensembles": ("ensemble",),
     "zoo.factory": ("create_model", "is_model", "list_models", "list_pretrained"),
     "zoo.info": ("model_info",),
     "zoo.official": ("load_official",),

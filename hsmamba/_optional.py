@@ -10,6 +10,7 @@ from hsmamba.errors import MissingExtraError
 EXTRAS = {
     "tensorly": "demo",
     "matplotlib": "demo",
+    "sklearn": "classical",
     "rasterio": "geo",
     "rioxarray": "geo",
     "xarray": "geo",

@@ -10,7 +10,7 @@ from tests.conftest import ROOT
 
 PACKAGE = ROOT / "hsmamba"
 ZOO = (
-    *("records", "files", "arguments", "build", "hub", "manifest", "card"),
+    *("records", "files", "arguments", "build", "ensembles", "hub", "manifest", "card"),
     *("pickles", "sizes", "official", "source", "save", "factory", "info"),
 )
 

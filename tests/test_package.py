@@ -42,6 +42,6 @@ def test_an_unknown_name_is_an_attribute_error():
 
 
 def test_public_names_are_those_on_record():
-    names = "HsmambaError Scene Split __version__ classify create_model evaluate finetune fuse is_model list_models"
-    names += " list_pretrained load_official load_scene model_info open_scene push_to_hub register_model"
+    names = "HsmambaError Scene Split __version__ classify create_model ensemble evaluate finetune fuse is_model"
+    names += " list_models list_pretrained load_official load_scene model_info open_scene push_to_hub register_model"
     assert sorted(hsmamba.__all__) == [*names.split(), "save_pretrained"]

@@ -1,8 +1,8 @@
 """Make the fixed splits that come with the package: indices of pixels and their hashes, no data.
 
 Run from the repository's root: python tools/make_splits.py DATA, where DATA holds `splits/IP/{TRAIN,TEST}_GT.mat` (the
-maps of the literature's fixed split of Indian Pines), `dfc2018_houston_crop/` and `idtrees2020/`. The files made are
-the same, byte for byte, on every machine; a test compares them where the data are there.
+maps of the literature's fixed split of Indian Pines), `dfc2018_houston_crop/`, `idtrees2020/` and `enmap_potsdam/`. The
+files made are the same, byte for byte, on every machine; a test compares them where the data are there.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import scipy.io
 
-from hsmamba.data import block_split, group_split, load_scene, load_scenes, split_from_maps
+from hsmamba.data import Split, block_split, group_split, load_scene, load_scenes, split_from_maps
 from hsmamba.data.arrays import write_arrays
+from hsmamba.data.sets.enmap_potsdam import enmap_parts
 
 OUT = Path(__file__).resolve().parents[1] / "hsmamba" / "splits"
 # Class k of the maps is class USUAL[k] of the usual label image.
@@ -53,13 +54,24 @@ def idtrees2020(data: Path, out: Path) -> None:
     group_split(labels, groups, test=0.3, val=0.15, name="idtrees2020-plots").save(out / "idtrees2020.safetensors")
 
 
+def enmap_potsdam(data: Path, out: Path) -> None:
+    """Write the split by tile that comes with the set: 14 tiles train, 2 test."""
+    tiles = load_scenes("enmap_potsdam", data)
+    labels = np.concatenate([np.asarray(tile.labels).ravel() for tile in tiles])
+    trains = [part == "train" for part in enmap_parts(data).values()]
+    train = np.repeat(trains, [np.asarray(tile.labels).size for tile in tiles])
+    parts = (np.flatnonzero((labels > 0) & side) for side in (train, ~train))
+    split = Split(*parts, np.empty(0, np.int64), (1, labels.size), "enmap_potsdam-tiles")
+    split.save(out / "enmap_potsdam.safetensors")
+
+
 def main() -> None:
     """Write all of them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("--out", type=Path, default=OUT)
     args = parser.parse_args()
-    for make in (indian_pines_fixed, dfc2018_houston_crop, idtrees2020):
+    for make in (indian_pines_fixed, dfc2018_houston_crop, idtrees2020, enmap_potsdam):
         make(args.data, args.out)
 
 

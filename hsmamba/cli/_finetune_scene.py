@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from hsmamba.data import Scene, Split
     from hsmamba.models import Classifier
 
+_PCA, _MNF = 30, 40  # components
+
 
 def finetune_scene(
     model: str,
@@ -24,7 +26,7 @@ def finetune_scene(
     count: int | None,
     cap: bool,
     disjoint: bool,
-    bands: int,
+    bands: int | None,
     patch_size: int | None,
     settings: dict[str, Any],
     folder: RunFolder,
@@ -45,14 +47,19 @@ def finetune_scene(
     import torch
 
     from hsmamba import evaluate, finetune, save_pretrained
+    from hsmamba.engine.classification.train import fits_in_one_step
 
     seed = settings["seed"]
     torch.manual_seed(seed)
     network = _network(model, opened, bands, patch_size, device)
     split = _split(opened, network.patch_size if disjoint else None, fraction, count, cap, seed)
-    result = finetune(
-        network, opened, split, nan=nan, scale=scale, progress=not as_json, **folder.keeping(), **chosen(**settings)
-    )
+    at_once = fits_in_one_step(network)
+    options = {**folder.keeping(), **chosen(**settings)}
+    if at_once:  # nothing is kept on the way, and nothing is random
+        options = {
+            name: value for name, value in options.items() if name not in ("seed", "checkpoint", "resume", "log")
+        }
+    result = finetune(network, opened, split, nan=nan, scale=scale, progress=not as_json, **options)
     report = evaluate(network, opened, result.split, nan=nan)
     data = {"name": opened.name or scene, "source": opened.source, "license": opened.license, "seed": seed}
     terms = license_of(network, license, opened.license)
@@ -60,7 +67,8 @@ def finetune_scene(
     if as_json:
         say(json.dumps({"model": str(folder.model), "best_epoch": result.best_epoch, "test": report.to_dict()}))
         return
-    say(f"{report}\n\nbest epoch {result.best_epoch} of {len(result.history)} by validation; model in {folder.model}")
+    how = f"best epoch {result.best_epoch} of {len(result.history)} by validation"
+    say(f"{report}\n\n{'fitted in one step' if at_once else how}; model in {folder.model}")
     say_licence(network, terms, model)
 
 
@@ -76,14 +84,17 @@ def _split(
     return random_split(labels, fraction=fraction, count=count, cap=cap, seed=seed)
 
 
-def _network(model: str, opened: Scene, bands: int, patch_size: int | None, device: str | None) -> Classifier:
+def _network(model: str, opened: Scene, bands: int | None, patch_size: int | None, device: str | None) -> Classifier:
     """Build an architecture for a scene, or load a weight and give it what the scene has."""
     from hsmamba import create_model, is_model
     from hsmamba.engine.classification.classes import has_classes
-    from hsmamba.models import as_classifier
+    from hsmamba.models import as_classifier, entry
+    from hsmamba.zoo.arguments import rehearse
 
     if is_model(model) and "." not in model:
-        sizes: dict[str, Any] = {"num_classes": opened.num_classes, "in_chans": min(bands, opened.good_bands.size)}
+        reduction = as_classifier(rehearse(entry(model), {}, 0, model)).reduction
+        components = bands or (_MNF if reduction == "mnf" else _PCA)
+        sizes: dict[str, Any] = {"num_classes": opened.num_classes, "in_chans": min(components, opened.good_bands.size)}
         if opened.aux is not None:
             sizes["aux_chans"] = int(opened.aux.shape[2])
         return as_classifier(create_model(model, device=device, patch_size=patch_size, **sizes))

@@ -46,6 +46,9 @@ def classify_command(
     tta: Annotated[
         bool, typer.Option("--tta", help="Average over flips and quarter turns (8 times the work).")
     ] = False,
+    regularise: Annotated[
+        str, typer.Option(help="on: diffuse the probabilities between neighbours that look alike; off.")
+    ] = "off",
     batch_size: Annotated[int | None, typer.Option(help="Pixels at a time.")] = None,
     device: DeviceOption = None,
     as_json: JsonFlag = False,
@@ -66,7 +69,10 @@ def classify_command(
     from hsmamba.models import as_classifier
 
     network = as_classifier(load_model(model, device=device))
-    options: Any = {"batch_size": batch_size, "nan": nan, "scale": factors, "tta": tta, "progress": not as_json}
+    options: Any = {
+        "batch_size": batch_size, "nan": nan, "scale": factors, "tta": tta, "regularise": regularise,
+        "progress": not as_json,
+    }  # fmt: skip
     job = prepare_classification(network, opened, **options)
     start = time.perf_counter()
     opened = shown_in_classes(network, opened)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -44,6 +44,17 @@ def evaluate_command(
     nan: NanOption = "raise",
     scale: ScaleOption = None,
     tta: Annotated[bool, typer.Option("--tta", help="Average over flips and quarter turns.")] = False,
+    regularise: Annotated[
+        str,
+        typer.Option(
+            help="on: diffuse the probabilities between neighbours that look alike; off; auto: as is better on the "
+            "validation pixels of the split."
+        ),
+    ] = "off",
+    baselines: Annotated[
+        bool,
+        typer.Option("--baselines", help="Fit classical classifiers on the training pixels and show them beside."),
+    ] = False,
     device: DeviceOption = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -63,5 +74,6 @@ def evaluate_command(
         chosen = Split.load(split)
     else:
         chosen = split_of(model)
-    report = evaluate(network, opened, chosen, nan=nan, scale=numbers(scale), tta=tta, progress=not as_json)
+    options: Any = {"nan": nan, "scale": numbers(scale), "tta": tta, "regularise": regularise}
+    report = evaluate(network, opened, chosen, baselines=baselines, progress=not as_json, **options)
     say(report.to_json() if as_json else f"{chosen.id}\n\n{report}")

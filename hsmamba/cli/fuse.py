@@ -34,6 +34,10 @@ def fuse_command(
     tile: Annotated[int | None, typer.Option(help="Side of a tile or window in pixels of MS.")] = None,
     batch_size: Annotated[int, typer.Option(help="Windows of a global network at a time.")] = 8,
     nan: Annotated[str, typer.Option(help="raise: refuse invalid pixels; mask: leave them invalid.")] = "raise",
+    adapt: Annotated[
+        float | None,
+        typer.Option(help="Seconds to tune on these images first; then the best on held-out tiles is used."),
+    ] = None,
     guide_variable: Annotated[str | None, typer.Option(help="Name of the guide in a file with several arrays.")] = None,
     ms_variable: Annotated[str | None, typer.Option(help="Name of MS in a file with several arrays.")] = None,
     device: DeviceOption = None,
@@ -48,7 +52,9 @@ def fuse_command(
         "ms": open_image(ms, variable=ms_variable),
         "guide": open_image(guide, variable=guide_variable),
     }
-    options: Any = {"tile": tile, "batch_size": batch_size, "device": device, "nan": nan, "progress": not as_json}
+    options: Any = {
+        "tile": tile, "batch_size": batch_size, "device": device, "nan": nan, "adapt": adapt, "progress": not as_json,
+    }  # fmt: skip
     network = load_model(model, device=device)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
@@ -56,13 +62,17 @@ def fuse_command(
     notes = [str(note.message) for note in told if issubclass(note.category, HsmambaWarning)]
     for note in notes:
         typer.echo(f"hsmamba: warning: {note}", err=True)
+    report = None if job.adaptation is None else job.adaptation.report
+    if report is not None and not as_json:
+        say(report)
     start = time.perf_counter()
     with _writer(out, job) as write:
         job.run(write)
     seconds = time.perf_counter() - start
     height, width, bands = job.shape
     if as_json:
-        say(json.dumps({"shape": job.shape, "seconds": seconds, "file": str(out), "warnings": notes}))
+        found = {} if report is None else {"adapt": report.to_dict()}
+        say(json.dumps({"shape": job.shape, "seconds": seconds, "file": str(out), "warnings": notes, **found}))
         return
     say(f"wrote {out}: {height} x {width} pixels, {bands} bands, {job.dtype}")
     say(f"took {seconds:.1f} s, {height * width / seconds:,.0f} pixels a second")

@@ -61,7 +61,7 @@ class PatchDataset(Dataset[Sample]):
                 other bands than the transform's, a scene smaller than a patch.
         """
         scenes = (scenes,) if isinstance(scenes, Scene) else tuple(scenes)
-        _check_scenes(scenes)
+        check_scenes(scenes)
         self.class_names = scenes[0].class_names
         self.transform, self.patch_size = transform, int(patch_size)
         labels, self._hsi, self._aux = [], [], []
@@ -120,7 +120,12 @@ class PatchDataset(Dataset[Sample]):
         return result
 
 
-def _check_scenes(scenes: tuple[Scene, ...]) -> None:
+def check_scenes(scenes: Sequence[Scene]) -> None:
+    """Refuse scenes that are no data together: without labels, or of more than one kind.
+
+    Raises:
+        SceneError: The text names the scene.
+    """
     if not scenes:
         raise SceneError("a dataset needs one scene at least, got none")
     first = scenes[0]

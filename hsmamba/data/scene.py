@@ -123,7 +123,7 @@ def _check_grid(hsi: Array, other: Array, what: str) -> None:
             f"resample {what} to the grid of hsi"
         )
     if is_dataarray(other) or what == "aux":  # labels without a place are usually made on the grid of the cube
-        check_same_ground(hsi, other, ("hsi", what), tolerance=_GRID)
+        check_same_ground(other, hsi, (what, "hsi"), tolerance=_GRID)
 
 
 def _check_length(values: npt.NDArray[Any], bands: int, what: str) -> None:
@@ -247,11 +247,12 @@ def _take(path: Path, content: Content, names: list[str], chosen: str | None, ar
     if chosen is not None and chosen not in content.variables:
         raise SceneError(f"{str(path)!r} has no variable {chosen!r}; it has {listing or 'no named arrays'}")
     if chosen is None and len(names) != 1:
-        count = "no" if not names else "more than one"
         shapes = listing or "; ".join(f"{found.shape} {found.dtype}" for found in content.variables.values())
-        raise SceneError(
-            f"{str(path)!r} has {count} {wanted}; it has {shapes or 'no numeric arrays'}: give {argument}=... by name"
-        )
+        if not names:
+            raise SceneError(
+                f"{str(path)!r} has no {wanted}; it has {shapes or 'no numeric arrays'}: give a file that has one"
+            )
+        raise SceneError(f"{str(path)!r} has more than one {wanted}; it has {shapes}: give {argument}=... by name")
     with reading(path):
         return content.variables[chosen if chosen is not None else names[0]].read()
 

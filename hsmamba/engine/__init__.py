@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -15,15 +16,20 @@ from torch import nn
 from hsmamba.data import Compose, PatchDataset, Scene, Split
 from hsmamba.data.image import NanPolicy
 from hsmamba.data.pairs import FusionPairs
+from hsmamba.engine.classification.baselines import evaluate_baselines, fit_baseline
 from hsmamba.engine.classification.evaluate import Part, evaluate_classifier
 from hsmamba.engine.classification.fitting import default_transform
 from hsmamba.engine.classification.inputs import Scale
 from hsmamba.engine.classification.job import Classification, classify
+from hsmamba.engine.classification.regularise import Regularise
 from hsmamba.engine.classification.train import (
     ClassificationResult,
     ClassificationSettings,
+    fits_in_one_step,
+    settings_for,
     train_classifier,
 )
+from hsmamba.engine.fusion.adapt import Adapt, AdaptReport
 from hsmamba.engine.fusion.evaluate import evaluate_fusion
 from hsmamba.engine.fusion.job import fuse
 from hsmamba.engine.fusion.train import FusionResult, FusionSettings, train_fusion
@@ -32,6 +38,8 @@ from hsmamba.metrics import ClassificationReport, FusionReport
 from hsmamba.models import as_classifier, as_fusion_network
 
 __all__ = [
+    "Adapt",
+    "AdaptReport",
     "Classification",
     "ClassificationReport",
     "ClassificationResult",
@@ -45,6 +53,7 @@ __all__ = [
     "default_transform",
     "evaluate",
     "finetune",
+    "fit_baseline",
     "fuse",
 ]
 
@@ -101,6 +110,9 @@ def finetune(
 ) -> ClassificationResult | FusionResult:
     """Train a model in place; it ends in evaluation mode with the best weights and the transform of its data.
 
+    A classifier with a method `fit` ("lda", `hsmamba.baselines.make_classifier`) is fitted in one step on the training
+    pixels, and takes no settings, checkpoint, log or callback.
+
     AdamW and a cosine schedule with linear warm-up, stepped at every batch. All randomness of an epoch comes from the
     seed and the epoch's number, so a resumed run continues bit for bit; the caller's random state is left alone.
 
@@ -110,7 +122,7 @@ def finetune(
             network pairs (`hsmamba.data.wald_pairs`).
         split: Pixels of the scene, or items of the scenes or the dataset; pairs bring their own.
         transform: Fitted preprocessing of a scene; default the model's own where it takes the bands of the scene,
-            else `default_transform`. A dataset and pairs bring their own.
+            else `default_transform` with the components that the model is for. A dataset and pairs bring their own.
         nan: "raise" (the default) refuses invalid pixels of scenes, "mask" leaves them out of transform and training.
         scale: As for `classify`, for a transform that was fitted on numbers of another unit; it becomes a part of it.
         device: Where to train; default where the model is. The model stays there.
@@ -145,10 +157,11 @@ def finetune(
         raise TypeError("finetune needs the split of the scene; make one with hsmamba.data.random_split or block_split")
     if isinstance(data, PatchDataset):
         _refuse("a dataset of patches has been transformed and masked", transform=transform, nan=nan, scale=scale)
-    chosen = make_settings(ClassificationSettings, settings)
+    if fits_in_one_step(classifier):
+        _refuse("the model is fitted in one step", checkpoint=checkpoint, resume=resume, log=log, callback=callback)
     return train_classifier(
-        classifier, data, split, chosen, transform=transform, nan=nan or "raise", scale=scale, device=device,
-        keeping=keeping,
+        classifier, data, split, settings_for(classifier, settings), transform=transform, nan=nan or "raise",
+        scale=scale, device=device, keeping=keeping,
     )  # fmt: skip
 
 
@@ -165,12 +178,20 @@ def evaluate(
     nan: NanPolicy | None = None,
     scale: Scale | None = None,
     tta: bool | None = None,
+    regularise: Regularise | None = None,
+    baselines: bool | None = None,
     progress: bool | None = None,
 ) -> ClassificationReport: ...
 
 
 @overload
-def evaluate(model: nn.Module, data: FusionPairs, *, device: torch.device | str | None = None) -> FusionReport: ...
+def evaluate(
+    model: nn.Module,
+    data: FusionPairs,
+    *,
+    device: torch.device | str | None = None,
+    baselines: bool | None = None,
+) -> FusionReport: ...
 
 
 def evaluate(
@@ -185,6 +206,8 @@ def evaluate(
     nan: NanPolicy | None = None,
     scale: Scale | None = None,
     tta: bool | None = None,
+    regularise: Regularise | None = None,
+    baselines: bool | None = None,
     progress: bool | None = None,
 ) -> ClassificationReport | FusionReport:
     """Compare a classifier with the labels of one part of a split, or a fusion network with the truth of pairs.
@@ -192,7 +215,7 @@ def evaluate(
     Args:
         model: A network; its mode and device are left as they were.
         data: A labelled scene, several of one kind (plots) or a dataset of patches; or pairs
-            (`hsmamba.data.wald_pairs`), of which only `device` is a further argument.
+            (`hsmamba.data.wald_pairs`), of which only `device` and `baselines` are further arguments.
         split: Pixels of the scene (or items of the scenes or the dataset) by part.
         part: "train", "val" or "test"; default "test".
         transform: Fitted preprocessing of scenes; default the one that came with the model.
@@ -201,6 +224,12 @@ def evaluate(
         nan: "raise" (the default) refuses invalid pixels of scenes, "mask" counts them as wrong.
         scale: As for `classify`.
         tta: As for `classify`; default False.
+        regularise: "off" (the default); "on" as for `classify`, each scene by itself, which takes a prediction of all
+            its valid pixels; "auto" takes what has the higher OA on the validation pixels of the split. The report says
+            which it was.
+        baselines: Fit the classical classifiers of `hsmamba.baselines.CLASSIFIERS` on the training pixels of the split,
+            on what the model sees of them, and judge them on the same pixels, diffused as the model is (`regularise`):
+            seconds to minutes, with the `classical` extra. Default False; of pairs True.
         progress: Show a progress bar; default False.
 
     Returns:
@@ -209,27 +238,36 @@ def evaluate(
 
     Raises:
         SceneError: The scene has no labels, or does not fit the model.
-        SplitError: The split belongs to another scene, or the part is empty.
+        SplitError: The split belongs to another scene, or the part is empty; `regularise="auto"` without validation
+            pixels, or baselines without training pixels.
         TypeError: Model and data are of two tasks, an argument is not for these data, or there is no split for a scene.
-        ValueError: A part or a `nan` that is none.
+        ValueError: A part, a `nan` or a `regularise` that is none.
     """
     if isinstance(data, FusionPairs):
         network = as_fusion_network(model)
         _refuse(
             "pairs bring their own test images, scale and mask",
             split=split, part=part, transform=transform, batch_size=batch_size, nan=nan, scale=scale, tta=tta,
-            progress=progress,
+            regularise=regularise, progress=progress,
         )  # fmt: skip
-        return evaluate_fusion(network, data, device=device)
+        return evaluate_fusion(network, data, device=device, baselines=baselines is not False)
     classifier = as_classifier(model)
     if split is None:
         raise TypeError("evaluate needs the split of the scene, as it came out of finetune")
     if isinstance(data, PatchDataset):
         _refuse("a dataset of patches has been transformed and masked", transform=transform, nan=nan, scale=scale)
-    return evaluate_classifier(
+        _refuse("a dataset of patches is no image: give its scenes", regularise=regularise)
+        _refuse("a dataset of patches has lost the bands: give its scenes", baselines=baselines or None)
+    report = evaluate_classifier(
         classifier, data, split, part=part or "test", transform=transform, batch_size=batch_size, device=device,
-        nan=nan or "raise", scale=scale, tta=bool(tta), progress=bool(progress),
+        nan=nan or "raise", scale=scale, tta=bool(tta), regularise=regularise or "off",
+        progress=bool(progress),
     )  # fmt: skip
+    if not baselines or isinstance(data, PatchDataset):
+        return report
+    options: Any = {"part": part or "test", "transform": transform, "nan": nan or "raise"}
+    others = evaluate_baselines(classifier, data, split, regularise=regularise or "off", **options)
+    return replace(report, baselines=others)
 
 
 def _refuse(because: str, **given: object) -> None:

@@ -14,7 +14,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from hsmamba.layers.fusion import Place
-from hsmamba.models import FusionNetwork
+from hsmamba.models import FusionNetwork, numbers_of
 
 
 @dataclass
@@ -45,7 +45,7 @@ def evaluating(model: nn.Module, device: torch.device | str | None) -> Iterator[
         The device.
     """
     with _guard:
-        home = next(model.parameters()).device
+        home = numbers_of(model).device
         where = home if device is None else torch.device(device)
         use = _uses.setdefault(model, _Use(home, [module for module in model.modules() if module.training]))
         use.users += 1

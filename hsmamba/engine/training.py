@@ -337,9 +337,7 @@ class Run(ABC, Generic[Trained]):
                 bar.update()
                 stop = bool(keeping.callback(record, self.model)) if keeping.callback is not None else False
         self.model.load_state_dict(self.best["state"])
-        self.model.eval()
-        if self.model.record is not None:
-            self.model.record = _of_the_base(self.model.record)
+        finish(self.model)
 
     def save(self, path: Path) -> None:
         """Write the whole state, or leave the older file as it is.
@@ -392,6 +390,13 @@ class Run(ABC, Generic[Trained]):
             f"{str(path)!r} is no checkpoint of finetune with this {type(self.model).__name__} ({said}); resume with "
             "the network of that run, or leave resume out to start anew (on the command line: --overwrite)"
         )
+
+
+def finish(model: Network) -> None:
+    """Leave a trained network in evaluation mode, with what still holds of the weight that it began with."""
+    model.eval()
+    if model.record is not None:
+        model.record = _of_the_base(model.record)
 
 
 def _of_the_base(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeAlias
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from hsmamba.metrics.classification import confusion_matrix
 
 HEADLINES = ("oa", "aa", "kappa", "mean_f1")  # of a classifier, the figures that papers compare
+_COLUMNS = ("OA", "AA", "kappa x 100", "mean F1")  # their titles
 Figures: TypeAlias = "dict[str, float]"
 
 
@@ -26,10 +27,14 @@ class ClassificationReport:
     Attributes:
         confusion: (K, K + 1) counts as `confusion_matrix` gives them.
         class_names: K names.
+        regularised: Whether the probabilities were diffused over the image before the labels were taken.
+        baselines: What classical classifiers gave on the same pixels, by name; empty where none were asked for.
     """
 
     confusion: NDArray[np.int64]
     class_names: tuple[str, ...]
+    regularised: bool = False
+    baselines: Mapping[str, ClassificationReport] = field(default_factory=dict)
 
     @classmethod
     def from_labels(
@@ -99,6 +104,8 @@ class ClassificationReport:
             "support": self.support.tolist(),
             "confusion": self.confusion.tolist(),
             "class_names": list(self.class_names),
+            "regularised": self.regularised,
+            "baselines": {name: report.to_dict() for name, report in self.baselines.items()},
         }
 
     def to_json(self) -> str:
@@ -119,7 +126,17 @@ class ClassificationReport:
                 f"{'kappa x 100':<{width}}{'':>8}{100 * self.kappa:>10.2f}",
                 f"{'mean F1':<{width}}{'':>8}{'':>10}{100 * self.mean_f1:>8.2f}",
                 *([note] if without else []),
+                *(["of probabilities diffused over the image (regularise)"] if self.regularised else []),
+                *(["", self._beside()] if self.baselines else []),
             ]
+        )
+
+    def _beside(self) -> str:
+        """Write the figures in percent beside those of the classical classifiers, best first."""
+        ranked = sorted(self.baselines.items(), key=lambda item: -item[1].oa)
+        rows = {"this model": self.percent(), **{name: report.percent() for name, report in ranked}}
+        return "beside classical classifiers, fitted on the same training pixels\n" + _table(
+            {name: dict(zip(_COLUMNS, row.values(), strict=True)) for name, row in rows.items()}, digits=2
         )
 
 
@@ -166,10 +183,10 @@ class FusionReport:
         return "\n\n".join(parts)
 
 
-def _table(means: dict[str, Figures]) -> str:
+def _table(means: dict[str, Figures], digits: int = 4) -> str:
     columns = list(next(iter(means.values())))
     width = max(len(name) for name in means)
     lines = [" " * width + "".join(f"{column:>12}" for column in columns)]
     for name, figures in means.items():
-        lines.append(f"{name:<{width}}" + "".join(f"{figures[column]:12.4f}" for column in columns))
+        lines.append(f"{name:<{width}}" + "".join(f"{figures[column]:12.{digits}f}" for column in columns))
     return "\n".join(lines)

@@ -1,6 +1,6 @@
 """One file an architecture. Importing this package registers all of them, here and in timm."""
 
-from hsmamba.models import cf2n, le_mamba, md2f_mamba, mim, mmapp, msfmamba, ramsf, rsanet
+from hsmamba.models import cf2n, ensemble, lda, le_mamba, md2f_mamba, mim, mmapp, msfmamba, ramsf, rsanet
 from hsmamba.models._base import (
     Classifier,
     FusionNetwork,
@@ -11,6 +11,7 @@ from hsmamba.models._base import (
     as_classifier,
     as_fusion_network,
     as_network,
+    numbers_of,
 )
 from hsmamba.models._registry import ModelCfg, RegistryEntry, entry, example_inputs, register_model, registry
 
@@ -27,13 +28,16 @@ __all__ = [
     "as_fusion_network",
     "as_network",
     "cf2n",
+    "ensemble",
     "entry",
     "example_inputs",
+    "lda",
     "le_mamba",
     "md2f_mamba",
     "mim",
     "mmapp",
     "msfmamba",
+    "numbers_of",
     "ramsf",
     "register_model",
     "registry",

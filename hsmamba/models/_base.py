@@ -157,6 +157,8 @@ class Classifier(Network):
         num_features: Width of the features in front of the head.
         head_drop: Dropout before the head.
         head: The last linear layer; an identity where there is no class.
+        reduction: Kind of the components that `hsmamba.finetune` brings the bands of a scene to where no transform is
+            given: "pca", or "mnf".
 
     Shape:
         hsi: (B, in_chans, P, P), aux: (B, aux_chans, P, P), float. Output: logits (B, num_classes), or features
@@ -165,6 +167,7 @@ class Classifier(Network):
 
     SIZES = ("in_chans", "num_classes", "patch_size", "aux_chans")
     aux_chans: int = 0
+    reduction: str = "pca"
     num_features: int
     head: nn.Module
 
@@ -203,7 +206,7 @@ class Classifier(Network):
     def reset_classifier(self, num_classes: int) -> None:
         """Give the network a new head, of classes without names as yet; `num_classes=0` takes it away."""
         self.num_classes, self.class_names = num_classes, ()
-        like = next(self.parameters())
+        like = numbers_of(self)
         self.head = self._new_head().to(device=like.device, dtype=like.dtype)
 
     def fits(self, shape: torch.Size) -> bool:
@@ -360,6 +363,11 @@ class FusionNetwork(Network):
 
 
 N = TypeVar("N", bound=Network)
+
+
+def numbers_of(model: nn.Module) -> Tensor:
+    """Return a tensor on a network's device and of its type: a parameter, or an empty one where there is none."""
+    return next(model.parameters(), torch.empty(0))
 
 
 def as_network(model: nn.Module) -> Network:

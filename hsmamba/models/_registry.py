@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from hsmamba.errors import UnknownModelError
-from hsmamba.models._base import as_classifier, as_fusion_network
+from hsmamba.models._base import as_classifier, as_fusion_network, numbers_of
 
 Task = Literal["classification", "fusion"]
 EntryPoint = Callable[..., nn.Module]
@@ -145,7 +145,7 @@ def example_inputs(model: nn.Module, batch_size: int = 2, *, seed: int = 0) -> t
         `(ms (B, in_chans, 16, 16), guide (B, guide_chans, 16 r, 16 r))` for a fusion network of scale r.
     """
     generator = torch.Generator().manual_seed(seed)
-    like = next(model.parameters())
+    like = numbers_of(model)
 
     def noise(chans: int, side: int) -> Tensor:
         return torch.randn(batch_size, chans, side, side, generator=generator).to(like)

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 import hsmamba.models as models
-from hsmamba.errors import ManifestError
+from hsmamba.errors import ManifestError, UnknownModelError
 
 _LARGEST = 1 << 16  # of whole numbers: widths, counts, sides
 _LONGEST = 64  # of tuples
@@ -67,6 +67,34 @@ def check_arguments(entry: models.RegistryEntry, args: Mapping[str, Any], what: 
                 f"{what}: model_args has {name} = {_short(value)}, expected {_words(kind)}, whole numbers from {least} "
                 f"to {_LARGEST}; get the model again from where you trust it"
             )
+    for member, given in members_of(entry, args, what):
+        check_arguments(member, given, f"{what}, a member")
+
+
+def members_of(
+    entry: models.RegistryEntry, args: Mapping[str, Any], what: str
+) -> list[tuple[models.RegistryEntry, Mapping[str, Any]]]:
+    """Return architectures and arguments of the members of an ensemble; of another architecture none.
+
+    Raises:
+        ManifestError: A member does not say what it is, or is itself an ensemble.
+        UnknownModelError: Its architecture is not registered.
+    """
+    found: list[tuple[models.RegistryEntry, Mapping[str, Any]]] = []
+    for member in args.get("members", ()) if entry.name == "ensemble" else ():
+        name, given = (member.get("architecture"), member.get("model_args", {})) if isinstance(member, dict) else (0, 0)
+        if not (isinstance(name, str) and isinstance(given, dict)) or name == "ensemble":
+            raise ManifestError(
+                f"{what}: model_args has a member {_short(member)}, expected the architecture and the model_args of a "
+                "single classifier; get the model again from where you trust it"
+            )
+        try:
+            found.append((models.entry(name), given))
+        except UnknownModelError as error:
+            raise UnknownModelError(
+                f"{error}. A member of {what} is of it: import the code that registers it"
+            ) from None
+    return found
 
 
 def fits(value: Any, kind: Any) -> bool:
@@ -128,7 +156,8 @@ def rehearse(entry: models.RegistryEntry, args: Mapping[str, Any], tensors: int,
         ManifestError: It cannot be built, or would hold far more than those tensors.
     """
     try:
-        meta = entry.module.startswith("hsmamba.models.")
+        parts = [entry, *(member for member, _ in members_of(entry, args, what))]
+        meta = all(part.module.startswith("hsmamba.models.") for part in parts)
         with torch.device("meta") if meta else nullcontext(), _at_most(_SPARE + 4 * tensors), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of sizes that are 0
             network = entry.entry_point(**args)

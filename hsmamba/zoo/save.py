@@ -91,7 +91,7 @@ def save_pretrained(
         The folder.
 
     Raises:
-        ValueError: The model was not made by the factory, class names or wavelengths do not fit.
+        ValueError: The model was not made by the factory or has no tensors, class names or wavelengths do not fit.
         TypeError: A value cannot be written as JSON.
         WeightsError: The folder holds something else, cannot be written, or another process has been saving into it
             for a minute.
@@ -102,6 +102,12 @@ def save_pretrained(
 
     network = as_network(getattr(model, "_orig_mod", model))  # a compiled network's parameters have other names
     fitted: Transform | None = network.transform if transform is None else transform
+    if not (tensors := _tensors(network)):
+        raise ValueError(
+            f"this {type(network).__name__} has no tensors, and a model folder holds nothing else; a classical "
+            "classifier is fitted again in seconds by hsmamba.finetune, and one that can be saved is "
+            "hsmamba.create_model('lda')"
+        )
     architecture, args = _how_built(network, architecture, model_args)
     base = network.record or {}
     if bands is None:
@@ -125,7 +131,6 @@ def save_pretrained(
         date=datetime.date.today().isoformat(),
     )
     _check_facts(facts)
-    tensors = _tensors(network)
     files: dict[str, _Writer] = {"model": lambda path: save_file(tensors, path, metadata={"format": "pt"})}
     files |= {which: part.save for which, part in (("transform", fitted), ("split", split)) if part is not None}
     return write_folder(Path(folder), files, architecture, facts, repo_id=repo_id)

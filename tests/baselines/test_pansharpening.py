@@ -1,9 +1,12 @@
 """Classical baselines: what each promises, and that they beat plain up-sampling on a simulated pair."""
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from hsmamba.baselines import BASELINES, brovey, exp, gsa, mtf_glp_hpm
+from hsmamba.baselines import BASELINES, OF_PAN_ALONE, brovey, exp, gsa, mtf_glp_fs, mtf_glp_hpm, mtf_glp_hpm_r
 from hsmamba.data.degrade import degrade_ms, degrade_pan, interp23, mtf_filter, mtf_kernels, upsample
 from hsmamba.data.sensors import Sensor
 from hsmamba.errors import SceneError
@@ -13,6 +16,8 @@ from tests.conftest import DATA
 SCENES = DATA / "worldview2_ikonos"
 
 QB = "QB"
+MATCHED = ["GSA", "MTF-GLP-HPM", "MTF-GLP-FS", "MTF-GLP-HPM-R"]
+OF_SEVERAL = [name for name in BASELINES if name not in OF_PAN_ALONE]
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +34,14 @@ def pair():
 
 
 def test_the_table_names_every_method():
-    assert dict(BASELINES) == {"EXP": exp, "Brovey": brovey, "GSA": gsa, "MTF-GLP-HPM": mtf_glp_hpm}
+    assert dict(BASELINES) == {
+        "EXP": exp,
+        "Brovey": brovey,
+        "GSA": gsa,
+        "MTF-GLP-HPM": mtf_glp_hpm,
+        "MTF-GLP-FS": mtf_glp_fs,
+        "MTF-GLP-HPM-R": mtf_glp_hpm_r,
+    }
 
 
 @pytest.mark.parametrize("name", BASELINES)
@@ -47,7 +59,7 @@ def test_grids_dtypes_and_batches(name, ratio):
     torch.testing.assert_close(fused.double(), double, rtol=1e-5, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["Brovey", "GSA", "MTF-GLP-HPM"])
+@pytest.mark.parametrize("name", [name for name in BASELINES if name != "EXP"])
 def test_pan_improves_on_plain_upsampling(pair, name):
     reference, ms, pan = pair
     plain = fusion.reduced_resolution(reference, exp(ms, pan), data_range=2047)
@@ -57,7 +69,7 @@ def test_pan_improves_on_plain_upsampling(pair, name):
     assert float(sharp["SCC"]) > float(plain["SCC"])
 
 
-@pytest.mark.parametrize("name", ["GSA", "MTF-GLP-HPM"])
+@pytest.mark.parametrize("name", MATCHED)
 def test_matched_methods_ignore_offset_and_gain_of_pan(pair, name):
     _, ms, pan = pair
     fused = BASELINES[name](ms, pan, sensor=QB)
@@ -107,7 +119,7 @@ def test_gsa_finds_the_weights_of_pan(pair):
     torch.testing.assert_close(gsa(ms, pan, sensor="generic"), expected)
 
 
-@pytest.mark.parametrize("name", ["GSA", "MTF-GLP-HPM"])
+@pytest.mark.parametrize("name", MATCHED)
 def test_dependent_bands(pair, name):
     _, ms, pan = pair
     doubled = BASELINES[name](torch.cat([ms, ms], dim=1), pan, sensor="generic")
@@ -131,6 +143,84 @@ def test_hpm_multiplies_by_pan_over_its_low_pass():
     torch.testing.assert_close(mtf_glp_hpm(ms, pan, sensor=sensor), expected)
 
 
+def by_hand(ms, guide, gains, ratio):
+    """Up-sampled MS, the guide's channels and, of each band, their low-pass versions; float64 numpy, band by band."""
+    lms = interp23(ms, ratio)[0].numpy()
+    channels = guide[0].numpy()
+    lows = []
+    for gain in gains:
+        sensor = Sensor("one", (gain,), 0.15)
+        kernel = mtf_kernels(sensor, 1, ratio=ratio)[0].numpy()
+        kernel = kernel / kernel.sum()
+        padded = np.pad(channels, ((0, 0), (20, 20), (20, 20)), mode="edge")
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (41, 41), axis=(1, 2))
+        sampled = windows[:, ratio // 2 :: ratio, ratio // 2 :: ratio]
+        coarse = np.einsum("ghwij,ij->ghw", sampled, kernel)
+        lows.append(interp23(torch.from_numpy(coarse)[None], ratio)[0].numpy())
+    return lms, channels, np.stack(lows)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_regression_against_numpy(channels):
+    generator = torch.Generator().manual_seed(3)
+    gains, ratio = (0.34, 0.22, 0.34), 4
+    ms = 300 + 100 * torch.rand(1, 3, 12, 12, generator=generator, dtype=torch.float64)
+    guide = 40 + 5 * torch.rand(1, channels, 48, 48, generator=generator, dtype=torch.float64)
+    guide = guide + interp23(ms, ratio)[:, :channels] / 9
+    lms, sharp, lows = by_hand(ms, guide, gains, ratio)
+    glp, hpm = np.empty_like(lms), np.empty_like(lms)
+    for band in range(3):
+        own = sharp.reshape(channels, -1) - sharp.mean(axis=(1, 2))[:, None]
+        low = lows[band].reshape(channels, -1)
+        matrix = own @ (low - low.mean(axis=1, keepdims=True)).T
+        found = np.linalg.solve(matrix, own @ (lms[band] - lms[band].mean()).ravel())
+        pan = np.tensordot(found, sharp - sharp.mean(axis=(1, 2))[:, None, None], 1)
+        low_pan = np.tensordot(found, lows[band] - sharp.mean(axis=(1, 2))[:, None, None], 1)
+        glp[band] = lms[band] + pan - low_pan
+        hpm[band] = lms[band] * (pan + lms[band].mean()) / (low_pan + lms[band].mean())
+    sensor = Sensor("three", gains, 0.15)
+    np.testing.assert_allclose(mtf_glp_fs(ms, guide, sensor=sensor)[0].numpy(), glp, rtol=1e-9)
+    np.testing.assert_allclose(mtf_glp_hpm_r(ms, guide, sensor=sensor)[0].numpy(), hpm, rtol=1e-9)
+
+
+@pytest.fixture(scope="module")
+def coloured(pair):
+    """The scene of `pair` with a guide of three channels that are mixtures of its bands."""
+    reference, ms, _ = pair
+    mixing = torch.tensor([[0.7, 0.3, 0, 0], [0, 0.5, 0.5, 0], [0, 0, 0.1, 0.9]], dtype=torch.float64)
+    return reference, ms, torch.einsum("gc,bchw->bghw", mixing, reference)
+
+
+@pytest.mark.parametrize("name", [name for name in OF_SEVERAL if name != "EXP"])
+def test_each_band_gets_a_guide_of_its_own(coloured, name):
+    reference, ms, guide = coloured
+    own = fusion.ergas(reference, BASELINES[name](ms, guide, sensor=QB))
+    mean = fusion.ergas(reference, BASELINES[name](ms, guide.mean(1, keepdim=True), sensor=QB))
+    assert float(own) < 0.5 * float(mean)
+
+
+@pytest.mark.parametrize("name", OF_SEVERAL)
+def test_neither_units_of_channels_nor_a_channel_that_says_nothing_new_matter(coloured, name):
+    _, ms, guide = coloured
+    fused = BASELINES[name](ms, guide, sensor=QB)
+    gains, offsets = torch.tensor([0.2, -3.0, 1e-4]), torch.tensor([77.0, 1e3, -0.1])
+    others = guide * gains[:, None, None] + offsets[:, None, None]
+    torch.testing.assert_close(BASELINES[name](ms, others, sensor=QB), fused, rtol=1e-6, atol=1e-4)
+    more = torch.cat([guide, guide[:, :1], torch.full_like(guide[:, :1], 5.0)], dim=1)
+    torch.testing.assert_close(BASELINES[name](ms, more, sensor=QB), fused, rtol=1e-6, atol=1e-4)
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    gains=st.lists(st.floats(1e-3, 1e3), min_size=4, max_size=4), name=st.sampled_from(["MTF-GLP-FS", "MTF-GLP-HPM-R"])
+)
+def test_gains_of_bands_come_out_again(coloured, gains, name):
+    _, ms, guide = coloured
+    factors = torch.tensor(gains, dtype=torch.float64)[:, None, None]
+    expected = BASELINES[name](ms, guide, sensor=QB) * factors
+    torch.testing.assert_close(BASELINES[name](ms * factors, guide, sensor=QB), expected, rtol=1e-6, atol=0)
+
+
 @pytest.mark.parametrize("name", BASELINES)
 @pytest.mark.parametrize("level", [0.0, 0.1, 700.0])
 def test_constant_images_stay_finite_and_constant(name, level):
@@ -144,14 +234,17 @@ def test_bad_input(name):
     method = BASELINES[name]
     with pytest.raises(SceneError, match=r"\(1, 4, 8, 8\).*\(1, 1, 24, 32\).*ratio 4"):
         method(torch.rand(1, 4, 8, 8), torch.rand(1, 1, 24, 32), sensor=QB)
-    with pytest.raises(SceneError, match=r"\(1, 3, 32, 32\), expected a single channel"):
-        method(torch.rand(1, 4, 8, 8), torch.rand(1, 3, 32, 32), sensor=QB)
     with pytest.raises(TypeError, match="int16"):
         method(torch.ones(1, 4, 8, 8, dtype=torch.int16), torch.rand(1, 1, 32, 32), sensor=QB)
 
 
+def test_brovey_refuses_a_guide_of_several_channels():
+    with pytest.raises(SceneError, match=r"\(1, 3, 32, 32\), Brovey's transform takes a single channel"):
+        brovey(torch.rand(1, 4, 8, 8), torch.rand(1, 3, 32, 32), sensor=QB)
+
+
 def test_bands_that_the_sensor_has_not():
-    for method in (gsa, mtf_glp_hpm):
+    for method in (gsa, mtf_glp_hpm, mtf_glp_fs, mtf_glp_hpm_r):
         with pytest.raises(SceneError, match="8 bands, QB has 4"):
             method(torch.rand(1, 8, 8, 8), torch.rand(1, 1, 32, 32), sensor=QB)
 
@@ -169,6 +262,6 @@ def test_real_pairs(file, sensor):
         name: fusion.reduced_resolution(ms, method(coarse, guide, sensor=sensor), data_range=2047)
         for name, method in BASELINES.items()
     }
-    for name in ("Brovey", "GSA", "MTF-GLP-HPM"):
+    for name in tables.keys() - {"EXP"}:
         assert float(tables[name]["ERGAS"]) < float(tables["EXP"]["ERGAS"])
         assert float(tables[name]["Q2n"]) > float(tables["EXP"]["Q2n"]) + 0.05

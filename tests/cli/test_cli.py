@@ -90,6 +90,26 @@ def test_finetune_evaluate_classify_and_verify_work_together(run, trained, scene
     assert "SHA-256" in err
 
 
+def test_lda_is_fitted_in_one_step_and_stands_beside_the_classical(run, scene_file, tmp_path):
+    pytest.importorskip("sklearn", reason="needs the classical extra")
+    args = ["finetune", scene_file, "-o", tmp_path / "run", "-m", "lda", "--count", 20]
+    code, _, err = run(*args, "--epochs", 3)
+    assert code == 2 and "lda is fitted in one step" in err and "leave epochs= out" in err
+    code, out, err = run(*args)
+    assert code == 0 and "fitted in one step; model in" in out, err
+    model = tmp_path / "run" / "model"
+    assert "in_chans" in (model / "config.json").read_text() and run("verify", model)[0] == 0
+    code, out, err = run("evaluate", model, scene_file, "--baselines")
+    assert code == 0 and "this model" in out and "lda-mnf-means" in out, err
+    code, out, err = run("evaluate", model, scene_file, "--baselines", "--json")
+    assert code == 0 and json.loads(out)["baselines"]["svm-pca"]["oa"] > 0.5, err
+    assert "no training pixels" in run("evaluate", model, scene_file, "--baselines", "--all")[2]
+    code, _, err = run("classify", scene_file, "-m", model, "-o", tmp_path / "map.npz")
+    assert code == 0, err
+    code, out, err = run("finetune", scene_file, "-o", tmp_path / "run2", "-m", model, "--count", 30)
+    assert code == 0 and "fitted in one step" in out, err
+
+
 def test_a_class_that_cannot_be_tested_is_trained_and_saved(run, tmp_path):
     labels = np.repeat([1, 2], 18)[:, None].repeat(36, 1).astype(np.uint8)
     labels[8:11, 8:11] = 3  # within half a patch
@@ -229,6 +249,25 @@ def test_a_scale_makes_the_numbers_those_of_the_training(run, trained, scene_fil
     np.testing.assert_array_equal(got, np.load(tmp_path / "a.npy"))
     code, _, err = run(*args, tmp_path / "right.npy", "--scale", "much")
     assert code == 2 and "scale is 'much'" in err
+
+
+def test_probabilities_are_regularised_on_request(run, trained, scene_file, tmp_path):
+    model = trained[0] / "model"
+    maps = {}
+    for which in ("off", "on"):
+        maps[which] = tmp_path / f"{which}.npz"
+        code, _, err = run("classify", scene_file, "-m", model, "-o", maps[which], "--regularise", which)
+        assert code == 0, err
+    with np.load(maps["off"]) as off, np.load(maps["on"]) as on:
+        assert np.abs(off["confidence"] - on["confidence"]).max() > 0.05
+    reports = [json.loads(run("evaluate", model, scene_file, "--regularise", x, "--json")[1]) for x in ("off", "on")]
+    assert [report["regularised"] for report in reports] == [False, True]
+    code, out, err = run("evaluate", model, scene_file, "--regularise", "auto", "--json")
+    assert code == 0, err
+    assert json.loads(out) in reports
+    for command in (["evaluate", model, scene_file], ["classify", scene_file, "-m", model, "-o", tmp_path / "x.npz"]):
+        code, _, err = run(*command, "--regularise", "yes")
+        assert (code, "regularise is 'yes'" in err) == (2, True)
 
 
 def test_an_envi_scene_gives_a_map_with_its_place(run, trained, scene_file, tmp_path):

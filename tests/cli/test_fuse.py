@@ -92,6 +92,25 @@ def test_arrays_in_an_array_out(run, model, images, tmp_path):
     np.testing.assert_array_equal(np.load(out), got)
 
 
+def test_a_network_is_adapted_and_the_comparison_printed(run, model, tmp_path):
+    from tests.engine.fusion.toys import images as toy
+
+    ms, pan = (image.astype(np.uint16) for image in toy(32, 32))
+    np.save(tmp_path / "ms.npy", ms)
+    np.save(tmp_path / "pan.npy", pan)
+    args = ["fuse", tmp_path / "pan.npy", tmp_path / "ms.npy", "-m", model, "-o", tmp_path / "out.npy"]
+    code, text, err = run(*args, "--adapt", 0.1)
+    assert code == 0, err
+    assert "adapt: used fitted filters" in text and "MTF-GLP-HPM" in text and "held out: " in text
+    assert np.load(tmp_path / "out.npy").shape == (128, 128, 4)
+    code, text, err = run(*args, "--adapt", 0.1, "--json")
+    assert code == 0, err
+    report = json.loads(text)["adapt"]
+    assert report["used"] in report["figures"] and set(report["figures"]["EXP"]) == {"SAM", "ERGAS", "Q2n"}
+    code, _, err = run(*args, "--adapt", 0)
+    assert code == 2 and "seconds is 0.0; expected a number above 0" in err
+
+
 def test_a_shift_is_told_on_standard_error(run, model, tmp_path):
     from scipy import ndimage
 

@@ -51,7 +51,7 @@ test_what_does_not_fit_is_refused_with_both_sides = refused(
 def test_rasters_of_another_place_or_order_are_refused():
     labels = raster(np.ones((4, 5), int), ("y", "x"))
     Scene(raster(ramp()), labels)
-    with pytest.raises(SceneError, match=r"edges of hsi and of labels lie 0.00 \(rows\) and 1.00"):
+    with pytest.raises(SceneError, match=r"edges of labels and of hsi lie 0.00 \(rows\) and 1.00"):
         Scene(raster(ramp()), labels.assign_coords(x=labels.x + 30))
     with pytest.raises(SceneError, match=r"\('band', 'x', 'y'\).*hsi\.transpose\(\"y\", \"x\", \"band\"\)"):
         Scene(raster(ramp()).transpose("band", "x", "y"))

@@ -26,6 +26,7 @@ def fusion():
         ({"tta": True}, "leave tta= out"),
         ({"tta": False, "nan": "mask"}, "leave nan= and tta= out"),  # given is given, whatever the value
         ({"part": "test"}, "leave part= out"),
+        ({"regularise": "off"}, "leave regularise= out"),
         ({"batch_size": 8, "progress": False}, "leave batch_size= and progress= out"),
         ({"split": "x", "transform": "x"}, "leave split= and transform= out"),
     ],

@@ -186,10 +186,10 @@ def _check_layout(path: Path, header: Header) -> None:
     kind = header.get("file type", "").lower()
     if "spectral library" in kind:
         raise SceneError(f"{str(path)!r} is a spectral library, no image; give the header of an image")
-    if kind.startswith(("tiff", "jpeg", "jp2")) or header.get("file compression", "0").strip() not in ("", "0"):
+    if advice := _advice(kind, header):
         raise SceneError(
-            f"{str(path)!r} describes a file that is compressed or of the type {kind!r}, expected plain numbers; open "
-            "that file itself, or unpack it and mend the header"
+            f"{str(path)!r} describes a file that is compressed or of the type {kind!r}, expected plain numbers; "
+            + advice
         )
     for key in ("major frame offsets", "minor frame offsets"):
         if any(item != "0" for item in _items(header, key)):
@@ -204,6 +204,16 @@ def _check_layout(path: Path, header: Header) -> None:
         )
     if (offset := _integer(path, header, "header offset", 0)) < 0:
         raise SceneError(f"{str(path)!r} has the header offset {offset}; expected 0 or more: mend the header")
+
+
+def _advice(kind: str, header: Header) -> str:
+    """Say what to do with a file that holds no plain numbers; nothing of one that does."""
+    if kind.startswith("tiff"):
+        return "open that file itself, under a name that ends in .tif"
+    if kind.startswith(("jpeg", "jp2")):
+        return "convert that file to GeoTIFF"
+    compressed = header.get("file compression", "0").strip() not in ("", "0")
+    return "unpack that file and set 'file compression' to 0" if compressed else ""
 
 
 def _data_file(path: Path, header: Header, interleave: str) -> Path:

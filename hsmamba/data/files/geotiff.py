@@ -72,8 +72,8 @@ def _open(path: str, mode: str = "r") -> Any:
 def _check(path: Path, file: Any) -> None:
     if len(file.subdatasets) > 1:
         raise SceneError(
-            f"{str(path)!r} has {len(file.subdatasets)} images (pages), expected one with all bands; write them as the "
-            "bands of one image, for example with gdal_merge.py -separate"
+            f"{str(path)!r} has {len(file.subdatasets)} images (pages), expected one with all bands; write them, which "
+            f"rasterio opens as {file.subdatasets[0]!r} and so on, as the bands of one image"
         )
     if len(set(file.dtypes)) > 1 or np.dtype(_numpy_name(file.dtypes[0])).kind not in "biuf":
         raise SceneError(f"{str(path)!r} has values of {', '.join(sorted(set(file.dtypes)))}; expected real numbers")

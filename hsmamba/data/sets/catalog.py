@@ -38,6 +38,7 @@ class DataSet:
 
 
 _NAPLES = "GRIP-UNINA, University Federico II of Naples"
+_CROPS = "crops of 48 x 48 pixels made with MultiSpec"
 
 CATALOG: dict[str, DataSet] = {
     "indian_pines": DataSet("scene", "indian_pines:load_indian_pines"),
@@ -48,10 +49,27 @@ CATALOG: dict[str, DataSet] = {
         "dfc2018_houston_crop/houston_dataset.mat",
         "IEEE GRSS Data Fusion Contest 2018, a crop",
     ),
+    "muufl_crop": DataSet(
+        "scene", "muufl_crop:load_muufl", "muufl_crop/muufl_crop_scene.npz", "MUUFL Gulfport, GatorSense, a crop"
+    ),
+    "salinas_a": DataSet(
+        "scene", "salinas_a:load_salinas_a", "salinas_a", "NASA/JPL AVIRIS, prepared by UPV/EHU: the folder SalinasA"
+    ),
+    "enmap_potsdam": DataSet(
+        "plots", "enmap_potsdam:load_enmap_potsdam", "enmap_potsdam", "EnMAP, DLR 2022, with labels of LGB"
+    ),
     "idtrees2020": DataSet("plots", "idtrees2020:load_plots", "idtrees2020", "IDTReeS 2020, Zenodo 3934932"),
     "cave": DataSet("pairs", "cave:load_cave", "cave", "Columbia University multispectral image database"),
     "worldview2": DataSet("pairs", "worldview2_ikonos:load_worldview2", "worldview2_ikonos/imgWV2.mat", _NAPLES),
     "ikonos": DataSet("pairs", "worldview2_ikonos:load_ikonos", "worldview2_ikonos/imgIK.mat", _NAPLES),
+    "quickbird": DataSet("pairs", "quickbird_toulouse:load_quickbird", "quickbird_toulouse", "Orfeo ToolBox, samples"),
+    "landsat8": DataSet("pairs", "landsat8:load_landsat8", "landsat8_cc0", "USGS, a crop"),
+    "sentinel2": DataSet("pairs", "sentinel2:load_sentinel2", "sentinel2_cc0", "Copernicus Sentinel data, a crop"),
+    "eo1": DataSet("pairs", "eo1_paris:load_eo1", "eo1_paris/paris_data_hs_pan.mat", "USGS and NASA, EO-1, Paris"),
+    "hsi_chikusei": DataSet("pairs", "hsi_crops:load_chikusei", "hsi_crops/chikusei_48x48.tif", _CROPS),
+    "hsi_dc_mall": DataSet("pairs", "hsi_crops:load_dc_mall", "hsi_crops/dc_48x48.tif", _CROPS),
+    "hsi_beltsville": DataSet("pairs", "hsi_crops:load_beltsville", "hsi_crops/Beltsville_48x48.tif", _CROPS),
+    "hsi_cuprite": DataSet("pairs", "hsi_crops:load_cuprite", "hsi_crops/Cuprite_48x48.tif", _CROPS),
 }
 
 
@@ -95,6 +113,9 @@ def load_scene(name: str, root: PathLike | None = None) -> Scene:
     - "dfc2018_houston_crop": 128 x 128 pixels of the IEEE GRSS data fusion contest of 2018, 48 bands, 12 classes; `aux`
       is the colour image of a quarter of the pixel size, (128, 128, 48): 4 x 4 fine pixels by 3 colours. A pixel has
       the label that at least half of its fine pixels have.
+    - "muufl_crop": CASI over Gulfport, 90 x 90 pixels of 1 m, 64 bands, 11 classes of which eight occur; `aux` is
+      LiDAR, height in m and intensity.
+    - "salinas_a": AVIRIS, 83 x 86 pixels of 3.7 m, 204 bands, six classes.
 
     Args:
         name: One of the names above.
@@ -111,7 +132,11 @@ def load_scene(name: str, root: PathLike | None = None) -> Scene:
 
 
 def load_scenes(name: str, root: PathLike | None = None) -> list[Scene]:
-    """Load a set of plots by its name: "idtrees2020" (see `load_idtrees`), or a scene of `load_scene` as a list.
+    """Load a set of plots by its name, or a scene of `load_scene` as a list.
+
+    - "idtrees2020": see `load_idtrees`.
+    - "enmap_potsdam": 16 tiles of 32 x 32 pixels of 30 m of one EnMAP scene, 224 bands of which six are bad, six
+      classes of land cover.
 
     Root and errors are those of `load_scene`.
     """
@@ -123,9 +148,9 @@ def load_pairs(name: str, root: PathLike | None = None, **options: Any) -> Fusio
     """Load pairs for fusion by the name of their data set.
 
     Args:
-        name: "cave", "worldview2" or "ikonos".
+        name: Of a set of the kind "pairs"; `list_data("pairs")` has them all.
         root: Folder of data; default the environment variable HSMAMBA_DATA.
-        **options: Of the set's own reader: `load_cave`, `load_worldview2`, `load_ikonos`.
+        **options: Of the set's own reader: `load_cave`, `load_worldview2`, ...; for most of them those of `wald_pairs`.
 
     Raises:
         DataNotFoundError: The data are not there; the text says what is to lie where.

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from hsmamba.data import PCA, Compose, Scene, Split, Standardise, Step
+from hsmamba.data import MNF, PCA, Compose, Scene, Split, Standardise, Step
 from hsmamba.data.image import NanPolicy
 from hsmamba.data.splits.pixels import draw
 from hsmamba.data.validity import valid_mask
@@ -21,7 +21,7 @@ _MOST_FITTED = 50_000
 
 
 def default_transform(
-    data: Scene | Sequence[Scene], split: Split, in_chans: int, *, nan: NanPolicy = "raise"
+    data: Scene | Sequence[Scene], split: Split, in_chans: int, *, nan: NanPolicy = "raise", reduction: str = "pca"
 ) -> Compose:
     """Fit the usual preprocessing; bands that the scene marks as bad are left out.
 
@@ -33,29 +33,35 @@ def default_transform(
         split: Its split.
         in_chans: Bands that the model takes.
         nan: "raise" refuses invalid pixels, "mask" leaves them out.
+        reduction: Kind of the components, "pca" or "mnf"; `Classifier.reduction` says which a model wants.
 
     Returns:
         Standardisation of each band, auxiliary ones too, and, where the scene has other than `in_chans` good bands,
-        PCA and standardisation of the components.
+        PCA and standardisation of the components; or standardisation and MNF, whatever the number of bands.
 
     Raises:
         SceneError: The scene has fewer good bands than `in_chans`, or too few pixels for so many components.
+        ValueError: A reduction that is none.
     """
+    if reduction not in ("pca", "mnf"):
+        raise ValueError(f"reduction is {reduction!r}; it is 'pca' or 'mnf'")
     scenes = [data] if isinstance(data, Scene) else list(data)
     bands, aux = len(scenes[0].good_bands), scenes[0].aux is not None
     if bands < in_chans:
         raise SceneError(
             f"the model takes {in_chans} bands, the scene has {bands}; create the model with in_chans={bands} or less"
         )
-    pixels = fitting_pixels(scenes, split, 1 if bands == in_chans else _PIXELS_A_COMPONENT * in_chans)
-    if bands > in_chans >= pixels.size:
+    reduces = bands > in_chans or reduction == "mnf"
+    pixels = fitting_pixels(scenes, split, _PIXELS_A_COMPONENT * in_chans if reduces else 1)
+    if reduces and in_chans >= pixels.size:
         raise SceneError(
             f"{pixels.size} pixels are too few to bring {bands} bands to the {in_chans} that the model takes; create "
-            f"it with in_chans={max(pixels.size - 1, 1)} or less, or with in_chans={bands}"
+            f"it with in_chans={max(pixels.size - 1, 1)} or less"
+            + (f", or with in_chans={bands}" if reduction == "pca" else "")
         )
     steps: list[Step] = [Standardise()]
-    if bands > in_chans:
-        steps += [PCA(in_chans), Standardise()]
+    if reduces:
+        steps += [MNF(in_chans)] if reduction == "mnf" else [PCA(in_chans), Standardise()]
     if aux:
         steps.append(Standardise(on="aux"))
     return Compose(steps).fit_scene(scenes, pixels, nan=nan)
@@ -123,7 +129,7 @@ def with_transform(
             "on these very numbers: leave scale out"
         )
     matched = alike(model, scenes, None)
-    return matched, default_transform(matched, split, model.in_chans, nan=nan)
+    return matched, default_transform(matched, split, model.in_chans, nan=nan, reduction=model.reduction)
 
 
 def _other_bands(scenes: Sequence[Scene], transform: Compose) -> str:

@@ -117,17 +117,19 @@ def check_fits(model: Classifier, scene: Scene, transform: Compose | None) -> No
             f"open it with aux= (LiDAR or SAR on the same grid)"
         )
     for name, source in sources_of(model, scene).items():
-        expected = transform.in_channels(name) if transform is not None else None
-        if expected is None:
-            expected = model.in_chans if name == "hsi" else model.aux_chans
-        if source.shape[2] != expected:
+        fitted = transform.in_channels(name) if transform is not None else None
+        own = model.in_chans if name == "hsi" else model.aux_chans
+        bands = source.shape[2]
+        made = bands if transform is None or fitted is not None else transform.out_channels(bands, name)
+        if made != (own if fitted is None else fitted):
             span = ""
             if name == "hsi" and scene.wavelengths is not None:
                 span = f" ({scene.wavelengths.min():.0f} to {scene.wavelengths.max():.0f} nm)"
             raise SceneError(
-                f"the scene's {name} has {source.shape[2]} bands{span}, the "
-                f"{'model' if transform is None else 'transform of the model'} takes {expected}; select the bands it "
-                f"was trained on (hsmamba.data.SelectBands), or fine-tune with a transform fitted on this scene"
+                f"the scene's {name} has {bands} bands{span}, "
+                + (f"the model takes {own}" if fitted is None else f"the transform of the model takes {fitted}")
+                + "; select the bands it was trained on (hsmamba.data.SelectBands), or fine-tune with a transform "
+                "fitted on this scene"
             )
 
 

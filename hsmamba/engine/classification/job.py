@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, NoReturn, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 
 from hsmamba.data import Compose, Patches, Scene, like, valid_mask
 from hsmamba.data.image import NanPolicy
@@ -26,6 +27,7 @@ from hsmamba.engine.classification.inputs import (
     transform_of,
 )
 from hsmamba.engine.classification.predict import default_batch_size, probabilities
+from hsmamba.engine.classification.regularise import Graph, check_regularise, diffused_rows
 from hsmamba.engine.running import evaluating, progress_bar
 from hsmamba.models import Classifier, as_classifier
 
@@ -40,7 +42,8 @@ class Classification(NamedTuple):
     Attributes:
         labels: (H, W) uint8 (uint16 above 255 classes), classes 1..K; 0 where the pixel was masked, or the network's
             result is not finite.
-        confidence: (H, W) float32, softmax probability of the label; NaN where there is none.
+        confidence: (H, W) float32, probability of the label (softmax, then what `tta` and `regularise` make of it);
+            NaN where there is none.
     """
 
     labels: Any
@@ -57,6 +60,7 @@ def classify(
     nan: NanPolicy = "raise",
     scale: Scale | None = None,
     tta: bool = False,
+    regularise: Literal["off", "on"] = "off",
     progress: bool = True,
 ) -> Classification:
     """Classify every pixel of a scene.
@@ -76,6 +80,8 @@ def classify(
             for the hyperspectral image, or a pair (of it, of the auxiliary source). Default 1, where the numbers look
             like those of the training; 1, given, takes them as they are.
         tta: Average the probabilities over the eight flips and quarter turns of each patch (8 times the work).
+        regularise: "on" diffuses the probabilities between pixels that lie side by side and look alike
+            (`hsmamba.engine.classification.regularise`).
         progress: Show a progress bar.
 
     Returns:
@@ -85,15 +91,16 @@ def classify(
         SceneError: Bands, sources or size do not fit the model, its numbers lie far off those of the training, or
             pixels are invalid with `nan="raise"`.
         TypeError: The model is no classifier.
-        ValueError: A `nan` or a `scale` that is none.
+        ValueError: A `nan`, a `scale` or a `regularise` that is none.
 
     Warns:
         HsmambaWarning: The numbers lie off those of the training, but not so far that they must be of another unit; or
             bands were reordered, selected or resampled.
     """
     job = prepare_classification(
-        model, scene, transform, batch_size=batch_size, device=device, nan=nan, scale=scale, tta=tta, progress=progress
-    )
+        model, scene, transform, batch_size=batch_size, device=device, nan=nan, scale=scale, tta=tta,
+        regularise=regularise, progress=progress,
+    )  # fmt: skip
     labels, confidence = job.arrays()
     grid = job.sources["hsi"]
     return Classification(like(grid, labels, name="label"), like(grid, confidence, name="confidence"))
@@ -108,7 +115,9 @@ class ClassifyJob:
         sources: The images (H, W, C) that it looks at, by the name of the input.
         transform: What stands before it, or None.
         bands: The bands of each source that count for the validity of a pixel; None for all.
-        wanted: (H, W) bool, the pixels to classify.
+        valid: (H, W) bool, the pixels that have data.
+        wanted: (H, W) bool, those of them to classify.
+        graph: What the probabilities are diffused on, over all valid pixels; None where they are not.
         batch_size: See `classify`.
         device: See `classify`.
         tta: See `classify`.
@@ -119,7 +128,9 @@ class ClassifyJob:
     sources: Sources
     transform: Compose | None
     bands: dict[Source, NDArray[np.int64] | None]
+    valid: NDArray[np.bool_]
     wanted: NDArray[np.bool_]
+    graph: Graph | None
     batch_size: int | None
     device: torch.device | str | None
     tta: bool
@@ -147,23 +158,40 @@ class ClassifyJob:
             write: Gets the first row and finished rows (n, W) of the labels and of the confidence, from top to bottom;
                 0 and NaN where a pixel is not wanted.
         """
+        seen = self.wanted if self.graph is None else self.valid
         with (
             evaluating(self.model, self.device) as where,
-            progress_bar(int(self.wanted.sum()), "classify", self.progress) as bar,
+            progress_bar(int(seen.sum()), "classify", self.progress) as bar,
         ):
-            step = self.batch_size or default_batch_size(where)
-            for rows, patches in self._strips():
-                wanted = self.wanted[rows]
-                labels, confidence = np.zeros(wanted.shape, self.dtype), np.full(wanted.shape, np.nan, np.float32)
-                pixels = np.flatnonzero(wanted)
-                for start in range(0, pixels.size, step):
-                    batch = pixels[start : start + step]
-                    best, cls = probabilities(self.model, patches(batch, where), tta=self.tta).max(1)
-                    sure = best.isfinite()
-                    labels.reshape(-1)[batch] = torch.where(sure, cls + 1, 0).cpu().numpy()
-                    confidence.reshape(-1)[batch] = torch.where(sure, best, torch.nan).cpu().numpy()
-                    bar.update(batch.size)
-                write(rows.start, labels, confidence)
+            rows = self._scores(seen, where, bar)
+            if self.graph is not None:
+                rows = diffused_rows(self._with_features(rows, self.graph), self.shape[0])
+            for top, scores in rows:
+                best = np.where(self.wanted[top : top + len(scores)], scores.max(axis=2), np.nan)
+                labels = np.where(np.isfinite(best), scores.argmax(axis=2) + 1, 0)
+                write(top, labels.astype(self.dtype), best.astype(np.float32))
+
+    def _scores(
+        self, seen: NDArray[np.bool_], where: torch.device, bar: tqdm[NoReturn]
+    ) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Give first row and probabilities (n, W, K) of strips from top to bottom, NaN where not seen or not finite."""
+        step = self.batch_size or default_batch_size(where)
+        for rows, patches in self._strips():
+            scores = np.full((*seen[rows].shape, self.model.num_classes), np.nan, np.float32)
+            pixels = np.flatnonzero(seen[rows])
+            for start in range(0, pixels.size, step):
+                batch = pixels[start : start + step]
+                found = probabilities(self.model, patches(batch, where), tta=self.tta)
+                scores.reshape(-1, self.model.num_classes)[batch] = found.cpu().numpy()
+                bar.update(batch.size)
+            yield rows.start, scores
+
+    def _with_features(
+        self, rows: Iterable[tuple[int, NDArray[np.float32]]], graph: Graph
+    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        """Add to the probabilities of strips what the graph is made of."""
+        for top, scores in rows:
+            yield scores, graph.features(np.asarray(self.sources["hsi"][top : top + len(scores)]))
 
     def arrays(self) -> tuple[NDArray[Any], NDArray[np.float32]]:
         """Classify and hold the whole result: labels (H, W) and confidence (H, W)."""
@@ -182,7 +210,7 @@ class ClassifyJob:
         A strip is read with half a patch of neighbouring rows, so its patches equal those of the whole scene.
         """
         (height, width), size = self.shape, self.model.patch_size
-        row_bytes = 8 * width * sum(source.shape[2] for source in self.sources.values())
+        row_bytes = width * (8 * sum(source.shape[2] for source in self.sources.values()) + 4 * self.model.num_classes)
         step = max(size, _STRIP_BYTES // row_bytes)
         for top in range(0, height, step):
             bottom = min(top + step, height)
@@ -220,6 +248,7 @@ def prepare_classification(
     nan: NanPolicy = "raise",
     scale: Scale | None = None,
     tta: bool = False,
+    regularise: Literal["off", "on"] = "off",
     progress: bool = True,
 ) -> ClassifyJob:
     """Check a classification without running it; arguments and errors are those of `classify`.
@@ -229,7 +258,10 @@ def prepare_classification(
     Returns:
         The classification; `run` gives its rows one after the other, for results that are to be written and not held.
     """
+    check_regularise(regularise, ("off", "on"))
     classifier = as_classifier(model)
+    if not classifier.num_classes:
+        raise ValueError("the model has no classes; give it a head with model.reset_classifier(K) and train it")
     scene = scene if isinstance(scene, Scene) else Scene(scene)
     transform = transform_of(classifier, transform)
     match = match_of(classifier, scene, transform)
@@ -244,7 +276,10 @@ def prepare_classification(
         valid &= valid_mask(source, nan, bands=bands[on])
     check_units(transform, sources, given=scale is not None)
     wanted = valid if wanted is None else valid & wanted
-    return ClassifyJob(classifier, sources, transform, bands, wanted, batch_size, device, tta, progress)
+    graph = Graph.fit(sources["hsi"], valid, bands["hsi"]) if regularise == "on" else None
+    return ClassifyJob(
+        classifier, sources, transform, bands, valid, wanted, graph, batch_size, device, tta, progress
+    )  # fmt: skip
 
 
 def _bands(transform: Compose | None, on: Source) -> NDArray[np.int64] | None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hsmamba.data import PatchDataset
 from hsmamba.engine.running import evaluating, progress_bar
-from hsmamba.models import Classifier
+from hsmamba.models import Classifier, numbers_of
 
 
 def default_batch_size(device: torch.device) -> int:
@@ -33,7 +33,7 @@ def probabilities(model: Classifier, inputs: tuple[Tensor, ...], *, tta: bool = 
     Returns:
         (N, K) float32.
     """
-    dtype = next(model.parameters()).dtype
+    dtype = numbers_of(model).dtype
     inputs = tuple(x.to(dtype) for x in inputs)
     views = [(turns, mirrored) for turns in range(4) for mirrored in (False, True)] if tta else [(0, False)]
     total = sum(model(*(_turned(x, *view) for x in inputs)).float().softmax(1) for view in views)

@@ -17,9 +17,9 @@ from hsmamba._files import write_text
 from hsmamba.data import Compose, Scene, Split, block_split, leakage, load_scenes, load_split, random_split
 from hsmamba.data.transforms.steps import STEPS
 from hsmamba.engine.classification.evaluate import evaluate_classifier, labels_of
-from hsmamba.engine.classification.train import ClassificationResult, ClassificationSettings, train_classifier
+from hsmamba.engine.classification.train import ClassificationResult, settings_for, train_classifier
 from hsmamba.engine.results import Outcome, Row, machine, read_results, summarise, write_results
-from hsmamba.engine.training import Keeping, make_settings
+from hsmamba.engine.training import Keeping
 from hsmamba.errors import HsmambaError, ManifestError
 from hsmamba.metrics.report import HEADLINES
 from hsmamba.models import Classifier, as_classifier
@@ -195,7 +195,7 @@ def _train(
     transform = Compose(steps).fit_scene(data, split.train)
     torch.manual_seed(seed)
     model = as_classifier(create_model(recipe.architecture, device=device, **recipe.model_args))
-    settings = make_settings(ClassificationSettings, {**recipe.finetune, "seed": seed, "val_fraction": 0.0})
+    settings = settings_for(model, recipe.finetune, seed=seed, val_fraction=0.0)
     keeping = Keeping.in_folder(folder, progress=progress)
     return model, train_classifier(model, data, split, settings, transform=transform, keeping=keeping)
 

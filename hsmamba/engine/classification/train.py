@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -24,11 +25,11 @@ from hsmamba.engine.classification.classes import (
 from hsmamba.engine.classification.evaluate import labels_of
 from hsmamba.engine.classification.fitting import with_transform
 from hsmamba.engine.classification.inputs import Scale, check_fits, check_units, sources_of, used_sources
-from hsmamba.engine.classification.predict import predict_items
-from hsmamba.engine.training import Keeping, Record, Run, TrainingResult, TrainingSettings
+from hsmamba.engine.classification.predict import default_batch_size, predict_items
+from hsmamba.engine.training import Keeping, Record, Run, TrainingResult, TrainingSettings, finish, make_settings
 from hsmamba.errors import HsmambaWarning, SplitError
 from hsmamba.metrics import ClassificationReport
-from hsmamba.models import Classifier, TrainingLogits
+from hsmamba.models import Classifier, TrainingLogits, numbers_of
 
 
 @dataclass(frozen=True)
@@ -70,12 +71,40 @@ def _usable(weights: Any) -> bool:
     return numbers and sum(weights) > 0
 
 
+def fits_in_one_step(model: Classifier) -> bool:
+    """Whether a model is fitted in one step by its own `fit`, and not trained over epochs."""
+    return callable(getattr(model, "fit", None))
+
+
+def settings_for(model: Classifier, given: Mapping[str, Any], **of_the_run: Any) -> ClassificationSettings:
+    """Make the settings to train a model with.
+
+    Args:
+        model: The model.
+        given: What the caller sets; nothing of a model that is fitted in one step.
+        of_the_run: What whoever runs it sets beside; left out where it has no use.
+
+    Raises:
+        TypeError: A setting that does not exist, or any for a model that is fitted in one step.
+        ValueError: A setting out of range.
+    """
+    if not fits_in_one_step(model):
+        return make_settings(ClassificationSettings, {**given, **of_the_run})
+    if given:
+        raise TypeError(
+            f"{model.architecture or type(model).__name__} is fitted in one step, without settings of a training run; "
+            f"leave {', '.join(f'{name}=' for name in given)} out"
+        )
+    return ClassificationSettings(epochs=1, val_fraction=0.0)
+
+
 @dataclass(frozen=True)
 class ClassificationResult(TrainingResult[ClassificationSettings]):
     """What a classifier's training run gave; further fields are those of `TrainingResult`.
 
     The history has train_oa and, where there are validation pixels, val_loss, val_oa, val_aa and val_kappa; the best
-    epoch is that of the highest OA, then of the lowest loss.
+    epoch is that of the highest OA, then of the lowest loss. A model that is fitted in one step has a history of one
+    epoch, without loss and rate.
 
     Attributes:
         validation: Metrics of the kept weights on the validation pixels; None where there are none.
@@ -98,9 +127,9 @@ def train_classifier(
     device: torch.device | str | None = None,
     keeping: Keeping,
 ) -> ClassificationResult:
-    """Train a classifier in place; `hsmamba.finetune` calls this and has the words.
+    """Train a classifier in place, or fit it; `hsmamba.finetune` calls this and has the words.
 
-    The model keeps the transform and the names of the classes.
+    The model keeps the transform and the names of the classes. One that is fitted in one step keeps no checkpoint.
 
     Raises:
         SceneError: The scene has no labels, or the data do not fit the model.
@@ -108,10 +137,40 @@ def train_classifier(
         WeightsError: The checkpoint to resume is none of this run.
     """
     dataset, split = _prepare(model, data, split, transform, settings, nan, scale)
+    if fits_in_one_step(model):
+        return _fit(model, dataset, split, settings, device)
     run = _ClassificationRun(model, dataset, split, settings, device)
     run.go(keeping)
-    validation = run.validation(model)[0] if run.validates else None
+    validation = validate(model, dataset, split)[0] if run.validates else None
     return ClassificationResult(run.history, run.best["epoch"], settings, validation, split)
+
+
+def _fit(
+    model: Classifier,
+    dataset: PatchDataset,
+    split: Split,
+    settings: ClassificationSettings,
+    device: torch.device | str | None,
+) -> ClassificationResult:
+    """Fit a model to the training pixels by its own method."""
+    start = time.perf_counter()
+    model.to(device)
+    where, size = numbers_of(model).device, default_batch_size(torch.device("cpu"))
+
+    def batches() -> Iterator[tuple[Tensor, Tensor | None, Tensor]]:
+        for first in range(0, split.train.size, size):
+            hsi, aux, target = dataset.batch(split.train[first : first + size])
+            yield hsi.to(where), None if aux is None else aux.to(where), target
+
+    cast(Any, model).fit(batches())
+    finish(model)
+    record: Record = {"epoch": 1}
+    validation = None
+    if split.val.size:
+        validation, loss = validate(model, dataset, split)
+        record |= _figures(validation, loss)
+    record["seconds"] = time.perf_counter() - start
+    return ClassificationResult([record], 1, settings, validation, split)
 
 
 def _prepare(
@@ -217,9 +276,8 @@ class _ClassificationRun(Run[Classifier]):
 
     def judge(self, model: Classifier) -> tuple[Record, tuple[float, float]]:
         """Overall accuracy, then loss."""
-        report, loss = self.validation(model)
-        figures = {"val_loss": loss, "val_oa": report.oa, "val_aa": report.aa, "val_kappa": report.kappa}
-        return figures, (report.oa, -loss)
+        report, loss = validate(model, self.dataset, self.split, self.device)
+        return _figures(report, loss), (report.oa, -loss)
 
     def _batch(self, items: NDArray[np.int64], generator: torch.Generator) -> tuple[list[Tensor], Tensor]:
         """Cut and augment patches; the target is (N, K) probabilities, mixed where the patches are."""
@@ -241,10 +299,17 @@ class _ClassificationRun(Run[Classifier]):
             target = share * target + (1 - share) * target[other]
         return [x.to(self.device) for x in sources], target.to(self.device)
 
-    def validation(self, model: Classifier) -> tuple[ClassificationReport, float]:
-        """Compute the metrics and the mean loss of a model on the validation pixels."""
-        scores = predict_items(model, self.dataset, self.split.val, device=self.device)
-        truth = self.dataset.labels[self.split.val]
-        loss = F.nll_loss(scores.clamp_min(1e-12).log(), torch.as_tensor(truth).long() - 1)
-        names = class_names(self.model, self.dataset.class_names)
-        return ClassificationReport.from_labels(truth, scores.argmax(1).numpy() + 1, names), float(loss)
+
+def validate(
+    model: Classifier, dataset: PatchDataset, split: Split, device: torch.device | None = None
+) -> tuple[ClassificationReport, float]:
+    """Compute the metrics and the mean loss of a model on the validation pixels."""
+    scores = predict_items(model, dataset, split.val, device=device)
+    truth = dataset.labels[split.val]
+    loss = F.nll_loss(scores.clamp_min(1e-12).log(), torch.as_tensor(truth).long() - 1)
+    names = class_names(model, dataset.class_names)
+    return ClassificationReport.from_labels(truth, scores.argmax(1).numpy() + 1, names), float(loss)
+
+
+def _figures(report: ClassificationReport, loss: float) -> Record:
+    return {"val_loss": loss, "val_oa": report.oa, "val_aa": report.aa, "val_kappa": report.kappa}

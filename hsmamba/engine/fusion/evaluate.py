@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from hsmamba.baselines import BASELINES
+from hsmamba.baselines import BASELINES, OF_PAN_ALONE
 from hsmamba.data.pairs import FusionPair, FusionPairs, pixels_of
 from hsmamba.engine.fusion.images import Image, Images
 from hsmamba.engine.fusion.inputs import check_pairs
@@ -42,7 +42,7 @@ def evaluate_fusion(
         model: A fusion network; its mode and device are left as they were.
         pairs: The data; its `test` and `full` images are looked at.
         device: Where to compute; default where the model is.
-        baselines: Bicubic, EXP and, where the guide is a PAN, Brovey, GSA and MTF-GLP-HPM too.
+        baselines: Bicubic and the methods of `hsmamba.baselines` too; Brovey where the guide is a PAN.
 
     Returns:
         The figures, printable.
@@ -59,10 +59,11 @@ def evaluate_fusion(
     if not pairs.test and not pairs.full:
         raise SceneError(f"the pairs {pairs.name!r} have no test images; make them with test= above 0")
     for pair in pairs.test:
-        if min(pair.guide.shape[-2:]) < 2 * pairs.cut:
+        if min(pair.guide.shape[-2:]) - 2 * pairs.cut + (pairs.cut > 0) < metrics.SSIM_WINDOW:
             raise SceneError(
                 f"the image {pair.name!r} is {pair.guide.shape[-2]} x {pair.guide.shape[-1]} pixels, and the metrics "
-                f"leave {pairs.cut} out at each border: make pairs of a larger scene or with a larger test=, or take "
+                f"leave {pairs.cut} out at each border; expected at least {metrics.SSIM_WINDOW} x "
+                f"{metrics.SSIM_WINDOW} between them: make pairs of a larger scene or with a larger test=, or take "
                 f"dataclasses.replace(pairs, cut=0)"
             )
     images = [*pairs.test, *pairs.full]
@@ -70,11 +71,7 @@ def evaluate_fusion(
     name = network.architecture or type(model).__name__
     methods: dict[str, Callable[[FusionPair], Tensor]] = _baselines(pairs) if baselines else {}
     methods[name] = lambda pair: predict(network, pair, device)
-    reduced = {pair.name: {key: _reduced(method(pair), pair, pairs) for key, method in methods.items()}
-               for pair in pairs.test}  # fmt: skip
-    full = {pair.name: {key: _full(method(pair), pair, pairs) for key, method in methods.items()}
-            for pair in pairs.full}  # fmt: skip
-    return FusionReport(name, reduced, full)
+    return _report(name, pairs, methods)
 
 
 def predict(
@@ -114,20 +111,33 @@ def check_pair(model: FusionNetwork, pair: FusionPair) -> None:
     FusionNetwork.check_inputs(model, pair.ms[None], pair.guide[None], pair.ms_up[None])
 
 
+def classical_figures(pairs: FusionPairs) -> FusionReport:
+    """Compute the tables of `evaluate_fusion` of the classical methods alone."""
+    return _report("", pairs, _baselines(pairs))
+
+
+def _report(name: str, pairs: FusionPairs, methods: dict[str, Callable[[FusionPair], Tensor]]) -> FusionReport:
+    reduced = {pair.name: {key: _reduced(method(pair), pair, pairs) for key, method in methods.items()}
+               for pair in pairs.test}  # fmt: skip
+    full = {pair.name: {key: _full(method(pair), pair, pairs) for key, method in methods.items()}
+            for pair in pairs.full}  # fmt: skip
+    return FusionReport(name, reduced, full)
+
+
 def _baselines(pairs: FusionPairs) -> dict[str, Callable[[FusionPair], Tensor]]:
     """Classical methods for these pairs by name."""
     chosen: dict[str, Callable[[FusionPair], Tensor]] = {
         "bicubic": lambda pair: bicubic(pair.ms[None], pairs.ratio)[0].clamp(0, 1)
     }
     for name, method in BASELINES.items():
-        if name == "EXP" or pairs.guide_chans == 1:
+        if pairs.guide_chans == 1 or name not in OF_PAN_ALONE:
             chosen[name] = lambda pair, method=method: _classical(method, pair, pairs)  # type: ignore[misc]
     return chosen
 
 
 def _classical(method: Callable[..., Tensor], pair: FusionPair, pairs: FusionPairs) -> Tensor:
-    guide = pair.guide.mean(0, keepdim=True)
-    return method(pair.ms[None], guide[None], ratio=pairs.ratio, sensor=pairs.sensor)[0].clamp(0, 1)
+    fused: Tensor = method(pair.ms[None], pair.guide[None], ratio=pairs.ratio, sensor=pairs.sensor)
+    return fused[0].clamp(0, 1)
 
 
 def _reduced(fused: Tensor, pair: FusionPair, pairs: FusionPairs) -> Figures:

@@ -146,11 +146,11 @@ class Images:
         ms = None if self.ms is None else self._tensor(self.ms.read(*coarse, fill=self.fill))
         if self.ms_up is not None:
             return ms, guide, self._tensor(self.ms_up.read(*fine, fill=self.fill))
-        return ms, guide, self._up_sampled(*coarse)
+        return ms, guide, self.up_sampled(self.ms, *coarse)
 
-    def _up_sampled(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Tensor:
-        """Up-sample a window with the surroundings that the filter reads, as it would be in the whole image."""
-        if self.ms is None:
+    def up_sampled(self, image: Image | None, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Tensor:
+        """Up-sample a window of a coarse image with the surroundings that the filter reads, as in the whole image."""
+        if image is None:
             raise ValueError("there is no coarse image to up-sample")
         reach = filter_reach(self.ratio)
         around = []
@@ -158,9 +158,9 @@ class Images:
             index = np.arange(part[0] - reach, part[-1] + 1 + reach)
             is_cubic = self.ratio & (self.ratio - 1)
             around.append(mirror_index(index, side) if is_cubic else index % side)
-        image = upsample(self._tensor(self.ms.read(*around, fill=self.fill)), self.ratio)
+        fine = upsample(self._tensor(image.read(*around, fill=self.fill)), self.ratio)
         cut = reach * self.ratio
-        return image[..., cut : image.shape[2] - cut, cut : image.shape[3] - cut]
+        return fine[..., cut : fine.shape[2] - cut, cut : fine.shape[3] - cut]
 
     def _tensor(self, values: NDArray[np.float64]) -> Tensor:
         return torch.from_numpy(values).to(self.device, self.dtype).permute(2, 0, 1)[None]

@@ -218,7 +218,7 @@ def units_of(model: FusionNetwork, middle: dict[str, NDArray[np.float64]], maxim
     """
     tops = {name: top(values.reshape(-1, values.shape[2])) for name, values in middle.items()}
     name = "ms" if "ms" in middle else "ms_up"
-    known = _known(model)
+    known = _known(model) if maximum is None else None
     if maximum is not None:
         low, high = _given(maximum)
     elif known is not None:

@@ -32,7 +32,7 @@ from hsmamba.zoo.source import read_folder
 
 OPTIONS = ("minutes",)
 _KINDS = {"reduced resolution": False, "full resolution": True}
-_COLUMNS = ("resolution", "image", "method", *REDUCED, *FULL)
+COLUMNS = ("resolution", "image", "method", *REDUCED, *FULL)
 
 
 @dataclass(frozen=True)
@@ -118,23 +118,18 @@ def run(
     result = train_fusion(model, pairs, settings, keeping=keeping)
     model.half().float()  # stored in half the space; the figures are of what is stored
     report = evaluate_fusion(model, pairs)
-    tables = {kind: means for kind, full in _KINDS.items() if (means := _rounded(report.mean(full=full)))}
-    write_results(out / "results.csv", rows_of(report), _COLUMNS)
+    means = {kind: _rounded(report.mean(full=full)) for kind, full in _KINDS.items()}
+    write_results(out / "results.csv", rows_of(report), COLUMNS)
     write_text(out / "report.txt", f"{report}\n")
     save_pretrained(
         copy.deepcopy(model).half(),
         out / "model",
-        metrics={kind: means[report.model] for kind, means in tables.items()},
+        metrics={kind: table[report.model] for kind, table in means.items() if table},
         data={
             **recipe.data,
             "maximum": pairs.maximum,
             **_training(recipe, pairs, result, device),
-            "baselines": {
-                f"{method}, {kind}": figures
-                for kind, means in tables.items()
-                for method, figures in means.items()
-                if method != report.model
-            },
+            "baselines": baselines_of(report),
         },
         license=recipe.license,
         recipe=recipe.name,
@@ -173,6 +168,16 @@ def _training(recipe: Recipe, pairs: FusionPairs, result: FusionResult, device: 
 
 def _rounded(means: dict[str, Figures]) -> dict[str, Figures]:
     return {method: {key: round(value, 4) for key, value in figures.items()} for method, figures in means.items()}
+
+
+def baselines_of(report: FusionReport) -> dict[str, Figures]:
+    """Return what a record holds of the classical methods: means over the images by "method, resolution"."""
+    return {
+        f"{method}, {kind}": figures
+        for kind, full in _KINDS.items()
+        for method, figures in _rounded(report.mean(full=full)).items()
+        if method != report.model
+    }
 
 
 def rows_of(report: FusionReport) -> list[Row]:

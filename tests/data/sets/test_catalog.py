@@ -13,7 +13,7 @@ from tests.refusals import refused
 
 
 def test_stored_splits_are_whole_and_named():
-    assert list_splits() == ["dfc2018_houston_crop", "idtrees2020", "indian_pines_fixed"]
+    assert list_splits() == ["dfc2018_houston_crop", "enmap_potsdam", "idtrees2020", "indian_pines_fixed"]
     fixed = load_split("indian_pines_fixed")  # loading verifies the hash
     assert (fixed.train.size, fixed.test.size, fixed.shape) == (695, 9671, (145, 145))
     plots = load_split("idtrees2020")
@@ -39,7 +39,7 @@ def test_data_that_are_not_there_give_one_error_whatever_the_set(name, tmp_path,
 
 test_unknown_names_and_other_kinds_are_told_what_there_is = refused(
     (lambda: load_scene("salinas"), SceneError, "'salinas'; there is 'indian_pines'"),
-    (lambda: load_pairs("salinas"), SceneError, "'salinas'; there is 'cave', 'worldview2', 'ikonos'"),
+    (lambda: load_pairs("salinas"), SceneError, "'salinas'; there is 'cave', 'worldview2', 'ikonos', 'quickbird'"),
     (lambda: load_scene("idtrees2020"), SceneError, r"set of plots; call load_scenes\('idtrees2020'"),
     (lambda: load_scenes("cave"), SceneError, r"pairs for fusion; call load_pairs\('cave'"),
     (lambda: load_pairs("indian_pines"), SceneError, r"one scene; call load_scene\('indian_pines'"),
@@ -52,6 +52,6 @@ def test_real_data_give_the_stored_splits(tmp_path):
     script = [sys.executable, "tools/make_splits.py", str(DATA), "--out", str(tmp_path)]
     subprocess.run(script, cwd=ROOT, check=True, capture_output=True)
     made = sorted(tmp_path.iterdir())
-    assert len(made) == 4
+    assert len(made) == 5
     for path in made:
         assert path.read_bytes() == (ROOT / "hsmamba" / "splits" / path.name).read_bytes()

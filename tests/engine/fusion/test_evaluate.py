@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import hsmamba
+from hsmamba.baselines import BASELINES
 from hsmamba.data import wald_pairs
 from hsmamba.engine.fusion.evaluate import FULL, REDUCED, predict
 from hsmamba.errors import SceneError
@@ -30,12 +31,20 @@ def test_the_table_has_the_classical_methods_and_all_metrics(pairs):
     assert list(report.full) == ["toy, full resolution"]
     for full, metrics in ((False, REDUCED), (True, FULL)):
         means = report.mean(full=full)
-        assert list(means) == ["bicubic", "EXP", "Brovey", "GSA", "MTF-GLP-HPM", "Copy"]
+        assert list(means) == ["bicubic", *BASELINES, "Copy"]
         assert means["Copy"] == pytest.approx(means["EXP"], rel=1e-3, abs=1e-4)
         assert all(list(figures) == list(metrics) for figures in means.values())
     text = str(report)
     assert "reduced resolution, mean of 1 image" in text
     assert f"{report.mean()['GSA']['ERGAS']:.4f}" in text
+
+
+def test_a_guide_of_several_channels_is_judged_beside_all_methods_that_take_one():
+    ms, guide = images()
+    pairs = wald_pairs(ms, np.stack([guide, guide**0.9], axis=2), sensor="QB", test=0.4)
+    means = hsmamba.evaluate(Copy(4, in_chans=4, guide_chans=2), pairs).mean()
+    assert list(means) == ["bicubic", *(name for name in BASELINES if name != "Brovey"), "Copy"]
+    assert all(np.isfinite(list(figures.values())).all() for figures in means.values())
 
 
 def test_reflectance_is_judged_as_digital_numbers_are():

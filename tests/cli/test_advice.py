@@ -1,0 +1,208 @@
+"""What the errors of the command line say to do, done: each time it ends well."""
+
+import re
+
+import numpy as np
+import pytest
+
+import hsmamba
+from hsmamba.data import Scene, random_split
+from tests.advice import alternatives, says
+
+QUICK = ("--bands", 5, "--epochs", 1, "--batch-size", 64, "--json")
+
+
+class Shell:
+    """The command line, files of a scene, models with and without a split of it."""
+
+    def __init__(self, run, folder, models):
+        self.call, self.folder, self.models = run, folder, models
+        cube, labels = images()
+        np.savez(folder / "scene.npz", cube=cube, labels=labels)
+        np.savez(folder / "bare.npz", cube=cube)
+        np.save(folder / "labels.npy", labels)
+
+    def __call__(self, *args):
+        """Run a command that ends well."""
+        code, out, err = self.call(*args)
+        assert code == 0, err
+        return out
+
+    def fails(self, *args):
+        code, _, err = self.call(*args)
+        assert code == 2, err
+        return err
+
+    def finetune(self, *args, out="run", scene="scene.npz", count=("--count", 20)):
+        return ("finetune", self.folder / scene, "-o", self.folder / out, *count, *QUICK, *args)
+
+    def classify(self, *outs):
+        outputs = (word for out in outs for word in ("-o", self.folder / out))
+        return ("classify", self.folder / "scene.npz", "-m", self.models / "model", *outputs)
+
+    def evaluate(self, *args):
+        return ("evaluate", self.models / "without a split", self.folder / "scene.npz", "--json", *args)
+
+    def saved(self, *outs):
+        """Classify to files, and tell whether they are there."""
+        self(*self.classify(*outs))
+        return all((self.folder / out).is_file() for out in outs)
+
+
+def images():
+    rng = np.random.default_rng(0)
+    labels = np.kron(rng.integers(1, 4, (4, 4)), np.ones((6, 6), int)).astype(np.uint8)
+    cube = rng.normal(size=(4, 10))[labels] + 0.3 * rng.normal(size=(24, 24, 10))
+    return cube.astype(np.float32), labels
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    folder, scene = tmp_path_factory.mktemp("models"), Scene(*images())
+    split = random_split(scene.labels, count=20)
+    network = hsmamba.create_model("md2f_mamba", num_classes=3, in_chans=5)
+    hsmamba.finetune(network, scene, split, epochs=1, warmup_epochs=0, progress=False)
+    hsmamba.save_pretrained(network, folder / "model", split=split)
+    hsmamba.save_pretrained(network, folder / "without a split")
+    return folder
+
+
+@pytest.fixture
+def shell(run, tmp_path, models):
+    return Shell(run, tmp_path, models)
+
+
+def split(shell):
+    """The split of a model, as a file."""
+    return next((shell.models / "model").glob("split*"))
+
+
+def scene_by_name(shell, *args):
+    return ("classify", "indian_pines", "-m", shell.models / "model", "-o", shell.folder / "a.npy", *args)
+
+
+def option(text, name):
+    """An option, as the text names it."""
+    return re.search(rf"(--{name})\b", text)[1]
+
+
+def interrupted(shell):
+    """An earlier run of which the checkpoint was removed."""
+    shell(*shell.finetune())
+    (shell.folder / "run" / "checkpoint.pt").unlink()
+    return shell.finetune("--resume")
+
+
+def ran(shell, *args):
+    shell(*shell.finetune())
+    return shell.finetune(*args)
+
+
+def tuned(shell, *args, **options):
+    shell(*shell.finetune(*args, **options))
+    return (shell.folder / options.get("out", "run") / "model" / "config.json").is_file()
+
+
+def pair(shell, *images, sides=(20, 40), model=("-m", "rsanet")):
+    """A fusion network on a coarse and a sharp image of these sides, or on others."""
+    for name, side in zip(("ms", "pan"), sides, strict=True):
+        np.save(shell.folder / f"{name}.npy", np.random.default_rng(0).random((side, side)))
+    images = images or ("--ms", shell.folder / "ms.npy", "--guide", shell.folder / "pan.npy")
+    options = ("-o", shell.folder / "pair", "--epochs", 1, "--steps", 1, "--test", 0, "--json")
+    return ("finetune", *images, *model, *options)
+
+
+def paired(shell, *args, **options):
+    shell(*pair(shell, *args, **options))
+    return (shell.folder / "pair" / "model" / "config.json").is_file()
+
+
+def suffixes(text):
+    return [end for end in re.search(r"choose (.*)", text)[1].split(", ") if end not in (".tif", ".tiff")]
+
+
+CASES = {
+    "which is none here ({}); leave it out for the CPU": (
+        lambda shell: shell.finetune("--device", "abacus"), lambda shell, text: tuned(shell)
+    ),
+    "is the name of a scene, which has all it needs; leave {} out": (
+        lambda shell: scene_by_name(shell, "--variable", "x"),
+        lambda shell, text: "has all it needs" not in shell.call(*scene_by_name(shell))[2],
+    ),
+    "carries no split; give one with --split, or --all for every labelled pixel": (
+        lambda shell: shell.evaluate(),
+        (
+            lambda shell, text: "oa" in shell(*shell.evaluate(option(text, "split"), split(shell))),
+            lambda shell, text: "oa" in shell(*shell.evaluate(option(text, "all"))),
+        ),
+    ),
+    "cannot write {}; choose {}": (
+        lambda shell: shell.classify("map.doc"),
+        lambda shell, text: all(shell.saved(f"map{end}") for end in suffixes(text)),
+    ),
+    "cannot write {}; choose another folder": (
+        lambda shell: shell.classify("/proc/nothing/map.npy"), lambda shell, text: shell.saved("other/map.npy")
+    ),
+    "it is a folder; name a file in it": (
+        lambda shell: ((shell.folder / "map.npy").mkdir(), shell.classify("map.npy"))[1],
+        lambda shell, text: shell.saved("map.npy/map.npy"),
+    ),
+    "is an input and would be lost; name another file for the output": (
+        lambda shell: shell.classify("scene.npz"), lambda shell, text: shell.saved("map.npz")
+    ),
+    "two of the outputs are one file (map.tif also writes map_confidence.tif); rename one": (
+        lambda shell: shell.classify("map.npy", "map.npy"), lambda shell, text: shell.saved("map.npy", "map2.npy")
+    ),
+    "give either --fraction (0.05 is 5 % of each class) or --count (pixels of each class)": (
+        lambda shell: shell.finetune(count=()),
+        (
+            lambda shell, text: tuned(shell, count=(*re.findall(r"(--fraction) \(([\d.]+)", text)[0],)),
+            lambda shell, text: tuned(shell, count=(option(text, "count"), 20)),
+        ),
+    ),
+    "has no labels; give a label image with --labels": (
+        lambda shell: shell.finetune(scene="bare.npz"),
+        lambda shell, text: tuned(shell, option(text, "labels"), shell.folder / "labels.npy", scene="bare.npz"),
+    ),
+    "--resume continues the run that --overwrite replaces; give one of them": (
+        lambda shell: ran(shell, "--resume", "--overwrite"),
+        (lambda shell, text: tuned(shell, "--resume"), lambda shell, text: tuned(shell, "--overwrite")),
+    ),
+    "holds an earlier run without its checkpoint.pt; replace it with --overwrite": (
+        interrupted, lambda shell, text: tuned(shell, option(text, "overwrite"))
+    ),
+    "continue it with --resume, replace it with --overwrite, or choose another folder": (
+        ran,
+        (
+            lambda shell, text: tuned(shell, option(text, "resume")),
+            lambda shell, text: tuned(shell, option(text, "overwrite")),
+            lambda shell, text: tuned(shell, out="other"),
+        ),
+    ),
+    "give a labelled SCENE, or --ms and --guide, the coarse image and the sharp one of a pair": (
+        lambda shell: ("finetune", "-o", shell.folder / "run"),
+        (lambda shell, text: tuned(shell), lambda shell, text: paired(shell)),
+    ),
+    "a pair has a coarse image and a sharp one; give {} too": (
+        lambda shell: pair(shell, "--ms", shell.folder / "ms.npy"), lambda shell, text: paired(shell)
+    ),
+    "give a fusion network with --model: {}, or a weight": (
+        lambda shell: pair(shell, model=()),
+        lambda shell, text: paired(shell, model=("-m", re.search(r"--model: .*(rsanet)", text)[1])),
+    ),
+    "a whole number: crop both to the same ground, or swap them": (
+        lambda shell: pair(shell, sides=(40, 20)), lambda shell, text: paired(shell, sides=(20, 40))
+    ),
+    "name a model (hsmamba list shows them), or ask for --backends": (
+        lambda shell: ("info",),
+        (
+            lambda shell, text: "parameters" in shell("info", shell(re.search(r"hsmamba (\w+)", text)[1]).split()[0]),
+            lambda shell, text: "reference" in shell("info", option(text, "backends")),
+        ),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "command", "mended"), alternatives(CASES))
+def test_what_an_error_says_works(words, command, mended, shell):
+    assert mended(shell, says(shell.fails(*command(shell)), words))

@@ -1,0 +1,36 @@
+"""What the errors of recipes and of classes say to do, done: each time it works."""
+
+import re
+
+import pytest
+
+import hsmamba
+from hsmamba.engine import recipe as recipes
+from hsmamba.engine.classification import recipe as room
+from tests.advice import told
+from tests.engine.classification.test_recipe import TOML
+
+SHORT = re.sub(r"epochs = \d", "epochs = 1", re.sub(r"\ndisjoint = .*", "", TOML).replace("[0, 1, 2]", "[0, 1]"))
+
+
+@pytest.fixture
+def recipe(tmp_path, scene, monkeypatch):
+    (tmp_path / "toy.toml").write_text(SHORT)
+    monkeypatch.setattr(room, "load_scenes", lambda name, root: [scene])
+    return recipes.load_recipe(tmp_path / "toy.toml")
+
+
+def test_a_recipe_that_ran_is_published(recipe, tmp_path):
+    runs, folder = tmp_path / "runs", tmp_path / "weights"
+    told(lambda: room.median_run(recipe, []), "to publish; run the recipe first")
+    recipes.run(recipe, runs, seeds=[0], progress=False)
+    told(lambda: recipes.publish(recipe, runs, folder), "lacks the runs {}; run the recipe to its end first")
+    recipes.run(recipe, runs, progress=False)
+    assert hsmamba.create_model(f"local-dir:{recipes.publish(recipe, runs, folder)}").num_classes == 3
+
+
+def test_a_recipe_is_given_as_a_file_and_without_options_of_other_tasks(recipe, tmp_path):
+    told(lambda: recipes.load_recipe("toy"), "or give a .toml file")
+    assert recipes.load_recipe(tmp_path / "toy.toml") == recipe
+    told(lambda: recipes.run(recipe, tmp_path / "runs", minutes=1), "leave it out (what can be is {})")
+    assert recipes.run(recipe, tmp_path / "runs", seeds=[0], progress=False).record["runs"]

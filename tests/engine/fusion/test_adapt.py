@@ -1,0 +1,292 @@
+"""Tuning on a user's own pair: what is compared and held out, what is used, what is left alone."""
+
+import dataclasses
+import logging
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import hsmamba
+from hsmamba.baselines import BASELINES
+from hsmamba.data.sensors import get_sensor
+from hsmamba.engine import Adapt
+from hsmamba.engine.fusion import adapt as _adapt
+from hsmamba.engine.fusion.classical import Blocks, methods_for, sharpen_whole
+from hsmamba.engine.fusion.heldout import _divided, cut_parts, with_low_pass
+from hsmamba.engine.fusion.images import Image, Images
+from hsmamba.engine.fusion.job import prepare_fusion
+from hsmamba.errors import SceneError, TrainingError
+from tests.engine.fusion.toys import Copy, images, make, same
+from tests.models.samples import tiny
+
+QUICK = {"maximum": 2047, "progress": False}
+FIGURES = ("SAM", "ERGAS", "Q2n")
+CLASSICAL = list(BASELINES)
+
+
+def small(rows=48, columns=64, dtype=np.float64):
+    ms, pan = images(rows, columns)
+    return ms.astype(dtype), pan.astype(dtype)
+
+
+def adapted(model, ms, pan, how, **options):
+    return prepare_fusion(model, ms, pan, adapt=how, **QUICK | options)
+
+
+def ran(job):
+    result = np.empty(job.shape, job.dtype)
+
+    def keep(top, rows):
+        result[top : top + len(rows)] = rows
+
+    job.run(keep)
+    return result
+
+
+@pytest.mark.parametrize("name", ["ramsf", "cf2n"])
+def test_what_is_used_is_never_worse_than_the_best_classical_method(name, caplog):
+    ms, pan = small()
+    model = make(name)
+    before = make(name)
+    with caplog.at_level(logging.INFO, logger="hsmamba"):
+        job = adapted(model, ms, pan, Adapt(steps=3))
+    report = job.adaptation.report
+    assert list(report.figures) == [*CLASSICAL, name, "fitted filters", f"{name}, tuned"]
+    mine, theirs = report.figures[report.used], report.figures[report.classical]
+    assert mine["SAM"] <= theirs["SAM"] and mine["ERGAS"] <= theirs["ERGAS"] and mine["Q2n"] >= theirs["Q2n"]
+    assert report.used in ("fitted filters", f"{name}, tuned") and report.steps == 3
+    assert mine["ERGAS"] < 0.9 * theirs["ERGAS"]  # the toy's bands are linear in the guide, which filters learn
+    assert report.headline in caplog.text and report.used in report.headline
+    assert same(model, before) and model.transform is None and model.training == before.training
+    assert ran(job).shape == (*pan.shape, 4)
+
+
+def test_the_result_beats_the_classical_methods_where_the_truth_is_known():
+    truth, pan = images(96, 64)
+    pairs = hsmamba.data.wald_pairs(truth, pan, sensor="QB", val=0, test=0, maximum=2047)
+    pair = pairs.unturned()[0]
+    ms, guide = (x.permute(1, 2, 0).numpy() * 2047 for x in (pair.ms, pair.guide))
+    job = adapted(make(), ms, guide, Adapt(steps=0, sensor="QB"))
+    error = {"adapted": np.sqrt(np.mean((ran(job) - truth) ** 2))}
+    for name, method in BASELINES.items():
+        fused = method(pair.ms[None], pair.guide[None], ratio=4, sensor="QB")[0].permute(1, 2, 0).numpy() * 2047
+        error[name] = np.sqrt(np.mean((fused - truth) ** 2))
+    assert error["adapted"] < min(value for name, value in error.items() if name != "adapted")
+
+
+def test_steps_make_it_the_same_whatever_the_clock_says():
+    ms, pan = small()
+    one, two, other = (ran(adapted(make(), ms, pan, Adapt(steps=2, seed=seed))) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(one, two)
+    assert (one != other).any()
+
+
+def test_seconds_end_the_training():
+    ms, pan = small()
+    report = adapted(make(), ms, pan, 4).adaptation.report
+    assert report.steps > 0 and report.seconds < 20
+    late = adapted(make(), ms, pan, 1e-3).adaptation.report
+    assert late.steps == 0 and "no time left" in late.notes[0] and late.used == "fitted filters"
+    assert "no time left" in str(late)
+
+
+def test_only_what_is_fair_is_chosen(monkeypatch):
+    ms, pan = small()
+    monkeypatch.setattr(_adapt.Injection, "fit", lambda self, pairs: self)  # filters that do nothing: EXP
+    job = adapted(make(), ms, pan, Adapt(steps=0))
+    report = job.adaptation.report
+    assert report.used == report.classical in CLASSICAL and "is best" in report.headline
+    assert report.figures["fitted filters"] == pytest.approx(report.figures["EXP"], abs=1e-4)
+    tensors = [torch.from_numpy(x / 2047).permute(2, 0, 1)[None] for x in (ms, pan[..., None])]
+    want = BASELINES[report.used](*tensors, ratio=4)[0].permute(1, 2, 0).numpy() * 2047
+    np.testing.assert_allclose(ran(job), want, rtol=1e-10)
+
+
+@pytest.mark.parametrize("name", CLASSICAL)
+def test_a_classical_result_is_that_of_the_whole_image_or_of_blocks_that_pass_into_each_other(name):
+    ms, pan = small(64, 32)
+    pair = Images(Image(ms / 2047), Image(pan[..., None] / 2047), None, 4, fill=False)
+    method = methods_for(1, 4, get_sensor("generic"))[name]
+
+    def sharpened(blocks):
+        rows = []
+        sharpen_whole(method, pair, lambda top, part: rows.append((top, part.clone())), lambda _: None, blocks)
+        assert [top for top, _ in rows] == np.cumsum([0, *(part.shape[1] for _, part in rows)])[:-1].tolist()
+        return torch.cat([part for _, part in rows], dim=1).permute(1, 2, 0).numpy()
+
+    tensors = [torch.from_numpy(x.array).permute(2, 0, 1)[None] for x in (pair.ms, pair.guide)]
+    want = BASELINES[name](*tensors, ratio=4)[0].permute(1, 2, 0).numpy()
+    np.testing.assert_allclose(sharpened(None), want, rtol=1e-10)
+    blocks = Blocks.of(pair, most=30 * 4 * 128 * 4)
+    assert blocks == Blocks(30, 7)
+    got = sharpened(blocks)
+    assert got.shape == want.shape and np.abs(got - want).mean() < 0.2 * np.abs(want - want.mean((0, 1))).mean()
+
+
+@pytest.mark.parametrize("name", ["ramsf", "rsanet"])
+def test_tiles_of_a_tuned_network_equal_the_whole_image(name):
+    ms, pan = small(48, 96)
+    model = tiny(name, in_chans=4, guide_chans=1, scale=4)
+    job = adapted(model, ms, pan, Adapt(steps=1))
+    network = job.adaptation.chosen
+    assert type(network).__name__ == "Tuned"
+    whole = ran(dataclasses.replace(job, tile=1000))
+    np.testing.assert_allclose(ran(dataclasses.replace(job, tile=9)), whole, rtol=1e-5)
+    assert network.margin is not None
+
+
+def test_a_global_network_runs_in_windows_whose_filters_see_beyond_them():
+    ms, pan = small(48, 48)
+    job = adapted(make("cf2n"), ms, pan, Adapt(steps=0))
+    assert job.adaptation.report.used == "fitted filters" and job.adaptation.chosen.margin == 1
+    tuned = adapted(make("cf2n"), ms, pan, Adapt(steps=2)).adaptation
+    network = tuned.chosen
+    if network.correction is not None:
+        assert network.margin is None
+        network.share = 0.0
+    windows = ran(dataclasses.replace(job, adaptation=tuned))
+    apart = np.abs(windows / ran(job) - 1)
+    assert apart.max() < 0.01 and (apart > 1e-4).mean() < 0.002  # where windows end at the border of the image
+
+
+@pytest.mark.parametrize("ratio", [2, 3])
+def test_other_ratios_and_guides_of_several_channels(ratio):
+    rng = np.random.default_rng(0)
+    guide = rng.normal(size=(60 * ratio, 40 * ratio, 3)).cumsum(0).cumsum(1)
+    guide = 1000 + 100 * guide / guide.std((0, 1))
+    ms = guide.reshape(60, ratio, 40, ratio, 3).mean((1, 3)) @ rng.uniform(0.2, 1, (3, 5))
+    model = make("cf2n", in_chans=5, guide_chans=3, scale=ratio)
+    report = adapted(model, ms, guide, Adapt(steps=1), maximum=4095).adaptation.report
+    assert report.figures[report.used]["ERGAS"] < report.figures[report.classical]["ERGAS"]
+
+
+def test_units_and_dtype_stay_and_invalid_pixels_are_no_ground_to_learn_from():
+    ms, pan = small(64, 64, np.uint16)
+    ms[10:14, 20:26], pan[200:203, 30] = 0, 0
+    xr = pytest.importorskip("xarray")
+    low, high = (
+        xr.DataArray(x.reshape(*x.shape[:2], -1), dims=("y", "x", "band"), attrs={"_FillValue": 0}) for x in (ms, pan)
+    )
+    job = adapted(make(), low, high, Adapt(steps=1), nan="mask")
+    got = job.on_grid(ran(job))
+    plain = hsmamba.fuse(make(), low, high, nan="mask", **QUICK)
+    assert got.dtype == np.uint16 and got.attrs == plain.attrs and got.dims == plain.dims
+    np.testing.assert_array_equal(got.values == 0, plain.values == 0)
+    assert abs(float(got.where(got > 0).mean()) - ms[ms > 0].mean()) < 20
+    parts = cut_parts(dataclasses.replace(job.images), get_sensor("generic"), 0)
+    values = torch.cat([torch.as_tensor(pair.gt).flatten() for pair in (*parts.tune, *parts.held)])
+    assert float(values.min()) * 2047 == pytest.approx(ms[ms > 0].min(), rel=0.1)
+
+
+def test_no_pixel_is_tuned_on_and_held_out():
+    rows, columns = np.mgrid[:80, :96]
+    ms = np.stack([rows, columns, np.ones_like(rows)], -1) + 1.0
+    guide = np.ones((160, 192, 1))
+    parts = cut_parts(Images(Image(ms), Image(guide), None, 2, fill=False), get_sensor("generic"), 0)
+
+    def places(pairs):
+        return {tuple(x) for pair in pairs for x in torch.as_tensor(pair.gt)[:2].flatten(1).T.int().tolist()}
+
+    tuned, held = places(parts.tune), places(parts.held)
+    assert tuned and held and not tuned & held
+    assert parts.share == pytest.approx(len(held) / (80 * 96))
+    gap = min(abs(a - c) + abs(b - d) for a, b in list(tuned)[::7] for c, d in list(held)[::7])
+    assert gap >= 8
+    assert f"({100 * parts.share:.0f} % of it); tuned on {len(tuned)}" in parts.words
+
+
+def test_of_a_large_image_some_cells_are_looked_at():
+    good = np.ones((600, 700), bool)
+    (held, rest), again, other = (_divided(good, 2, seed) for seed in (0, 0, 1))
+    assert held == again[0] and held != other[0] and (rest == again[1]).all()
+    assert len(held) == 4 and 8 * 64**2 < rest.sum() < 13 * 70**2
+    assert not any(rest[box].any() for box in held)
+
+
+def test_the_low_pass_guide_of_strips_is_that_of_the_whole(monkeypatch):
+    ms, pan = small(48, 32)
+    pair = Images(Image(ms), Image(pan[..., None]), None, 4, fill=False)
+    whole = with_low_pass(pair, get_sensor("QB")).low.array
+    monkeypatch.setattr("hsmamba.engine.fusion.heldout._CELL", 7)
+    np.testing.assert_allclose(with_low_pass(pair, get_sensor("QB")).low.array, whole, rtol=1e-5)
+    assert whole.shape == (48, 32, 1)
+
+
+def test_small_images_work_and_smaller_ones_are_refused():
+    ms, pan = images(48, 48)
+    report = adapted(make(), ms, pan, Adapt(steps=1)).adaptation.report
+    assert "held out: 12 x 48 pixels of ms (25 % of it)" in report.parts
+    with pytest.raises(SceneError, match=r"ms is 12 x 8 .*must be 16 x 8 at ratio 4: leave adapt out, or"):
+        adapted(make(), ms[:12, :8], pan[:48, :32], Adapt(steps=1))
+    assert adapted(make(), ms[:16, :8], pan[:64, :32], Adapt(steps=1)).adaptation.report.used
+    ms[:, 4:] = np.nan
+    with pytest.raises(SceneError, match="too few pixels"):
+        adapted(make(), ms[:16], pan[:64], Adapt(steps=1), nan="mask")
+
+
+def test_a_weight_is_corrected_from_where_it_stands(pairs):
+    model = make("cf2n")
+    hsmamba.finetune(model, pairs, epochs=1, steps=3, batch_size=2, crop=16, progress=False)
+    kept = [value.clone() for value in model.state_dict().values()]
+    ms, pan = small()
+    report = prepare_fusion(model, ms, pan, adapt=Adapt(steps=2), progress=False).adaptation.report
+    assert report.steps == 2
+    assert all(torch.equal(a, b) for a, b in zip(kept, model.state_dict().values(), strict=True))
+
+
+def test_a_module_of_ones_own_and_a_training_that_fails(monkeypatch):
+    ms, pan = small()
+    model = Copy(scale=4, in_chans=4)
+    report = adapted(model, ms, pan, Adapt(steps=2)).adaptation.report
+    assert report.figures["Copy"] == pytest.approx(report.figures["EXP"], rel=1e-3)
+
+    def fail(*args, **kwargs):
+        raise TrainingError("epoch 1: the loss is nan")
+
+    monkeypatch.setattr(_adapt, "tune", fail)
+    report = adapted(model, ms, pan, Adapt(steps=2)).adaptation.report
+    assert report.used == "fitted filters" and "the loss is nan" in report.notes[0] and report.steps == 0
+
+
+@pytest.mark.parametrize(
+    ("how", "error", "text"),
+    [
+        ("60", TypeError, "adapt is '60'; expected seconds"),
+        (True, TypeError, "adapt is True"),
+        (0, ValueError, "seconds is 0"),
+        (float("nan"), ValueError, "seconds is nan"),
+    ],
+)
+def test_what_is_no_time_is_refused(how, error, text):
+    with pytest.raises(error, match=text):
+        hsmamba.fuse(make(), *small(), adapt=how, **QUICK)
+
+
+def test_settings_that_make_no_sense_are_refused():
+    for given, text in [
+        ({}, "either seconds or steps"),
+        ({"seconds": 1, "steps": 1}, "either seconds or steps"),
+        ({"steps": -1}, "steps is -1"),
+        ({"steps": 1, "seed": 0.5}, "seed is 0.5"),
+        ({"steps": 1, "sensor": "landsat"}, "unknown sensor"),
+    ]:
+        with pytest.raises(ValueError, match=text):
+            Adapt(**given)
+    ms, pan = small()
+    with pytest.raises(SceneError, match="without ms_up"):
+        hsmamba.fuse(make(), ms, pan, ms_up=np.repeat(np.repeat(ms, 4, 0), 4, 1), adapt=1, **QUICK)
+    with pytest.raises(SceneError, match="has 8"):
+        hsmamba.fuse(make(), ms, pan, adapt=Adapt(steps=1, sensor="WV3"), **QUICK)
+
+
+def test_the_sensor_is_that_of_the_weight():
+    model = make()
+    seen = [_adapt._sensor_of(model, Adapt(steps=1)).name]
+    model.record = {"data": {"sensor": "IKONOS"}}
+    seen.append(_adapt._sensor_of(model, Adapt(steps=1)).name)
+    model.record = {"data": {"sensor": "WV3"}}  # of eight bands
+    seen.append(_adapt._sensor_of(model, Adapt(steps=1)).name)
+    assert seen == ["generic", "IKONOS", "generic"]
+    assert isinstance(model, nn.Module)

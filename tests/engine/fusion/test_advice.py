@@ -1,0 +1,233 @@
+"""What the errors of fusion say to do, done: each time it works."""
+
+import copy
+import re
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.io import savemat
+
+import hsmamba
+from hsmamba.data import Compose, SensorScale, Standardise, simulate_bands, wald_pairs
+from hsmamba.data.srf import response_matrix
+from hsmamba.engine import recipe as recipes
+from hsmamba.errors import HsmambaWarning
+from tests.advice import alternatives, told, warned
+from tests.engine.fusion.test_recipe import TOML
+from tests.engine.fusion.toys import BANDS, images, make, train_on_many
+
+MS, PAN = images(32, 32)
+RECORD = {"wavelengths": (485.0, 560.0, 660.0, 830.0), "data": {"maximum": 2047}}
+QUICK = {"epochs": 1, "steps": 1, "batch_size": 1, "crop": 16, "progress": False}
+LARGE = images()
+NM = np.linspace(400, 900, 41)
+
+
+def weight(**changes):
+    """A network with a record, as weights have it."""
+    model = make().eval()
+    model.record = {**copy.deepcopy(RECORD), **changes}
+    return model
+
+
+def fuse(ms=MS, pan=PAN, model=None, **options):
+    """Fuse, and tell whether the result is that of the images as they are."""
+    got = hsmamba.fuse(model or weight(), ms, pan, progress=False, **options)
+    return got.shape == (*np.shape(pan)[:2], np.shape(ms)[2] if ms is not None else 4) and np.isfinite(got).all()
+
+
+def same(got, ms=MS, pan=PAN, **options):
+    return np.array_equal(got, hsmamba.fuse(weight(), ms, pan, progress=False, **options))
+
+
+def raster(values, wavelengths):
+    xarray = pytest.importorskip("xarray", reason="needs the geo extra")
+    return xarray.DataArray(values, dims=("y", "x", "band"), attrs={"wavelength": tuple(wavelengths)})
+
+
+def spectra():
+    """An image of more and narrower bands."""
+    return raster(np.repeat(MS, 11, axis=2)[..., :41], NM)
+
+
+def resampled():
+    """The image with the bands of the weight, simulated by box responses."""
+    curves = {f"{nm:g}": np.array([[nm - 30, 1.0], [nm + 30, 1.0]]) for nm in RECORD["wavelengths"]}
+    image = torch.from_numpy(np.asarray(spectra())).permute(2, 0, 1)[None]
+    return raster(simulate_bands(image, response_matrix(curves, NM))[0].permute(1, 2, 0).numpy(), RECORD["wavelengths"])
+
+
+def pairs(ms=LARGE[0], pan=LARGE[1], **options):
+    return wald_pairs(ms, pan, **{"sensor": "QB", "val": 0, "test": 0.375} | options)
+
+
+def placed(wavelengths):
+    return pairs(raster(LARGE[0], wavelengths))
+
+
+def trained(data=None):
+    model = make()
+    hsmamba.finetune(model, pairs(maximum=2047) if data is None else data, **QUICK)
+    return model
+
+
+def numbers(text, pattern):
+    return tuple(float(one) for one in re.search(pattern, text)[1].split(", "))
+
+
+def judged(data, model=None):
+    return hsmamba.evaluate(model or weight(), data).mean()["ramsf"]["PSNR"] > 0
+
+
+def scale_of(text):
+    """A scale at which the network could be made: the guide is so many times as fine."""
+    return round(float(re.search(r", ([\d.]+) and", text)[1]))
+
+
+def units(text):
+    return numbers(text, r"of ms, of guide\): ([\d., ]+)\?")
+
+
+def standardised():
+    model = make()
+    model.transform = Compose([Standardise()]).fit(MS.reshape(-1, 4))
+    return model
+
+
+CASES = {
+    "select these bands in this order, or create and train a model with {}={}": (
+        lambda: fuse(MS[..., :3]),
+        (
+            lambda text: fuse(MS[..., : int(re.search(r"takes (\d+)", text)[1])]),
+            lambda text: fuse(MS[..., :3], model=make(**sizes(text)), maximum=2047),
+        ),
+    ),
+    "are the two swapped?": (
+        lambda: hsmamba.fuse(weight(), PAN[..., None], MS, progress=False),
+        lambda text: fuse(MS, PAN),
+    ),
+    "crop both to the same ground, or take a model": (
+        lambda: fuse(MS, PAN[: MS.shape[0] * 2, : MS.shape[1] * 2]),
+        (
+            lambda text: fuse(MS[: MS.shape[0] // 2, : MS.shape[1] // 2], PAN[: MS.shape[0] * 2, : MS.shape[1] * 2]),
+            lambda text: fuse(
+                MS, PAN[: MS.shape[0] * 2, : MS.shape[1] * 2], model=make(scale=scale_of(text)), maximum=2047
+            ),
+        ),
+    ),
+    "{}; resample them before (hsmamba.data.simulate_bands), or train a model on these bands": (
+        lambda: fuse(spectra()),
+        (lambda text: fuse(resampled()), lambda text: fuse(spectra(), model=make(in_chans=41), maximum=2047)),
+    ),
+    "make the pairs of these bands, or train a network without pretrained weights": (
+        lambda: judged(placed((830, 660, 560, 485))),
+        (
+            lambda text: judged(placed(numbers(text, r"in their order \(([\d, ]+) nm"))),
+            lambda text: judged(placed((830, 660, 560, 485)), trained(placed((830, 660, 560, 485)))),
+        ),
+    ),
+    "Other units, it seems; give maximum= (--maximum), what is 1 in yours, one number or a pair": (
+        lambda: fuse(MS / 8, PAN / 8, model=trained()),
+        lambda text: fuse(MS / 8, PAN / 8, model=trained(), maximum=units(text)),
+    ),
+    "of which fuse cannot bring the result back; it takes SensorScale alone: give maximum=": (
+        lambda: fuse(model=standardised()),
+        (
+            lambda text: fuse(model=standardised(), maximum=2047),
+            lambda text: fuse(model=with_transform(SensorScale(1 / 2047), SensorScale(1 / 2047, on="aux"))),
+        ),
+    ),
+    "there is no guide; pass the sharp image (PAN, RGB, SAR) of the same ground": (
+        lambda: hsmamba.fuse(weight(), MS, None, progress=False),
+        lambda text: fuse(MS, PAN),
+    ),
+    "neither ms nor ms_up is given; pass the coarse image as ms, or up-sampled as ms_up": (
+        lambda: fuse(None),
+        (lambda text: fuse(MS), lambda text: fuse(None, model=make("ramsf"), ms_up=upsampled(), maximum=2047)),
+    ),
+    "have no test images; make them with test= above 0": (
+        lambda: judged(pairs(test=0)), lambda text: judged(pairs(test=0.4))
+    ),
+    "make pairs of a larger scene or with a larger test=, or take dataclasses.replace(pairs, cut=0)": (
+        lambda: judged(replace(pairs(MS, PAN, guard=4), cut=21)),  # not cut by what they hold, as wald_pairs cuts
+        (
+            lambda text: judged(replace(pairs(), cut=21)),
+            lambda text: judged(replace(pairs(LARGE[0][:64], LARGE[1][:256], test=0.75), cut=21)),
+            lambda text: judged(replace(pairs(MS, PAN, guard=4), cut=int(re.search(r"cut=(\d)", text)[1]))),
+        ),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "call", "mended"), alternatives(CASES))
+def test_what_an_error_says_works(words, call, mended):
+    text = told(call, words)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", HsmambaWarning)
+        assert mended(text)
+
+
+def sizes(text):
+    name, number = re.search(r"model with (\w+)=(\d+)", text).groups()
+    return {name: int(number)}
+
+
+def with_transform(*steps):
+    model = make()
+    model.transform = Compose(steps)
+    return model
+
+
+def upsampled():
+    return hsmamba.data.upsample(torch.from_numpy(MS).permute(2, 0, 1)[None], 4)[0].permute(1, 2, 0).numpy()
+
+
+WARNED = {
+    "look like images of another unit than the weight's: {}. If so, make them with maximum=, one number or a pair": (
+        lambda: judged(pairs(LARGE[0] / 8, LARGE[1] / 8), trained()),
+        lambda text: judged(pairs(LARGE[0] / 8, LARGE[1] / 8, maximum=units(text)), trained()),
+    ),
+    "Give maximum= to be sure, for example 2047 for 11 bits, 10000 for scaled reflectance, or a sensor": (
+        lambda: fuse(model=make()),
+        (
+            lambda text: fuse(model=make(), maximum=int(re.search(r"example (\d+) for 11", text)[1])),
+            lambda text: fuse(MS * 8, PAN * 8, model=make(), maximum=int(re.search(r"(\d+) for scaled", text)[1])),
+            lambda text: fuse(model=make(), maximum=re.search(r'sensor: "(\w+)"', text)[1]),
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize(("words", "call", "mended"), alternatives(WARNED))
+def test_what_a_warning_says_silences_it(words, call, mended):
+    text = warned(call, words)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", HsmambaWarning)
+        assert mended(text)
+
+
+def test_a_recipe_that_ran_is_published(tmp_path):
+    folder = tmp_path / "worldview2_ikonos"
+    folder.mkdir()
+    savemat(
+        folder / "imgIK.mat",
+        {f"I_{name}": image.astype(np.uint16) for name, image in zip(("MS", "PAN"), LARGE, strict=True)},
+    )
+    (tmp_path / "toy.toml").write_text(TOML)
+    recipe = recipes.load_recipe(tmp_path / "toy.toml")
+    told(lambda: recipes.publish(recipe, tmp_path / "runs", tmp_path / "weights"), "run the recipe {} first")
+    recipes.run(recipe, tmp_path / "runs", data=tmp_path, minutes=0, progress=False)
+    assert hsmamba.create_model(f"local-dir:{recipes.publish(recipe, tmp_path / 'runs', tmp_path / 'weights')}")
+
+
+def test_a_network_that_died_lives_at_the_rate_that_the_error_names():
+    text = told(
+        lambda: train_on_many(lr=1e-2, lr_bands=BANDS),
+        "as where ReLUs are zero for every pixel; train anew with a lower lr= (it is {}, try {})",
+    )
+    lower = float(re.search(r"try ([\d.e-]+)\)", text)[1])
+    history = train_on_many(lr=lower, lr_bands=BANDS).history
+    assert history[-1]["val_psnr"] > history[0]["val_psnr"] + 0.5

@@ -1,0 +1,63 @@
+"""Compute the classical methods' figures anew beside every fusion weight: in the manifest and in docs/results/fusion.
+
+Run from the repository's root, in a source checkout: python tools/record_baselines.py [--data FOLDER] [NAME ...]
+
+After a method was added or changed. The figures of the networks are not touched; afterwards run tools/make_tables.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from hsmamba.data import load_pairs
+from hsmamba.engine.fusion.evaluate import classical_figures
+from hsmamba.engine.fusion.recipe import COLUMNS, baselines_of, rows_of
+from hsmamba.engine.recipe import load_recipe
+from hsmamba.engine.results import Row, read_results, write_results
+from hsmamba.metrics import FusionReport
+from hsmamba.zoo.manifest import load_manifest, manifest_path, write_manifest
+
+RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results" / "fusion"
+
+
+@cache
+def figures(dataset: str, data: str | None, pairs: str) -> FusionReport:
+    """Judge the classical methods on a data set's test images; `pairs` are the reader's arguments as JSON."""
+    return classical_figures(load_pairs(dataset, data, **json.loads(pairs)))
+
+
+def rows_with(rows: list[Row], own: str, classical: list[Row]) -> list[Row]:
+    """Put new rows of the classical methods before the network's own row of each resolution and image."""
+    result = []
+    for row in (row for row in rows if row["method"] == own):
+        place = row["resolution"], row["image"]
+        result += [new for new in classical if (new["resolution"], new["image"]) == place] + [row]
+    return result
+
+
+def main() -> None:
+    """Update the weights that are named, or all of fusion."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", help="weights; default all fusion weights of the manifest")
+    parser.add_argument("--data", help="folder of the data; default HSMAMBA_DATA")
+    arguments = parser.parse_args()
+    records = load_manifest()
+    for name in arguments.names or list(records):
+        recipe: Any = load_recipe(name)
+        if recipe.task != "fusion":
+            continue
+        report = figures(recipe.dataset, arguments.data, json.dumps(dict(recipe.pairs), sort_keys=True))
+        records[name] = replace(records[name], data={**records[name].data, "baselines": baselines_of(report)})
+        path = RESULTS / f"{name}.csv"
+        write_results(path, rows_with(read_results(path), recipe.architecture, rows_of(report)), COLUMNS)
+        write_manifest(records.values(), manifest_path())
+        print(name, flush=True)
+
+
+if __name__ == "__main__":
+    main()
