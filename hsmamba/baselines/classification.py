@@ -6,6 +6,7 @@ What a user has anyway, from scikit-learn (the `classical` extra), as modules th
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -21,6 +22,7 @@ from hsmamba.layers.multiscale import MultiScaleMeans, windows_within
 
 Batches: TypeAlias = "Iterable[tuple[Tensor, Tensor | None, Tensor]]"
 Estimator: TypeAlias = "Callable[[int], Any]"
+Reduction: TypeAlias = Literal["pca", "pca-unscaled", "mnf"]
 
 _TREES = 300
 _PENALTY = 100.0  # C of the SVM
@@ -51,23 +53,23 @@ class ClassicalCfg:
 
     Attributes:
         estimator: Makes the estimator of scikit-learn, from a seed.
-        reduction: Kind of the components that the bands are brought to, "pca" or "mnf".
+        reduction: Kind of the components that the bands are brought to, as for `hsmamba.engine.default_transform`.
         components: How many, or fewer where the scene has no more bands; None for the bands as they are.
         windows: Sides of the windows over which features are averaged; 1 is the pixel itself.
     """
 
     estimator: Estimator
-    reduction: Literal["pca", "mnf"] = "pca"
+    reduction: Reduction = "pca-unscaled"
     components: int | None = None
     windows: tuple[int, ...] = (1,)
 
 
 CLASSIFIERS: dict[str, ClassicalCfg] = {
     "forest-bands": ClassicalCfg(random_forest),
-    "forest-pca": ClassicalCfg(random_forest, "pca", 30),
-    "forest-pca-means": ClassicalCfg(random_forest, "pca", 30, (1, 5, 13)),
+    "forest-pca": ClassicalCfg(random_forest, "pca-unscaled", 30),
+    "forest-pca-means": ClassicalCfg(random_forest, "pca-unscaled", 30, (1, 5, 13)),
     "svm-bands": ClassicalCfg(support_vectors),
-    "svm-pca": ClassicalCfg(support_vectors, "pca", 30),
+    "svm-pca": ClassicalCfg(support_vectors, "pca-unscaled", 30),
     "svm-mnf-means": ClassicalCfg(support_vectors, "mnf", 40, (1, 5, 11)),
     "lda-bands": ClassicalCfg(shrinkage_lda),
     "lda-mnf": ClassicalCfg(shrinkage_lda, "mnf", 40),
@@ -87,7 +89,8 @@ class ClassicalClassifier(nn.Module):
         patch_size: Side P of the patch; None for that of the largest window. Windows beyond it become the patch.
         aux_chans: Channels of the second source; 0 for none.
         windows: Sides of the windows over which both sources are averaged.
-        reduction: Components of the transform that `hsmamba.finetune` fits where none is given, "pca" or "mnf".
+        reduction: Kind of the components that `hsmamba.finetune` fits where no transform is given, as for
+            `hsmamba.engine.default_transform`.
 
     Shape:
         hsi: (B, in_chans, P, P), aux: (B, aux_chans, P, P). Output: (B, K) float32, log probabilities; of an estimator
@@ -104,7 +107,7 @@ class ClassicalClassifier(nn.Module):
         aux_chans: int = 0,
         *,
         windows: tuple[int, ...] = (1,),
-        reduction: Literal["pca", "mnf"] = "pca",
+        reduction: Reduction = "pca-unscaled",
     ) -> None:
         super().__init__()
         self.estimator, self.reduction = estimator, reduction
@@ -149,7 +152,9 @@ class ClassicalClassifier(nn.Module):
 def _fitted(estimator: Any, features: NDArray[Any], target: NDArray[np.int64]) -> Any:
     """Fit an estimator of scikit-learn, whose refusals become ours."""
     try:
-        return estimator.fit(features, target)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Only one sample")  # of a class, which then adds nothing to a covariance
+            return estimator.fit(features, target)
     except ValueError as error:
         raise SplitError(
             f"{type(estimator).__name__} cannot be fitted on {target.size} training pixels of {np.unique(target).size} "

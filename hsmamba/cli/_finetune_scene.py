@@ -53,13 +53,12 @@ def finetune_scene(
     torch.manual_seed(seed)
     network = _network(model, opened, bands, patch_size, device)
     split = _split(opened, network.patch_size if disjoint else None, fraction, count, cap, seed)
-    at_once = fits_in_one_step(network)
-    options = {**folder.keeping(), **chosen(**settings)}
-    if at_once:  # nothing is kept on the way, and nothing is random
-        options = {
-            name: value for name, value in options.items() if name not in ("seed", "checkpoint", "resume", "log")
-        }
-    result = finetune(network, opened, split, nan=nan, scale=scale, progress=not as_json, **options)
+    at_once, keeping = fits_in_one_step(network), folder.keeping()
+    if at_once:  # nothing to keep on the way, and nothing random
+        settings, keeping = {**settings, "seed": None}, {"callback": keeping["callback"]}
+    result = finetune(
+        network, opened, split, nan=nan, scale=scale, progress=not as_json, **keeping, **chosen(**settings)
+    )
     report = evaluate(network, opened, result.split, nan=nan)
     data = {"name": opened.name or scene, "source": opened.source, "license": opened.license, "seed": seed}
     terms = license_of(network, license, opened.license)
