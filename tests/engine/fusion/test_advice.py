@@ -17,7 +17,7 @@ from hsmamba.engine import recipe as recipes
 from hsmamba.errors import HsmambaWarning
 from tests.advice import alternatives, told, warned
 from tests.engine.fusion.test_recipe import TOML
-from tests.engine.fusion.toys import images, make
+from tests.engine.fusion.toys import BANDS, images, make, train_on_many
 
 MS, PAN = images(32, 32)
 RECORD = {"wavelengths": (485.0, 560.0, 660.0, 830.0), "data": {"maximum": 2047}}
@@ -152,10 +152,10 @@ CASES = {
         lambda: judged(pairs(test=0)), lambda text: judged(pairs(test=0.4))
     ),
     "make pairs of a larger scene or with a larger test=, or take dataclasses.replace(pairs, cut=0)": (
-        lambda: judged(pairs(LARGE[0][:64], LARGE[1][:256], test=0.7)),
+        lambda: judged(replace(pairs(MS, PAN, guard=4), cut=21)),  # not cut by what they hold, as wald_pairs cuts
         (
-            lambda text: judged(pairs()),
-            lambda text: judged(pairs(LARGE[0][:64], LARGE[1][:256], test=0.75)),
+            lambda text: judged(replace(pairs(), cut=21)),
+            lambda text: judged(replace(pairs(LARGE[0][:64], LARGE[1][:256], test=0.75), cut=21)),
             lambda text: judged(replace(pairs(MS, PAN, guard=4), cut=int(re.search(r"cut=(\d)", text)[1]))),
         ),
     ),
@@ -221,3 +221,13 @@ def test_a_recipe_that_ran_is_published(tmp_path):
     told(lambda: recipes.publish(recipe, tmp_path / "runs", tmp_path / "weights"), "run the recipe {} first")
     recipes.run(recipe, tmp_path / "runs", data=tmp_path, minutes=0, progress=False)
     assert hsmamba.create_model(f"local-dir:{recipes.publish(recipe, tmp_path / 'runs', tmp_path / 'weights')}")
+
+
+def test_a_network_that_died_lives_at_the_rate_that_the_error_names():
+    text = told(
+        lambda: train_on_many(lr=1e-2, lr_bands=BANDS),
+        "as where ReLUs are zero for every pixel; train anew with a lower lr= (it is {}, try {})",
+    )
+    lower = float(re.search(r"try ([\d.e-]+)\)", text)[1])
+    history = train_on_many(lr=lower, lr_bands=BANDS).history
+    assert history[-1]["val_psnr"] > history[0]["val_psnr"] + 0.5
