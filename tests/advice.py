@@ -3,13 +3,12 @@
 import ast
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from hsmamba.errors import HsmambaError, HsmambaWarning
+from tests.conftest import ROOT
 
-ROOT = Path(__file__).parents[1]
 _VERBS = """
     call choose complete continue convert correct create crop drop export fetch fill fit free give go import install
     keep leave load lower make mend move name open order pass put reinstall rename replace reproject resample

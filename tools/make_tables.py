@@ -11,6 +11,7 @@ from pathlib import Path
 
 import hsmamba
 from hsmamba._files import write_text
+from hsmamba.engine.classification.recipe import summarise_baselines
 from hsmamba.engine.results import read_results, summarise
 from hsmamba.models import registry
 from hsmamba.zoo.manifest import load_manifest
@@ -19,7 +20,7 @@ from hsmamba.zoo.records import WeightRecord
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = {
     "README.md": ("families",),
-    "docs/models.md": ("models", "results"),
+    "docs/models.md": ("models", "results", "classical"),
     "docs/models/mim.md": ("fixed",),
     "docs/models/msfmamba.md": ("idtrees",),
     "docs/training_fusion.md": ("fusion",),
@@ -79,14 +80,46 @@ def models_table() -> str:
 
 
 def results_table(pattern: str = "*.csv", only: str | None = None) -> str:
-    """One row a recipe and split (or those of one name) in docs/results: mean and deviation over the seeds, percent."""
+    """One row a recipe and split (or those of one name) in docs/results: mean and deviation over the seeds, percent.
+
+    Below it stands the classical classifier of the highest OA on the same test pixels.
+    """
     rows = ["| recipe | split | seeds | OA | AA | kappa x 100 |", "|---|---|---:|---|---|---|"]
     for path in sorted((ROOT / "docs" / "results").glob(pattern)):
         runs = read_results(path)
         for split, metrics in summarise(row for row in runs if only in (None, row["split"])).items():
-            cells = [f"{metrics[key]['mean']:.2f} ± {metrics[key]['std']:.2f}" for key in ("oa", "aa", "kappa")]
             seeds = sum(run["split"] == split for run in runs)
-            rows.append(f"| `{path.stem}` | {split} | {seeds} | {' | '.join(cells)} |")
+            rows.append(f"| `{path.stem}` | {split} | {seeds} | {_cells(metrics)} |")
+            others = classical_of(path.stem, split)
+            if others:
+                best = max(others, key=lambda method: others[method]["oa"]["mean"])
+                rows.append(f"| best classical beside: {best} | {split} | {seeds} | {_cells(others[best])} |")
+    return "\n".join(rows)
+
+
+def _cells(metrics: dict[str, dict[str, float]]) -> str:
+    return " | ".join(f"{metrics[key]['mean']:.2f} ± {metrics[key]['std']:.2f}" for key in ("oa", "aa", "kappa"))
+
+
+def classical_of(recipe: str, split: str) -> dict[str, dict[str, dict[str, float]]]:
+    """Figures of the classical classifiers by name, on the test pixels of a recipe's split."""
+    rows = read_results(ROOT / "docs" / "results" / "baselines" / f"{recipe}.csv")
+    found = summarise_baselines(row for row in rows if row["split"] == split)
+    return {method.removesuffix(f", {split}"): metrics for method, metrics in found.items()}
+
+
+def classical_table() -> str:
+    """One row a classical classifier: its OA on the test pixels of each recipe's splits."""
+    columns: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
+    for path in sorted((ROOT / "docs" / "results" / "baselines").glob("*.csv")):
+        for split in dict.fromkeys(row["split"] for row in read_results(path)):
+            columns[f"`{path.stem}`, {split}"] = classical_of(path.stem, split)
+    names = dict.fromkeys(name for column in columns.values() for name in column)
+    rows = [f"| OA beside | {' | '.join(columns)} |", "|---|" + "---|" * len(columns)]
+    for name in names:
+        figures = [column[name]["oa"] if name in column else None for column in columns.values()]
+        cells = [f"{oa['mean']:.2f} ± {oa['std']:.2f}" if oa else "" for oa in figures]
+        rows.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
@@ -119,6 +152,7 @@ def updated(page: str, text: str) -> str:
         "families": families_table,
         "models": models_table,
         "results": results_table,
+        "classical": classical_table,
         "fixed": lambda: results_table(only="fixed"),
         "idtrees": lambda: results_table("*.idtrees2020*.csv"),
         "fusion": fusion_table,

@@ -37,6 +37,9 @@ def main() -> None:
     write_manifest((load_manifest(manifest) | {record.name: record}).values(), manifest)
     results.mkdir(exist_ok=True)
     shutil.copyfile(runs / "results.csv", results / f"{recipe.name}.csv")
+    if (runs / "baselines.csv").is_file():
+        (results / "baselines").mkdir(exist_ok=True)
+        shutil.copyfile(runs / "baselines.csv", results / "baselines" / f"{recipe.name}.csv")
     print(f"published {record.name}: now run python tools/make_tables.py")
 
 

@@ -21,6 +21,7 @@ from hsmamba.layers.multiscale import MultiScaleMeans, windows_within
 
 Batches: TypeAlias = "Iterable[tuple[Tensor, Tensor | None, Tensor]]"
 Estimator: TypeAlias = "Callable[[int], Any]"
+Reduction: TypeAlias = Literal["pca", "pca-unscaled", "mnf"]
 
 _TREES = 300
 _PENALTY = 100.0  # C of the SVM
@@ -51,23 +52,23 @@ class ClassicalCfg:
 
     Attributes:
         estimator: Makes the estimator of scikit-learn, from a seed.
-        reduction: Kind of the components that the bands are brought to, "pca" or "mnf".
+        reduction: Kind of the components that the bands are brought to, as for `hsmamba.engine.default_transform`.
         components: How many, or fewer where the scene has no more bands; None for the bands as they are.
         windows: Sides of the windows over which features are averaged; 1 is the pixel itself.
     """
 
     estimator: Estimator
-    reduction: Literal["pca", "mnf"] = "pca"
+    reduction: Reduction = "pca-unscaled"
     components: int | None = None
     windows: tuple[int, ...] = (1,)
 
 
 CLASSIFIERS: dict[str, ClassicalCfg] = {
     "forest-bands": ClassicalCfg(random_forest),
-    "forest-pca": ClassicalCfg(random_forest, "pca", 30),
-    "forest-pca-means": ClassicalCfg(random_forest, "pca", 30, (1, 5, 13)),
+    "forest-pca": ClassicalCfg(random_forest, "pca-unscaled", 30),
+    "forest-pca-means": ClassicalCfg(random_forest, "pca-unscaled", 30, (1, 5, 13)),
     "svm-bands": ClassicalCfg(support_vectors),
-    "svm-pca": ClassicalCfg(support_vectors, "pca", 30),
+    "svm-pca": ClassicalCfg(support_vectors, "pca-unscaled", 30),
     "svm-mnf-means": ClassicalCfg(support_vectors, "mnf", 40, (1, 5, 11)),
     "lda-bands": ClassicalCfg(shrinkage_lda),
     "lda-mnf": ClassicalCfg(shrinkage_lda, "mnf", 40),
@@ -87,7 +88,8 @@ class ClassicalClassifier(nn.Module):
         patch_size: Side P of the patch; None for that of the largest window. Windows beyond it become the patch.
         aux_chans: Channels of the second source; 0 for none.
         windows: Sides of the windows over which both sources are averaged.
-        reduction: Components of the transform that `hsmamba.finetune` fits where none is given, "pca" or "mnf".
+        reduction: Kind of the components that `hsmamba.finetune` fits where no transform is given, as for
+            `hsmamba.engine.default_transform`.
 
     Shape:
         hsi: (B, in_chans, P, P), aux: (B, aux_chans, P, P). Output: (B, K) float32, log probabilities; of an estimator
@@ -104,7 +106,7 @@ class ClassicalClassifier(nn.Module):
         aux_chans: int = 0,
         *,
         windows: tuple[int, ...] = (1,),
-        reduction: Literal["pca", "mnf"] = "pca",
+        reduction: Reduction = "pca-unscaled",
     ) -> None:
         super().__init__()
         self.estimator, self.reduction = estimator, reduction

@@ -18,7 +18,7 @@ _PAGE = """---
 
 # {title}
 
-{summary}
+{better}{summary}
 
 Weights for hsmamba (`pip install hsmamba`), a zoo of remote-sensing models that runs on any CPU.
 
@@ -90,6 +90,7 @@ def model_card(architecture: str, model: ModelFacts, *, name: str | None = None,
     return _PAGE.format(
         front_matter=_front_matter(architecture, model, cfg.task, dataset),
         title=_plain(f"{architecture}, trained on {dataset}" if dataset else architecture),
+        better=_better(model.metrics, baselines, cfg.task) if isinstance(baselines, Mapping) else "",
         summary=cfg.summary or f"A model of the architecture {_code(architecture)}.",
         model="\n".join(f"- {key}: {value}" for key, value in facts.items() if value is not None),
         data=_bullets({key: value for key, value in model.data.items() if key != "baselines"}) or "Not recorded.",
@@ -100,6 +101,36 @@ def model_card(architecture: str, model: ModelFacts, *, name: str | None = None,
         license=_plain(model.license),
         citation=cfg.citation or "hsmamba: a zoo of remote-sensing models with pretrained weights",
     )
+
+
+def _better(metrics: Mapping[str, Any], baselines: Mapping[str, Any], task: str) -> str:
+    """Name the classical methods that are better than the weight on its own test data, by its headline metrics."""
+    found = []
+    for protocol, own in metrics.items():
+        end = f", {protocol}"
+        others = {key.removesuffix(end): row for key, row in baselines.items() if key.endswith(end)}
+        for metric, sign in _headlines(own) if isinstance(own, Mapping) else ():
+            known = {name: number for name, row in others.items() if (number := _number(row, metric)) is not None}
+            mine = _number(own, metric)
+            best = max(known, key=lambda name: sign * known[name], default=None)
+            if best is not None and mine is not None and sign * known[best] > sign * mine:
+                figures = f"{'OA' if metric == 'oa' else metric} {_cell(known[best])}, this weight {_cell(mine)}"
+                found.append(f"{_plain(best)} {figures} ({_plain(protocol)})")
+    what = "pixels" if task == "classification" else "images"
+    return f"On its own test {what} a classical method is better: {'; '.join(found)}.\n\n" if found else ""
+
+
+def _headlines(row: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+    """Give the metrics that a task's papers compare where the truth is known: 1 where more is better, else -1."""
+    first = "Q2n" if "Q2n" in row else "PSNR"  # which guides of several channels have instead
+    yield from ((metric, sign) for metric, sign in (("oa", 1), ("SAM", -1), ("ERGAS", -1), (first, 1)) if metric in row)
+
+
+def _number(row: Any, metric: str) -> float | None:
+    """Return a metric of a row; of several runs the mean."""
+    value = row.get(metric) if isinstance(row, Mapping) else None
+    value = value.get("mean") if isinstance(value, Mapping) else value
+    return float(value) if isinstance(value, (int, float)) else None
 
 
 def _training(recipe: str | Mapping[str, Any] | None) -> str:
@@ -144,9 +175,8 @@ def _protocols(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 def _numbers(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, float]]:
     """Give protocol, metric and value of whatever is one number; of several runs the mean."""
     for protocol, row in _protocols(metrics).items():
-        for metric, value in row.items():
-            number = value.get("mean") if isinstance(value, Mapping) else value
-            if isinstance(number, (int, float)):
+        for metric in row:
+            if (number := _number(row, metric)) is not None:
                 yield protocol, metric, number
 
 

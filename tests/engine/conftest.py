@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import hsmamba
+from hsmamba.baselines import CLASSIFIERS
 from hsmamba.data import PCA, Compose, Scene, Standardise, random_split
 
 
@@ -36,3 +37,14 @@ def make_model():
         return hsmamba.create_model("md2f_mamba", **sizes | kwargs)
 
     return make
+
+
+@pytest.fixture
+def few():
+    """Two of the classifiers, which is enough to see what all are given."""
+    whole = dict(CLASSIFIERS)
+    for name in whole.keys() - {"lda-mnf-means", "svm-bands"}:
+        del CLASSIFIERS[name]
+    yield
+    CLASSIFIERS.clear()
+    CLASSIFIERS.update(whole)

@@ -64,6 +64,39 @@ def test_a_card_survives_odd_names_and_licences(tmp_path, tiny):
     assert front["datasets"] == ["license-mit"]
 
 
+def first_line(tmp_path, model, metrics, baselines):
+    data = {"name": "Toy", "baselines": baselines}
+    place = save.save_pretrained(model, tmp_path / "saved", metrics=metrics, data=data)
+    text = (place / "README.md").read_text(encoding="utf-8")
+    return text.split("\n# ", 1)[1].split("\n\n")[1]
+
+
+def test_the_first_line_names_what_is_better_on_the_same_pixels(tmp_path, tiny):
+    metrics = {"random": {"oa": 95.0}, "disjoint": {"oa": {"mean": 57.58, "std": 5.5}, "aa": 50.0}}
+    baselines = {
+        "lda, disjoint": {"oa": {"mean": 57.91, "std": 5.6}},
+        "svm, disjoint": {"oa": 40.0, "aa": 99.0},
+        "svm, random": {"oa": 94.0},
+        "lda, elsewhere": {"oa": 99.0},
+    }
+    line = first_line(tmp_path, tiny(), metrics, baselines)
+    told = "On its own test pixels a classical method is better: lda OA 57.91, this weight 57.58 (disjoint)."
+    assert line == told
+    del baselines["lda, disjoint"]
+    assert "classical" not in first_line(tmp_path, tiny(), metrics, baselines)
+
+
+def test_of_fusion_the_headline_metrics_count_each_in_its_direction():
+    own = {"reduced": {"SAM": 3.7, "ERGAS": 2.0, "Q2n": 0.94, "SSIM": 0.5}, "full": {"HQNR": 0.5}}
+    others = {"GSA, reduced": {"SAM": 3.3, "ERGAS": 2.7, "Q2n": 0.95, "SSIM": 0.9}, "GSA, full": {"HQNR": 0.9}}
+    assert card._better(own, others, "fusion") == (
+        "On its own test images a classical method is better: GSA SAM 3.3, this weight 3.7 (reduced); "
+        "GSA Q2n 0.95, this weight 0.94 (reduced).\n\n"
+    )
+    rgb = {"reduced": {"PSNR": 40.0, "SAM": 3.0}}
+    assert "GSA PSNR 41" in card._better(rgb, {"GSA, reduced": {"PSNR": 41.0, "SAM": 3.0}}, "fusion")
+
+
 @pytest.mark.parametrize(
     ("metrics", "table"),
     [

@@ -101,6 +101,19 @@ def test_members_that_do_not_go_together_are_named():
         hsmamba.ensemble([member(), member()], weights=[1])
 
 
+def test_a_network_and_a_linear_classifier_make_one_model(tmp_path):
+    network = member()
+    torch.manual_seed(0)
+    linear = hsmamba.create_model("lda", in_chans=6, num_classes=3, patch_size=7, windows=(1, 3, 7)).eval()
+    linear.transform, linear.class_names = TRANSFORM, NAMES
+    both = hsmamba.ensemble([network, linear])
+    patch = torch.randn(4, 6, 7, 7)
+    want = (network(patch[..., 1:6, 1:6]).softmax(1) + linear(patch).softmax(1)) / 2
+    torch.testing.assert_close(both(patch).exp(), want)
+    again = hsmamba.create_model(f"local-dir:{hsmamba.save_pretrained(both, tmp_path / 'model')}")
+    assert torch.equal(again(patch), both(patch))
+
+
 def test_the_same_transform_is_one_of_the_same_bytes():
     other = member(1)
     other.transform = Compose([Standardise(), PCA(6)]).fit(CUBE.reshape(-1, 9))

@@ -93,20 +93,36 @@ def evaluate_baselines(
             f"the split {split.id!r} has no training pixels, on which the classical classifiers are fitted; evaluate "
             "on the split that the model was trained with, or without baselines"
         )
-    reports, failed = {}, {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", HsmambaWarning)  # of what the evaluation of the model has told
         seen = _seen(model, data, transform)
+    return judge_baselines(seen, split, num_classes=model.num_classes, part=part, nan=nan, regularise=regularise)
+
+
+def judge_baselines(
+    data: Scene | Sequence[Scene],
+    split: Split,
+    *,
+    num_classes: int | None = None,
+    part: Part = "test",
+    nan: NanPolicy = "raise",
+    regularise: Regularise = "off",
+    seed: int = 0,
+) -> dict[str, ClassificationReport]:
+    """Fit every classical classifier on scenes as they are, and judge it; see `evaluate_baselines`."""
+    reports, failed = {}, {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", HsmambaWarning)
         for name in CLASSIFIERS:
             try:
-                fitted = fit_baseline(name, seen, split, num_classes=model.num_classes, nan=nan)
-                reports[name] = evaluate_classifier(fitted, seen, split, part=part, nan=nan, regularise=regularise)
+                fitted = fit_baseline(name, data, split, num_classes=num_classes, nan=nan, seed=seed)
+                reports[name] = evaluate_classifier(fitted, data, split, part=part, nan=nan, regularise=regularise)
             except MissingExtraError:
                 raise
             except HsmambaError as error:
                 failed[name] = str(error)
     for name, why in failed.items():
-        warnings.warn(f"left out the classical classifier {name}: {why}", HsmambaWarning, stacklevel=3)
+        warnings.warn(f"left out the classical classifier {name}: {why}", HsmambaWarning, stacklevel=4)
     return reports
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,11 @@ from hsmamba.models import Classifier
 
 _PIXELS_A_COMPONENT = 10  # fewer describe the noise of the weak components, not the scene
 _MOST_FITTED = 50_000
+REDUCTIONS: dict[str, Callable[[int], list[Step]]] = {
+    "pca": lambda count: [PCA(count), Standardise()],
+    "pca-unscaled": lambda count: [PCA(count)],  # for kernels, which noise at the strength of the signal would spoil
+    "mnf": lambda count: [MNF(count)],
+}
 
 
 def default_transform(
@@ -33,18 +38,19 @@ def default_transform(
         split: Its split.
         in_chans: Bands that the model takes.
         nan: "raise" refuses invalid pixels, "mask" leaves them out.
-        reduction: Kind of the components, "pca" or "mnf"; `Classifier.reduction` says which a model wants.
+        reduction: Kind of the components: "pca", standardised; "pca-unscaled", as they are; or "mnf".
+            `Classifier.reduction` says which a model wants.
 
     Returns:
         Standardisation of each band, auxiliary ones too, and, where the scene has other than `in_chans` good bands,
-        PCA and standardisation of the components; or standardisation and MNF, whatever the number of bands.
+        PCA; or standardisation and MNF, whatever the number of bands.
 
     Raises:
         SceneError: The scene has fewer good bands than `in_chans`, or too few pixels for so many components.
         ValueError: A reduction that is none.
     """
-    if reduction not in ("pca", "mnf"):
-        raise ValueError(f"reduction is {reduction!r}; it is 'pca' or 'mnf'")
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"reduction is {reduction!r}; it is one of {', '.join(REDUCTIONS)}")
     scenes = [data] if isinstance(data, Scene) else list(data)
     bands, aux = len(scenes[0].good_bands), scenes[0].aux is not None
     if bands < in_chans:
@@ -57,11 +63,11 @@ def default_transform(
         raise SceneError(
             f"{pixels.size} pixels are too few to bring {bands} bands to the {in_chans} that the model takes; create "
             f"it with in_chans={max(pixels.size - 1, 1)} or less"
-            + (f", or with in_chans={bands}" if reduction == "pca" else "")
+            + (f", or with in_chans={bands}" if reduction != "mnf" else "")
         )
     steps: list[Step] = [Standardise()]
     if reduces:
-        steps += [MNF(in_chans)] if reduction == "mnf" else [PCA(in_chans), Standardise()]
+        steps += REDUCTIONS[reduction](in_chans)
     if aux:
         steps.append(Standardise(on="aux"))
     return Compose(steps).fit_scene(scenes, pixels, nan=nan)

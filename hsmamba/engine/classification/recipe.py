@@ -1,10 +1,12 @@
 """Recipes of classifiers: a scene, a transform, splits, seeds and the settings of `finetune`.
 
-Every run (one split, one seed) ends as a model folder and a row of `results.csv`.
+Every run (one split, one seed) ends as a model folder and a row of `results.csv`; `baselines.csv` holds what classical
+classifiers give on the same pixels.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,11 +18,12 @@ import torch
 from hsmamba._files import write_text
 from hsmamba.data import Compose, Scene, Split, block_split, leakage, load_scenes, load_split, random_split
 from hsmamba.data.transforms.steps import STEPS
+from hsmamba.engine.classification.baselines import judge_baselines
 from hsmamba.engine.classification.evaluate import evaluate_classifier, labels_of
 from hsmamba.engine.classification.train import ClassificationResult, settings_for, train_classifier
 from hsmamba.engine.results import Outcome, Row, machine, read_results, summarise, write_results
 from hsmamba.engine.training import Keeping
-from hsmamba.errors import HsmambaError, ManifestError
+from hsmamba.errors import HsmambaError, HsmambaWarning, ManifestError, MissingExtraError
 from hsmamba.metrics.report import HEADLINES
 from hsmamba.models import Classifier, as_classifier
 from hsmamba.zoo.factory import create_model
@@ -28,6 +31,7 @@ from hsmamba.zoo.save import save_pretrained
 from hsmamba.zoo.source import read_folder
 
 OPTIONS = ("splits", "seeds")
+BASELINES = "baselines.csv"
 _SPLITS: dict[str, Callable[..., Split]] = {"random": random_split, "block": block_split}
 
 
@@ -112,17 +116,23 @@ def run(
     The folder `out` gets `<split>-seed<seed>/` for each run.
 
     Returns:
-        The rows of `results.csv` as "runs", of earlier calls too, and their "summary".
+        The rows of `results.csv` as "runs", of earlier calls too, their "summary", and that of the "baselines".
+
+    Warns:
+        HsmambaWarning: scikit-learn is not installed, so that there are no baselines.
     """
     scenes = load_scenes(recipe.scene, data)
-    rows = read_results(out / "results.csv")
+    rows, others = read_results(out / "results.csv"), read_results(out / BASELINES)
     for name in splits or recipe.splits:
         for seed in seeds or recipe.seeds:
-            if any(row["split"] == name and row["seed"] == seed for row in rows):
-                continue
-            rows.append(_run(recipe, scenes, name, seed, out / f"{name}-seed{seed}", device, progress))
-            rows.sort(key=lambda row: (row["split"] != recipe.publish, row["split"], row["seed"]))
-            write_results(out / "results.csv", rows)
+            if not any(row["split"] == name and row["seed"] == seed for row in rows):
+                rows.append(_run(recipe, scenes, name, seed, out / f"{name}-seed{seed}", device, progress))
+                rows.sort(key=lambda row: (row["split"] != recipe.publish, row["split"], row["seed"]))
+                write_results(out / "results.csv", rows)
+            if not any(row["split"] == name and row["seed"] == seed for row in others):
+                others += _baselines(recipe, scenes, name, seed)
+                if others:
+                    write_results(out / BASELINES, others)
     summary = summarise(rows)
     lines = []
     for name, metrics in summary.items():
@@ -130,8 +140,50 @@ def run(
         lines.append(f"\n{recipe.name}, split {name}: {len(runs)} runs")
         lines += ["  seed {seed}: OA {oa:.2f}  AA {aa:.2f}  kappa {kappa:.2f}".format(**row) for row in runs]
         lines.append("  " + "  ".join(f"{key} {v['mean']:.2f} ± {v['std']:.2f}" for key, v in metrics.items()))
+    classical = summarise_baselines(others)
+    lines += ["\nclassical classifiers on the same pixels"] if classical else []
+    lines += [f"  {method}: OA {v['oa']['mean']:.2f} ± {v['oa']['std']:.2f}" for method, v in classical.items()]
     text = "\n".join([*lines, f"\nresults in {out / 'results.csv'}"])
-    return Outcome({"runs": rows, "summary": summary}, text)
+    return Outcome({"runs": rows, "summary": summary, "baselines": classical}, text)
+
+
+def _baselines(recipe: Recipe, scenes: list[Scene], name: str, seed: int) -> list[Row]:
+    """Fit the classical classifiers on all pixels that train the weight of a run; none without scikit-learn."""
+    try:
+        return baseline_rows(recipe, scenes, name, seed)
+    except MissingExtraError as error:
+        warnings.warn(
+            f"no classical classifiers beside: {error}; then run the recipe again", HsmambaWarning, stacklevel=3
+        )
+        return []
+
+
+def baseline_rows(recipe: Recipe, scenes: list[Scene], name: str, seed: int) -> list[Row]:
+    """Judge the classical classifiers on the test pixels of a run, fitted on what its network sees of the others.
+
+    Returns:
+        One row a classifier: split, seed, method and the figures in percent.
+
+    Raises:
+        MissingExtraError: scikit-learn is not installed.
+    """
+    if not recipe.model_args.get("aux_chans"):
+        scenes = [replace(scene, aux=None) for scene in scenes]
+    data = scenes[0] if len(scenes) == 1 else scenes
+    split = make_split(recipe, data, name, seed)
+    reports = judge_baselines(data, without_validation(split), seed=seed)
+    place: Row = {"split": name, "seed": seed, "split_sha256": split.sha256}
+    return [{**place, "method": method, **report.percent()} for method, report in reports.items()]
+
+
+def without_validation(split: Split) -> Split:
+    """Give the validation pixels of a split to its training part."""
+    return replace(split, train=np.union1d(split.train, split.val), val=split.val[:0])
+
+
+def summarise_baselines(rows: Iterable[Row]) -> dict[str, dict[str, dict[str, float]]]:
+    """Average the rows of `baselines.csv` over the seeds, by "method, split"."""
+    return summarise({**row, "split": f"{row['method']}, {row['split']}"} for row in rows)
 
 
 def _run(
@@ -148,7 +200,7 @@ def _run(
         _, result = _train(recipe, data, trial, seed, folder / "trial", device, progress)
         last = result.history[-1]
         validation = {"val_oa": round(100 * last["val_oa"], 2), "val_loss": round(last["val_loss"], 4)}
-    whole = replace(split, train=np.union1d(split.train, split.val), val=split.val[:0])
+    whole = without_validation(split)
     model, result = _train(recipe, data, whole, seed, folder, device, progress)
     report = evaluate_classifier(model, data, split, tta=recipe.tta)
     row: Row = {
@@ -230,6 +282,8 @@ def publish(recipe: Recipe, out: Path, folder: str | Path) -> Path:
         raise HsmambaError(f"{out} lacks the runs {missing}; run the recipe to its end first")
     chosen = median_run(recipe, rows)
     source = out / f"{chosen['split']}-seed{chosen['seed']}" / "model"
+    others = read_results(out / BASELINES)
+    classical = {"baselines": summarise_baselines(others)} if _is_whole(others, wanted) else {}
     trained = read_folder(source)
     model = create_model(f"local-dir:{source}")
     return save_pretrained(
@@ -237,8 +291,13 @@ def publish(recipe: Recipe, out: Path, folder: str | Path) -> Path:
         folder,
         split=trained.load_split(),
         metrics={**summarise(rows), "this weight": {key: chosen[key] for key in HEADLINES}},
-        data={**trained.data, **recipe.data, "seeds": list(recipe.seeds)},
+        data={**trained.data, **recipe.data, "seeds": list(recipe.seeds), **classical},
         license=recipe.license,
         recipe=recipe.name,
         bands=trained.bands,
     )
+
+
+def _is_whole(rows: Iterable[Row], wanted: set[tuple[str, int]]) -> bool:
+    """Whether there are baselines of every run."""
+    return wanted <= {(row["split"], row["seed"]) for row in rows}

@@ -164,10 +164,10 @@ def _transitions(features: Floats, there: NDArray[np.bool_]) -> sparse.csr_array
     weights[..., 4] = there & (total == 0)
     weights /= np.where(total == 0, 1, total)[..., None]
     joined = weights > _LEAST_SHARE
-    offsets = np.array([down * width + right for down, right in _EIGHT])
-    indices = (np.arange(height * width).reshape(height, width, 1) + offsets)[joined]
-    ends = np.concatenate([[0], joined.sum(axis=2).ravel().cumsum()])
     size = height * width
+    offsets = np.array([down * width + right for down, right in _EIGHT], np.int32)  # of a window, which is small
+    indices = (np.arange(size, dtype=np.int32).reshape(height, width, 1) + offsets)[joined]
+    ends = np.concatenate([[0], joined.sum(axis=2).ravel().cumsum()]).astype(np.int32)
     return sparse.csr_array((weights[joined].astype(np.float32), indices, ends), shape=(size, size))
 
 

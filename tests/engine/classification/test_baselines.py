@@ -17,17 +17,6 @@ from tests.engine.classification.test_evaluate import make_plots, small_model, s
 pytest.importorskip("sklearn", reason="needs the classical extra")
 
 
-@pytest.fixture
-def few():
-    """Two of the classifiers, which is enough to see what all are given."""
-    whole = dict(CLASSIFIERS)
-    for name in whole.keys() - {"lda-mnf-means", "svm-bands"}:
-        del CLASSIFIERS[name]
-    yield
-    CLASSIFIERS.clear()
-    CLASSIFIERS.update(whole)
-
-
 def fitted(scene, split, **kwargs):
     model = hsmamba.create_model("lda", **{"in_chans": 8, "num_classes": 3, "windows": (1, 3), **kwargs})
     finetune(model, scene, split, progress=False)

@@ -90,5 +90,7 @@ def test_components_that_a_scene_cannot_give_are_refused_with_what_it_can(scene,
     with pytest.raises(SceneError, match="in_chans=12 or less"):
         finetune(lda(in_chans=40), scene, split)
     assert default_transform(scene, split, 12, reduction="mnf").steps[-1].kind == "mnf"
-    with pytest.raises(ValueError, match="'pca' or 'mnf'"):
+    kinds = [step.kind for step in default_transform(scene, split, 4, reduction="pca-unscaled").steps]
+    assert kinds == ["standardise", "pca"]
+    with pytest.raises(ValueError, match="reduction is 'ica'; it is one of pca, pca-unscaled, mnf"):
         default_transform(scene, split, 4, reduction="ica")

@@ -12,7 +12,7 @@ import hsmamba
 from hsmamba.engine import recipe as recipes
 from hsmamba.engine.classification import recipe as recipe_module
 from hsmamba.engine.results import summarise
-from hsmamba.errors import HsmambaError, ManifestError
+from hsmamba.errors import HsmambaError, HsmambaWarning, ManifestError
 from hsmamba.zoo.source import read_folder
 from tests.conftest import ROOT
 
@@ -20,7 +20,7 @@ TOML = (ROOT / "tests" / "engine" / "classification" / "toy.toml").read_text(enc
 
 
 @pytest.fixture
-def recipe(tmp_path, scene, monkeypatch):
+def recipe(tmp_path, scene, monkeypatch, few):
     path = tmp_path / "toy.toml"
     path.write_text(TOML)
     monkeypatch.setattr(recipe_module, "load_scenes", lambda name, root: [scene])
@@ -53,9 +53,29 @@ def test_a_recipe_runs_once_and_is_published(recipe, scene, tmp_path):
     found = read_folder(folder)
     assert found.metrics["random"] == summary["random"]
     assert found.data["seed"] == chosen["seed"]
+    assert found.data.get("baselines", {}) == outcome.record["baselines"]
     report = hsmamba.evaluate(model, scene, found.load_split())
     assert round(100 * report.oa, 2) == chosen["oa"] == found.metrics["this weight"]["oa"]
     assert "CC0-1.0" in (folder / "README.md").read_text()
+
+
+def test_classical_classifiers_stand_beside_a_run_also_where_it_ended_without_them(recipe, tmp_path, monkeypatch):
+    pytest.importorskip("sklearn", reason="needs the classical extra")
+    out, options = tmp_path / "runs", {"splits": ["disjoint"], "seeds": [0], "progress": False}
+    with monkeypatch.context() as without, pytest.warns(HsmambaWarning, match=r"hsmamba\[classical\].*run the recipe"):
+        without.setitem(sys.modules, "sklearn.svm", None)
+        before = recipes.run(recipe, out, **options).record
+    assert before["baselines"] == {} and not (out / "baselines.csv").exists()
+    monkeypatch.setattr(recipe_module, "_run", lambda *_: pytest.fail("the run is there"))
+    after = recipes.run(recipe, out, **options)
+    assert after.record["runs"] == before["runs"]
+    with (out / "baselines.csv").open() as file:
+        rows = {row["method"]: row for row in csv.DictReader(file)}
+    assert rows.keys() == {"svm-bands", "lda-mnf-means"}
+    classical = after.record["baselines"]
+    assert classical["svm-bands, disjoint"]["oa"] == {"mean": float(rows["svm-bands"]["oa"]), "std": 0.0}
+    assert f"  svm-bands, disjoint: OA {classical['svm-bands, disjoint']['oa']['mean']:.2f}" in after.text
+    assert rows["svm-bands"]["split_sha256"] == before["runs"][0]["split_sha256"]
 
 
 def test_an_interrupted_recipe_continues_to_the_same_weights(recipe, tmp_path, monkeypatch):

@@ -39,7 +39,6 @@ STATES = {  # by architecture: a small official state, a tensor of it and what t
 }
 
 
-
 @pytest.mark.parametrize("arch", STATES)
 def test_a_checkpoint_loads_as_it_is_and_from_data_parallel(arch):
     state = STATES[arch][0]()
