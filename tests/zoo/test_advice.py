@@ -5,19 +5,22 @@ import json
 import re
 import shlex
 import shutil
+import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 import hsmamba
-from hsmamba.data import PCA, Compose, Standardise
+from hsmamba.data import PCA, Compose, Scene, Standardise, random_split
 from hsmamba.errors import UnknownModelError, WeightsError
-from hsmamba.zoo import files, source
+from hsmamba.zoo import files, save, source
 from hsmamba.zoo.official import read_official
-from tests.advice import alternatives, says, told
+from tests.advice import alternatives, says, told, warned
 from tests.models.samples import tiny
 from tests.zoo.samples import SMALL, Tiny, same
+from tests.zoo.test_ensembles import CUBE, NAMES, TRANSFORM, member
 
 
 def follow(run, text, folder, arch=None):
@@ -67,6 +70,7 @@ def test_a_state_that_does_not_tell_all_is_converted_with_what_the_command_line_
         code, _, err = run(*command, "--config", json.dumps(config))
         if code == 0:
             break
+        says(err, "give {} create_model had{}, on the command line as --config")
         asked = json.loads(re.search(r"--config '(.*?)'", err)[1])
         config |= {name: network.model_args.get(name, value) for name, value in asked.items()}
     assert code == 0, err
@@ -250,11 +254,139 @@ RECORDS = {
     ),
     "files names no model file; save the model again": (lambda folder: config_of(folder, files={}), saved_again),
     "save the model again with the transform that it was trained with": (other_transform, saved_again),
-    "{} is {}, expected {}; restore or rewrite the file": (lambda folder: config_of(folder, architecture=7), saved_again),
-    "lacks the field {}; restore or rewrite the file": (lambda folder: config_of(folder, architecture=...), saved_again),
+    "{} is {}, expected {}; restore or rewrite the file": (lambda folder: config_of(folder, files=7), saved_again),
+    "lacks the field {}; restore or rewrite the file": (lambda folder: config_of(folder, files=...), saved_again),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("words", "broken", "mend"), alternatives(RECORDS))
 def test_a_model_folder_loads_once_its_record_is_mended(words, broken, mend, model_folder):
     assert mend(model_folder, told(lambda: broken(model_folder), words))
+
+
+def saved(folder, model=None, **options):
+    return hsmamba.save_pretrained(model or hsmamba.create_model("md2f_mamba", **SMALL), folder / "a", **options)
+
+
+def cut(folder):
+    path = saved(folder) / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-9])
+    return files.load_tensors(path)
+
+
+def pickled(folder, name, held):
+    torch.save(held, folder / name)
+    return read_official(folder / name)
+
+
+def busy(folder, name):
+    saved(folder)
+    with save._turn(folder / "a"):
+        return hsmamba.save_pretrained(Tiny(), folder / name)
+
+
+def unregistered(folder, registered=False):
+    """Load a model of an architecture that code of one's own registers."""
+
+    def of_mine(**kwargs):
+        return hsmamba.models.entry("md2f_mamba").entry_point(**kwargs)
+
+    entries = hsmamba.models._registry._ENTRIES
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hsmamba.models._registry, "_ENTRIES", dict(entries))
+        of_mine.__name__ = f"of_mine_{registered}".lower()  # timm keeps every name
+        hsmamba.register_model(of_mine)
+        path = hsmamba.save_pretrained(hsmamba.create_model(of_mine.__name__, **SMALL), folder / "mine")
+        if registered:  # as the import of that code does
+            return hsmamba.create_model(f"local-dir:{path}")
+    return hsmamba.create_model(f"local-dir:{path}")
+
+
+CASES = {
+    "it was cut short or is of another format; fetch or save it again": (
+        cut, lambda at, text: files.load_tensors(saved(at) / "model.safetensors")
+    ),
+    "which is no plain tensor with numbers of its own; save the state as tensors: torch.save(model.state_dict()": (
+        lambda at: pickled(at, "a.pth", {"a": torch.zeros(2).to_sparse(), "b": torch.zeros(2)}),
+        lambda at, text: pickled(at, "b.pth", {"a": torch.zeros(2), "b": torch.zeros(2)}),
+    ),
+    "is what torch.save writes, whatever its name says: rename it to {}.pth": (
+        lambda at: pickled(at, "own.safetensors", {"a": torch.zeros(2)}),
+        lambda at, text: read_official(
+            (at / "own.safetensors").rename(at / re.search(r"rename it to (.*)$", text)[1])
+        ),
+    ),
+    "pass one for each band": (
+        lambda at: saved(at, bands=9, wavelengths=[400.0]),
+        lambda at, text: saved(at, bands=9, wavelengths=range(400, 409)),
+    ),
+    "wait for its end, or choose another folder": (
+        lambda at: busy(at, "a"), (lambda at, text: saved(at), lambda at, text: busy(at, "other"))
+    ),
+    "cannot be written as JSON; give plain JSON values": (
+        lambda at: saved(at, metrics={"oa": object()}), lambda at, text: saved(at, metrics={"oa": 98.7})
+    ),
+    "import the code that registers it": (
+        unregistered, lambda at, text: unregistered(at, registered=True)
+    ),
+    "got no models; give the trained classifiers that the ensemble is to be made of": (
+        lambda at: hsmamba.ensemble([]), lambda at, text: hsmamba.ensemble([member(), member(1)])
+    ),
+    "an ensemble: give its members": (
+        lambda at: hsmamba.ensemble([hsmamba.ensemble([member()]), member(1)]),
+        lambda at, text: hsmamba.ensemble([member(), member(1)]),
+    ),
+    "not made by create_model: make it so": (
+        lambda at: hsmamba.ensemble([hsmamba.models.entry("md2f_mamba").entry_point(**SMALL)]),
+        lambda at, text: hsmamba.ensemble([hsmamba.create_model("md2f_mamba", **SMALL)]),
+    ),
+    "train the members on the same classes in the same order": (
+        lambda at: hsmamba.ensemble([member(), member(num_classes=4)]),
+        lambda at, text: hsmamba.ensemble([member(), member(num_classes=3)]),
+    ),
+    "fit one and train every member with it: hsmamba.finetune(model, scene, split, transform=...)": (
+        lambda at: hsmamba.ensemble([member(), tuned(Compose([Standardise(), PCA(6)]).fit_scene(SCENE, range(9)))]),
+        lambda at, text: hsmamba.ensemble([member(), tuned(TRANSFORM)]),
+    ),
+}  # fmt: skip
+SCENE = Scene(CUBE, np.arange(120).reshape(12, 10) % 3 + 1, class_names=NAMES)
+
+
+def tuned(transform):
+    model = member(1)
+    split = random_split(SCENE.labels, fraction=0.2)
+    hsmamba.finetune(model, SCENE, split, transform=transform, epochs=1, warmup_epochs=0, progress=False)
+    return model
+
+
+@pytest.mark.parametrize(("words", "call", "mended"), alternatives(CASES))
+def test_what_an_error_says_works(words, call, mended, tmp_path, monkeypatch):
+    monkeypatch.setattr(save, "_WAIT", 0.05)
+    assert mended(tmp_path, told(lambda: call(tmp_path), words))
+
+
+def test_a_weight_of_several_is_named(record, monkeypatch):
+    entries = hsmamba.models._registry._ENTRIES
+    entry = entries["md2f_mamba"]
+    without = replace(entry, cfg=replace(entry.cfg, default_tag=None))
+    monkeypatch.setattr(hsmamba.models._registry, "_ENTRIES", entries | {"md2f_mamba": without})
+    text = told(lambda: hsmamba.create_model("md2f_mamba", pretrained=True), "name one of {}")
+    assert hsmamba.create_model(re.search(r"name one of (\S+)$", text)[1], pretrained=True).num_classes == 4
+
+
+def test_a_model_that_was_half_renamed_is_saved_again(tmp_path, monkeypatch):
+    saved(tmp_path)
+
+    def fail(*_):
+        raise OSError("no space")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(save, "_copy", fail)
+        warned(
+            lambda: saved(tmp_path), "not all of its files have their plain names {}: copy it as a whole, or save again"
+        )
+    shutil.copytree(tmp_path / "a", tmp_path / "copy")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for folder in (tmp_path / "copy", saved(tmp_path)):
+            assert hsmamba.create_model(f"local-dir:{folder}").num_classes == 4
