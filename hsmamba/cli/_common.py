@@ -114,11 +114,14 @@ def _legend(text: str) -> dict[int, str] | list[int]:
 
 
 def named(model: str) -> str:
-    """Let a model folder be named without its prefix, unless the zoo has a model of that name."""
+    """Let a model folder, or that of a run, be named without its prefix, unless the zoo has a model of that name."""
     from hsmamba.zoo.factory import is_model
 
-    folder = not is_model(model) and (Path(model) / "config.json").is_file()
-    return f"local-dir:{model}" if folder else model
+    if not is_model(model):
+        for folder in (Path(model), Path(model) / "model"):
+            if (folder / "config.json").is_file():
+                return f"local-dir:{folder}"
+    return model
 
 
 def numbers(text: str | None) -> Any:

@@ -1,11 +1,9 @@
-"""`hsmamba finetune`: train a model on a labelled scene and save it as a model folder."""
+"""`hsmamba finetune`: train a model on a labelled scene, or on a pair of images, and save it as a model folder."""
 
 from __future__ import annotations
 
-import json
-import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -20,29 +18,37 @@ from hsmamba.cli._common import (
     LabelsVariableOption,
     NanOption,
     ScaleOption,
-    SceneArgument,
     VariableOption,
     app,
-    check_writable,
-    load_model,
     numbers,
-    open_or_load,
-    say,
 )
-from hsmamba.errors import HsmambaWarning, SceneError
+from hsmamba.cli._finetune_pair import finetune_pair
+from hsmamba.cli._finetune_scene import finetune_scene
+from hsmamba.cli._training import RunFolder
 
-if TYPE_CHECKING:
-    from hsmamba.data import Scene
-    from hsmamba.models import Classifier
-
-_PCA, _MNF = 30, 40  # components
+_PAIR = "Of a pair of images"
+_ONE_TASK: dict[str, tuple[str, ...]] = {
+    "scene": (
+        "scene", "labels", "variable", "labels_variable", "labels_field", "classes", "aux", "fraction", "count", "cap",
+        "disjoint", "scale", "patch_size", "bands",
+    ),
+    "pair": (
+        "ms", "guide", "ms_variable", "guide_variable", "ratio", "sensor", "maximum", "val", "test", "steps", "crop",
+    ),
+}  # fmt: skip
 
 
 @app.command("finetune")
 def finetune_command(
-    scene: SceneArgument,
+    context: typer.Context,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for model, checkpoint, history and report.")],
-    model: Annotated[str, typer.Option("--model", "-m", help=f"An architecture, or {MODEL_HELP}")] = "md2f_mamba",
+    scene: Annotated[
+        str | None, typer.Argument(help="A .mat, .npy, .npz, ENVI .hdr or GeoTIFF file, or 'indian_pines'.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help=f"An architecture, or {MODEL_HELP} Default, of scenes: md2f_mamba."),
+    ] = None,
     labels: LabelsOption = None,
     variable: VariableOption = None,
     labels_variable: LabelsVariableOption = None,
@@ -53,15 +59,49 @@ def finetune_command(
     count: Annotated[int | None, typer.Option(help="Pixels of each class to train on.")] = None,
     cap: Annotated[bool, typer.Option("--cap", help="Take fewer of a class that has no more.")] = False,
     disjoint: Annotated[bool, typer.Option("--disjoint", help="Spatially disjoint blocks (with --fraction).")] = False,
-    nan: NanOption = "raise",
     scale: ScaleOption = None,
     patch_size: Annotated[int | None, typer.Option(help="Side of the patches; default the architecture's.")] = None,
     bands: Annotated[
         int | None, typer.Option(help="Components for an architecture without weights; default 30, of MNF (lda) 40.")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training pixels; default 100.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Peak learning rate; default 1e-3.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Patches a step; default 64.")] = None,
+    ms: Annotated[Path | None, typer.Option(help="The coarse image.", rich_help_panel=_PAIR)] = None,
+    guide: Annotated[Path | None, typer.Option(help="The sharp image.", rich_help_panel=_PAIR)] = None,
+    ms_variable: Annotated[
+        str | None, typer.Option(help="Name of MS in a file with several arrays.", rich_help_panel=_PAIR)
+    ] = None,
+    guide_variable: Annotated[
+        str | None, typer.Option(help="Name of the guide in a file with several arrays.", rich_help_panel=_PAIR)
+    ] = None,
+    ratio: Annotated[
+        int | None, typer.Option(help="Scale ratio; default that of the rows.", rich_help_panel=_PAIR)
+    ] = None,
+    sensor: Annotated[
+        str | None,
+        typer.Option(
+            help="Whose MTF blurs: WV2, IKONOS, ...; default the weight's, else generic.", rich_help_panel=_PAIR
+        ),
+    ] = None,
+    maximum: Annotated[
+        str | None,
+        typer.Option(help="What is 1: 2047, '10000,255' (MS, guide) or a sensor, 'WV3'.", rich_help_panel=_PAIR),
+    ] = None,
+    val: Annotated[
+        float | None, typer.Option(help="Share of the rows to choose the epoch by.", rich_help_panel=_PAIR)
+    ] = None,
+    test: Annotated[
+        float, typer.Option(help="Share of the rows that is held out and judged.", rich_help_panel=_PAIR)
+    ] = 0.3,
+    steps: Annotated[int | None, typer.Option(help="Steps an epoch.", rich_help_panel=_PAIR)] = None,
+    crop: Annotated[
+        int | None, typer.Option(help="Side of the crops in pixels of the reduced guide.", rich_help_panel=_PAIR)
+    ] = None,
+    nan: NanOption = "raise",
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over the training pixels; of a pair, stretches of --steps.")
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(help="Stop with the first epoch that ends so late.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Patches, or crops, a step.")] = None,
     seed: Annotated[int, typer.Option(help="Of split, initial weights and training.")] = 0,
     license: Annotated[
         str | None, typer.Option(help="Licence of the weights; default that of the base weight, else of the data.")
@@ -71,91 +111,47 @@ def finetune_command(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run in OUT.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Fine-tune a model on a labelled scene; OUT/model is a folder that every command takes as a model."""
-    checkpoint, log, folder = out / "checkpoint.pt", out / "history.csv", out / "model"
-    resumed = _resumed(checkpoint, (log, folder), resume, overwrite)
-    if (fraction is None) == (count is None):
-        raise ValueError("give either --fraction (0.05 is 5 % of each class) or --count (pixels of each class)")
-    if disjoint and (fraction is None or cap):
-        raise ValueError("--disjoint takes --fraction, and no --cap")
-    opened = open_or_load(scene, variable, labels, labels_variable, aux, classes, labels_field)
-    import torch
+    """Fine-tune a classifier on a labelled SCENE, or a fusion network on a pair, --ms and --guide.
 
-    from hsmamba import evaluate, finetune, save_pretrained
-    from hsmamba.data import block_split, random_split
-    from hsmamba.engine.classification.train import fits_in_one_step
-    from hsmamba.engine.lock import only_run
-
-    if opened.labels is None:
-        raise SceneError(f"{scene} has no labels; give a label image with --labels")
-    torch.manual_seed(seed)
-    network = _network(model, opened, bands, patch_size, device)
-    if disjoint:
-        size = network.patch_size
-        split = block_split(opened.labels, patch_size=size, fraction=fraction or 0.0, seed=seed, strict=False)
-    else:
-        split = random_split(opened.labels, fraction=fraction, count=count, cap=cap, seed=seed)
-    if overwrite:
-        with only_run(checkpoint):  # which a later --resume would else continue if this run were killed at once
-            checkpoint.unlink(missing_ok=True)
-    policy: Any = nan
-    settings = {"epochs": epochs, "lr": lr, "batch_size": batch_size}
-    options: Any = {name: value for name, value in settings.items() if value is not None}
-    if not fits_in_one_step(network):
-        options |= {"seed": seed, "checkpoint": checkpoint, "resume": resumed, "log": log}
-    result = finetune(network, opened, split, nan=policy, scale=numbers(scale), progress=not as_json, **options)
-    report = evaluate(network, opened, result.split, nan=policy)
-    if license is None and network.record is None:
-        license = opened.license or "unknown"
-    data = {"name": opened.name or scene, "source": opened.source, "license": opened.license, "seed": seed}
-    save_pretrained(network, folder, split=result.split, metrics=report.percent(), data=data, license=license)
-    if as_json:
-        say(json.dumps({"model": str(folder), "best_epoch": result.best_epoch, "test": report.to_dict()}))
+    OUT/model is a folder that every command takes as a model.
+    """
+    task = _task(context)
+    folder = RunFolder(out, resume, overwrite, minutes)
+    folder.check()
+    settings = {"epochs": epochs, "lr": lr, "batch_size": batch_size, "seed": seed}
+    common: dict[str, Any] = {"folder": folder, "nan": nan, "license": license, "device": device, "as_json": as_json}
+    if task == "pair":
+        finetune_pair(
+            model, {"ms": ms, "guide": guide}, {"ms": ms_variable, "guide": guide_variable}, ratio=ratio,
+            sensor=sensor, maximum=numbers(maximum), shares={"val": val, "test": test},
+            settings={**settings, "steps": steps, "crop": crop}, **common,
+        )  # fmt: skip
         return
-    how = f"best epoch {result.best_epoch} of {len(result.history)} by validation"
-    say(f"{report}\n\n{'fitted in one step' if fits_in_one_step(network) else how}; model in {folder}")
-    if license is None and network.record is not None:
-        say(f"its licence is that of {model}: {network.record['license']}; --license names another")
+    finetune_scene(
+        model or "md2f_mamba", scene or "", opening=(variable, labels, labels_variable, aux, classes, labels_field),
+        fraction=fraction, count=count, cap=cap, disjoint=disjoint, scale=numbers(scale), bands=bands,
+        patch_size=patch_size, settings=settings, **common,
+    )  # fmt: skip
 
 
-def _resumed(checkpoint: Path, others: tuple[Path, ...], resume: bool, overwrite: bool) -> Path | None:
-    """Check what an earlier run has left in the folder; return the checkpoint to go on from."""
-    out = checkpoint.parent
-    check_writable(checkpoint)
-    if resume and overwrite:
-        raise ValueError("--resume continues the run that --overwrite replaces; give one of them")
-    if resume and not checkpoint.exists():
-        if any(path.exists() for path in others):
-            raise ValueError(f"{out} holds an earlier run without its checkpoint.pt; replace it with --overwrite")
-        warnings.warn(f"{out} holds no checkpoint yet; the run starts anew", HsmambaWarning, stacklevel=1)
-    there = [path.name for path in (checkpoint, *others) if path.exists()]
-    if there and not (resume or overwrite):
-        raise ValueError(
-            f"{out} holds an earlier run ({', '.join(there)}); continue it with --resume, replace it with --overwrite, "
-            "or choose another folder"
-        )
-    return checkpoint if resume and checkpoint.exists() else None
+def _task(context: typer.Context) -> str:
+    """Tell the task by the data, and refuse what is given of the other one."""
+    given = {name for name in context.params if _is_given(context, name)}
+    pair = bool(given & {"ms", "guide"})
+    if not pair and "scene" not in given:
+        raise ValueError("give a labelled SCENE, or --ms and --guide, the coarse image and the sharp one of a pair")
+    task, other, what = ("pair", "scene", "a pair of images") if pair else ("scene", "pair", "a labelled scene")
+    if odd := [_spelt(name) for name in _ONE_TASK[other] if name in given]:
+        raise ValueError(f"{what} has no use for {' and '.join(odd)}; leave {'it' if len(odd) == 1 else 'them'} out")
+    if missing := [f"--{name}" for name in ("ms", "guide") if pair and name not in given]:
+        raise ValueError(f"a pair has a coarse image and a sharp one; give {missing[0]} too")
+    return task
 
 
-def _network(model: str, opened: Scene, bands: int | None, patch_size: int | None, device: str | None) -> Classifier:
-    """Build an architecture for a scene, or load a weight and give it what the scene has."""
-    from hsmamba import create_model, is_model
-    from hsmamba.engine.classification.classes import has_classes
-    from hsmamba.models import as_classifier, entry
-    from hsmamba.zoo.arguments import rehearse
+def _spelt(name: str) -> str:
+    return "SCENE" if name == "scene" else f"--{name.replace('_', '-')}"
 
-    if is_model(model) and "." not in model:
-        reduction = as_classifier(rehearse(entry(model), {}, 0, model)).reduction
-        components = bands or (_MNF if reduction == "mnf" else _PCA)
-        sizes: dict[str, Any] = {"num_classes": opened.num_classes, "in_chans": min(components, opened.good_bands.size)}
-        if opened.aux is not None:
-            sizes["aux_chans"] = int(opened.aux.shape[2])
-        return as_classifier(create_model(model, device=device, patch_size=patch_size, **sizes))
-    network = as_classifier(load_model(model, device=device, patch_size=patch_size))
-    if network.in_chans > opened.good_bands.size:
-        in_chans = opened.good_bands.size
-        network = as_classifier(load_model(model, in_chans=in_chans, device=device, patch_size=patch_size))
-    if not has_classes(network, opened):
-        warnings.warn(f"{model} gets a new head, for {opened.num_classes} classes", HsmambaWarning, stacklevel=1)
-        network.reset_classifier(opened.num_classes)
-    return network
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"

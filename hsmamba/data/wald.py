@@ -23,10 +23,13 @@ from hsmamba.data.image import Array, NanPolicy, is_dataarray
 from hsmamba.data.pairs import FusionPair, FusionPairs, simulated_pair, training_image
 from hsmamba.data.rectangles import Box, whole_rectangles
 from hsmamba.data.sensors import Sensor, get_sensor
+from hsmamba.data.strips import cut_strips
 from hsmamba.data.units import Maximum, likely, maxima, top
 from hsmamba.data.validity import check_policy, valid_mask
-from hsmamba.errors import HsmambaWarning, SceneError, SplitError
+from hsmamba.errors import HsmambaWarning, SceneError
 
+_CUT = 21  # border that the toolbox's metrics leave out
+_WINDOW, _BLOCK = 7, 32  # sides that the metrics need at reduced, and at full resolution
 _RECTANGLES = 16  # without invalid pixels, of a training part
 _FAR = 0.5  # coarse pixels between the edges of ms and guide
 _OF_A_SENSOR = (0.01, 1.0)  # of a sensor's largest number, what 99 % of an image's numbers stay below
@@ -42,9 +45,9 @@ def wald_pairs(
     ratio: int = 4,
     maximum: Maximum | None = None,
     nan: NanPolicy = "raise",
-    val: float = 0.125,
+    val: float | None = None,
     test: float = 0.3,
-    guard: int = 8,
+    guard: int | None = None,
     axis: Literal["rows", "columns"] = "rows",
     name: str = "scene",
 ) -> FusionPairs:
@@ -65,23 +68,25 @@ def wald_pairs(
         nan: "raise" refuses invalid pixels: NaN, infinite, masked or, in a DataArray with that attribute, `_FillValue`.
             "mask" takes rectangles without such pixels, up to 16 for training and one for each other part, before
             anything is filtered.
-        val: Share of the axis for validation; 0 for none.
+        val: Share of the axis for validation; 0 for none. Default 0.125, but none where the scene is too small.
         test: Share of the axis for the test; 0 for none.
-        guard: Pixels of `ms` between the parts, at least.
+        guard: Pixels of `ms` between the parts, at least. Default 8, or a twelfth of the axis where that is less.
         axis: "rows" cuts from top (training) to bottom (test), "columns" from left to right.
         name: Of the scene.
 
     Returns:
-        The pairs; `full` holds the test strip at its original resolution.
+        The pairs; `full` holds the test strip at its original resolution, if its guide has the 32 pixels that the
+        metrics need. `cut` is the toolbox's 21, or a quarter of the test strip's shorter side where that is less.
 
     Raises:
         SceneError: Images that do not fit each other or the sensor, lie on other ground, are not in the sensor's
             numbers, or hold invalid pixels with `nan="raise"`; a part that has no valid pixels.
-        SplitError: Parts that leave no room for training.
+        SplitError: Parts too small to train on or to judge; the text names the change that mends it.
         ValueError: Shares outside [0, 1), an unknown sensor or axis, a ratio below 2, a maximum that is none.
 
     Warns:
-        HsmambaWarning: Invalid pixels were left out, `maximum` may be wrong, or one image alone has a place.
+        HsmambaWarning: Invalid pixels were left out, the scene is too small for a validation strip, `maximum` may be
+            wrong, or one image alone has a place.
     """
     check_ratio(ratio)
     check_policy(nan)
@@ -92,7 +97,7 @@ def wald_pairs(
     _check_fit(low, high, ratio)
     check_same_ground(low, high, ("ms", "the guide"), tolerance=_FAR)
     scene = _read(low, high, ratio, nan, turned=axis == "columns")
-    boxes = _boxes(scene, _spans(scene.good.shape[0] * ratio, val, test, guard, ratio))
+    boxes = _boxes(scene, cut_strips(scene.good.shape[0], val, test, guard, ratio))
     bounds = _maxima(maximum, found, *scene.pixels(boxes["train"]))
 
     def part(box: Box) -> tuple[Tensor, Tensor]:
@@ -108,7 +113,8 @@ def wald_pairs(
     def judged(which: str) -> tuple[FusionPair, ...]:
         return tuple(simulated_pair(*images, ratio=ratio, sensor=found) for images in reduced(which))
 
-    full = [(one, two[0], upsample(one, ratio)[0]) for one, two in map(part, boxes.get("test", []))]
+    tests = [part(box) for box in boxes.get("test", [])]
+    full = [(one, two[0], upsample(one, ratio)[0]) for one, two in tests if min(two.shape[2:]) >= _BLOCK]
     wavelengths = wavelengths_of(low)[0]
     return FusionPairs(
         name=name,
@@ -119,7 +125,7 @@ def wald_pairs(
         val=judged("val"),
         test=judged("test"),
         full=tuple(FusionPair(f"{name}, full resolution", one[0], two, up, None) for one, two, up in full),
-        cut=21,
+        cut=min([_CUT, *(_cut(min(one.shape[2:])) for one, _ in tests)]),
         guide_maximum=None if bounds[0] == bounds[1] else bounds[1],
         wavelengths=None if wavelengths is None else tuple(map(float, wavelengths)),
     )
@@ -272,20 +278,6 @@ def _found(ms: npt.NDArray[Any], guide: npt.NDArray[Any]) -> tuple[float, float]
     return low, high
 
 
-def _spans(length: int, val: float, test: float, guard: int, ratio: int) -> dict[str, tuple[int, int]]:
-    """Cut 0..length into train, val and test, multiples of the ratio, at least `guard` apart."""
-    for key, share in (("val", val), ("test", test)):
-        if not 0 <= share < 1:
-            raise ValueError(f"{key} is {share}; it must be in [0, 1)")
-    gap = -(-guard // ratio) * ratio
-    spans, stop = {}, length
-    for key, share in (("test", test), ("val", val)):
-        size = round(share * length / ratio) * ratio
-        if size:
-            spans[key] = (stop - size, stop)
-            stop -= size + gap
-    if stop < ratio:
-        raise SplitError(
-            f"val={val}, test={test} and guard={guard} leave nothing of {length} rows to train on; make them smaller"
-        )
-    return {"train": (0, stop), **dict(reversed(spans.items()))}
+def _cut(side: int) -> int:
+    """Return the border that the metrics leave out of a test image: it keeps half of the image, and a window."""
+    return max(0, min(side // 4, (side + 1 - _WINDOW) // 2))

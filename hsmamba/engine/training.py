@@ -29,6 +29,7 @@ from tqdm.auto import tqdm
 from hsmamba._files import write_text
 from hsmamba.engine.checkpoint import check_kept, read_checkpoint, write_checkpoint
 from hsmamba.engine.lock import only_run
+from hsmamba.engine.pulse import Pulse
 from hsmamba.engine.results import write_results
 from hsmamba.errors import TrainingError, WeightsError
 from hsmamba.models import Network
@@ -207,7 +208,7 @@ class Run(ABC, Generic[Trained]):
         self.device = torch.device(device) if device else next(model.parameters()).device
         self.model = model.to(self.device)
         self.settings, self.data_id, self.steps = settings, data_id, steps
-        self.optimizer = create_optimizer_v2(model, opt="adamw", lr=settings.lr, weight_decay=settings.weight_decay)
+        self.optimizer = self.make_optimizer()
         self.schedule = CosineLRScheduler(
             self.optimizer,
             t_initial=settings.epochs * self.steps,
@@ -218,9 +219,15 @@ class Run(ABC, Generic[Trained]):
             t_in_epochs=False,
         )
         self.ema = ModelEmaV3(model, decay=settings.ema_decay) if settings.ema_decay is not None else None
+        self.pulse = Pulse(model)
         self.epoch = 0
         self.history: list[Record] = []
         self.best: dict[str, Any] = {"epoch": 0, "score": (-float("inf"), 0.0), "state": model.state_dict()}
+
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        """Make AdamW over the parameters of the model."""
+        lr, decay = self.settings.lr, self.settings.weight_decay
+        return create_optimizer_v2(self.model, opt="adamw", lr=lr, weight_decay=decay)
 
     @abstractmethod
     def batches(self, generator: torch.Generator) -> Iterable[Any]:
@@ -273,6 +280,8 @@ class Run(ABC, Generic[Trained]):
                 raise self._diverged(f"step {step + 1}, the loss is {value}")
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
+            if value > 0:  # what is learnt to the last digit has no gradient either
+                self.pulse.feel(f"epoch {self.epoch + 1}, step {step + 1}", self.settings.lr)
             if self.settings.clip_grad is not None:
                 nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_grad)
             self.optimizer.step()
@@ -394,6 +403,22 @@ def _of_the_base(record: Mapping[str, Any]) -> dict[str, Any]:
     """What still holds of a weight's record once the weight has been trained further: where it came from, its terms."""
     data = {key: value for key, value in record.get("data", {}).items() if key in _ORIGIN}
     return {**record, "data": data, "metrics": {}, "recipe": None}
+
+
+def deadline(minutes: float) -> Callback:
+    """Make a callback of `finetune` that ends the training with the first epoch that ends so late.
+
+    Raises:
+        ValueError: `minutes` is below 0.
+    """
+    if not minutes >= 0:
+        raise ValueError(f"minutes is {minutes!r}; it must be 0, for one epoch, or more")
+    end = time.monotonic() + 60 * minutes
+
+    def passed(record: Record, model: nn.Module) -> bool:
+        return time.monotonic() >= end
+
+    return passed
 
 
 def write_log(path: Path, history: list[Record]) -> None:

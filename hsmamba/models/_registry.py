@@ -28,6 +28,8 @@ class ModelCfg:
         summary: One line for listings.
         citation: The paper, with venue and DOI.
         default_tag: The weight that the bare name with `pretrained=True` takes; None where there is no weight.
+        train_args: Arguments with which `hsmamba finetune` builds it without a weight, where the paper's own network
+            would need far more steps.
         tiny: Arguments of a small network of the kind, on which the tests of all networks run.
         can_compile: `torch.compile(fullgraph=True)` works.
         can_export: `torch.export.export` works.
@@ -38,6 +40,7 @@ class ModelCfg:
     summary: str = ""
     citation: str = ""
     default_tag: str | None = None
+    train_args: Mapping[str, Any] = field(default_factory=dict)
     tiny: Mapping[str, Any] = field(default_factory=dict)
     can_compile: bool = True
     can_export: bool = True

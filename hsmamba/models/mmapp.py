@@ -38,6 +38,7 @@ default_cfgs = {
         summary="MMAPP, two branches that meet scale by scale",
         citation=_CITATION,
         default_tag="worldview2",
+        train_args={"residual": True},
         tiny={"dim": 4, "depth": 1, "scale": 2},
     )
 }

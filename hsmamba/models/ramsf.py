@@ -247,6 +247,11 @@ class RAMSF(FusionNetwork):
         stages = scale.bit_length() - 1
         dims = (dim, *[align_dim - 1] * (stages - 1), in_chans)
         self.align = nn.ModuleList(Align(a, dim, b, tuple(mlp_dims)) for a, b in itertools.pairwise(dims))
+        for name, parameter in self.align[-1].named_parameters():
+            if name.startswith(
+                f"rest.{2 * len(mlp_dims) - 1}."
+            ):  # small: at first the result is near the up-sampled image
+                parameter.data.mul_(0.1)
 
     def no_weight_decay(self) -> set[str]:
         """Names of the parameters that weight decay leaves alone, beside biases: the slopes of the PReLUs."""

@@ -151,6 +151,8 @@ class RSANet(FusionNetwork):
         self.head = RSAM(guide_chans + in_chans, dim, **options)
         self.blocks = nn.Sequential(*(ResidualBlock(dim, **options) for _ in range(depth)))
         self.tail = RSAM(dim, in_chans, **options)
+        # A small last kernel: a large wrong detail would soon drive the head's ReLU to zero.
+        self.tail.weight.data.mul_(0.1)
 
     def no_weight_decay(self) -> set[str]:
         """Names of the parameters that weight decay leaves alone, beside biases."""

@@ -7,14 +7,12 @@ model folder and `results.csv`, a row for each image and method.
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import nn
 
 from hsmamba._files import write_text
 from hsmamba.data import load_pairs
@@ -23,7 +21,7 @@ from hsmamba.data.sets.catalog import list_data
 from hsmamba.engine.fusion.evaluate import FULL, REDUCED, evaluate_fusion
 from hsmamba.engine.fusion.train import FusionResult, FusionSettings, train_fusion
 from hsmamba.engine.results import Outcome, Row, machine, write_results
-from hsmamba.engine.training import Callback, Keeping, Record, make_settings
+from hsmamba.engine.training import Keeping, deadline, make_settings
 from hsmamba.errors import HsmambaError, ManifestError
 from hsmamba.metrics import FusionReport
 from hsmamba.metrics.report import Figures
@@ -116,7 +114,7 @@ def run(
     pairs = load_pairs(recipe.dataset, data, **recipe.pairs)
     model = make_model(recipe, pairs, device)
     settings = make_settings(FusionSettings, {**recipe.finetune, "seed": recipe.seed})
-    keeping = Keeping.in_folder(out, callback=_deadline(minutes), progress=progress)
+    keeping = Keeping.in_folder(out, callback=None if minutes is None else deadline(minutes), progress=progress)
     result = train_fusion(model, pairs, settings, keeping=keeping)
     model.half().float()  # stored in half the space; the figures are of what is stored
     report = evaluate_fusion(model, pairs)
@@ -139,17 +137,6 @@ def run(
     )
     text = f"{recipe.name}\n\n{report}\n\nresults in {out / 'results.csv'}, the model in {out / 'model'}"
     return Outcome(report.to_dict(), text)
-
-
-def _deadline(minutes: float | None) -> Callback | None:
-    if minutes is None:
-        return None
-    end = time.monotonic() + 60 * minutes
-
-    def passed(record: Record, model: nn.Module) -> bool:
-        return time.monotonic() >= end
-
-    return passed
 
 
 def _training(recipe: Recipe, pairs: FusionPairs, result: FusionResult, device: str | None) -> dict[str, Any]:
