@@ -137,6 +137,11 @@ def by_sensor(text):
     return gains(sensor) == (0.3,) * 4
 
 
+def parts(text):
+    """Shares of the parts, with the change that is said to work."""
+    return {"val": 0.5, "test": 0.5} | {key: 0 for key in re.findall(r"(\w+)=0\b", text.partition("It works with")[2])}
+
+
 def unit(text):
     """The pair of maxima that the text proposes."""
     return tuple(numbers(text, r"of ms, of guide\): ([\d., ]+)\?"))
@@ -294,6 +299,17 @@ CASES = {
             lambda at, text: same(make(np.where(np.isnan(COLLAR), MS, COLLAR)), make()),
         ),
     ),
+    "leave {}; at ratio {} they need {}": (
+        lambda at: make(val=0.5, test=0.5),
+        lambda at, text: len(make(**parts(text)).train) == 1,
+    ),
+    "{}. Take a larger scene, or the other axis": (
+        lambda at: make(MS[:4], PAN[:16], test=0.5),
+        (
+            lambda at, text: len(make(MS[:32], PAN[:128], val=0, test=0.5).train) == 1,
+            lambda at, text: len(make(MS[:4], PAN[:16], val=0, test=0.5, axis="columns").train) == 1,
+        ),
+    ),
     "Other units, it seems; give maximum=, what is 1 in yours": (
         lambda at: make(MS * 1e-3, PAN * 1e-3),
         lambda at, text: make(MS * 1e-3, PAN * 1e-3, maximum=unit(text)).maxima == (1, 1),
@@ -301,10 +317,6 @@ CASES = {
     "largest number of the training part of ms is {}; give maximum=, what is 1": (
         lambda at: make(MS * 0, sensor="generic"),
         lambda at, text: make(MS * 0, sensor="generic", maximum=5).maximum == 5,
-    ),
-    "nothing of {} rows to train on; make them smaller": (
-        lambda at: make(val=0.5, test=0.5),
-        lambda at, text: len(make(val=0.25, test=0.25, guard=0).train) == 1,
     ),
 }  # fmt: skip
 WARNED = {
