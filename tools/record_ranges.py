@@ -39,12 +39,9 @@ def of_scenes(recipe: Any, transform: Compose, split: Split, data: str | None) -
 def of_pairs(recipe: Any, transform: Compose, data: str | None) -> Any:
     """Note the ranges of a fusion network's training images; return the wavelengths."""
     pairs = load_pairs(recipe.dataset, data, **recipe.pairs)
-    images: dict[Any, list[Any]] = {"hsi": [], "aux": []}
-    for pair in pairs.unturned():
-        images["hsi"].append(pair.ms.flatten(1).T.numpy() * pairs.maximum)
-        images["aux"].append(pair.guide.flatten(1).T.numpy() * pairs.maximum)
-    for on, parts in images.items():
-        transform.note_range(on, np.concatenate(parts))
+    sources: Any = ("hsi", "aux")
+    for on, pixels, means in zip(sources, pairs.spectra(), pairs.means(), strict=True):
+        transform.note_range(on, pixels, means)
     return CAVE if recipe.dataset == "cave" else np.array(pairs.sensor.wavelengths)
 
 

@@ -6,6 +6,7 @@ What a user has anyway, from scikit-learn (the `classical` extra), as modules th
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -151,7 +152,9 @@ class ClassicalClassifier(nn.Module):
 def _fitted(estimator: Any, features: NDArray[Any], target: NDArray[np.int64]) -> Any:
     """Fit an estimator of scikit-learn, whose refusals become ours."""
     try:
-        return estimator.fit(features, target)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Only one sample")  # of a class, which then adds nothing to a covariance
+            return estimator.fit(features, target)
     except ValueError as error:
         raise SplitError(
             f"{type(estimator).__name__} cannot be fitted on {target.size} training pixels of {np.unique(target).size} "

@@ -38,6 +38,9 @@ def fuse_command(
         float | None,
         typer.Option(help="Seconds to tune on these images first; then the best on held-out tiles is used."),
     ] = None,
+    gains: Annotated[
+        str, typer.Option(help="match: bring the brightness to that of the weight's training; none: leave it.")
+    ] = "match",
     guide_variable: Annotated[str | None, typer.Option(help="Name of the guide in a file with several arrays.")] = None,
     ms_variable: Annotated[str | None, typer.Option(help="Name of MS in a file with several arrays.")] = None,
     device: DeviceOption = None,
@@ -53,7 +56,8 @@ def fuse_command(
         "guide": open_image(guide, variable=guide_variable),
     }
     options: Any = {
-        "tile": tile, "batch_size": batch_size, "device": device, "nan": nan, "adapt": adapt, "progress": not as_json,
+        "tile": tile, "batch_size": batch_size, "device": device, "nan": nan, "adapt": adapt,
+        "gains": None if gains == "none" else gains, "progress": not as_json,
     }  # fmt: skip
     network = load_model(model, device=device)
     with warnings.catch_warnings(record=True) as told:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from hsmamba.data.degrade import decimate, mtf_filter, upsample
 from hsmamba.data.sensors import Sensor
+from hsmamba.data.units import robust_mean
 from hsmamba.errors import SceneError
 
 
@@ -123,11 +124,20 @@ class FusionPairs:
         """Return the training images as they are, with their coarse images."""
         return [_sampled(*image[1:], name=image.name, ratio=self.ratio) for image in self.train]
 
+    def means(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Return the mean of every band of each coarse training image (M, C) and of each guide (M, P), scaled."""
+        coarse = [decimate(image.blurred[None], self.ratio)[0] for image in self.train]
+        return _means_of(coarse), _means_of([image.guide for image in self.train])
+
     def spectra(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Return the pixels of the coarse training images (N, C) and of the guides (M, P) in the scene's numbers."""
         coarse = [decimate(image.blurred[None], self.ratio)[0] for image in self.train]
         low, high = self.maxima
         return pixels_of(coarse) * low, pixels_of([image.guide for image in self.train]) * high
+
+
+def _means_of(images: Sequence[Tensor]) -> npt.NDArray[np.float64]:
+    return np.stack([robust_mean(pixels_of([image])) for image in images])
 
 
 def pixels_of(images: Sequence[Tensor]) -> npt.NDArray[np.float64]:

@@ -23,10 +23,13 @@ class Range:
     Attributes:
         before: Quantiles (5, B) of every band that a transform reads: 1, 25, 50, 75 and 99 %.
         after: The same (5, C) of every channel that it gives.
+        means: Lowest and highest mean (2, C) of a training image in every channel that it gives, as `robust_mean` has
+            it; None where that is not on record.
     """
 
     before: npt.NDArray[np.float64]
     after: npt.NDArray[np.float64]
+    means: npt.NDArray[np.float64] | None = None
 
     @classmethod
     def of(cls, before: npt.NDArray[Any], after: npt.NDArray[Any]) -> Range:
@@ -38,6 +41,17 @@ def quantiles(pixels: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """Return the quantiles (5, B) of pixels (N, B)."""
     step = -(-len(pixels) // _MOST)
     return np.quantile(pixels[::step].astype(np.float64), QUANTILES, axis=0)
+
+
+def robust_mean(pixels: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Return the mean of each channel of pixels (N, C), what lies beyond the 1 and 99 % quantiles taken as these.
+
+    NaN where there is no pixel.
+    """
+    if not len(pixels):
+        return np.full(pixels.shape[1], np.nan)
+    values = pixels.astype(np.float64)
+    return np.asarray(values.clip(*np.quantile(values, [QUANTILES[0], QUANTILES[-1]], axis=0)).mean(axis=0))
 
 
 _LEVEL = 4.0  # the median band may be so many times brighter or darker; other places of a sensor are within 2

@@ -104,6 +104,14 @@ def test_discriminants_are_those_of_scikit_learn():
         assert set(far.argmax(1)) <= set(classes)
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_class_of_one_pixel_is_told_apart_without_a_warning():
+    features = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32)
+    features[0] += 9
+    weight, bias = discriminants(features, np.array([0, 1, 1, 1, 2, 2, 2]), 3)
+    assert (features @ weight.T + bias)[0].argmax() == 0
+
+
 def test_without_scikit_learn_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.ensemble", None)
     with pytest.raises(MissingExtraError, match=r"sklearn is needed to fit a random forest.*hsmamba\[classical\]"):

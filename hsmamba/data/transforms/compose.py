@@ -10,6 +10,7 @@ import json
 import os
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -182,10 +183,18 @@ class Compose:
         """Return the distribution of the pixels that the transform was fitted on; None where it is not known."""
         return self._ranges.get(on)
 
-    def note_range(self, on: Source, pixels: Spectra) -> None:
-        """Remember the distribution of training pixels (N, B), as `fit` does of those that it is given."""
+    def note_range(self, on: Source, pixels: Spectra, means: npt.NDArray[np.float64] | None = None) -> None:
+        """Remember the distribution of training pixels (N, B), as `fit` does of those that it is given.
+
+        Args:
+            on: Of which input.
+            pixels: Before the transform.
+            means: Means (M, C) of the training images after it, of which the lowest and the highest are kept.
+        """
         self._in_channels[on] = int(pixels.shape[1])
-        self._ranges[on] = Range.of(self.before(pixels, on), self(pixels, on))
+        found = Range.of(self.before(pixels, on), self(pixels, on))
+        bounds = None if means is None else np.stack([means.min(axis=0), means.max(axis=0)])
+        self._ranges[on] = replace(found, means=bounds)
 
     def before(self, array: Spectra, on: Source = "hsi") -> Spectra:
         """Return of spectra (N, B) what the first step sees that is fitted, as `range` has it in `before`."""
@@ -248,6 +257,7 @@ class Compose:
         arrays |= {name: values for name, values in known.items() if values is not None}
         for on, found in self._ranges.items():
             arrays |= {f"range.{on}.before": found.before, f"range.{on}.after": found.after}
+            arrays |= {} if found.means is None else {f"range.{on}.means": found.means}
         write_arrays(path, arrays, kind="transform", config={"steps": steps, "in_channels": self._in_channels})
 
     @classmethod
@@ -279,6 +289,8 @@ class Compose:
             shapes = {"before": (len(QUANTILES), bands), "after": (len(QUANTILES), self.out_channels(on=on))}
             for step in itertools.takewhile(_prepares, self._steps(on)):
                 shapes["before"] = (len(QUANTILES), step.out_channels(shapes["before"][1]))
+            if f"range.{on}.means" in arrays:  # only there since gains are matched
+                shapes["means"] = (2, self.out_channels(on=on))
             if f"range.{on}.before" in arrays:
                 self._ranges[on] = Range(
                     **{name: _checked(arrays, f"range.{on}.{name}", shape) for name, shape in shapes.items()}
@@ -328,7 +340,8 @@ def _checked(arrays: Mapping[str, npt.NDArray[Any]], name: str, shape: tuple[int
 
 
 def _is_known(name: str, steps: int) -> bool:
-    beside = {"wavelengths", "fwhm", *(f"range.{on}.{part}" for on in ("hsi", "aux") for part in ("before", "after"))}
+    parts = ("before", "after", "means")
+    beside = {"wavelengths", "fwhm", *(f"range.{on}.{part}" for on in ("hsi", "aux") for part in parts)}
     return name in beside or any(name.startswith(f"{i}.") for i in range(steps))
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from hsmamba.baselines import BASELINES, OF_PAN_ALONE
 from hsmamba.data.pairs import FusionPair, FusionPairs, pixels_of
+from hsmamba.engine.fusion.gains import Gains, check_gains, with_gains
 from hsmamba.engine.fusion.images import Image, Images
 from hsmamba.engine.fusion.inputs import check_pairs
 from hsmamba.engine.fusion.tiles import fuse_images
@@ -31,6 +33,7 @@ def evaluate_fusion(
     *,
     device: torch.device | str | None = None,
     baselines: bool = True,
+    gains: Gains = "match",
 ) -> FusionReport:
     """Compute the field's tables of a network on the test images, beside the classical methods.
 
@@ -43,6 +46,8 @@ def evaluate_fusion(
         pairs: The data; its `test` and `full` images are looked at.
         device: Where to compute; default where the model is.
         baselines: Bicubic and the methods of `hsmamba.baselines` too; Brovey where the guide is a PAN.
+
+        gains: As for `hsmamba.fuse`.
 
     Returns:
         The figures, printable.
@@ -70,12 +75,17 @@ def evaluate_fusion(
     check_pairs(network, pairs, pixels_of([x.ms for x in images]), pixels_of([x.guide for x in images]))
     name = network.architecture or type(model).__name__
     methods: dict[str, Callable[[FusionPair], Tensor]] = _baselines(pairs) if baselines else {}
-    methods[name] = lambda pair: predict(network, pair, device)
+    methods[name] = lambda pair: predict(network, pair, device, gains=gains)
     return _report(name, pairs, methods)
 
 
 def predict(
-    model: nn.Module, pair: FusionPair, device: torch.device | str | None = None, *, whole: bool = False
+    model: nn.Module,
+    pair: FusionPair,
+    device: torch.device | str | None = None,
+    *,
+    whole: bool = False,
+    gains: Gains = "match",
 ) -> Tensor:
     """Fuse one pair as `hsmamba.fuse` does, (C, H, W) on the CPU, clipped to [0, 1].
 
@@ -84,6 +94,7 @@ def predict(
         pair: The images.
         device: Where to compute; default where the model is.
         whole: Give a global network the whole image instead of overlapping windows: a fraction of the time.
+        gains: As for `hsmamba.fuse`.
 
     Raises:
         SceneError: The model takes other bands, guides or ratios.
@@ -91,17 +102,22 @@ def predict(
     """
     network = as_fusion_network(model)
     check_pair(network, pair)
+    check_gains(gains)
     ms, guide, ms_up = (Image(tensor.permute(1, 2, 0).numpy()) for tensor in (pair.ms, pair.guide, pair.ms_up))
+    images = Images(ms, guide, ms_up, network.scale, fill=False)
+    if gains == "match":
+        images = with_gains(network, images)
+    factor = torch.as_tensor(images.ms.factor if images.ms is not None else 1.0).float().reshape(-1, 1, 1)
     fused = torch.empty(pair.ms.shape[0], *pair.guide.shape[1:])
 
     def keep(top: int, rows: Tensor) -> None:
-        fused[:, top : top + rows.shape[1]] = rows.clamp(0, 1)
+        fused[:, top : top + rows.shape[1]] = (rows / factor).clamp(0, 1)
 
     with evaluating(model, device) as where:
         dtype = next(model.parameters()).dtype
-        images = Images(ms, guide, ms_up, network.scale, fill=False, dtype=dtype, device=where)
+        placed = replace(images, dtype=dtype, device=where)
         tile = max(images.coarse_size) if whole and network.margin is None else None
-        fuse_images(network, images, keep, lambda _: None, tile=tile)
+        fuse_images(network, placed, keep, lambda _: None, tile=tile)
     return fused
 
 

@@ -25,13 +25,13 @@ class Image:
 
     Attributes:
         array: (H, W, C), numpy, memory map or lazy DataArray.
-        factor: The network sees `value * factor + offset`.
+        factor: The network sees `value * factor + offset`; one number, or one a channel (C,).
         offset: See `factor`.
     """
 
     array: Array
-    factor: float = 1.0
-    offset: float = 0.0
+    factor: float | NDArray[np.float64] = 1.0
+    offset: float | NDArray[np.float64] = 0.0
 
     @cached_property
     def validity(self) -> Validity:

@@ -16,6 +16,7 @@ from hsmamba.data.image import VALID, Array, NanPolicy, is_dataarray, keep_crs, 
 from hsmamba.data.units import Maximum
 from hsmamba.data.validity import check_policy
 from hsmamba.engine.fusion.adapt import Adapt, Adaptation, adapt_to
+from hsmamba.engine.fusion.gains import Gains, check_gains, with_gains
 from hsmamba.engine.fusion.images import Image, Images
 from hsmamba.engine.fusion.inputs import (
     check_bands,
@@ -43,6 +44,7 @@ def fuse(
     batch_size: int = 8,
     device: torch.device | str | None = None,
     nan: NanPolicy = "raise",
+    gains: Gains = "match",
     adapt: float | Adapt | None = None,
     progress: bool = True,
 ) -> Array:
@@ -70,6 +72,9 @@ def fuse(
         nan: "raise" refuses invalid pixels: NaN, infinite or, in a DataArray with that attribute, `_FillValue`. "mask"
             makes the result invalid where an image is (NaN; for integers the `_FillValue` of `ms`, or 0) and fills
             such pixels from near ones, so that they spoil none of their neighbours.
+        gains: "match" multiplies MS and the guide to the mean brightness of the images that the weight was trained on
+            before the network, and divides after (`hsmamba.engine.fusion.gains.with_gains`), where that is on record;
+            None leaves them as they are.
         adapt: Tune on these images before they are sharpened, for so many seconds, or as `Adapt` says; see there and
             `docs/fusion.md`. Pairs of the reduced scale are made of the images by Wald's protocol, on whose held-out
             tiles the network as it is, a tuned copy of it and the classical methods are compared by SAM, ERGAS and
@@ -93,7 +98,7 @@ def fuse(
     """
     job = prepare_fusion(
         model, ms, guide, ms_up=ms_up, maximum=maximum, tile=tile, batch_size=batch_size, device=device, nan=nan,
-        adapt=adapt, progress=progress,
+        gains=gains, adapt=adapt, progress=progress,
     )  # fmt: skip
     result = np.empty(job.shape, job.dtype)
 
@@ -228,6 +233,7 @@ def prepare_fusion(
     batch_size: int = 8,
     device: torch.device | str | None = None,
     nan: NanPolicy = "raise",
+    gains: Gains = "match",
     adapt: float | Adapt | None = None,
     progress: bool = True,
 ) -> FusionJob:
@@ -239,6 +245,7 @@ def prepare_fusion(
     network = as_fusion_network(model)
     how = None if adapt is None else Adapt.of(adapt)
     _check_arguments(network, tile, batch_size, nan)
+    check_gains(gains)
     given = {"ms": ms, "guide": guide, "ms_up": ms_up}
     arrays = {name: as_image(name, array) for name, array in given.items() if array is not None}
     if "guide" not in arrays:
@@ -259,8 +266,11 @@ def prepare_fusion(
     if nan == "raise":
         _refuse_invalid(images)
     warn_of_shift(middle, ratio)
+    if gains == "match":
+        images = with_gains(network, images)
     dims = getattr(given[coarse], "dims", ("y", "x", "band")[: getattr(given[coarse], "ndim", 3)])
-    job = FusionJob(network, images, found[coarse], tile, batch_size, device, nan == "mask", progress, dims)
+    scaled: Image = getattr(images, coarse)
+    job = FusionJob(network, images, scaled, tile, batch_size, device, nan == "mask", progress, dims)
     return job if how is None else replace(job, adaptation=adapt_to(network, images, how, device=device))
 
 

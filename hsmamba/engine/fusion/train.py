@@ -43,6 +43,8 @@ class FusionSettings(TrainingSettings):
             proportion to their inputs: at the full rate, hundreds of bands that rise and fall together soon drive the
             ReLUs behind them to zero (`hsmamba.engine.fusion.rates`).
         crop: Side of the crops in pixels of the guide's grid; None takes 8 coarse pixels, or as many as fit.
+        gain_jitter: Each band and each channel of the guide of a crop is multiplied by exp(u), u at random between
+            -gain_jitter and gain_jitter, so that the network does not rely on how bright they are; 0 for none.
         loss: "l1", or "l1+ssim" (0.1 times 1 - SSIM more); a network that brings its own loss (MMAPP) takes that.
     """
 
@@ -54,11 +56,12 @@ class FusionSettings(TrainingSettings):
     steps: int = 25
     lr_bands: int = 8
     crop: int | None = None
+    gain_jitter: float = 0.0
     loss: Literal["l1", "l1+ssim"] = "l1"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_at_least(steps=1, crop=1, lr_bands=1)
+        self.check_at_least(steps=1, crop=1, lr_bands=1, gain_jitter=0)
         if self.loss not in ("l1", "l1+ssim"):
             raise ValueError(f"loss is {self.loss!r}; it is 'l1' or 'l1+ssim'")
 
@@ -107,8 +110,8 @@ def _scale_of(pairs: FusionPairs, low: NDArray[np.float64], high: NDArray[np.flo
     """Return what brings images to the range of the pairs, with the distribution of their pixels (N, C) and (M, P)."""
     sources: tuple[Source, Source] = ("hsi", "aux")
     scale = Compose([SensorScale(1 / maximum, on=on) for on, maximum in zip(sources, pairs.maxima, strict=True)])
-    for on, pixels in zip(sources, (low, high), strict=True):
-        scale.note_range(on, pixels)
+    for on, pixels, means in zip(sources, (low, high), pairs.means(), strict=True):
+        scale.note_range(on, pixels, means)
     scale.wavelengths = None if pairs.wavelengths is None else np.array(pairs.wavelengths)
     return scale
 
@@ -143,7 +146,7 @@ class _FusionRun(Run[FusionNetwork]):
         """Give crops of newly flipped images."""
         images = self.pairs.views(generator) if self.plain is None else self.plain
         for _ in range(self.steps):
-            yield crops(
+            batch = crops(
                 images,
                 self.settings.batch_size,
                 self.crop,
@@ -151,6 +154,7 @@ class _FusionRun(Run[FusionNetwork]):
                 generator,
                 augment=self.settings.augment,
             )
+            yield _brightened(batch, self.settings.gain_jitter, generator) if self.settings.gain_jitter else batch
 
     def loss(self, batch: FusionPair) -> tuple[Tensor, int, Record]:
         """Mean absolute error (and SSIM), or the network's own loss."""
@@ -176,6 +180,16 @@ def default_crop(pairs: FusionPairs) -> int:
     return min(_CROP, least // pairs.ratio) * pairs.ratio
 
 
+def _brightened(batch: FusionPair, jitter: float, generator: torch.Generator) -> FusionPair:
+    """Multiply each band, and each channel of the guide, of every crop by a gain of its own."""
+    low, high = (
+        torch.exp(jitter * (2 * torch.rand(*image.shape[:2], 1, 1, generator=generator) - 1)).to(image)
+        for image in (batch.ms, batch.guide)
+    )
+    gt = None if batch.gt is None else batch.gt * low
+    return batch._replace(ms=batch.ms * low, guide=batch.guide * high, ms_up=batch.ms_up * low, gt=gt)
+
+
 def validate(model: FusionNetwork, pairs: FusionPairs, device: torch.device | None = None) -> Figures:
     """Compute mean PSNR and ERGAS on the validation pairs, whole but for the rim where up-sampling wraps around."""
     psnr = ergas = 0.0
@@ -183,7 +197,7 @@ def validate(model: FusionNetwork, pairs: FusionPairs, device: torch.device | No
         rim = min(2 * pairs.ratio, min(pair.guide.shape[-2:]) // 4)
         truth, fused = (
             image[None, :, rim:-rim, rim:-rim]
-            for image in (torch.as_tensor(pair.gt), predict(model, pair, device, whole=True))
+            for image in (torch.as_tensor(pair.gt), predict(model, pair, device, whole=True, gains=None))
         )
         psnr += float(metrics.psnr(truth, fused, data_range=1.0)) / len(pairs.val)
         ergas += float(metrics.ergas(truth, fused, ratio=pairs.ratio)) / len(pairs.val)
