@@ -109,6 +109,7 @@ def toy_weight(shell):
 
 
 def suffixes(text):
+    pytest.importorskip("matplotlib", reason="needs the demo extra")
     return [end for end in re.search(r"choose (.*)", text)[1].split(", ") if end not in (".tif", ".tiff")]
 
 

@@ -90,6 +90,8 @@ def srf(folder, *lines):
 
 
 def mapped(path):
+    """Write a map of classes."""
+    pytest.importorskip("rasterio", reason="needs the geo extra")
     grid = np.zeros((2, 2, 1))
     with map_rows(path, (2, 2), np.dtype(np.uint8), grid=grid, class_names=("a",)) as write:
         write(0, np.ones((2, 2), np.uint8), np.ones((2, 2), np.float32))
