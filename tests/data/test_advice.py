@@ -90,6 +90,8 @@ def srf(folder, *lines):
 
 
 def mapped(path):
+    """Write a map of classes."""
+    pytest.importorskip("rasterio", reason="needs the geo extra")
     grid = np.zeros((2, 2, 1))
     with map_rows(path, (2, 2), np.dtype(np.uint8), grid=grid, class_names=("a",)) as write:
         write(0, np.ones((2, 2), np.uint8), np.ones((2, 2), np.float32))
@@ -135,6 +137,11 @@ def by_sensor(text):
     arguments = re.search(r"hsmamba\.data\.sensors\.Sensor\((.*?)\)", text)[1].split(", ")
     sensor = Sensor(**dict(zip(arguments, ("mine", (0.3,) * 4, 0.15), strict=True)))
     return gains(sensor) == (0.3,) * 4
+
+
+def parts(text):
+    """Shares of the parts, with the change that is said to work."""
+    return {"val": 0.5, "test": 0.5} | {key: 0 for key in re.findall(r"(\w+)=0\b", text.partition("It works with")[2])}
 
 
 def unit(text):
@@ -292,6 +299,17 @@ CASES = {
             lambda at, text: len(make(COLLAR, nan="mask", val=0, test=0.5).test) == 1,
             lambda at, text: len(make(COLLAR, nan="mask", axis="columns", guard=0).test) == 1,
             lambda at, text: same(make(np.where(np.isnan(COLLAR), MS, COLLAR)), make()),
+        ),
+    ),
+    "leave {}; at ratio {} they need {}": (
+        lambda at: make(val=0.5, test=0.5),
+        lambda at, text: len(make(**parts(text)).train) == 1,
+    ),
+    "{}. Take a larger scene, or the other axis": (
+        lambda at: make(MS[:4], PAN[:16], test=0.5),
+        (
+            lambda at, text: len(make(MS[:32], PAN[:128], val=0, test=0.5).train) == 1,
+            lambda at, text: len(make(MS[:4], PAN[:16], val=0, test=0.5, axis="columns").train) == 1,
         ),
     ),
     "Other units, it seems; give maximum=, what is 1 in yours": (
