@@ -104,20 +104,6 @@ def tuned(shell, *args, **options):
     return (shell.folder / options.get("out", "run") / "model" / "config.json").is_file()
 
 
-def pair(shell, *images, sides=(20, 40), model=("-m", "rsanet")):
-    """A fusion network on a coarse and a sharp image of these sides, or on others."""
-    for name, side in zip(("ms", "pan"), sides, strict=True):
-        np.save(shell.folder / f"{name}.npy", np.random.default_rng(0).random((side, side)))
-    images = images or ("--ms", shell.folder / "ms.npy", "--guide", shell.folder / "pan.npy")
-    options = ("-o", shell.folder / "pair", "--epochs", 1, "--steps", 1, "--test", 0, "--json")
-    return ("finetune", *images, *model, *options)
-
-
-def paired(shell, *args, **options):
-    shell(*pair(shell, *args, **options))
-    return (shell.folder / "pair" / "model" / "config.json").is_file()
-
-
 def toy_weight(shell):
     return hsmamba.save_pretrained(toys.make(), shell.folder / "weight")
 
@@ -225,20 +211,6 @@ CASES = {
             lambda shell, text: tuned(shell, option(text, "overwrite")),
             lambda shell, text: tuned(shell, out="other"),
         ),
-    ),
-    "give a labelled SCENE, or --ms and --guide, the coarse image and the sharp one of a pair": (
-        lambda shell: ("finetune", "-o", shell.folder / "run"),
-        (lambda shell, text: tuned(shell), lambda shell, text: paired(shell)),
-    ),
-    "a pair has a coarse image and a sharp one; give {} too": (
-        lambda shell: pair(shell, "--ms", shell.folder / "ms.npy"), lambda shell, text: paired(shell)
-    ),
-    "give a fusion network with --model: {}, or a weight": (
-        lambda shell: pair(shell, model=()),
-        lambda shell, text: paired(shell, model=("-m", re.search(r"--model: .*(rsanet)", text)[1])),
-    ),
-    "a whole number: crop both to the same ground, or swap them": (
-        lambda shell: pair(shell, sides=(40, 20)), lambda shell, text: paired(shell, sides=(20, 40))
     ),
     "name a model (hsmamba list shows them), or ask for --backends": (
         lambda shell: ("info",),

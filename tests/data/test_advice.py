@@ -301,10 +301,6 @@ CASES = {
             lambda at, text: same(make(np.where(np.isnan(COLLAR), MS, COLLAR)), make()),
         ),
     ),
-    "leave {}; at ratio {} they need {}": (
-        lambda at: make(val=0.5, test=0.5),
-        lambda at, text: len(make(**parts(text)).train) == 1,
-    ),
     "{}. Take a larger scene, or the other axis": (
         lambda at: make(MS[:4], PAN[:16], test=0.5),
         (

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from hsmamba.data import load_cave, load_idtrees, load_pairs
-from hsmamba.data.sets import hsi_crops
 from hsmamba.data.sets.cave import read_cave
 from tests.advice import alternatives, told
 from tests.data.sets.test_cave import pack
@@ -64,10 +63,6 @@ def contest(folder, text):
 
 
 CASES = {
-    "leave nothing of {} rows to train on; make them smaller": (
-        lambda at: hsi_crops._spans(4, 0.5, 0.5),
-        lambda at, text: hsi_crops._spans(4, 0.25, 0.25)["train"][1] > 0,
-    ),
     "give the folder that holds {} as root= (--data on the command line) or in the environment variable {}": (
         lambda at: load(None),
         (lambda at, text: load(cave(at, text)), by_environment),
