@@ -9,7 +9,6 @@ from tests.advice import ROOT, advises, has, texts
 ROOMS = ("data/**/*.py", "engine/**/*.py", "cli/*.py", "zoo/*.py")
 UNFOLLOWED = {  # what lies out of a test's reach
     "train anew with a lower lr=",
-    "train longer, or use it",
     "fetch the product",
     "fetch it again",
     "fetch them again",
