@@ -25,6 +25,14 @@ def test_tables_are_up_to_date(make_tables, page):
     assert make_tables.updated(page, text) == text, "run: python tools/make_tables.py"
 
 
+def test_tables_of_benchmarks_are_up_to_date(make_tables):
+    page = "docs/benchmark_results.md"
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for name in make_tables.PAGES[page]:
+        assert f"<!-- {name} -->\n## " in text
+    assert make_tables.updated(page, text) == text, "run: python tools/make_tables.py"
+
+
 def test_links_between_pages_lead_somewhere():
     pages = [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")]
     for page in pages:

@@ -7,10 +7,12 @@ A test fails while a page is not up to date.
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 
 import hsmamba
 from hsmamba._files import write_text
+from hsmamba.engine.benchmark import list_suites, load_suite, rows_of, to_markdown
 from hsmamba.engine.classification.recipe import summarise_baselines
 from hsmamba.engine.results import read_results, summarise
 from hsmamba.models import registry
@@ -24,6 +26,7 @@ PAGES = {
     "docs/models/mim.md": ("fixed",),
     "docs/models/msfmamba.md": ("idtrees",),
     "docs/training_fusion.md": ("fusion",),
+    "docs/benchmark_results.md": ("few_labels", "disjoint", "two_sources", "pansharpening", "cave"),
 }
 FIGURES = {  # of each data set: resolution, metrics
     "worldview2": {"reduced": ("SAM", "ERGAS", "Q2n", "SCC", "PSNR"), "full": ("D_lambda_K", "D_s", "HQNR")},
@@ -146,6 +149,13 @@ def fusion_table() -> str:
     return "\n\n".join(parts)
 
 
+def benchmark_tables(name: str) -> str:
+    """Make the tables of a suite from its file in docs/results/benchmark, as `hsmamba benchmark` writes them."""
+    suite = load_suite(name)
+    rows = rows_of(suite, read_results(ROOT / "docs" / "results" / "benchmark" / f"{name}.csv"))
+    return to_markdown(suite, rows, level=2) if rows else f"## {suite.title}\n\nNot run yet.\n"
+
+
 def updated(page: str, text: str) -> str:
     """Return a page with its tables made anew; a table stands between `<!-- name -->` and `<!-- /name -->`."""
     tables = {
@@ -156,6 +166,7 @@ def updated(page: str, text: str) -> str:
         "fixed": lambda: results_table(only="fixed"),
         "idtrees": lambda: results_table("*.idtrees2020*.csv"),
         "fusion": fusion_table,
+        **{name: partial(benchmark_tables, name) for name in list_suites()},
     }
     for name in PAGES[page]:
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)

@@ -29,7 +29,7 @@ __all__ = ["VERBS", "load_app", "main"]
 
 VERBS = (
     "list", "info", "demo", "classify", "fuse", "finetune", "evaluate", "train", "download", "verify", "convert",
-    "export", "bench",
+    "export", "benchmark", "bench",
 )  # fmt: skip
 
 

@@ -56,7 +56,7 @@ def finetune_scene(
     split = _split(opened, network.patch_size if disjoint else None, fraction, count, cap, seed)
     at_once, keeping = fits_in_one_step(network), folder.keeping()
     if at_once:  # nothing to keep on the way, and nothing random
-        settings, keeping = {**settings, "seed": None}, {}
+        settings, keeping = {**settings, "seed": None}, {"callback": keeping["callback"]}
     result = finetune(
         network, opened, split, nan=nan, scale=scale, progress=not as_json, **keeping, **chosen(**settings)
     )

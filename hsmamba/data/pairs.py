@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -104,6 +104,29 @@ class FusionPairs:
                 digest.update(f"{name}{tuple(tensor.shape)}".encode())
                 digest.update(tensor.contiguous().numpy().tobytes())
         return digest.hexdigest()
+
+    def with_bands(self, bands: Sequence[int]) -> FusionPairs:
+        """Take some bands of all images, in a given order; the guides stay.
+
+        Args:
+            bands: Indices from 0.
+
+        Raises:
+            ValueError: No band, or one that is not there.
+        """
+        index = list(bands)
+        if not index or not all(0 <= band < self.in_chans for band in index):
+            raise ValueError(f"bands is {index}; expected some of 0 to {self.in_chans - 1}")
+
+        def taken(pair: FusionPair) -> FusionPair:
+            gt = None if pair.gt is None else pair.gt[index]
+            return pair._replace(ms=pair.ms[index], ms_up=pair.ms_up[index], gt=gt)
+
+        train = tuple(image._replace(gt=image.gt[index], blurred=image.blurred[index]) for image in self.train)
+        parts: dict[str, Any] = {part: tuple(map(taken, getattr(self, part))) for part in ("val", "test", "full")}
+        known = self.wavelengths
+        wavelengths = None if known is None else tuple(known[band] for band in index)
+        return replace(self, train=train, sensor=self.sensor.with_bands(index), wavelengths=wavelengths, **parts)
 
     def views(self, generator: torch.Generator) -> list[FusionPair]:
         """Flip every training image at random and simulate its coarse image anew.

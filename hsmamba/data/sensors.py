@@ -6,7 +6,9 @@ as PanCollection states them, 11 bits for the other 11-bit products.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from hsmamba.errors import SceneError
 
@@ -54,6 +56,16 @@ class Sensor:
             raise ValueError(
                 f"sensor {self.name}: {len(self.bands)} band names for {len(self.ms_gains)} gains, expected one a gain"
             )
+
+    def with_bands(self, bands: Sequence[int]) -> Sensor:
+        """Take some bands, by index from 0, in a given order; gains of a single value stay."""
+
+        def taken(values: tuple[Any, ...]) -> tuple[Any, ...]:
+            return tuple(values[band] for band in bands) if len(values) > 1 else values
+
+        return replace(
+            self, ms_gains=taken(self.ms_gains), bands=taken(self.bands), wavelengths=taken(self.wavelengths)
+        )
 
 
 SENSORS: dict[str, Sensor] = {

@@ -1,12 +1,14 @@
 """Pairs for fusion: what is cut where, what is simulated from what."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hsmamba.data import degrade_ms, upsample, wald_pairs
+from hsmamba.data import degrade_ms, get_sensor, upsample, wald_pairs
 from hsmamba.data.pairs import crops
 from hsmamba.errors import SceneError, SplitError
 from tests.refusals import refused
@@ -120,7 +122,7 @@ WITH_NAN = np.where(np.arange(MS.size).reshape(MS.shape) < 3, np.nan, MS)
 test_what_does_not_fit_is_named = refused(
     (lambda: make(MS, PAN[:-64]), SceneError, r"ratio 4 the guide must be .*256, 128"),
     (lambda: make(WITH_NAN, PAN), SceneError, '1 of 2048 pixels of ms hold NaN.*row 0, column 0; pass nan="mask"'),
-    (lambda: make(MS, PAN, val=0.5, test=0.5), SplitError, "leave 0 for train, 32 for val.*works with val=0"),
+    (lambda: make(MS, PAN, val=0.5, test=0.5), SplitError, "come to 0 for train, 32 for val.*works with val=0"),
     (lambda: make(MS, PAN, test=1), ValueError, r"test is 1; it must be in \[0, 1\)"),
     (lambda: make(MS, PAN, axis="diagonal"), ValueError, "axis is 'diagonal'"),
     (
@@ -128,3 +130,19 @@ test_what_does_not_fit_is_named = refused(
         *(ValueError, "crop is 6; it must be a multiple of the ratio 4"),
     ),
 )
+
+
+def test_some_bands_of_pairs_are_those_bands_with_their_gains():
+    pairs = make(*scene())
+    two = pairs.with_bands([3, 0])
+    assert (two.in_chans, two.sensor.ms_gains, two.sensor.bands) == (2, (0.22, 0.34), ("NIR", "blue"))
+    assert two.sensor.wavelengths == (810, 492) and two.wavelengths is None
+    for part in ("val", "test", "full"):
+        one, other = getattr(pairs, part)[0], getattr(two, part)[0]
+        assert torch.equal(other.ms, one.ms[[3, 0]]) and torch.equal(other.guide, one.guide)
+        assert torch.equal(other.ms_up, one.ms_up[[3, 0]])
+    assert torch.equal(two.train[0].blurred, pairs.train[0].blurred[[3, 0]])
+    assert replace(pairs, wavelengths=(492, 551, 654, 810)).with_bands([2]).wavelengths == (654,)
+    assert replace(pairs, sensor=get_sensor("generic")).with_bands([1]).sensor.ms_gains == (0.3,)
+    with pytest.raises(ValueError, match=r"bands is \[4\]; expected some of 0 to 3"):
+        pairs.with_bands([4])

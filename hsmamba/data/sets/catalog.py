@@ -49,9 +49,7 @@ CATALOG: dict[str, DataSet] = {
         "dfc2018_houston_crop/houston_dataset.mat",
         "IEEE GRSS Data Fusion Contest 2018, a crop",
     ),
-    "muufl_crop": DataSet(
-        "scene", "muufl_crop:load_muufl", "muufl_crop/muufl_crop_scene.npz", "MUUFL Gulfport, GatorSense, a crop"
-    ),
+    "muufl_crop": DataSet("scene", "muufl_crop:load_muufl"),
     "salinas_a": DataSet(
         "scene", "salinas_a:load_salinas_a", "salinas_a", "NASA/JPL AVIRIS, prepared by UPV/EHU: the folder SalinasA"
     ),
@@ -113,8 +111,8 @@ def load_scene(name: str, root: PathLike | None = None) -> Scene:
     - "dfc2018_houston_crop": 128 x 128 pixels of the IEEE GRSS data fusion contest of 2018, 48 bands, 12 classes; `aux`
       is the colour image of a quarter of the pixel size, (128, 128, 48): 4 x 4 fine pixels by 3 colours. A pixel has
       the label that at least half of its fine pixels have.
-    - "muufl_crop": CASI over Gulfport, 90 x 90 pixels of 1 m, 64 bands, 11 classes of which eight occur; `aux` is
-      LiDAR, height in m and intensity.
+    - "muufl_crop": CASI over Gulfport, which comes with this package: 90 x 90 pixels of 1 m, 64 bands, 11 classes of
+      which eight occur; `aux` is LiDAR, height in m and intensity.
     - "salinas_a": AVIRIS, 83 x 86 pixels of 3.7 m, 204 bands, six classes.
 
     Args:

@@ -16,11 +16,10 @@ from hsmamba.data.wald import wald_pairs
 from hsmamba.errors import SceneError
 
 _SHAPES = {"HSim": (72, 58, 128), "PCim": (216, 174), "non_del_bands": (1, 128)}
-_CUT = 6  # the toolbox's border of 21 would leave nothing of a strip of this small image
 
 
 def load_eo1(root: PathLike | None = None, **options: Any) -> FusionPairs:
-    """Load the EO-1 image: 128 bands of 30 m and PAN of 10 m, ratio 3; figures leave out a border of 6 pixels.
+    """Load the EO-1 image: 128 bands of 30 m and PAN of 10 m, ratio 3.
 
     Args:
         root: Folder of data, default the environment variable HSMAMBA_DATA.
@@ -37,7 +36,7 @@ def load_eo1(root: PathLike | None = None, **options: Any) -> FusionPairs:
         raise SceneError(f"{str(path)!r} has {found}; expected {_SHAPES}: fetch the file anew")
     ms, pan, numbers = (np.asarray(variables[key].read()) for key in _SHAPES)
     pairs = wald_pairs(ms, pan, sensor="generic", ratio=3, name="EO-1 Paris", **options)
-    return replace(pairs, cut=_CUT, wavelengths=tuple(_centres(numbers.ravel()).tolist()))
+    return replace(pairs, wavelengths=tuple(_centres(numbers.ravel()).tolist()))
 
 
 def _centres(numbers: npt.NDArray[Any]) -> npt.NDArray[np.float64]:

@@ -21,10 +21,8 @@ _CENTRES = {1: 442.96, 2: 482.04, 3: 561.41, 4: 654.59, 5: 864.67, 6: 1608.86, 7
 _PAN = 8
 
 
-def load_landsat8(
-    root: PathLike | None = None, *, bands: tuple[int, ...] = tuple(_CENTRES), **options: Any
-) -> FusionPairs:
-    """Load the Landsat-8 image at ratio 2.
+def load_landsat8(root: PathLike | None = None, **options: Any) -> FusionPairs:
+    """Load the Landsat-8 image: the bands 1 to 7 and PAN, ratio 2.
 
     The panchromatic grid of Landsat starts half of its pixels up and left of the bands' own. At reduced resolution,
     where PAN becomes an image on the bands' grid, it is moved by that half pixel first (cubic spline); at full
@@ -32,23 +30,19 @@ def load_landsat8(
 
     Args:
         root: Folder of data, default the environment variable HSMAMBA_DATA.
-        bands: Which of the bands 1 to 7, by number.
         **options: As for `wald_pairs`, but for sensor and ratio.
 
     Raises:
         DataNotFoundError: Files are not there.
-        ValueError: A band that is none of these.
     """
     folder = find_data("landsat8", root)
-    if not bands or set(bands) - _CENTRES.keys():
-        raise ValueError(f"bands is {bands}; expected some of 1 to 7")
-    ms = np.stack([_read(folder, band) for band in bands], axis=-1)
+    ms = np.stack([_read(folder, band) for band in _CENTRES], axis=-1)
     pan = _read(folder, _PAN)[: 2 * ms.shape[0], : 2 * ms.shape[1]]
     between = ndimage.shift(pan, -0.5, order=3, mode="nearest")
     common: dict[str, Any] = {"sensor": "generic", "ratio": 2, "name": "Landsat-8"}
     pairs = wald_pairs(ms, between, **common, **options)
     full = wald_pairs(ms, pan, **common, **{**options, "maximum": pairs.maxima}).full
-    return replace(pairs, full=full, wavelengths=tuple(_CENTRES[band] for band in bands))
+    return replace(pairs, full=full, wavelengths=tuple(_CENTRES.values()))
 
 
 def _read(folder: Path, band: int) -> npt.NDArray[np.float32]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,11 +12,9 @@ from hsmamba.data.sets.catalog import find_data
 from hsmamba.data.wald import wald_pairs
 from hsmamba.errors import DataNotFoundError, SceneError
 
-_CUT = 8  # the toolbox's border of 21 would leave nothing of a strip of this small image
-
 
 def load_quickbird(root: PathLike | None = None, **options: Any) -> FusionPairs:
-    """Load the QuickBird image: 4 bands and PAN, ratio 4; figures leave out a border of 8 pixels.
+    """Load the QuickBird image: 4 bands and PAN, ratio 4.
 
     The bands come resampled to the grid of PAN; means of 4 x 4 pixels bring them near to what the sensor measured.
 
@@ -38,5 +35,4 @@ def load_quickbird(root: PathLike | None = None, **options: Any) -> FusionPairs:
     if bands.shape[:2] != pan.shape[:2] or pan.shape[2] != 1:
         raise SceneError(f"{str(folder)!r} has bands of {bands.shape} and PAN of {pan.shape}; expected the same grid")
     ms = bands[: 4 * rows, : 4 * columns].reshape(rows, 4, columns, 4, -1).mean(axis=(1, 3))
-    pairs = wald_pairs(ms, pan[: 4 * rows, : 4 * columns], sensor="QB", ratio=4, name="QuickBird", **options)
-    return replace(pairs, cut=_CUT)
+    return wald_pairs(ms, pan[: 4 * rows, : 4 * columns], sensor="QB", ratio=4, name="QuickBird", **options)

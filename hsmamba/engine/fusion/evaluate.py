@@ -133,7 +133,7 @@ def classical_figures(pairs: FusionPairs) -> FusionReport:
 
 
 def _report(name: str, pairs: FusionPairs, methods: dict[str, Callable[[FusionPair], Tensor]]) -> FusionReport:
-    reduced = {pair.name: {key: _reduced(method(pair), pair, pairs) for key, method in methods.items()}
+    reduced = {pair.name: {key: reduced_figures(method(pair), pair, pairs) for key, method in methods.items()}
                for pair in pairs.test}  # fmt: skip
     full = {pair.name: {key: _full(method(pair), pair, pairs) for key, method in methods.items()}
             for pair in pairs.full}  # fmt: skip
@@ -156,7 +156,8 @@ def _classical(method: Callable[..., Tensor], pair: FusionPair, pairs: FusionPai
     return fused[0].clamp(0, 1)
 
 
-def _reduced(fused: Tensor, pair: FusionPair, pairs: FusionPairs) -> Figures:
+def reduced_figures(fused: Tensor, pair: FusionPair, pairs: FusionPairs) -> Figures:
+    """Compare a result (C, H, W) with the truth of its pair; both are 1 where the scene is at its maximum."""
     if pair.gt is None:
         raise SceneError(f"the image {pair.name!r} has no truth to compare with; it belongs to the full resolution")
     gt, fused = pair.gt[None] * pairs.maximum, fused[None] * pairs.maximum
