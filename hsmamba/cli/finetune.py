@@ -62,7 +62,8 @@ def finetune_command(
     scale: ScaleOption = None,
     patch_size: Annotated[int | None, typer.Option(help="Side of the patches; default the architecture's.")] = None,
     bands: Annotated[
-        int | None, typer.Option(help="Components for an architecture without weights; default 30, of MNF (lda) 40.")
+        int | None,
+        typer.Option(help="Components for an architecture without weights; default 30, of lda 40, of graph_lda 60."),
     ] = None,
     ms: Annotated[Path | None, typer.Option(help="The coarse image.", rich_help_panel=_PAIR)] = None,
     guide: Annotated[Path | None, typer.Option(help="The sharp image.", rich_help_panel=_PAIR)] = None,
