@@ -1,8 +1,11 @@
 """Compute the classical methods' figures anew beside every fusion weight: in the manifest and in docs/results/fusion.
 
-Run from the repository's root, in a source checkout: python tools/record_baselines.py [--data FOLDER] [NAME ...]
+Run from the repository's root, in a source checkout:
 
-After a method was added or changed. The figures of the networks are not touched; afterwards run tools/make_tables.py.
+    python tools/record_baselines.py [--data FOLDER] [--networks] [NAME ...]
+
+After a method was added or changed; with --networks after `evaluate` has changed, too, for the figures of the networks
+(a global one takes minutes). Afterwards run tools/make_tables.py.
 """
 
 from __future__ import annotations
@@ -15,11 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from hsmamba.data import load_pairs
-from hsmamba.engine.fusion.evaluate import classical_figures
-from hsmamba.engine.fusion.recipe import COLUMNS, baselines_of, rows_of
+from hsmamba.engine.fusion.evaluate import classical_figures, evaluate_fusion
+from hsmamba.engine.fusion.recipe import COLUMNS, baselines_of, metrics_of, rows_of
 from hsmamba.engine.recipe import load_recipe
 from hsmamba.engine.results import Row, read_results, write_results
 from hsmamba.metrics import FusionReport
+from hsmamba.zoo.factory import create_model
 from hsmamba.zoo.manifest import load_manifest, manifest_path, write_manifest
 
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results" / "fusion"
@@ -29,6 +33,12 @@ RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results" / "fusion"
 def figures(dataset: str, data: str | None, pairs: str) -> FusionReport:
     """Judge the classical methods on a data set's test images; `pairs` are the reader's arguments as JSON."""
     return classical_figures(load_pairs(dataset, data, **json.loads(pairs)))
+
+
+def judged(name: str, recipe: Any, data: str | None) -> FusionReport:
+    """Judge a weight alone."""
+    pairs = load_pairs(recipe.dataset, data, **recipe.pairs)
+    return evaluate_fusion(create_model(name, pretrained=True), pairs, baselines=False)
 
 
 def rows_with(rows: list[Row], own: str, classical: list[Row]) -> list[Row]:
@@ -45,6 +55,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="weights; default all fusion weights of the manifest")
     parser.add_argument("--data", help="folder of the data; default HSMAMBA_DATA")
+    parser.add_argument("--networks", action="store_true", help="the networks' figures, too")
     arguments = parser.parse_args()
     records = load_manifest()
     for name in arguments.names or list(records):
@@ -54,7 +65,12 @@ def main() -> None:
         report = figures(recipe.dataset, arguments.data, json.dumps(dict(recipe.pairs), sort_keys=True))
         records[name] = replace(records[name], data={**records[name].data, "baselines": baselines_of(report)})
         path = RESULTS / f"{name}.csv"
-        write_results(path, rows_with(read_results(path), recipe.architecture, rows_of(report)), COLUMNS)
+        own = read_results(path)
+        if arguments.networks:
+            found = judged(name, recipe, arguments.data)
+            own = rows_of(found)
+            records[name] = replace(records[name], metrics=metrics_of(found))
+        write_results(path, rows_with(own, recipe.architecture, rows_of(report)), COLUMNS)
         write_manifest(records.values(), manifest_path())
         print(name, flush=True)
 

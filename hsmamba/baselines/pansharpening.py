@@ -21,7 +21,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from hsmamba.baselines.regression import FLAT, LowPass, injection_gains
+from hsmamba.baselines.regression import FLAT, LowPass, Moments
 from hsmamba.data.degrade import check_grids, decimate, filter_bands, mtf_kernels, upsample
 from hsmamba.data.sensors import Sensor
 from hsmamba.errors import SceneError
@@ -142,7 +142,7 @@ def _synthesised(lms: Tensor, guide: Tensor, ratio: int, sensor: str | Sensor) -
     """
     low_pass = LowPass(sensor, lms.shape[1], ratio)
     low = low_pass(guide)
-    gains = injection_gains(lms, guide, low, low_pass.kinds)
+    gains = Moments.of(lms, guide, low).gains(low_pass.kinds)
     centre = guide.mean(dim=_AXES, keepdim=True)
     pans = torch.einsum("bcg,bghw->bchw", gains, guide - centre)
     return pans, low_pass.combined(gains, low - centre[:, None])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, fields
+
 import torch
 from torch import Tensor
 
@@ -54,35 +56,72 @@ class LowPass:
         return images
 
 
-def injection_gains(lms: Tensor, guide: Tensor, low: Tensor, kinds: Tensor) -> Tensor:
-    """Find how much of the detail of each channel of a guide belongs into each band, by regression at full scale.
+@dataclass(frozen=True)
+class Moments:
+    """Sums over the pixels of images, float64; those of parts add up to those of the whole.
 
-    For each band b the gains c solve `sum_h cov(G_g, L_h) c_h = cov(G_g, b)` over the channels g, G being the guide, L
-    its low-pass version by the MTF of b, and b the up-sampled band; for PAN alone `cov(P, b) / cov(P, P_low)` (Vivone,
-    Restaino, Chanussot, IEEE TIP 27(7), 2018, equation of the full-scale regression). Channels that are constant have
-    the gain 0; those that depend on each other share it.
-
-    Args:
-        lms: Up-sampled bands (B, C, H, W) float64.
-        guide: (B, G, H, W) float64.
-        low: Low-pass versions (B, K, G, H, W) of the guide.
-        kinds: int64 (C,), which of the K versions each band has.
-
-    Returns:
-        (B, C, G).
+    Attributes:
+        count: Pixels n.
+        bands: Sums (B, C) of the up-sampled bands; `bands_squared` of their squares.
+        bands_squared: See `bands`.
+        guide: Sums (B, G) of the guide; `guide_squared` of its squares.
+        guide_squared: See `guide`.
+        low: Sums (B, K, G) of its low-pass versions.
+        with_bands: Sums (B, G, C) of the products of guide and bands.
+        with_low: Sums (B, K, G, G) of those of guide and low-pass guide.
     """
-    spread = guide.std(dim=(2, 3))  # (B, G)
-    usable = spread > FLAT * guide.abs().amax(dim=(2, 3))
-    unit = torch.where(usable, 1 / torch.where(usable, spread, 1.0), 0.0)[..., None]
-    own, target = _centred(guide) * unit, _centred(lms)
-    right = own @ target.transpose(1, 2)  # (B, G, C)
-    gains = torch.empty_like(right)
-    for kind in range(low.shape[1]):
-        matrix = own @ (_centred(low[:, kind]) * unit).transpose(1, 2)
-        chosen = kinds == kind
-        gains[..., chosen] = torch.linalg.pinv(matrix, rtol=_DEPENDENT) @ right[..., chosen]
-    return (unit * gains).transpose(1, 2)
 
+    count: int
+    bands: Tensor
+    bands_squared: Tensor
+    guide: Tensor
+    guide_squared: Tensor
+    low: Tensor
+    with_bands: Tensor
+    with_low: Tensor
 
-def _centred(image: Tensor) -> Tensor:
-    return (image - image.mean(dim=(2, 3), keepdim=True)).flatten(2)
+    @classmethod
+    def of(cls, lms: Tensor, guide: Tensor, low: Tensor) -> Moments:
+        """Sum over up-sampled bands (B, C, H, W), a guide (B, G, H, W) and its low-pass versions (B, K, G, H, W)."""
+        y, g, k = lms.double().flatten(2), guide.double().flatten(2), low.double().flatten(3)
+        return cls(
+            y.shape[2], y.sum(2), y.square().sum(2), g.sum(2), g.square().sum(2), k.sum(3),
+            g @ y.transpose(1, 2), g[:, None] @ k.transpose(2, 3),
+        )  # fmt: skip
+
+    def __add__(self, other: Moments) -> Moments:
+        """Sum over the pixels of both."""
+        return Moments(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
+
+    @property
+    def levels(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Means and standard deviations of the bands (B, C) and of the guide (B, G)."""
+        pairs = (self.bands, self.bands_squared), (self.guide, self.guide_squared)
+        (m, s), (n, t) = ((first / self.count, second / self.count) for first, second in pairs)
+        return m, (s - m.square()).clamp_min(0).sqrt(), n, (t - n.square()).clamp_min(0).sqrt()
+
+    def gains(self, kinds: Tensor) -> Tensor:
+        """Find how much of the detail of each channel of the guide belongs into each band, by regression at full scale.
+
+        For each band b the gains c solve `sum_h cov(G_g, L_h) c_h = cov(G_g, b)` over the channels g, G being the
+        guide, L its low-pass version by the MTF of b, and b the up-sampled band; for PAN alone
+        `cov(P, b) / cov(P, P_low)` (Vivone, Restaino, Chanussot, IEEE TIP 27(7), 2018, the full-scale regression).
+        Channels that are constant have the gain 0; those that depend on each other share it.
+
+        Args:
+            kinds: int64 (C,), which of the K low-pass versions each band has.
+
+        Returns:
+            (B, C, G).
+        """
+        _, _, mean, spread = self.levels
+        usable = spread > FLAT * (self.guide_squared / self.count).sqrt()
+        unit = torch.where(usable, 1 / torch.where(usable, spread, 1.0), 0.0)
+        right = unit[..., None] * (self.with_bands / self.count - mean[..., None] * self.bands[:, None] / self.count)
+        left = self.with_low / self.count - mean[:, None, :, None] * self.low[:, :, None] / self.count
+        left = unit[:, None, :, None] * left * unit[:, None, None]
+        gains = torch.empty_like(right)  # (B, G, C)
+        for kind in range(left.shape[1]):
+            chosen = kinds == kind
+            gains[..., chosen] = torch.linalg.pinv(left[:, kind], rtol=_DEPENDENT) @ right[..., chosen]
+        return (unit[..., None] * gains).transpose(1, 2)

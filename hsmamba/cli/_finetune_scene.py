@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from hsmamba.data import Scene, Split
     from hsmamba.models import Classifier
 
-_PCA, _MNF = 30, 40  # components
+_PCA, _COMPONENTS = 30, {"mnf": 40, "diffused": 60}  # components
+_LEVELS = 4  # copies of a diffused component
 
 
 def finetune_scene(
@@ -55,7 +56,7 @@ def finetune_scene(
     split = _split(opened, network.patch_size if disjoint else None, fraction, count, cap, seed)
     at_once, keeping = fits_in_one_step(network), folder.keeping()
     if at_once:  # nothing to keep on the way, and nothing random
-        settings, keeping = {**settings, "seed": None}, {}
+        settings, keeping = {**settings, "seed": None}, {"callback": keeping["callback"]}
     result = finetune(
         network, opened, split, nan=nan, scale=scale, progress=not as_json, **keeping, **chosen(**settings)
     )
@@ -92,8 +93,9 @@ def _network(model: str, opened: Scene, bands: int | None, patch_size: int | Non
 
     if is_model(model) and "." not in model:
         reduction = as_classifier(rehearse(entry(model), {}, 0, model)).reduction
-        components = bands or (_MNF if reduction == "mnf" else _PCA)
-        sizes: dict[str, Any] = {"num_classes": opened.num_classes, "in_chans": min(components, opened.good_bands.size)}
+        components = min(bands or _COMPONENTS.get(reduction, _PCA), opened.good_bands.size)
+        channels = components * (_LEVELS if reduction == "diffused" else 1)
+        sizes: dict[str, Any] = {"num_classes": opened.num_classes, "in_chans": channels}
         if opened.aux is not None:
             sizes["aux_chans"] = int(opened.aux.shape[2])
         return as_classifier(create_model(model, device=device, patch_size=patch_size, **sizes))

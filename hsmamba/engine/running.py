@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import NoReturn
+from typing import Any, NoReturn
 from weakref import WeakKeyDictionary
 
 import torch
@@ -65,14 +65,25 @@ def evaluating(model: nn.Module, device: torch.device | str | None) -> Iterator[
 
 
 @contextmanager
-def placed(model: FusionNetwork, place: Place) -> Iterator[None]:
-    """Tell a network that is `evaluating` where its tile lies; threads that share it take turns."""
+def placed(model: FusionNetwork, place: Place | None, image: Any = None) -> Iterator[None]:
+    """Tell a network that is `evaluating` where its tile lies, and of which image; threads that share it take turns.
+
+    Args:
+        model: The network.
+        place: Of the tile; None where there is none to tell.
+        image: What a network with `set_image` has measured of the whole image; None for others.
+    """
+    network: Any = model
     with _uses[model].turn:
         model.set_place(place)
+        if image is not None:
+            network.set_image(image)
         try:
             yield
         finally:
             model.set_place(None)
+            if image is not None:
+                network.set_image(None)
 
 
 def progress_bar(pixels: int, verb: str, shown: bool) -> tqdm[NoReturn]:

@@ -25,6 +25,7 @@ Gains: TypeAlias = 'Literal["match"] | None'
 
 _ROWS, _COLUMNS = 256, 1024  # of an image, evenly spread, that its means are of
 _COLOUR = 1.6  # times the share of the light that a band may have more or less than in training
+_ABOUT = 1.02  # times as bright is as bright
 _logger = logging.getLogger(__name__)
 
 
@@ -104,8 +105,8 @@ def _spread(length: int, most: int) -> NDArray[np.int64]:
 
 
 def _ratios(found: NDArray[np.float64], wanted: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What brings means (C,) to the nearest between the lowest and the highest of the training (2, C)."""
-    return np.asarray(np.clip(found, *wanted) / found)
+    """What brings means (C,) to the nearest between the lowest and the highest of the training (2, C), or about it."""
+    return np.asarray(np.clip(found, wanted[0] / _ABOUT, wanted[1] * _ABOUT) / found)
 
 
 def _coloured(ratios: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -118,13 +118,12 @@ def run(
     result = train_fusion(model, pairs, settings, keeping=keeping)
     model.half().float()  # stored in half the space; the figures are of what is stored
     report = evaluate_fusion(model, pairs)
-    means = {kind: _rounded(report.mean(full=full)) for kind, full in _KINDS.items()}
     write_results(out / "results.csv", rows_of(report), COLUMNS)
     write_text(out / "report.txt", f"{report}\n")
     save_pretrained(
         copy.deepcopy(model).half(),
         out / "model",
-        metrics={kind: table[report.model] for kind, table in means.items() if table},
+        metrics=metrics_of(report),
         data={
             **recipe.data,
             "maximum": pairs.maximum,
@@ -168,6 +167,12 @@ def _training(recipe: Recipe, pairs: FusionPairs, result: FusionResult, device: 
 
 def _rounded(means: dict[str, Figures]) -> dict[str, Figures]:
     return {method: {key: round(value, 4) for key, value in figures.items()} for method, figures in means.items()}
+
+
+def metrics_of(report: FusionReport) -> dict[str, Figures]:
+    """Return what a record holds of the network itself: means over the images by resolution."""
+    means = {kind: _rounded(report.mean(full=full)) for kind, full in _KINDS.items()}
+    return {kind: table[report.model] for kind, table in means.items() if table}
 
 
 def baselines_of(report: FusionReport) -> dict[str, Figures]:

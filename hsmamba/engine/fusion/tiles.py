@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,20 +49,50 @@ def fuse_images(
         batch_size: Windows at a time.
     """
     margin = model.margin
+    whole = measured(model, images)
     longest = max(images.coarse_size)
     if margin is not None:
-        fuse_tiles(model, images, tile or max(1, _TILE // images.ratio), margin, write, advance)
+        fuse_tiles(model, images, tile or max(1, _TILE // images.ratio), margin, write, advance, whole)
     elif (window := tile or _WINDOW) >= longest:
-        fuse_tiles(model, images, longest, 0, write, advance)
+        fuse_tiles(model, images, longest, 0, write, advance, whole)
     else:
         _logger.info(
             "%s sees the whole image at once: fused in overlapping windows of %d x %d coarse pixels",
             type(model).__name__, window, window,
         )  # fmt: skip
-        fuse_windows(model, images, window, batch_size, write, advance)
+        fuse_windows(model, images, window, batch_size, write, advance, whole)
 
 
-def fuse_tiles(model: FusionNetwork, images: Images, tile: int, margin: int, write: Write, advance: Advance) -> None:
+def measured(model: FusionNetwork, images: Images) -> Any:
+    """Measure the whole image tile by tile, for a network that asks for it by `measure`; None for others."""
+    if not hasattr(model, "measure"):
+        return None
+    network: Any = model
+    ratio, reach, total = images.ratio, network.reach, None
+    parts = [_even_parts(side, max(1, _TILE // ratio)) for side in images.coarse_size]
+    for part in itertools.product(*parts):
+        near = [
+            slice(max(p.start - reach, 0), min(p.stop + reach, n))
+            for p, n in zip(part, images.coarse_size, strict=True)
+        ]
+        _, guide, ms_up = images.window(*near)
+        core = tuple(
+            slice((p.start - n.start) * ratio, (p.stop - n.start) * ratio) for p, n in zip(part, near, strict=True)
+        )
+        found = network.measure(guide, ms_up, core)
+        total = found if total is None else total + found
+    return total
+
+
+def fuse_tiles(
+    model: FusionNetwork,
+    images: Images,
+    tile: int,
+    margin: int,
+    write: Write,
+    advance: Advance,
+    whole: Any = None,
+) -> None:
     """Fuse tile by tile; each is read with the margin that has a say in it, so that tiles equal the whole image.
 
     Args:
@@ -70,6 +102,7 @@ def fuse_tiles(model: FusionNetwork, images: Images, tile: int, margin: int, wri
         margin: Coarse pixels around it.
         write: Takes the result.
         advance: Takes the progress.
+        whole: What `measured` found.
     """
     ratio, (height, width) = images.ratio, images.size
     for rows in _even_parts(images.coarse_size[0], tile):
@@ -80,7 +113,7 @@ def fuse_tiles(model: FusionNetwork, images: Images, tile: int, margin: int, wri
                 for part, side in zip((rows, columns), images.coarse_size, strict=True)
             ]
             window = images.window(*near)
-            with placed(model, Place(near[0].start * ratio, near[1].start * ratio, height, width)):
+            with placed(model, Place(near[0].start * ratio, near[1].start * ratio, height, width), whole):
                 fused: Tensor = model(*window)[0]
             y, x = (
                 slice((part.start - n.start) * ratio, (part.stop - n.start) * ratio)
@@ -171,7 +204,13 @@ def _weights(rows: _Axis, columns: _Axis, i: int, j: int, ratio: int) -> NDArray
 
 
 def fuse_windows(
-    model: FusionNetwork, images: Images, window: int, batch_size: int, write: Write, advance: Advance
+    model: FusionNetwork,
+    images: Images,
+    window: int,
+    batch_size: int,
+    write: Write,
+    advance: Advance,
+    whole: Any = None,
 ) -> None:
     """Fuse in overlapping windows of the training size, blended by the rule of LE-Mamba's official tiler.
 
@@ -185,6 +224,7 @@ def fuse_windows(
         batch_size: Windows at a time.
         write: Takes the result.
         advance: Takes the progress.
+        whole: What `measured` found.
     """
     ratio, (height, width) = images.ratio, images.size
     rows, columns = (_Axis.of(length, window, ratio) for length in images.coarse_size)
@@ -198,7 +238,8 @@ def fuse_windows(
         for first in range(0, len(chosen), batch_size):
             part = chosen[first : first + batch_size]
             places = [columns.starts[j] for j, _ in part]
-            fused = model(*_cut(band, places, columns.side // ratio, ratio))
+            with placed(model, None, whole) if whole is not None else nullcontext():
+                fused = model(*_cut(band, places, columns.side // ratio, ratio))
             if total is None:
                 total = fused.new_zeros(fused.shape[1], *count.shape)
             for place, (_, mask), result in zip(places, part, fused, strict=True):

@@ -190,7 +190,7 @@ def tune(
     crop = min(CROP * base.scale, *(side for pair in pairs for side in pair.guide.shape[-2:]))
     first = FusionSettings(
         epochs=1, steps=1, batch_size=BATCH, crop=crop // base.scale * base.scale, lr=LR, warmup_epochs=0,
-        augment=False, seed=seed,
+        ema_decay=None, augment=False, seed=seed,
     )  # fmt: skip
     count = steps if end is None else _affordable(correction, data, first, end, device)
     if count:
