@@ -176,13 +176,13 @@ def _over(numerator: Tensor, denominator: Tensor) -> Tensor:
 
 
 def _evenness(band: Tensor) -> Tensor:
-    """Weights (1, 1, H, W): one over the local spread of a band (1, 1, H, W).
+    """Weights (1, 1, H, W): the root of one over the local spread of a band (1, 1, H, W).
 
-    An error counts as much as there is to see: noise over calm water, which squares alone do not see, decides Q2n.
+    Between squares, which are ERGAS, and errors that count as much as there is to see, which are Q2n.
     """
     around = F.avg_pool2d(_padded(band, _AROUND), 2 * _AROUND + 1, 1)
     spread = F.avg_pool2d(_padded((band - around).square(), _AROUND), 2 * _AROUND + 1, 1)
-    return (spread + _CALMEST * spread.mean() + torch.finfo(band.dtype).tiny).rsqrt()
+    return (spread + _CALMEST * spread.mean() + torch.finfo(band.dtype).tiny).pow(-0.25)
 
 
 def _padded(image: Tensor, width: int = TAPS // 2) -> Tensor:
