@@ -15,7 +15,8 @@ from hsmamba.data.transforms.gathering import by_scene
 from hsmamba.data.validity import valid_mask
 from hsmamba.engine.classification.inputs import Scale, alike, scaled, transform_of
 from hsmamba.errors import HsmambaWarning, SceneError
-from hsmamba.models import Classifier
+from hsmamba.models import Classifier, as_classifier, entry
+from hsmamba.zoo.arguments import rehearse
 
 _PIXELS_A_COMPONENT = 10  # fewer describe the noise of the weak components, not the scene
 _MOST_FITTED = 50_000
@@ -27,6 +28,7 @@ REDUCTIONS: dict[str, Callable[[int], list[Step]]] = {
     "diffused": lambda count: [MNF(count, spectral=count // 3), Diffuse()],
 }
 _LEVELS = 1 + len(Diffuse().shares)
+_COMPONENTS = {"mnf": 40, "diffused": 60}  # by default; of others 30
 
 
 def default_transform(
@@ -80,6 +82,19 @@ def default_transform(
     if aux:
         steps.append(Standardise(on="aux"))
     return Compose(steps).fit_scene(scenes, pixels, nan=nan)
+
+
+def channels_for(architecture: str, bands: int, components: int | None = None) -> int:
+    """Return the `in_chans` of a network for a scene.
+
+    Args:
+        architecture: Registered name.
+        bands: Good bands of the scene: no more components are taken.
+        components: How many; default 30, of MNF 40, of diffused components 60.
+    """
+    reduction = as_classifier(rehearse(entry(architecture), {}, 0, architecture)).reduction
+    count = min(components or _COMPONENTS.get(reduction, 30), bands)
+    return count * (_LEVELS if reduction == "diffused" else 1)
 
 
 def fitting_pixels(scenes: Sequence[Scene], split: Split, least: int) -> NDArray[np.int64]:
