@@ -138,4 +138,4 @@ def _told(report: FusionReport | None, pairs: FusionPairs) -> str:
     if best == report.model:
         return str(report)
     figures = f"ERGAS {means[best]['ERGAS']:.3f} against {means[report.model]['ERGAS']:.3f}"
-    return f"{report}\n\n{best} is better on the held-out rows of {pairs.name}: {figures}; train longer, or use it"
+    return f"{report}\n\n{best} is better on the held-out rows of {pairs.name}: {figures}"

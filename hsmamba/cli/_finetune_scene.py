@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from hsmamba.data import Scene, Split
     from hsmamba.models import Classifier
 
-_PCA, _MNF = 30, 40  # components
-
 
 def finetune_scene(
     model: str,
@@ -55,7 +53,7 @@ def finetune_scene(
     split = _split(opened, network.patch_size if disjoint else None, fraction, count, cap, seed)
     at_once, keeping = fits_in_one_step(network), folder.keeping()
     if at_once:  # nothing to keep on the way, and nothing random
-        settings, keeping = {**settings, "seed": None}, {}
+        settings, keeping = {**settings, "seed": None}, {"callback": keeping["callback"]}
     result = finetune(
         network, opened, split, nan=nan, scale=scale, progress=not as_json, **keeping, **chosen(**settings)
     )
@@ -87,13 +85,12 @@ def _network(model: str, opened: Scene, bands: int | None, patch_size: int | Non
     """Build an architecture for a scene, or load a weight and give it what the scene has."""
     from hsmamba import create_model, is_model
     from hsmamba.engine.classification.classes import has_classes
-    from hsmamba.models import as_classifier, entry
-    from hsmamba.zoo.arguments import rehearse
+    from hsmamba.engine.classification.fitting import channels_for
+    from hsmamba.models import as_classifier
 
     if is_model(model) and "." not in model:
-        reduction = as_classifier(rehearse(entry(model), {}, 0, model)).reduction
-        components = bands or (_MNF if reduction == "mnf" else _PCA)
-        sizes: dict[str, Any] = {"num_classes": opened.num_classes, "in_chans": min(components, opened.good_bands.size)}
+        channels = channels_for(model, opened.good_bands.size, bands)
+        sizes: dict[str, Any] = {"num_classes": opened.num_classes, "in_chans": channels}
         if opened.aux is not None:
             sizes["aux_chans"] = int(opened.aux.shape[2])
         return as_classifier(create_model(model, device=device, patch_size=patch_size, **sizes))

@@ -62,7 +62,8 @@ def finetune_command(
     scale: ScaleOption = None,
     patch_size: Annotated[int | None, typer.Option(help="Side of the patches; default the architecture's.")] = None,
     bands: Annotated[
-        int | None, typer.Option(help="Components for an architecture without weights; default 30, of MNF (lda) 40.")
+        int | None,
+        typer.Option(help="Components for an architecture without weights; default 30, of lda 40, of graph_lda 60."),
     ] = None,
     ms: Annotated[Path | None, typer.Option(help="The coarse image.", rich_help_panel=_PAIR)] = None,
     guide: Annotated[Path | None, typer.Option(help="The sharp image.", rich_help_panel=_PAIR)] = None,
@@ -91,17 +92,17 @@ def finetune_command(
     test: Annotated[
         float, typer.Option(help="Share of the rows that is held out and judged.", rich_help_panel=_PAIR)
     ] = 0.3,
-    steps: Annotated[int | None, typer.Option(help="Steps an epoch.", rich_help_panel=_PAIR)] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps an epoch; default 25.", rich_help_panel=_PAIR)] = None,
     crop: Annotated[
         int | None, typer.Option(help="Side of the crops in pixels of the reduced guide.", rich_help_panel=_PAIR)
     ] = None,
     nan: NanOption = "raise",
     epochs: Annotated[
-        int | None, typer.Option(help="Passes over the training pixels; of a pair, stretches of --steps.")
+        int | None, typer.Option(help="Passes over the training pixels, or stretches of --steps; default 100.")
     ] = None,
     minutes: Annotated[float | None, typer.Option(help="Stop with the first epoch that ends so late.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Patches, or crops, a step.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate; default 1e-3.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Patches a step, default 64, or crops, default 2.")] = None,
     seed: Annotated[int, typer.Option(help="Of split, initial weights and training.")] = 0,
     license: Annotated[
         str | None, typer.Option(help="Licence of the weights; default that of the base weight, else of the data.")

@@ -19,6 +19,7 @@ from hsmamba.data.splits.random import group_split, random_split
 from hsmamba.data.splits.split import Split, split_from_maps
 from hsmamba.data.transforms.components import MNF, PCA
 from hsmamba.data.transforms.compose import Compose
+from hsmamba.data.transforms.diffuse import Diffuse
 from hsmamba.data.transforms.step import Step
 from hsmamba.data.transforms.steps import Blank, MinMax, SelectBands, SensorScale, Standardise
 from hsmamba.data.validity import valid_mask
@@ -41,6 +42,7 @@ __all__ = [
     "PCA",
     "Blank",
     "Compose",
+    "Diffuse",
     "FusionPair",
     "FusionPairs",
     "LeakageReport",

@@ -79,8 +79,8 @@ def _refusal(length: int, val: float, test: float, gap: int, ratio: int, least: 
     listed = ", ".join(f"{max(size, 0) * ratio} for {key}" for key, size in sizes.items())
     needed = ", ".join(f"{least[key] * ratio}" for key in sizes)
     text = (
-        f"{length * ratio} pixels of ms along the axis, cut with val={val:g}, test={test:g} and guard={gap * ratio}, "
-        f"leave {listed}; at ratio {ratio} they need {needed}"
+        f"with val={val:g}, test={test:g} and guard={gap * ratio} {length * ratio} pixels of ms along the axis come to "
+        f"{listed}; at ratio {ratio} there must be {needed}"
     )
     for change in ({"val": 0.0}, {"guard": 0}, {"test": 0.0}, {"val": 0.0, "test": 0.0}):
         tried = {"val": val, "test": test, "guard": gap} | change

@@ -1,6 +1,19 @@
 """One file an architecture. Importing this package registers all of them, here and in timm."""
 
-from hsmamba.models import cf2n, ensemble, lda, le_mamba, md2f_mamba, mim, mmapp, msfmamba, ramsf, residual, rsanet
+from hsmamba.models import (
+    cf2n,
+    ensemble,
+    graph_lda,
+    lda,
+    le_mamba,
+    md2f_mamba,
+    mim,
+    mmapp,
+    msfmamba,
+    ramsf,
+    residual,
+    rsanet,
+)
 from hsmamba.models._base import (
     Classifier,
     FusionNetwork,
@@ -31,6 +44,7 @@ __all__ = [
     "ensemble",
     "entry",
     "example_inputs",
+    "graph_lda",
     "lda",
     "le_mamba",
     "md2f_mamba",

@@ -158,7 +158,7 @@ class Classifier(Network):
         head_drop: Dropout before the head.
         head: The last linear layer; an identity where there is no class.
         reduction: Kind of the components that `hsmamba.finetune` brings the bands of a scene to where no transform is
-            given: "pca", "pca-unscaled" or "mnf".
+            given: "pca", "pca-unscaled", "mnf" or "diffused".
 
     Shape:
         hsi: (B, in_chans, P, P), aux: (B, aux_chans, P, P), float. Output: logits (B, num_classes), or features

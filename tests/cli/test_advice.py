@@ -8,6 +8,7 @@ import pytest
 import hsmamba
 from hsmamba.data import Scene, random_split
 from tests.advice import alternatives, says
+from tests.engine.fusion import toys
 
 QUICK = ("--bands", 5, "--epochs", 1, "--batch-size", 64, "--json")
 
@@ -103,11 +104,57 @@ def tuned(shell, *args, **options):
     return (shell.folder / options.get("out", "run") / "model" / "config.json").is_file()
 
 
+def toy_weight(shell):
+    return hsmamba.save_pretrained(toys.make(), shell.folder / "weight")
+
+
 def suffixes(text):
+    pytest.importorskip("matplotlib", reason="needs the demo extra")
     return [end for end in re.search(r"choose (.*)", text)[1].split(", ") if end not in (".tif", ".tiff")]
 
 
+def pair(shell, *args, ms="ms.npy", guide="pan.npy"):
+    """Fine-tune a fusion network on a pair of images."""
+    for name, image in zip(("ms", "pan", "cut"), (*PAIR, PAIR[1][:90]), strict=True):
+        np.save(shell.folder / f"{name}.npy", image.astype(np.float32))
+    images = [x for name, at in (("--ms", ms), ("--guide", guide)) if at for x in (name, shell.folder / at)]
+    sizes = ("--epochs", 1, "--steps", 1, "--json", "--maximum", 2047)
+    return ("finetune", *images, *args, "-o", shell.folder / "run", *sizes)
+
+
+def sharpens(shell, *args, **options):
+    shell(*pair(shell, *args, **options))
+    return (shell.folder / "run" / "model" / "config.json").is_file()
+
+
+PAIR = toys.images(32, 32)
+RSANET = ("-m", "rsanet")
 CASES = {
+    "give a fusion network with --model: {}, or a weight": (
+        lambda shell: pair(shell),
+        (
+            lambda shell, text: sharpens(shell, option(text, "model"), re.search(r"(rsanet)\b", text)[1]),
+            lambda shell, text: sharpens(shell, option(text, "model"), toy_weight(shell)),
+        ),
+    ),
+    "a whole number: crop both to the same ground, or swap them": (
+        lambda shell: pair(shell, *RSANET, guide="cut.npy"),
+        lambda shell, text: sharpens(shell, *RSANET),
+    ),
+    "two or more times as many rows and columns, a whole number: {} or swap them": (
+        lambda shell: pair(shell, *RSANET, ms="pan.npy", guide="ms.npy"),
+        lambda shell, text: sharpens(shell, *RSANET, ms="ms.npy", guide="pan.npy"),
+    ),
+    "give a labelled SCENE, or --ms and --guide, the coarse image and the sharp one of a pair": (
+        lambda shell: ("finetune", "-o", shell.folder / "run"),
+        (lambda shell, text: tuned(shell), lambda shell, text: sharpens(shell, *RSANET)),
+    ),
+    "a pair has a coarse image and a sharp one; give {} too": (
+        lambda shell: pair(shell, *RSANET, guide=None),
+        lambda shell, text: sharpens(
+            shell, *RSANET, re.search(r"give (--\w+) too", text)[1], shell.folder / "pan.npy", guide=None
+        ),
+    ),
     "which is none here ({}); leave it out for the CPU": (
         lambda shell: shell.finetune("--device", "abacus"), lambda shell, text: tuned(shell)
     ),

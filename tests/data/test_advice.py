@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from hsmamba.data import Compose, PatchDataset, Patches, Scene, Sensor, open_scene, simulate_bands
+from hsmamba.data import Compose, PatchDataset, Patches, Scene, Sensor, open_scene, simulate_bands, wald_pairs
 from hsmamba.data.bands import match_bands
 from hsmamba.data.class_maps import map_rows
 from hsmamba.data.degrade import check_grids, decimate, filter_bands, mtf_filter, mtf_kernels
@@ -90,6 +90,8 @@ def srf(folder, *lines):
 
 
 def mapped(path):
+    """Write a map of classes."""
+    pytest.importorskip("rasterio", reason="needs the geo extra")
     grid = np.zeros((2, 2, 1))
     with map_rows(path, (2, 2), np.dtype(np.uint8), grid=grid, class_names=("a",)) as write:
         write(0, np.ones((2, 2), np.uint8), np.ones((2, 2), np.float32))
@@ -135,6 +137,11 @@ def by_sensor(text):
     arguments = re.search(r"hsmamba\.data\.sensors\.Sensor\((.*?)\)", text)[1].split(", ")
     sensor = Sensor(**dict(zip(arguments, ("mine", (0.3,) * 4, 0.15), strict=True)))
     return gains(sensor) == (0.3,) * 4
+
+
+def parts(text):
+    """Shares of the parts, with the change that is said to work."""
+    return {"val": 0.5, "test": 0.5} | {key: 0 for key in re.findall(r"(\w+)=0\b", text.partition("It works with")[2])}
 
 
 def unit(text):
@@ -294,6 +301,13 @@ CASES = {
             lambda at, text: same(make(np.where(np.isnan(COLLAR), MS, COLLAR)), make()),
         ),
     ),
+    "{}. Take a larger scene, or the other axis": (
+        lambda at: make(MS[:4], PAN[:16], test=0.5),
+        (
+            lambda at, text: len(make(MS[:32], PAN[:128], val=0, test=0.5).train) == 1,
+            lambda at, text: len(make(MS[:4], PAN[:16], val=0, test=0.5, axis="columns").train) == 1,
+        ),
+    ),
     "Other units, it seems; give maximum=, what is 1 in yours": (
         lambda at: make(MS * 1e-3, PAN * 1e-3),
         lambda at, text: make(MS * 1e-3, PAN * 1e-3, maximum=unit(text)).maxima == (1, 1),
@@ -302,9 +316,9 @@ CASES = {
         lambda at: make(MS * 0, sensor="generic"),
         lambda at, text: make(MS * 0, sensor="generic", maximum=5).maximum == 5,
     ),
-    "nothing of {} rows to train on; make them smaller": (
+    "come to {}; at ratio {} there must be {}": (
         lambda at: make(val=0.5, test=0.5),
-        lambda at, text: len(make(val=0.25, test=0.25, guard=0).train) == 1,
+        lambda at, text: make(test=0.5, val=float(re.search(r"val=(0)$", text)[1])).test[0].gt.shape[1] == 48,
     ),
 }  # fmt: skip
 WARNED = {
@@ -350,3 +364,11 @@ def test_what_a_warning_says_silences_it(words, call, mended, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error", HsmambaWarning)
         assert mended(tmp_path, text)
+
+
+def test_a_larger_scene_or_the_other_axis_is_cut():
+    ms, pan = np.full((4, 40, 2), 0.5), np.full((16, 160), 0.5)
+    options = {"sensor": "generic", "maximum": 1, "val": 0, "test": 0}
+    told(lambda: wald_pairs(ms, pan, **options), "Take a larger scene, or the other axis")
+    assert wald_pairs(ms.repeat(4, 0), pan.repeat(4, 0), **options).train
+    assert wald_pairs(ms.repeat(2, 0), pan.repeat(2, 0), axis="columns", **options).train

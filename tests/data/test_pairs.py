@@ -122,7 +122,7 @@ WITH_NAN = np.where(np.arange(MS.size).reshape(MS.shape) < 3, np.nan, MS)
 test_what_does_not_fit_is_named = refused(
     (lambda: make(MS, PAN[:-64]), SceneError, r"ratio 4 the guide must be .*256, 128"),
     (lambda: make(WITH_NAN, PAN), SceneError, '1 of 2048 pixels of ms hold NaN.*row 0, column 0; pass nan="mask"'),
-    (lambda: make(MS, PAN, val=0.5, test=0.5), SplitError, "leave 0 for train, 32 for val.*works with val=0"),
+    (lambda: make(MS, PAN, val=0.5, test=0.5), SplitError, "come to 0 for train, 32 for val.*works with val=0"),
     (lambda: make(MS, PAN, test=1), ValueError, r"test is 1; it must be in \[0, 1\)"),
     (lambda: make(MS, PAN, axis="diagonal"), ValueError, "axis is 'diagonal'"),
     (

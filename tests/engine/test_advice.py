@@ -179,6 +179,19 @@ def classes(at, *names, labels=None, **options):
     return Scene(at.scene.hsi, at.scene.labels if labels is None else labels, class_names=names, **options)
 
 
+def judge(at, data, split=None, **options):
+    return hsmamba.evaluate(at.model, data, split or at.split, **options).oa > 0
+
+
+def patches(at):
+    return PatchDataset(at.scene, at.model.transform, 5)
+
+
+def tuned(at):
+    """What training with validation pixels returns."""
+    return hsmamba.finetune(at.make(), at.scene, at.split, val_fraction=0.2, **QUICK)
+
+
 CODES = {10: "corn", 20: "oats", 30: "wheat"}
 
 
@@ -361,7 +374,7 @@ ADVICE = {
             lambda at, text: train(at, at.make(in_chans=5), fewer(at)).in_chans == 5,
         ),
     ),
-    "that the model takes; create it with in_chans={} or less, or with in_chans={}": (
+    "that the model takes; create it with in_chans={} or less": (
         few_pixels,
         (
             lambda at, text: few_pixels(at, in_chans=listed(text, r"in_chans=(\d+) or less")[0]).in_chans == 9,
@@ -384,6 +397,27 @@ ADVICE = {
             lambda at, text: accuracy(at, train(at, at.model, wider(at), transform=fitted_on(at, wider(at))), wider(at))
             > 0.3,
         ),
+    ),
+    "a dataset of patches is no image: give its scenes": (
+        lambda at: judge(at, patches(at), regularise="on"),
+        (lambda at, text: judge(at, at.scene, regularise="on"), lambda at, text: judge(at, patches(at))),
+    ),
+    "a dataset of patches has lost the bands: give its scenes": (
+        lambda at: judge(at, patches(at), baselines=True),
+        (lambda at, text: judge(at, at.scene, baselines=True), lambda at, text: judge(at, patches(at))),
+    ),
+    "has none; give 'off' or 'on', or the split that finetune returns, which has set some aside": (
+        lambda at: judge(at, at.scene, regularise="auto"),
+        (
+            lambda at, text: all(
+                judge(at, at.scene, regularise=which) for which in re.search(r"give '(\w+)' or '(\w+)'", text).groups()
+            ),
+            lambda at, text: judge(at, at.scene, split=tuned(at).split, regularise="auto"),
+        ),
+    ),
+    "the model has no classes; give it a head with model.reset_classifier(K) and train it": (
+        lambda at: hsmamba.classify(at.make(num_classes=0), at.scene, progress=False),
+        lambda at, text: train(at, renewed(at.make(num_classes=0), "reset_classifier(3)")).num_classes == 3,
     ),
     "to resume; leave resume out to start anew": (
         resumed, lambda at, text: is_whole(at, train(at, epochs=2, checkpoint=at.path))

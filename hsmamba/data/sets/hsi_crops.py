@@ -11,7 +11,8 @@ from hsmamba.data.pairs import FusionPair, FusionPairs, simulated_pair, training
 from hsmamba.data.scene import PathLike, open_image
 from hsmamba.data.sensors import get_sensor
 from hsmamba.data.sets.catalog import find_data
-from hsmamba.errors import SceneError, SplitError
+from hsmamba.data.strips import cut_strips
+from hsmamba.errors import SceneError
 
 _SIDE = 48
 _GUARD = 4  # rows between the parts, at least
@@ -43,7 +44,7 @@ def load_beltsville(root: PathLike | None = None, **options: Any) -> FusionPairs
     Raises:
         DataNotFoundError: The file is not there.
         SceneError: It is something else.
-        SplitError: Shares that leave no room for training.
+        SplitError: Parts too small to train on or to judge.
         ValueError: A ratio that does not divide the sides.
     """
     return _pairs("hsi_beltsville", root, slice(11, 109), **options)
@@ -64,7 +65,7 @@ def _pairs(
     if _SIDE % ratio:
         raise ValueError(f"ratio is {ratio}; it must divide the {_SIDE} pixels of a side")
     sensor = get_sensor("generic")
-    spans = _spans(ratio, val, test)
+    spans = cut_strips(_SIDE // ratio, val, test, _GUARD, ratio)
     maximum = float(cube[slice(*spans["train"])].max())
     gt = torch.from_numpy(cube.transpose(2, 0, 1) / maximum)
 
@@ -77,17 +78,3 @@ def _pairs(
 
     train = (training_image(*part("train"), ratio=ratio, sensor=sensor),)
     return FusionPairs(name, ratio, sensor, maximum, train, judged("val"), judged("test"))
-
-
-def _spans(ratio: int, val: float, test: float) -> dict[str, tuple[int, int]]:
-    """Cut the rows into training, validation and test, from top to bottom, multiples of the ratio."""
-    gap = -(-_GUARD // ratio) * ratio
-    spans, stop = {}, _SIDE
-    for which, share in (("test", test), ("val", val)):
-        size = round(share * _SIDE / ratio) * ratio
-        if size:
-            spans[which] = (stop - size, stop)
-            stop -= size + gap
-    if stop < ratio:
-        raise SplitError(f"val={val} and test={test} leave nothing of {_SIDE} rows to train on; make them smaller")
-    return {**spans, "train": (0, stop)}

@@ -9,6 +9,7 @@ from hsmamba.data.transforms.step import Floats, Source, Spectra, Step
 from hsmamba.errors import SceneError
 
 _NOISE_FLOOR = 1e-6  # of the strongest noise direction, added to all
+_RIDGE = 1e-8  # on the correlations of bands, which may have no inverse
 _PROJECTION_BLOCK = 1024  # pixels; two float64 buffers of (components, 1024) stay in the processor's cache
 
 
@@ -73,33 +74,64 @@ class MNF(_Projection):
     ratio, with signs fixed as for `PCA`. All are scaled by one factor, so that their mean variance over the fitted
     pixels is 1 and their ratios stay. State: mean (B,), basis (C, B).
 
+    `spectral` of the components, the last ones, are made likewise for another estimate of the noise: what the linear
+    regression of each band on all others leaves. In finely textured scenes (cities at 30 m) neighbours differ by
+    signal, and these are the better ones.
+
     Source: Green, Berman, Switzer, Craig, "A transformation for ordering multispectral data in terms of image quality
-    with implications for noise removal", IEEE TGRS 26 (1988), section III.
+    with implications for noise removal", IEEE TGRS 26 (1988), section III; the second estimate: Bioucas-Dias,
+    Nascimento, "Hyperspectral subspace identification", IEEE TGRS 46 (2008), section II.
     """
 
     kind = "mnf"
-    arguments = ("n_components", "window")
+    arguments = ("n_components", "window", "spectral")
     fitted_arrays = ("mean", "basis")
 
-    def __init__(self, n_components: int, window: int = 3, *, on: Source = "hsi") -> None:
+    def __init__(self, n_components: int, window: int = 3, spectral: int = 0, *, on: Source = "hsi") -> None:
         super().__init__(on=on)
         if n_components < 1 or window < 3 or window % 2 == 0:
             raise ValueError(f"n_components is {n_components}, window {window}; expected at least 1, and odd from 3")
-        self.n_components, self.window = int(n_components), int(window)
+        if not 0 <= spectral < n_components:
+            raise ValueError(f"spectral is {spectral}; expected from 0 to {n_components - 1}, less than n_components")
+        self.n_components, self.window, self.spectral = int(n_components), int(window), int(spectral)
 
     def _learn(self, pixels: Floats, neighbours: Spectra | None) -> dict[str, Floats]:
         if neighbours is None or len(neighbours) < 2:
             raise ValueError("mnf estimates the noise from neighbouring pixels; fit it with Compose.fit_scene")
-        noise = np.cov((neighbours[:, 0].astype(np.float64) - neighbours[:, 1]).T)
-        power, directions = np.linalg.eigh(np.atleast_2d(noise))
-        # Bands without noise of their own (interpolated, constant) must not be blown up.
-        whitening = directions / np.sqrt(power + _NOISE_FLOOR * max(power[-1], np.finfo(float).tiny))
-        _, basis, variance = _principal_components(pixels @ whitening, self.n_components)
-        scale = np.sqrt(max(variance.mean(), np.finfo(float).tiny))
-        return {"mean": pixels.mean(axis=0), "basis": _with_fixed_signs(basis @ whitening.T / scale)}
+        parts = [
+            (np.cov((neighbours[:, 0].astype(np.float64) - neighbours[:, 1]).T), self.n_components - self.spectral)
+        ]
+        if self.spectral:
+            parts.append((_regression_noise(np.cov(pixels.T)), self.spectral))
+        basis = np.concatenate([_ratio_basis(pixels, np.atleast_2d(noise), count) for noise, count in parts])
+        return {"mean": pixels.mean(axis=0), "basis": basis}
 
     def _apply(self, array: Spectra) -> npt.NDArray[np.float32]:
         return _project(array, self._state["mean"], self._state["basis"])
+
+
+def _ratio_basis(pixels: Floats, noise: Floats, count: int) -> Floats:
+    """Return the directions (C, B) of highest ratio of signal to a noise of this covariance (B, B)."""
+    power, directions = np.linalg.eigh(noise)
+    # Bands without noise of their own (interpolated, constant) must not be blown up.
+    whitening = directions / np.sqrt(power + _NOISE_FLOOR * max(power[-1], np.finfo(float).tiny))
+    _, basis, variance = _principal_components(pixels @ whitening, count)
+    scale = np.sqrt(max(variance.mean(), np.finfo(float).tiny))
+    return _with_fixed_signs(basis @ whitening.T / scale)
+
+
+def _regression_noise(covariance: Floats) -> Floats:
+    """Return the covariance (B, B) of what the regression of each band on all others leaves, from that of the bands.
+
+    With the inverse Q, the residual of band k is the mix of bands Q[:, k] / Q[k, k].
+    """
+    covariance = np.atleast_2d(covariance)
+    spread = np.sqrt(np.maximum(np.diag(covariance), np.finfo(float).tiny))
+    alike = covariance / np.outer(spread, spread) + _RIDGE * np.eye(len(spread))
+    inverse = np.linalg.inv(alike)
+    mixes = inverse / np.diag(inverse)
+    noise = mixes.T @ alike @ mixes * np.outer(spread, spread)
+    return np.asarray(noise + noise.T) / 2
 
 
 def _principal_components(pixels: Floats, count: int) -> tuple[Floats, Floats, Floats]:

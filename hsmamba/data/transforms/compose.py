@@ -1,6 +1,7 @@
 """The transform that is fitted once, travels with the weights and gives the same numbers everywhere.
 
-A cube may be transformed in chunks of any shape: the numbers are bit for bit those of the whole.
+A cube may be transformed in chunks of any shape: the numbers are bit for bit those of the whole. `Diffuse` alone looks
+around a pixel: a transform with it takes images whole (`looks_around`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from hsmamba.data.bands import BandMatch
 from hsmamba.data.image import Array, NanPolicy, iter_strips, like
 from hsmamba.data.scene import Scene
 from hsmamba.data.transforms.components import MNF
+from hsmamba.data.transforms.diffuse import Diffuse
 from hsmamba.data.transforms.gathering import gather
 from hsmamba.data.transforms.step import Source, Spectra, Step
 from hsmamba.data.transforms.steps import STEPS, Resample, SelectBands, SensorScale
@@ -109,7 +111,7 @@ class Compose:
         if first.aux is not None:
             sources["aux"] = int(first.aux.shape[2])
         bands = {on: self._read_of(count, on) for on, count in sources.items()}
-        windows = {on: step.window for on in sources for step in self._steps(on) if isinstance(step, MNF)}
+        windows = {on: step.window for on in sources for step in self._steps(on) if isinstance(step, (MNF, Diffuse))}
         spectra, neighbours = gather(scenes, pixels, bands, windows, nan)
         self.fit(spectra["hsi"], spectra.get("aux"), neighbours=neighbours)
         self.wavelengths, self.fwhm = first.wavelengths, first.fwhm
@@ -129,15 +131,21 @@ class Compose:
         self.steps = (SelectBands(np.flatnonzero(~bad)), *self.steps)
 
     @overload
-    def __call__(self, array: npt.NDArray[Any], on: Source = "hsi") -> npt.NDArray[np.float32]: ...
+    def __call__(
+        self, array: npt.NDArray[Any], on: Source = "hsi", *, valid: npt.NDArray[np.bool_] | None = None
+    ) -> npt.NDArray[np.float32]: ...
     @overload
-    def __call__(self, array: xr.DataArray, on: Source = "hsi") -> xr.DataArray: ...
-    def __call__(self, array: Array, on: Source = "hsi") -> Array:
+    def __call__(
+        self, array: xr.DataArray, on: Source = "hsi", *, valid: npt.NDArray[np.bool_] | None = None
+    ) -> xr.DataArray: ...
+    def __call__(self, array: Array, on: Source = "hsi", *, valid: npt.NDArray[np.bool_] | None = None) -> Array:
         """Transform spectra; a cube, mapped file or lazy DataArray is read strip by strip.
 
         Args:
-            array: (..., B), any real dtype; NaN stays NaN.
+            array: (..., B), any real dtype; NaN stays NaN. Of three dimensions it is an image, (H, W, B).
             on: Which input it is, "hsi" or "aux".
+            valid: (H, W), the pixels of an image that have data; others take no part in a diffusion. Default those that
+                are finite.
 
         Returns:
             float32 (..., C): numpy for numpy; for a DataArray (y, x, band) one with its grid and CRS.
@@ -149,11 +157,19 @@ class Compose:
         channels = self.out_channels(int(array.shape[-1]), on)
         if array.ndim == 1:
             return self(np.asarray(array)[None], on).reshape(channels)
-        result = np.empty((*array.shape[:-1], channels), dtype=np.float32)
-        for top, strip in iter_strips(array):  # as much as is well read at once
-            for start, block in iter_strips(strip, _BLOCK_BYTES):
-                result[top + start : top + start + block.shape[0]] = self._apply(block, on)
+        steps = self._steps(on)
+        count = next((i for i, step in enumerate(steps) if isinstance(step, Diffuse) and array.ndim == 3), len(steps))
+        result = _pixelwise(array, steps[:count])
+        for step in steps[count:]:
+            if isinstance(step, Diffuse):
+                result = step.image(result if valid is None else np.where(valid[..., None], result, np.float32(np.nan)))
+            else:
+                result = _pixelwise(result, [step])
         return like(array, result)
+
+    def looks_around(self, on: Source = "hsi") -> bool:
+        """Whether a pixel's result depends on what lies around it, so that images have to come whole."""
+        return any(isinstance(step, Diffuse) for step in self._steps(on))
 
     def in_channels(self, on: Source = "hsi") -> int | None:
         """Return the number of bands that the transform was fitted on, None where it never was."""
@@ -309,10 +325,19 @@ class Compose:
             raise ValueError(f'on is {on!r}; expected "hsi" or "aux"')
         return [step for step in self.steps if step.on == on]
 
-    def _apply(self, array: Spectra, on: Source) -> npt.NDArray[np.float32]:
-        for step in self._steps(on):
-            array = step(array)
-        return array.astype(np.float32, copy=False)
+
+def _pixelwise(array: Array, steps: Sequence[Step]) -> npt.NDArray[np.float32]:
+    """Apply steps that look at single pixels, strip by strip."""
+    channels = int(array.shape[-1])
+    for step in steps:
+        channels = step.out_channels(channels)
+    result = np.empty((*array.shape[:-1], channels), dtype=np.float32)
+    for top, strip in iter_strips(array):  # as much as is well read at once
+        for start, block in iter_strips(strip, _BLOCK_BYTES):
+            for step in steps:
+                block = step(block)
+            result[top + start : top + start + block.shape[0]] = block
+    return result
 
 
 def _passes(step: Step, on: Source) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hsmamba.data.transforms.components import MNF, PCA
+from hsmamba.data.transforms.diffuse import Diffuse
 from hsmamba.data.transforms.step import Floats, Source, Spectra, Step
 from hsmamba.errors import SceneError
 
@@ -139,5 +140,5 @@ class MinMax(_BandByBand):
 
 
 STEPS: dict[str, type[Step]] = {
-    step.kind: step for step in (SelectBands, Resample, SensorScale, Blank, Standardise, MinMax, PCA, MNF)
+    step.kind: step for step in (SelectBands, Resample, SensorScale, Blank, Standardise, MinMax, PCA, MNF, Diffuse)
 }

@@ -22,7 +22,7 @@ from hsmamba.engine import finetune
 from hsmamba.engine.benchmark.suite import Cell, Method, Values
 from hsmamba.engine.benchmark.units import count, ground_units, write_counts
 from hsmamba.engine.classification.classes import class_names, in_model_classes
-from hsmamba.engine.classification.fitting import fitting_pixels
+from hsmamba.engine.classification.fitting import channels_for, fitting_pixels
 from hsmamba.engine.classification.job import prepare_classification
 from hsmamba.engine.results import Row
 from hsmamba.errors import ManifestError
@@ -158,7 +158,8 @@ def _network(method: Method, bands: int, aux: int, num_classes: int) -> torch.nn
     if method.is_weight:
         return create_model(method.model, pretrained=True, **method.args)
     args = dict(method.args)
-    args["in_chans"] = min(args.get("in_chans", bands), bands)
+    most = channels_for(method.model, bands, bands)
+    args["in_chans"] = min(args["in_chans"], most) if "in_chans" in args else channels_for(method.model, bands)
     if aux:
         args.setdefault("aux_chans", aux)
     return create_model(method.model, num_classes=num_classes, **args)

@@ -8,21 +8,27 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from hsmamba.data import MNF, PCA, Compose, Scene, Split, Standardise, Step
+from hsmamba.data import MNF, PCA, Compose, Diffuse, Scene, Split, Standardise, Step
 from hsmamba.data.image import NanPolicy
 from hsmamba.data.splits.pixels import draw
+from hsmamba.data.transforms.gathering import by_scene
 from hsmamba.data.validity import valid_mask
 from hsmamba.engine.classification.inputs import Scale, alike, scaled, transform_of
 from hsmamba.errors import HsmambaWarning, SceneError
-from hsmamba.models import Classifier
+from hsmamba.models import Classifier, as_classifier, entry
+from hsmamba.zoo.arguments import rehearse
 
 _PIXELS_A_COMPONENT = 10  # fewer describe the noise of the weak components, not the scene
 _MOST_FITTED = 50_000
+_ALL = 2**62  # no training pixels are as many
 REDUCTIONS: dict[str, Callable[[int], list[Step]]] = {
     "pca": lambda count: [PCA(count), Standardise()],
     "pca-unscaled": lambda count: [PCA(count)],  # for kernels, which noise at the strength of the signal would spoil
     "mnf": lambda count: [MNF(count)],
+    "diffused": lambda count: [MNF(count, spectral=count // 3), Diffuse()],
 }
+_LEVELS = 1 + len(Diffuse().shares)
+_COMPONENTS = {"mnf": 40, "diffused": 60}  # by default; of others 30
 
 
 def default_transform(
@@ -31,15 +37,16 @@ def default_transform(
     """Fit the usual preprocessing; bands that the scene marks as bad are left out.
 
     It is fitted on the training pixels. Where these are fewer than ten a component, it is on all valid pixels of the
-    scene, or 50 000 of them; labels are never looked at.
+    scenes with training pixels, or 50 000 of them; labels are never looked at.
 
     Args:
         data: The scene, or scenes of one kind.
         split: Its split.
         in_chans: Bands that the model takes.
         nan: "raise" refuses invalid pixels, "mask" leaves them out.
-        reduction: Kind of the components: "pca", standardised; "pca-unscaled", as they are; or "mnf".
-            `Classifier.reduction` says which a model wants.
+        reduction: Kind of the components: "pca", standardised; "pca-unscaled", as they are; "mnf"; or "diffused":
+            `MNF`, a third of it spectral, and `Diffuse`, always fitted on all valid pixels. `Classifier.reduction` says
+            which a model wants.
 
     Returns:
         Standardisation of each band, auxiliary ones too, and, where the scene has other than `in_chans` good bands,
@@ -53,28 +60,45 @@ def default_transform(
         raise ValueError(f"reduction is {reduction!r}; it is one of {', '.join(REDUCTIONS)}")
     scenes = [data] if isinstance(data, Scene) else list(data)
     bands, aux = len(scenes[0].good_bands), scenes[0].aux is not None
-    if bands < in_chans:
+    diffused = reduction == "diffused"
+    count = in_chans // _LEVELS if diffused else in_chans
+    if bands < count:
         raise SceneError(
-            f"the model takes {in_chans} bands, the scene has {bands}; create the model with in_chans={bands} or less"
+            f"the model takes {in_chans} {f'channels, {_LEVELS} a component' if diffused else 'bands'}, the scene "
+            f"has {bands} bands; create the model with in_chans={bands * in_chans // count} or less"
         )
-    reduces = bands > in_chans or reduction == "mnf"
-    pixels = fitting_pixels(scenes, split, _PIXELS_A_COMPONENT * in_chans if reduces else 1)
-    if reduces and in_chans >= pixels.size:
+    reduces = bands > in_chans or reduction in ("mnf", "diffused")
+    least = _PIXELS_A_COMPONENT * in_chans if reduces else 1
+    pixels = fitting_pixels(scenes, split, _ALL if diffused else least)
+    if reduces and count >= pixels.size:
         raise SceneError(
             f"{pixels.size} pixels are too few to bring {bands} bands to the {in_chans} that the model takes; create "
-            f"it with in_chans={max(pixels.size - 1, 1)} or less"
-            + (f", or with in_chans={bands}" if reduction != "mnf" else "")
+            f"it with in_chans={max(pixels.size - 1, 1) * in_chans // count} or less"
+            + (f", or with in_chans={bands}" if reduction.startswith("pca") else "")
         )
     steps: list[Step] = [Standardise()]
     if reduces:
-        steps += REDUCTIONS[reduction](in_chans)
+        steps += REDUCTIONS[reduction](count)
     if aux:
         steps.append(Standardise(on="aux"))
     return Compose(steps).fit_scene(scenes, pixels, nan=nan)
 
 
+def channels_for(architecture: str, bands: int, components: int | None = None) -> int:
+    """Return the `in_chans` of a network for a scene.
+
+    Args:
+        architecture: Registered name.
+        bands: Good bands of the scene: no more components are taken.
+        components: How many; default 30, of MNF 40, of diffused components 60.
+    """
+    reduction = as_classifier(rehearse(entry(architecture), {}, 0, architecture)).reduction
+    count = min(components or _COMPONENTS.get(reduction, 30), bands)
+    return count * (_LEVELS if reduction == "diffused" else 1)
+
+
 def fitting_pixels(scenes: Sequence[Scene], split: Split, least: int) -> NDArray[np.int64]:
-    """Choose the pixels to fit a transform on: those of training where there are enough, else of all valid ones.
+    """Choose the pixels to fit a transform on: those of training where there are enough, else all valid ones beside.
 
     Args:
         scenes: Scenes of one kind.
@@ -87,8 +111,8 @@ def fitting_pixels(scenes: Sequence[Scene], split: Split, least: int) -> NDArray
     if split.train.size >= least:
         return split.train
     valid = []
-    for scene in scenes:
-        mask = valid_mask(scene.hsi, "mask", bands=scene.good_bands)
+    for scene, trains in zip(scenes, by_scene(scenes, split.train), strict=True):
+        mask = valid_mask(scene.hsi, "mask", bands=scene.good_bands) & (trains.size > 0)
         valid.append((mask if scene.aux is None else mask & valid_mask(scene.aux, "mask")).ravel())
     items = np.flatnonzero(np.concatenate(valid))
     return np.sort(draw(items, _MOST_FITTED, np.random.default_rng(0)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, NoReturn, TypeAlias
+from typing import Any, Literal, NamedTuple, NoReturn, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -204,12 +204,19 @@ class ClassifyJob:
         self.run(keep)
         return labels, confidence
 
+    def _whole(self, on: Source) -> NDArray[np.float32]:
+        """Transform a source at once, whose pixels depend on what lies around them."""
+        source, transform = self.sources[on], cast("Compose", self.transform)
+        with np.errstate(over="ignore", invalid="ignore"):
+            return np.asarray(transform(source, on, valid=valid_mask(source, "mask", bands=self.bands[on])))
+
     def _strips(self) -> Iterator[tuple[slice, Callable[[NDArray[np.int64], torch.device], tuple[Tensor, ...]]]]:
         """Cut the scene in strips of rows; give the rows and a function from flat indices within them to patches.
 
         A strip is read with half a patch of neighbouring rows, so its patches equal those of the whole scene.
         """
         (height, width), size = self.shape, self.model.patch_size
+        whole = {on: self._whole(on) for on in self.sources if self.transform and self.transform.looks_around(on)}
         row_bytes = width * (8 * sum(source.shape[2] for source in self.sources.values()) + 4 * self.model.num_classes)
         step = max(size, _STRIP_BYTES // row_bytes)
         for top in range(0, height, step):
@@ -222,7 +229,10 @@ class ClassifyJob:
                 cube = np.asarray(source[first:last])
                 good = self.validity[name](cube, slice(first, last), bands=self.bands[name])
                 with np.errstate(over="ignore", invalid="ignore"):  # of what is invalid
-                    cube = self.transform(cube, on=name) if self.transform is not None else cube.astype(np.float32)
+                    if name in whole:
+                        cube = whole[name][first:last]
+                    else:
+                        cube = self.transform(cube, on=name) if self.transform is not None else cube.astype(np.float32)
                 cubes.append(Patches(np.where(good[..., None], cube, np.float32(0)), size))
             offset = (top - first) * width
 

@@ -9,11 +9,8 @@ With P, the weights divided by their sum in each row, the diffused probabilities
 the fixed point of a random walk that starts anew with probability 1 - a, here 1 % (Zhou, Bousquet, Lal, Weston,
 Schoelkopf, "Learning with local and global consistency", NIPS 16 (2003), section 2, with the random walk's P).
 
-The solver is Chebyshev's semi-iteration (Golub and Varga, Numerische Mathematik 3 (1961), 147-156) with a fixed number
-of steps: that needs no sums over the image, keeps the sum over the classes, and looks as many pixels far as it takes
-steps, so that a window with that margin has the result of the whole image. It converges in the norm that weighs a pixel
-by its sum of weights, and so is least exact where a pixel is unlike all others; a few steps of the plain iteration at
-the end give such pixels what their neighbours have.
+The solver (`hsmamba.data.diffusion`) takes a fixed number of steps and looks as many pixels far, so that a window with
+that margin has the result of the whole image; it keeps the sum over the classes.
 """
 
 from __future__ import annotations
@@ -24,9 +21,9 @@ from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
 from hsmamba.data import PCA, Compose, Scene, SelectBands, Standardise
+from hsmamba.data.diffusion import PLAIN, middle, settle, squared, transitions
 from hsmamba.data.image import Array
 from hsmamba.data.splits.pixels import draw
 from hsmamba.data.transforms.gathering import gather
@@ -36,13 +33,10 @@ Floats: TypeAlias = "NDArray[np.float32]"
 
 DIFFUSION = 0.99  # a
 _FAST = 96  # they leave at most 1 / T_96(1 / a) = 2.4e-6 of the distance to the solution, T being Chebyshev's
-_PLAIN = 8
-STEPS = _FAST + _PLAIN  # and so the margin of a window in pixels; probabilities are exact to about 1e-5
+STEPS = _FAST + PLAIN  # and so the margin of a window in pixels; probabilities are exact to about 1e-5
 _COMPONENTS = 12
 _SAMPLE = 4096  # pixels that components and median are taken from
-_LEAST_SHARE = 1e-12  # of a neighbour; products with less fall among numbers that are slow and mean nothing
 _ROWS, _COLUMNS = 256, 1024  # of a window, without its margins
-_EIGHT = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1)]  # and the pixel itself, by rising index
 
 
 @dataclass(frozen=True)
@@ -74,7 +68,7 @@ class Graph:
         spectra, pairs = gather([Scene(hsi)], items, {"hsi": used}, {"hsi": 3}, "mask")
         components = Compose([SelectBands(used), Standardise(), PCA(count)]).fit(spectra["hsi"])
         first, second = np.moveaxis(components(pairs["hsi"]), 1, 0)
-        return cls(components, _middle(_squared(first, second)))
+        return cls(components, middle(squared(first, second)))
 
     def features(self, cube: NDArray[np.generic]) -> Floats:
         """Return what the weights are made of, rows (n, W, B) -> (n, W, C): exp(-d^2) of it are they."""
@@ -132,52 +126,6 @@ def diffuse(scores: Floats, features: Floats) -> Floats:
     start = np.ascontiguousarray(scores.reshape(-1, scores.shape[2]), np.float32)
     there = np.asarray(np.isfinite(start).all(axis=1))
     start = np.where(there[:, None], start, np.float32(np.nan))
-    walk = _transitions(features, there.reshape(scores.shape[:2]))
-    walk.data *= np.float32(DIFFUSION)
-    fed = np.float32(1 - DIFFUSION) * start
-    before, now, weight = start, walk @ start + fed, 2 / (2 - DIFFUSION**2)
-    for _ in range(_FAST - 1):
-        after = walk @ now
-        after += fed
-        after -= before
-        after *= np.float32(weight)
-        after += before
-        before, now, weight = now, after, 1 / (1 - DIFFUSION**2 * weight / 4)
-    for _ in range(_PLAIN):
-        now = walk @ now
-        now += fed
-    result: Floats = now.clip(0, 1).reshape(scores.shape)
+    walk = transitions(features, there.reshape(scores.shape[:2]))
+    result: Floats = settle(walk, start, DIFFUSION, _FAST).clip(0, 1).reshape(scores.shape)
     return result
-
-
-def _transitions(features: Floats, there: NDArray[np.bool_]) -> sparse.csr_array:
-    """Make P: float32 (H W, H W), its rows sum to 1; a pixel without neighbours stays with itself."""
-    height, width = there.shape
-    weights = np.zeros((height, width, 9))
-    for k, (down, right) in enumerate(_EIGHT[5:], start=5):  # the other four are these from the other side
-        here = slice(0, height - down), slice(max(0, -right), width - max(0, right))
-        beyond = slice(down, height), slice(max(0, right), width + min(0, right))
-        with np.errstate(over="ignore", invalid="ignore"):
-            like = np.exp(-_squared(features[here], features[beyond]))
-        weights[..., k][here] = weights[..., 8 - k][beyond] = np.where(there[here] & there[beyond], like, 0)
-    total = weights.sum(axis=2)
-    weights[..., 4] = there & (total == 0)
-    weights /= np.where(total == 0, 1, total)[..., None]
-    joined = weights > _LEAST_SHARE
-    size = height * width
-    offsets = np.array([down * width + right for down, right in _EIGHT], np.int32)  # of a window, which is small
-    indices = (np.arange(size, dtype=np.int32).reshape(height, width, 1) + offsets)[joined]
-    ends = np.concatenate([[0], joined.sum(axis=2).ravel().cumsum()]).astype(np.int32)
-    return sparse.csr_array((weights[joined].astype(np.float32), indices, ends), shape=(size, size))
-
-
-def _squared(one: Floats, other: Floats) -> NDArray[np.float64]:
-    """Squared distances over the last axis; 0 where there is none."""
-    difference = one - other
-    return np.asarray(np.einsum("...c,...c->...", difference, difference, dtype=np.float64))
-
-
-def _middle(distances: NDArray[np.float64]) -> float:
-    """Their median; their mean where more than half are 0, as of repeated pixels, and 1 where all are."""
-    found = (np.median(distances), distances.mean()) if distances.size else ()
-    return next((float(value) for value in found if value > 0), 1.0)

@@ -5,17 +5,20 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from hsmamba.data.pairs import FusionPair
+from hsmamba.data.pairs import FusionPair, FusionPairs
 from hsmamba.data.sensors import Sensor, band_gains, get_sensor
-from hsmamba.engine.fusion.classical import Method, methods_for, sharpen_whole
-from hsmamba.engine.fusion.heldout import cut_parts, with_low_pass
-from hsmamba.engine.fusion.images import Images
+from hsmamba.engine.fusion.classical import Blocks, Method, methods_for, sharpen_whole
+from hsmamba.engine.fusion.evaluate import check_pair
+from hsmamba.engine.fusion.heldout import Parts, cut_parts, parts_of, with_derived
+from hsmamba.engine.fusion.images import Image, Images
 from hsmamba.engine.fusion.injection import Injection
 from hsmamba.engine.fusion.tiles import Advance, Write, fuse_images
 from hsmamba.engine.fusion.tuned import Tuned, run, tune
@@ -148,18 +151,47 @@ def _in_words(figures: Figures) -> str:
 
 
 @dataclass(frozen=True)
+class Blend:
+    """A tuned network and a classical method, the latter on an image that is small enough to be held.
+
+    Attributes:
+        method: The classical method.
+        network: The network.
+        share: Of the network.
+    """
+
+    method: Method
+    network: Tuned
+    share: float
+
+    def mixed(self, images: Images, write: Write) -> Write:
+        """Sharpen images by the classical method, with whose rows those of the network are mixed as they come."""
+        bands = images.ms.array.shape[2] if images.ms is not None else 1
+        held = torch.empty(bands, *images.size)
+
+        def keep(top: int, rows: Tensor) -> None:
+            held[:, top : top + rows.shape[1]] = rows
+
+        sharpen_whole(self.method, images, keep, lambda _: None)
+        return lambda top, rows: write(top, torch.lerp(held[:, top : top + rows.shape[1]], rows.float(), self.share))
+
+
+Candidate: TypeAlias = "Method | FusionNetwork | Blend"
+
+
+@dataclass(frozen=True)
 class Adaptation:
     """What the comparison chose, ready to sharpen.
 
     Attributes:
         report: The comparison.
         sensor: Whose MTF it was made with.
-        chosen: A classical method, the network as it was, or a tuned one.
+        chosen: A classical method, the network as it was, a tuned one, or a blend of this and a classical method.
     """
 
     report: AdaptReport
     sensor: Sensor
-    chosen: Method | FusionNetwork = field(repr=False)
+    chosen: Candidate = field(repr=False)
 
     def sharpen(
         self,
@@ -172,14 +204,28 @@ class Adaptation:
         device: torch.device | str | None = None,
     ) -> None:
         """Sharpen images in the units that were tuned on; see `hsmamba.engine.fusion.tiles.fuse_images`."""
-        if not isinstance(self.chosen, nn.Module):
+        if isinstance(self.chosen, Blend):
+            write = self.chosen.mixed(images, write)
+        elif not isinstance(self.chosen, nn.Module):
             sharpen_whole(self.chosen, images, write, advance)
             return
-        network = as_fusion_network(self.chosen)
-        guided = with_low_pass(images, self.sensor) if isinstance(network, Tuned) else images
+        network = as_fusion_network(self.chosen.network if isinstance(self.chosen, Blend) else self.chosen)
+        guided = with_derived(images, self.sensor) if isinstance(network, Tuned) else images
         with evaluating(network, device) as where:
             placed = replace(guided, dtype=next(network.parameters()).dtype, device=where)
             fuse_images(network, placed, write, advance, tile=tile, batch_size=batch_size)
+
+    def predict(self, pair: FusionPair) -> Tensor:
+        """Sharpen a pair in the units that were tuned on, (C, H, W), not clipped."""
+        ms, guide = (Image(tensor.permute(1, 2, 0).numpy()) for tensor in (pair.ms, pair.guide))
+        fused = torch.empty(pair.ms.shape[0], *pair.guide.shape[1:])
+
+        def keep(top: int, rows: Tensor) -> None:
+            fused[:, top : top + rows.shape[1]] = rows
+
+        ratio = pair.guide.shape[-1] // pair.ms.shape[-1]
+        self.sharpen(Images(ms, guide, None, ratio, fill=False), keep, lambda _: None)
+        return fused
 
 
 def adapt_to(
@@ -199,37 +245,86 @@ def adapt_to(
     Raises:
         SceneError: The image is too small or holds too few valid pixels.
     """
-    contest = _Contest(network, images, how, device)
-    contest.enter_classical()
-    seconds = contest.enter_network()
-    contest.enter_filters()
-    contest.enter_tuned(spare=2 * seconds)  # the comparison of the tuned network takes as long, and some
-    return contest.decided()
+    sensor = _sensor_of(network, how)
+    contest = _Contest(network, how, sensor, device, holds=Blocks.of(images).overlap == 0)
+    return contest.held(lambda: cut_parts(images, sensor, how.seed))
+
+
+def adapt_to_pairs(
+    network: FusionNetwork, pairs: FusionPairs, how: Adapt, *, device: torch.device | str | None = None
+) -> Adaptation:
+    """Tune on the first training image of pairs, as `adapt_to` does on the pair that it was made of.
+
+    So that it can be judged on the test images, which it does not see, by `Adaptation.predict`.
+
+    Args:
+        network: Left as it is; a copy is tuned.
+        pairs: With a training image.
+        how: See `Adapt`; the sensor is that of the pairs.
+        device: Where to train; default where the network is.
+
+    Raises:
+        SceneError: There is no training image, or it is too small.
+    """
+    if not pairs.train:
+        raise SceneError(f"the pairs {pairs.name!r} have no training images")
+    check_pair(network, pairs.unturned()[0])
+    parts = partial(parts_of, pairs.train[0], pairs.ratio, pairs.sensor, how.seed)
+    return _Contest(network, how, pairs.sensor, device).held(parts)
 
 
 class _Contest:
-    """The candidates and their figures on the held-out tiles."""
+    """The candidates and their figures on the held-out tiles.
 
-    def __init__(self, network: FusionNetwork, images: Images, how: Adapt, device: torch.device | str | None) -> None:
-        self.start = time.monotonic()
+    Args:
+        network: Left as it is.
+        how: See `Adapt`.
+        sensor: Whose MTF blurs.
+        device: Where to train.
+        holds: Whether the result of a classical method can be held whole, for blends.
+    """
+
+    parts: Parts
+
+    def __init__(
+        self,
+        network: FusionNetwork,
+        how: Adapt,
+        sensor: Sensor,
+        device: torch.device | str | None,
+        *,
+        holds: bool = True,
+    ) -> None:
+        self.start, self.holds = time.monotonic(), holds
         self.network, self.how = network, how
         self.own = network.architecture or type(network).__name__
         self.tuned = f"{self.own}, tuned"
-        self.sensor = _sensor_of(network, how)
+        self.sensor = sensor
         self.device = torch.device(device) if device is not None else next(network.parameters()).device
-        self.parts = cut_parts(images, self.sensor, how.seed)
         self.base = Injection(network.in_chans, network.guide_chans, network.scale)
-        self.methods: dict[str, Method | FusionNetwork] = {}
+        self.fused: dict[str, list[Tensor]] = {}
+        self.methods: dict[str, Candidate] = {}
         self.figures: dict[str, Figures] = {}
         self.classical = ""
         self.share, self.steps = 0.0, 0
         self.notes: list[str] = []
 
+    def held(self, parts: Callable[[], Parts]) -> Adaptation:
+        """Compare all candidates on the held-out tiles of some parts, and choose."""
+        self.parts = parts()
+        self.enter_classical()
+        seconds = self.enter_network()
+        self.enter_filters()
+        self.enter_tuned(spare=2 * seconds)  # the comparison of the tuned network takes as long, and some
+        if self.holds:
+            self.enter_blend()
+        return self.decided()
+
     def enter_classical(self) -> None:
         """Compare the classical methods; each takes its statistics over the tile."""
         for name, method in methods_for(self.network.guide_chans, self.network.scale, self.sensor).items():
             self._enter(name, method, [method(pair.ms[None], pair.guide[None])[0] for pair in self._plain()])
-        self.classical = min(self.methods, key=lambda name: self._score(self.figures[name]))
+        self.classical = min(self.methods, key=self._score_of)
 
     def enter_network(self) -> float:
         """Compare the network as it is; returns the seconds that it takes."""
@@ -269,13 +364,28 @@ class _Contest:
         whole.share = self.share
         self._enter(self.tuned, whole, mixed[self.share])
 
+    def enter_blend(self) -> None:
+        """Compare the better of filters and tuned network mixed with the best classical method."""
+        mine = min((name for name in (FILTERS, self.tuned) if name in self.methods), key=self._score_of)
+        method, network = self.methods[self.classical], self.methods[mine]
+        if not isinstance(network, Tuned) or isinstance(method, (nn.Module, Blend)):
+            return
+        pairs = list(zip(self.fused[self.classical], self.fused[mine], strict=True))
+        mixed = {share: [torch.lerp(a.float(), b.float(), share) for a, b in pairs] for share in _SHARES[:-1]}
+        share = min(mixed, key=lambda share: self._score(self._judged(mixed[share])))
+        name = f"{mine}, {100 * share:.0f} %, and {self.classical}"
+        self._enter(name, Blend(method, network, share), mixed[share])
+
+    def _score_of(self, name: str) -> float:
+        return self._score(self.figures[name])
+
     def decided(self) -> Adaptation:
         """Choose: nothing that is worse than the best classical method in one of the figures."""
         theirs = self.figures[self.classical]
         fair = [name for name, mine in self.figures.items() if all(_no_worse(key, mine, theirs) for key in JUDGED)]
-        used = min(fair, key=lambda name: self._score(self.figures[name]))
+        used = min(fair, key=self._score_of)
         report = AdaptReport(
-            self.figures, used, self.classical, self.share if used == self.tuned else 0.0, self.steps,
+            self.figures, used, self.classical, self.share if used.startswith(self.tuned) else 0.0, self.steps,
             time.monotonic() - self.start, self.parts.words, tuple(self.notes),
         )  # fmt: skip
         for line in (report.headline, *self.notes):
@@ -287,8 +397,8 @@ class _Contest:
         channels = self.network.guide_chans
         return [pair._replace(guide=pair.guide[:channels]) for pair in self.parts.held]
 
-    def _enter(self, name: str, method: Method | FusionNetwork, fused: list[Tensor]) -> None:
-        self.methods[name], self.figures[name] = method, self._judged(fused)
+    def _enter(self, name: str, method: Candidate, fused: list[Tensor]) -> None:
+        self.methods[name], self.fused[name], self.figures[name] = method, fused, self._judged(fused)
 
     def _judged(self, fused: list[Tensor]) -> Figures:
         """Mean figures over the held-out pixels, less a rim where up-sampling wraps around."""

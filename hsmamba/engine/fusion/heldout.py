@@ -6,7 +6,7 @@ As in `hsmamba.data.wald`, a part is cut out before anything is filtered, so tha
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hsmamba.data.degrade import decimate, degrade_pan, filter_bands, mtf_kernels, upsample
-from hsmamba.data.pairs import FusionPair, simulated_pair
+from hsmamba.data.pairs import FusionPair, TrainingImage, simulated_pair
 from hsmamba.data.rectangles import Box, whole_rectangles
 from hsmamba.data.sensors import Sensor
 from hsmamba.engine.fusion.images import Image, Images
@@ -26,6 +26,7 @@ _CELLS = 16  # that are looked at, of a large image spread over it
 _ONE_IN = 4  # cells is held out
 _GUARD = 8  # pixels of ms between a held-out tile and what is tuned on, fewer in a small image
 _RECTANGLES = 16  # to tune on
+_DAMPING = 1e-3  # of the bands' mean variance: more bands than pixels would explain every guide
 _LEAST = 4, 2  # blocks of ratio x ratio pixels of ms along the longer and the shorter side
 
 
@@ -33,7 +34,8 @@ _LEAST = 4, 2  # blocks of ratio x ratio pixels of ms along the longer and the s
 class Parts:
     """Pairs of the reduced scale, the truth being the image's own MS.
 
-    Guides have twice their channels: as they are, and low-pass as `with_low_pass` has it.
+    Guides have three times their channels: as they are, low-pass by the mean MTF of the bands, and what the bands
+    explain of that.
 
     Attributes:
         tune: To fit and to train on.
@@ -67,16 +69,36 @@ def cut_parts(images: Images, sensor: Sensor, seed: int) -> Parts:
     Raises:
         SceneError: The image is too small, or too few of its pixels are valid.
     """
-    good = _good_blocks(images)
-    longer, shorter = max(good.shape), min(good.shape)
-    least = [count * images.ratio for count in _LEAST]
-    if longer < _LEAST[0] or shorter < _LEAST[1]:
-        height, width = images.coarse_size
+    ratio = images.ratio
+
+    def cut(box: Box, name: str) -> FusionPair:
+        parts = [[slice(x.start * ratio**n, x.stop * ratio**n) for x in box] for n in (1, 2)]
+        truth, guide = (_read(x, y, fill=images.fill) for x, y in zip((images.ms, images.guide), parts, strict=True))
+        return _simulated(name, truth, degrade_pan(guide, ratio=ratio), ratio, sensor)
+
+    return _cut(_good_blocks(images), ratio, seed, cut)
+
+
+def parts_of(image: TrainingImage, ratio: int, sensor: Sensor, seed: int) -> Parts:
+    """Divide an image whose truth is known; arguments and errors are those of `cut_parts`."""
+    height, width = image.gt.shape[1:]
+
+    def cut(box: Box, name: str) -> FusionPair:
+        rows, columns = (slice(x.start * ratio, x.stop * ratio) for x in box)
+        return _simulated(name, image.gt[None, :, rows, columns], image.guide[None, :, rows, columns], ratio, sensor)
+
+    return _cut(np.ones((height // ratio, width // ratio), bool), ratio, seed, cut)
+
+
+def _cut(good: NDArray[np.bool_], ratio: int, seed: int, cut: Callable[[Box, str], FusionPair]) -> Parts:
+    if max(good.shape) < _LEAST[0] or min(good.shape) < _LEAST[1]:
+        height, width = (side * ratio for side in good.shape)
         raise SceneError(
-            f"ms is {height} x {width} pixels, and adapt compares on tiles of it at reduced scale, for which it must "
-            f"be {least[0]} x {least[1]} at ratio {images.ratio}: leave adapt out, or give a larger image"
+            f"ms has {height} x {width} pixels in whole blocks of the ratio, and adapt compares on tiles of it at "
+            f"reduced scale, for which it must be {_LEAST[0] * ratio} x {_LEAST[1] * ratio} at ratio {ratio}: leave "
+            "adapt out, or give a larger image"
         )
-    held, rest = _divided(good, images.ratio, seed)
+    held, rest = _divided(good, ratio, seed)
     tuned = whole_rectangles(rest, _RECTANGLES) if rest.any() else []
     if not held or not tuned:
         raise SceneError(
@@ -84,9 +106,7 @@ def cut_parts(images: Images, sensor: Sensor, seed: int) -> Parts:
             "give images with fewer invalid pixels"
         )
     share = sum(int(good[box].size) for box in held) / int(good.sum())
-    found = [
-        tuple(_reduced(images, sensor, box, f"tile {i + 1}") for i, box in enumerate(part)) for part in (tuned, held)
-    ]
+    found = [tuple(cut(box, f"tile {i + 1}") for i, box in enumerate(part)) for part in (tuned, held)]
     return Parts(found[0], found[1], share)
 
 
@@ -137,19 +157,48 @@ def _cells(shape: tuple[int, ...], ratio: int) -> list[Box]:
     return [(row, columns[(j + i) % len(columns)]) for i, row in enumerate(rows) for j in range(len(columns))]
 
 
-def _reduced(images: Images, sensor: Sensor, box: Box, name: str) -> FusionPair:
-    """Simulate the pair of a box of blocks; the truth is the box's ms."""
-    ratio = images.ratio
-    truth, guide = (
-        _read(image, part, fill=images.fill)
-        for image, part in (
-            (images.ms, [slice(x.start * ratio, x.stop * ratio) for x in box]),
-            (images.guide, [slice(x.start * ratio**2, x.stop * ratio**2) for x in box]),
-        )
-    )
-    reduced = degrade_pan(guide, ratio=ratio)
-    low = upsample(_low_pass(reduced, sensor, truth.shape[1], ratio), ratio)
-    return simulated_pair(name, truth[0], torch.cat([reduced, low], dim=1)[0], ratio=ratio, sensor=sensor)
+def _simulated(name: str, truth: Tensor, guide: Tensor, ratio: int, sensor: Sensor) -> FusionPair:
+    """Simulate the pair of a truth (1, C, H, W) beside a guide of its grid."""
+    pair = simulated_pair(name, truth[0], guide[0], ratio=ratio, sensor=sensor)
+    low = _low_pass(guide, sensor, truth.shape[1], ratio)
+    explained = _Explained.of([(pair.ms, low[0])])(pair.ms)
+    derived = upsample(torch.cat([low, explained[None]], dim=1), ratio)
+    return pair._replace(guide=torch.cat([guide, derived], dim=1)[0])
+
+
+@dataclass(frozen=True)
+class _Explained:
+    """What the bands of a coarse image explain of the low-pass guide, by regression over all of its pixels.
+
+    Attributes:
+        weights: (C, G).
+        centre: (C,), mean of the bands.
+        level: (G,), mean of the guide.
+    """
+
+    weights: Tensor
+    centre: Tensor
+    level: Tensor
+
+    @classmethod
+    def of(cls, strips: Iterable[tuple[Tensor, Tensor]]) -> _Explained:
+        """Regress guides (G, n, w) on images (C, n, w)."""
+        sums: list[Tensor] = []
+        for image, guide in strips:
+            x, y = image.flatten(1).double(), guide.flatten(1).double()
+            found = [x.sum(1), y.sum(1), x @ x.T, x @ y.T, torch.tensor(float(x.shape[1]))]
+            sums = [a + b for a, b in zip(sums, found, strict=True)] if sums else found
+        centre, level, squares, products = (total / sums[-1] for total in sums[:-1])
+        gram, moment = squares - centre[:, None] * centre, products - centre[:, None] * level
+        damping = _DAMPING * gram.diagonal().mean().clamp_min(torch.finfo(gram.dtype).tiny)
+        weights = torch.linalg.solve(gram + damping * torch.eye(len(gram), dtype=gram.dtype), moment)
+        return cls(weights, centre, level)
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """Compute it for an image (C, n, w), (G, n, w)."""
+        centred = image.double() - self.centre[:, None, None]
+        explained = torch.einsum("cg,chw->ghw", self.weights, centred) + self.level[:, None, None]
+        return explained.to(image.dtype)
 
 
 def _read(image: Image | None, box: list[slice], *, fill: bool) -> Tensor:
@@ -167,32 +216,36 @@ def _low_pass(guide: Tensor, sensor: Sensor, bands: int, ratio: int) -> Tensor:
 
 @dataclass(frozen=True)
 class GuidedImages(Images):
-    """Images whose windows have the guide twice: as it is, and low-pass.
+    """Images whose windows have the guide three times: as it is, low-pass, and what the bands explain of that.
 
     Attributes:
-        low: The guide as the coarse image's sensor would see it, (h, w, G).
+        derived: The latter two on the coarse grid, (h, w, 2 G).
     """
 
-    low: Image | None = None
+    derived: Image | None = None
 
     def window(self, rows: slice, columns: slice) -> tuple[Tensor | None, Tensor, Tensor]:
-        """See `Images.window`; the guide is (1, 2 G, r h, r w)."""
+        """See `Images.window`; the guide is (1, 3 G, r h, r w)."""
         ms, guide, ms_up = super().window(rows, columns)
-        low = self.up_sampled(self.low, np.arange(rows.start, rows.stop), np.arange(columns.start, columns.stop))
-        return ms, torch.cat([guide, low], dim=1), ms_up
+        more = self.up_sampled(self.derived, np.arange(rows.start, rows.stop), np.arange(columns.start, columns.stop))
+        return ms, torch.cat([guide, more], dim=1), ms_up
 
 
-def with_low_pass(images: Images, sensor: Sensor) -> GuidedImages:
-    """Compute the low-pass guide of a whole image, strip by strip; it is as large as one to a few bands of ms."""
+def with_derived(images: Images, sensor: Sensor) -> GuidedImages:
+    """Compute what is derived of a whole image's guide, strip by strip; it is as large as some bands of ms."""
     if images.ms is None:
         raise ValueError("there is no coarse image whose MTF the guide could have")
-    bands = int(images.ms.array.shape[2])
-    low = np.concatenate(list(_low_strips(images, sensor, bands)))
+    image, columns = images.ms, slice(0, images.coarse_size[1])
+    low = torch.cat(list(_low_strips(images, sensor, int(image.array.shape[2]))), dim=1)
+    strips = [slice(top, min(top + _CELL, low.shape[1])) for top in range(0, low.shape[1], _CELL)]
+    explained = _Explained.of((_read(image, [rows, columns], fill=images.fill)[0], low[:, rows]) for rows in strips)
+    found = torch.cat([explained(_read(image, [rows, columns], fill=images.fill)[0]) for rows in strips], dim=1)
     fields = {name: getattr(images, name) for name in Images.__dataclass_fields__}
-    return replace(GuidedImages(**fields), low=Image(low))
+    derived = torch.cat([low, found]).permute(1, 2, 0).numpy()
+    return replace(GuidedImages(**fields), derived=Image(derived))
 
 
-def _low_strips(images: Images, sensor: Sensor, bands: int) -> Iterator[NDArray[np.float32]]:
+def _low_strips(images: Images, sensor: Sensor, bands: int) -> Iterator[Tensor]:
     height, ratio = images.coarse_size[0], images.ratio
     reach = -(-mtf_kernels(sensor, bands, ratio=ratio).shape[-1] // 2 // ratio)
     columns = slice(0, images.size[1])
@@ -200,5 +253,4 @@ def _low_strips(images: Images, sensor: Sensor, bands: int) -> Iterator[NDArray[
         stop = min(top + _CELL, height)
         near = slice(max(0, top - reach), min(height, stop + reach))
         guide = _read(images.guide, [slice(near.start * ratio, near.stop * ratio), columns], fill=images.fill)
-        low = _low_pass(guide, sensor, bands, ratio)[0, :, top - near.start : stop - near.start]
-        yield low.permute(1, 2, 0).numpy()
+        yield _low_pass(guide, sensor, bands, ratio)[0, :, top - near.start : stop - near.start]

@@ -18,9 +18,9 @@ from hsmamba.engine.training import Keeping, Record
 from hsmamba.layers.fusion import Place
 from hsmamba.models import FusionNetwork
 
-BATCH = 4  # crops a step: on two cores, many small steps go further in a minute than a few large ones
+BATCH = 2  # crops a step: on two cores, many small steps go further in a minute than a few large ones
 CROP = 16  # coarse pixels, side of the crops
-LR = 1e-3
+LR = 2e-3
 _SPREAD, _LEVEL = 0.25, 0.5  # of what a network without weights is shown, whose numbers would be about 0 to 1
 _SMALL = 1e-6
 
@@ -55,14 +55,15 @@ class Correction(FusionNetwork):
         guide: The same of the guide.
 
     Attributes:
+        kept: (C,), how much of the up-sampled band the network gives back: 1 where it adds to it, as most do.
         slope: (C,), of each band, learnt.
 
     Shape:
-        guide: (B, 2 G, r h, r w), of which the network sees the first half. Output: (B, C, r h, r w).
+        guide: (B, 3 G, r h, r w), of which the network sees the first third. Output: (B, C, r h, r w).
     """
 
     def __init__(self, network: FusionNetwork, ms: Levels, guide: Levels) -> None:
-        super().__init__(network.in_chans, 2 * network.guide_chans, network.scale)
+        super().__init__(network.in_chans, 3 * network.guide_chans, network.scale)
         self.network, self.margin = network, network.margin
         for name, values in (
             ("ms_gain", ms.gain),
@@ -71,6 +72,7 @@ class Correction(FusionNetwork):
             ("offset", guide.offset),
         ):
             self.register_buffer(name, values[:, None, None].clone())
+        self.register_buffer("kept", torch.zeros(network.in_chans, 1, 1))
         self.slope = nn.Parameter(torch.ones(network.in_chans))
 
     def train(self, mode: bool = True) -> Correction:
@@ -83,13 +85,22 @@ class Correction(FusionNetwork):
         """Tell the network."""
         self.network.set_place(place)
 
+    def shown(self, image: Tensor) -> Tensor:
+        """Bring a coarse image, or one up-sampled, to the network's numbers."""
+        numbers: Tensor = image * self.get_buffer("ms_gain") + self.get_buffer("ms_offset")
+        return numbers
+
+    def keep(self, given: Sequence[Tensor], returned: Sequence[Tensor]) -> None:
+        """Find how much of up-sampled images (C, H, W), as they are shown, is in what the network makes of them."""
+        self.get_buffer("kept").copy_(_slopes(given, returned)[:, None, None])
+
     def sharpen(self, ms: Tensor | None, guide: Tensor, ms_up: Tensor) -> Tensor:
         """See `FusionNetwork.forward`."""
-        ms_gain, ms_offset, gain, offset = (self.get_buffer(x) for x in ("ms_gain", "ms_offset", "gain", "offset"))
-        shown = ms_up * ms_gain + ms_offset
-        low = None if ms is None else ms * ms_gain + ms_offset
-        sharp: Tensor = self.network(low, guide.chunk(2, dim=1)[0] * gain + offset, shown)
-        return self.slope[:, None, None] * (sharp - shown)
+        up, low = self.shown(ms_up), None if ms is None else self.shown(ms)
+        pan = guide.chunk(3, dim=1)[0] * self.get_buffer("gain") + self.get_buffer("offset")
+        detail = self.network(low, pan, up) - self.get_buffer("kept") * up
+        corrected: Tensor = self.slope[:, None, None] * detail
+        return corrected
 
 
 class Tuned(FusionNetwork):
@@ -179,7 +190,7 @@ def tune(
     crop = min(CROP * base.scale, *(side for pair in pairs for side in pair.guide.shape[-2:]))
     first = FusionSettings(
         epochs=1, steps=1, batch_size=BATCH, crop=crop // base.scale * base.scale, lr=LR, warmup_epochs=0,
-        augment=False, seed=seed,
+        ema_decay=None, augment=False, seed=seed,
     )  # fmt: skip
     count = steps if end is None else _affordable(correction, data, first, end, device)
     if count:
@@ -200,23 +211,37 @@ def run(network: FusionNetwork, pair: FusionPair) -> Tensor:
 def _correction(network: FusionNetwork, pairs: Sequence[FusionPair], left: Sequence[Tensor]) -> Correction:
     """Take a copy of a network as a correction that begins small.
 
-    One with weights sees the numbers that it was trained on, and its detail is scaled to what is left over: as it was
-    trained on other images, that is little at first. One without sees standardised images.
+    One with weights sees the numbers that it was trained on, and its detail is fitted to what is left over. One without
+    sees standardised images.
     """
     inner = copy.deepcopy(network).requires_grad_(True).float()
     channels = network.guide_chans
-    if network.record is None and network.transform is None:
-        guides = [pair.guide[:channels] for pair in pairs]
-        return Correction(inner, Levels.of([pair.ms for pair in pairs]), Levels.of(guides)).eval()
-    correction = Correction(inner, Levels.kept(network.in_chans), Levels.kept(channels)).eval()
-    sums = torch.zeros(2, network.in_chans, dtype=torch.float64)
-    for pair, wanted in zip(pairs, left, strict=True):
-        found = run(correction, _middle(pair)).double()
-        target = torch.as_tensor(_middle(pair._replace(gt=wanted)).gt)
-        sums += torch.stack([(found * target).sum((1, 2)), found.square().sum((1, 2))])
+    if _is_new(network):
+        levels = Levels.of([pair.ms for pair in pairs]), Levels.of([pair.guide[:channels] for pair in pairs])
+    else:
+        levels = Levels.kept(network.in_chans), Levels.kept(channels)
+    correction = Correction(inner, *levels).eval()
+    crops = [_middle(pair._replace(gt=wanted)) for pair, wanted in zip(pairs, left, strict=True)]
     with torch.no_grad():
-        correction.slope.copy_(torch.where(sums[1] > 0, sums[0] / sums[1].clamp_min(1e-30), 0.0))
+        correction.keep([correction.shown(pair.ms_up) for pair in crops], [run(correction, pair) for pair in crops])
+        if _is_new(network):
+            correction.slope.fill_(1 / _SPREAD)
+        else:
+            found = [run(correction, pair) for pair in crops]
+            correction.slope.copy_(_slopes(found, [torch.as_tensor(pair.gt) for pair in crops]))
     return correction
+
+
+def _is_new(network: FusionNetwork) -> bool:
+    """Whether a network has no weights from any training."""
+    return network.record is None and network.transform is None
+
+
+def _slopes(features: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
+    """Least squares of each band of images (C, H, W) on that of others, a factor a band (C,)."""
+    x, y = (torch.cat([image.flatten(1) for image in images], dim=1).double() for images in (features, targets))
+    power = x.square().sum(dim=1)
+    return torch.where(power > 0, (x * y).sum(dim=1) / power.clamp_min(1e-30), 0.0)
 
 
 def _middle(pair: FusionPair) -> FusionPair:

@@ -5,6 +5,7 @@ import pytest
 from scipy import ndimage
 
 from hsmamba.data import MNF, PCA, Compose, Scene, Standardise, neighbour_pairs
+from hsmamba.data.transforms.components import _regression_noise
 from hsmamba.errors import SceneError
 from tests.data.transforms.samples import pixels
 from tests.refusals import refused
@@ -75,3 +76,30 @@ test_misuse_is_refused = refused(
     (lambda: PCA(3, whiten=True).fit(np.outer(np.arange(9.0), np.ones(5))), SceneError, ["1 directions", "=1"]),
     (lambda: PCA(0), ValueError, ["n_components is 0"]),
 )
+
+
+def test_spectral_components_take_what_a_regression_on_the_other_bands_leaves_for_noise():
+    """A texture in which all neighbours differ is noise to the differences, and signal to the regression."""
+    generator = np.random.default_rng(0)
+    texture = generator.normal(size=(30, 30, 2)) @ generator.normal(size=(2, 12))
+    loud = np.linspace(0.02, 0.3, 12)
+    scene = Scene(texture + generator.normal(size=(30, 30, 12)) * loud)
+    transform = Compose([MNF(8, spectral=3)]).fit_scene(scene, np.arange(900))
+    values = transform(scene.hsi).reshape(-1, 8)
+    np.testing.assert_allclose([values[:, :5].var(0, ddof=1).mean(), values[:, 5:].var(0, ddof=1).mean()], 1, rtol=1e-4)
+    rests = []
+    for columns in (slice(0, 2), slice(5, 7)):  # of the texture, what two components leave
+        design = np.c_[np.ones(900), values[:, columns]]
+        rests.append(np.std(texture.reshape(900, 12) - design @ np.linalg.lstsq(design, texture.reshape(900, 12))[0]))
+    assert rests[1] < 0.1 < 0.3 < rests[0]
+    plain = Compose([MNF(5)]).fit_scene(scene, np.arange(900))
+    np.testing.assert_array_equal(values[:, :5], plain(scene.hsi).reshape(-1, 5))
+
+
+def test_the_noise_of_a_regression_is_that_of_its_residuals():
+    data = pixels(500, 6).astype(np.float64)
+    residuals = np.empty_like(data)
+    for band in range(6):
+        design = np.c_[np.ones(500), np.delete(data, band, 1)]
+        residuals[:, band] = data[:, band] - design @ np.linalg.lstsq(design, data[:, band])[0]
+    np.testing.assert_allclose(_regression_noise(np.cov(data.T)), np.cov(residuals.T), rtol=1e-3)

@@ -13,14 +13,17 @@ from scipy.io import savemat
 import hsmamba
 from hsmamba.data import Compose, SensorScale, Standardise, simulate_bands, wald_pairs
 from hsmamba.data.srf import response_matrix
+from hsmamba.engine import Adapt
 from hsmamba.engine import recipe as recipes
+from hsmamba.engine.fusion.job import prepare_fusion
 from hsmamba.errors import HsmambaWarning
-from tests.advice import alternatives, told, warned
+from tests.advice import alternatives, has, says, told, warned
 from tests.engine.fusion.test_recipe import TOML
-from tests.engine.fusion.toys import images, make
+from tests.engine.fusion.toys import BANDS, images, make, train_on_many
 
 MS, PAN = images(32, 32)
 RECORD = {"wavelengths": (485.0, 560.0, 660.0, 830.0), "data": {"maximum": 2047}}
+STEP = Adapt(steps=1)
 QUICK = {"epochs": 1, "steps": 1, "batch_size": 1, "crop": 16, "progress": False}
 LARGE = images()
 NM = np.linspace(400, 900, 41)
@@ -64,6 +67,11 @@ def pairs(ms=LARGE[0], pan=LARGE[1], **options):
     return wald_pairs(ms, pan, **{"sensor": "QB", "val": 0, "test": 0.375} | options)
 
 
+def bordered(rows, **options):
+    """Pairs of which the metrics leave out as much as those of a whole scene do."""
+    return replace(pairs(LARGE[0][:rows], LARGE[1][: 4 * rows], **options), cut=21)
+
+
 def placed(wavelengths):
     return pairs(raster(LARGE[0], wavelengths))
 
@@ -72,6 +80,15 @@ def trained(data=None):
     model = make()
     hsmamba.finetune(model, pairs(maximum=2047) if data is None else data, **QUICK)
     return model
+
+
+def larger(rows, columns):
+    return MS[:rows, :columns], PAN[: 4 * rows, : 4 * columns]
+
+
+def mostly_invalid(columns):
+    """The image with data in its first columns alone."""
+    return np.where(np.arange(MS.shape[1])[:, None] < columns, MS, np.nan)
 
 
 def numbers(text, pattern):
@@ -148,15 +165,32 @@ CASES = {
         lambda: fuse(None),
         (lambda text: fuse(MS), lambda text: fuse(None, model=make("ramsf"), ms_up=upsampled(), maximum=2047)),
     ),
+    "pass ms and guide, without ms_up": (
+        lambda: fuse(MS, ms_up=upsampled(), adapt=STEP), lambda text: fuse(MS, adapt=STEP)
+    ),
+    "adapt compares on tiles of it {}: leave adapt out, or give a larger image": (
+        lambda: fuse(MS[:12, :8], PAN[:48, :32], adapt=STEP),
+        (
+            lambda text: fuse(MS[:12, :8], PAN[:48, :32]),
+            lambda text: fuse(*larger(*map(int, re.search(r"must be (\d+) x (\d+)", text).groups())), adapt=STEP),
+        ),
+    ),
+    "too few pixels of ms and guide are valid {}: leave adapt out, or give images with fewer invalid pixels": (
+        lambda: fuse(mostly_invalid(2), adapt=STEP, nan="mask"),
+        (
+            lambda text: hsmamba.fuse(weight(), mostly_invalid(2), PAN, nan="mask", progress=False).size,
+            lambda text: hsmamba.fuse(weight(), mostly_invalid(28), PAN, nan="mask", progress=False, adapt=STEP).size,
+        ),
+    ),
     "have no test images; make them with test= above 0": (
         lambda: judged(pairs(test=0)), lambda text: judged(pairs(test=0.4))
     ),
     "make pairs of a larger scene or with a larger test=, or take dataclasses.replace(pairs, cut=0)": (
-        lambda: judged(pairs(LARGE[0][:64], LARGE[1][:256], test=0.7)),
+        lambda: judged(bordered(64, test=0.7)),
         (
-            lambda text: judged(pairs()),
-            lambda text: judged(pairs(LARGE[0][:64], LARGE[1][:256], test=0.75)),
-            lambda text: judged(replace(pairs(MS, PAN, guard=4), cut=int(re.search(r"cut=(\d)", text)[1]))),
+            lambda text: judged(bordered(128, test=0.7)),
+            lambda text: judged(bordered(64, test=0.75)),
+            lambda text: judged(replace(bordered(64, test=0.7), cut=int(re.search(r"cut=(\d)", text)[1]))),
         ),
     ),
 }  # fmt: skip
@@ -221,3 +255,21 @@ def test_a_recipe_that_ran_is_published(tmp_path):
     told(lambda: recipes.publish(recipe, tmp_path / "runs", tmp_path / "weights"), "run the recipe {} first")
     recipes.run(recipe, tmp_path / "runs", data=tmp_path, minutes=0, progress=False)
     assert hsmamba.create_model(f"local-dir:{recipes.publish(recipe, tmp_path / 'runs', tmp_path / 'weights')}")
+
+
+def test_a_network_that_died_lives_at_the_rate_that_the_error_names():
+    text = told(
+        lambda: train_on_many(lr=1e-2, lr_bands=BANDS),
+        "as where ReLUs are zero for every pixel; train anew with a lower lr= (it is {}, try {})",
+    )
+    lower = float(re.search(r"try ([\d.e-]+)\)", text)[1])
+    history = train_on_many(lr=lower, lr_bands=BANDS).history
+    assert history[-1]["val_psnr"] > history[0]["val_psnr"] + 0.5
+
+
+def test_more_seconds_leave_time_to_train():
+    def notes(seconds):
+        return str(prepare_fusion(weight(), MS, PAN, adapt=seconds, progress=False).adaptation.report)
+
+    says(notes(1e-3), "there was no time left to train {}; give more seconds")
+    assert not has(notes(4), "give more seconds")

@@ -6,7 +6,10 @@ from scipy import ndimage
 from torch import nn
 
 import hsmamba
-from hsmamba.data import interp23
+from hsmamba.data import get_sensor, interp23, upsample
+from hsmamba.data.pairs import FusionPairs, simulated_pair, training_image
+
+BANDS = 200
 
 
 def images(rows=128, columns=96, bands=4):
@@ -48,3 +51,24 @@ def ground(side, seed=0, mode="wrap"):
     rng = np.random.default_rng(seed)
     fine, coarse = (ndimage.gaussian_filter(rng.normal(size=(side, side)), s, mode=mode) for s in (1.5, 12))
     return fine / fine.std() + 2 * coarse / coarse.std()
+
+
+def many_bands():
+    """Pairs of bands that rise and fall together, as those of a spectrometer do, and their mean as PAN."""
+    generator = torch.Generator().manual_seed(0)
+    colours = upsample(torch.rand(1, 3, 8, 8, generator=generator), 4)[0].clamp(0, 1)
+    gt = torch.einsum("kc,chw->khw", torch.rand(BANDS, 3, generator=generator), colours) / 3
+    toy, sensor = ("toy", gt, gt.mean(0, keepdim=True)), get_sensor("generic")
+    made = training_image(*toy, ratio=2, sensor=sensor), simulated_pair(*toy, ratio=2, sensor=sensor)
+    return FusionPairs("toy", 2, sensor, 1.0, train=made[:1], val=made[1:])
+
+
+def wide():
+    """A network of as many bands."""
+    torch.manual_seed(0)
+    return hsmamba.create_model("rsanet", in_chans=BANDS, scale=2, dim=8, depth=1, recursions=2)
+
+
+def train_on_many(**options):
+    settings = {"epochs": 3, "steps": 25, "batch_size": 2, "crop": 16, "progress": False}
+    return hsmamba.finetune(wide(), many_bands(), **settings | options)
