@@ -35,7 +35,7 @@ class FusionSettings(TrainingSettings):
 
     An epoch is a stretch of `steps` steps with its own flips of the images, ended by validation and checkpoint; other
     defaults are 100 epochs, one of warm-up, 2 crops a step, a weight decay of 1e-6 and an average that decays by 0.95.
-    They are chosen so that a minute on two cores of a CPU makes a network better than interpolation.
+    They are chosen so that a minute of a CPU makes most networks better than interpolation.
 
     Attributes:
         steps: Steps an epoch.
