@@ -1,10 +1,14 @@
 """The mean of discriminants and trees: both parts, a folder of them, and a head that was taken away."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 
 import hsmamba
-from hsmamba.data import block_split
+from hsmamba.data import Split, block_split
+from hsmamba.engine.classification.fitting import sizes_for
 from tests.models.test_graph_lda import fields
 from tests.models.test_lda import patches
 
@@ -38,3 +42,19 @@ def test_it_is_fitted_and_used_like_any_other():
     model = hsmamba.create_model("graph_trees", in_chans=24, num_classes=3, trees=50)
     hsmamba.finetune(model, scene, split, progress=False)
     assert hsmamba.evaluate(model, scene, split).oa > 0.9
+
+
+def test_other_scenes_are_classified_by_what_is_near():
+    pytest.importorskip("sklearn", reason="needs the classical extra")
+    assert sizes_for("graph_trees", 10) == {"in_chans": 40, "levels": 4}
+    assert sizes_for("graph_lda", 200, components=6) == {"in_chans": 24, "levels": 4}
+    assert sizes_for("lda", 200) == {"in_chans": 40}
+    sizes = sizes_for("graph_trees", 10, scenes=2, components=6)
+    assert sizes == {"in_chans": 12, "levels": 2}
+    scenes = [fields(seed=0), replace(fields(seed=0), hsi=fields(seed=0).hsi[::-1], labels=fields().labels[::-1])]
+    train = block_split(scenes[0].labels, patch_size=5, fraction=0.05, seed=1).train
+    split = Split(train, np.arange(1600, 3200), np.empty(0, np.int64), (1, 3200), "the second")
+    model = hsmamba.create_model("graph_trees", num_classes=3, trees=50, **sizes)
+    hsmamba.finetune(model, scenes, split, progress=False)
+    assert model.transform.steps[-1].shares == (0.9,)
+    assert hsmamba.evaluate(model, scenes, split).oa > 0.8
