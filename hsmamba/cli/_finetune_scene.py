@@ -85,12 +85,12 @@ def _network(model: str, opened: Scene, bands: int | None, patch_size: int | Non
     """Build an architecture for a scene, or load a weight and give it what the scene has."""
     from hsmamba import create_model, is_model
     from hsmamba.engine.classification.classes import has_classes
-    from hsmamba.engine.classification.fitting import channels_for
+    from hsmamba.engine.classification.fitting import sizes_for
     from hsmamba.models import as_classifier
 
     if is_model(model) and "." not in model:
-        channels = channels_for(model, opened.good_bands.size, bands)
-        sizes: dict[str, Any] = {"num_classes": opened.num_classes, "in_chans": channels}
+        fitting = sizes_for(model, opened.good_bands.size, components=bands)
+        sizes: dict[str, Any] = {"num_classes": opened.num_classes, **fitting}
         if opened.aux is not None:
             sizes["aux_chans"] = int(opened.aux.shape[2])
         return as_classifier(create_model(model, device=device, patch_size=patch_size, **sizes))
