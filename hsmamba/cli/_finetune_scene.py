@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from hsmamba.data import Scene, Split
     from hsmamba.models import Classifier
 
-_PCA, _COMPONENTS = 30, {"mnf": 40, "diffused": 60}  # components
-_LEVELS = 4  # copies of a diffused component
-
 
 def finetune_scene(
     model: str,
@@ -88,14 +85,12 @@ def _network(model: str, opened: Scene, bands: int | None, patch_size: int | Non
     """Build an architecture for a scene, or load a weight and give it what the scene has."""
     from hsmamba import create_model, is_model
     from hsmamba.engine.classification.classes import has_classes
-    from hsmamba.models import as_classifier, entry
-    from hsmamba.zoo.arguments import rehearse
+    from hsmamba.engine.classification.fitting import sizes_for
+    from hsmamba.models import as_classifier
 
     if is_model(model) and "." not in model:
-        reduction = as_classifier(rehearse(entry(model), {}, 0, model)).reduction
-        components = min(bands or _COMPONENTS.get(reduction, _PCA), opened.good_bands.size)
-        channels = components * (_LEVELS if reduction == "diffused" else 1)
-        sizes: dict[str, Any] = {"num_classes": opened.num_classes, "in_chans": channels}
+        fitting = sizes_for(model, opened.good_bands.size, components=bands)
+        sizes: dict[str, Any] = {"num_classes": opened.num_classes, **fitting}
         if opened.aux is not None:
             sizes["aux_chans"] = int(opened.aux.shape[2])
         return as_classifier(create_model(model, device=device, patch_size=patch_size, **sizes))

@@ -42,13 +42,14 @@ class GraphLDA(Classifier):
     """Mean of linear discriminant analyses of diffused components.
 
     Args:
-        in_chans: Channels: for each of 4 levels (the pixel, and its diffusion with the shares of `Diffuse()`) as many
-            components, of which the last third are `MNF`'s spectral ones; a multiple of 4.
+        in_chans: Channels: for each level as many components, of which the last third are `MNF`'s spectral ones.
         num_classes: Classes K; 0 leaves the head out.
         patch_size: Side P of the patch, of which the centre counts, and 5 x 5 of the second source; default 1, or 5
             with a second source.
         aux_chans: Channels of the second source, as they are and averaged over 5 x 5; 0 for none.
-        levels: How often the components come in `in_chans`.
+        levels: How often the components come in `in_chans`: as they are, and diffused with the first shares of
+            `Diffuse()`. 4 to complete a scene; 2, and half the `in_chans`, to classify other scenes than those of the
+            training.
 
     Shape:
         As for `Classifier`; the logits are a tenth of the mean log posteriors, up to a constant of the sample.

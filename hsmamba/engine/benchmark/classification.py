@@ -22,7 +22,7 @@ from hsmamba.engine import finetune
 from hsmamba.engine.benchmark.suite import Cell, Method, Values
 from hsmamba.engine.benchmark.units import count, ground_units, write_counts
 from hsmamba.engine.classification.classes import class_names, in_model_classes
-from hsmamba.engine.classification.fitting import fitting_pixels
+from hsmamba.engine.classification.fitting import fitting_pixels, sizes_for
 from hsmamba.engine.classification.job import prepare_classification
 from hsmamba.engine.results import Row
 from hsmamba.errors import ManifestError
@@ -146,7 +146,7 @@ def _trained(method: Method, scenes: Sequence[Scene], split: Split, seed: int) -
         finetune(classical, data, split, progress=False)
         return as_classifier(classical)
     torch.manual_seed(seed)
-    model = as_classifier(_network(method, bands, aux, scenes[0].num_classes))
+    model = as_classifier(_network(method, bands, aux, scenes[0].num_classes, len(scenes)))
     if method.is_trained:
         transform = _transform(method, scenes, split, model.in_chans)
         settings = {} if hasattr(model, "fit") else {**(method.finetune or {}), "seed": seed}
@@ -154,11 +154,15 @@ def _trained(method: Method, scenes: Sequence[Scene], split: Split, seed: int) -
     return model
 
 
-def _network(method: Method, bands: int, aux: int, num_classes: int) -> torch.nn.Module:
+def _network(method: Method, bands: int, aux: int, num_classes: int, scenes: int) -> torch.nn.Module:
     if method.is_weight:
         return create_model(method.model, pretrained=True, **method.args)
     args = dict(method.args)
-    args["in_chans"] = min(args.get("in_chans", bands), bands)
+    sizes = sizes_for(method.model, bands, scenes=scenes, **args)
+    if "in_chans" in args:
+        most = sizes_for(method.model, bands, scenes=scenes, components=bands, **args)
+        sizes["in_chans"] = min(args["in_chans"], most["in_chans"])
+    args |= sizes
     if aux:
         args.setdefault("aux_chans", aux)
     return create_model(method.model, num_classes=num_classes, **args)

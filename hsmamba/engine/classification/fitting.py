@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,9 @@ from hsmamba.data.transforms.gathering import by_scene
 from hsmamba.data.validity import valid_mask
 from hsmamba.engine.classification.inputs import Scale, alike, scaled, transform_of
 from hsmamba.errors import HsmambaWarning, SceneError
-from hsmamba.models import Classifier
+from hsmamba.models import Classifier, as_classifier, entry
+from hsmamba.models.graph_lda import GraphLDA
+from hsmamba.zoo.arguments import rehearse
 
 _PIXELS_A_COMPONENT = 10  # fewer describe the noise of the weak components, not the scene
 _MOST_FITTED = 50_000
@@ -24,13 +27,21 @@ REDUCTIONS: dict[str, Callable[[int], list[Step]]] = {
     "pca": lambda count: [PCA(count), Standardise()],
     "pca-unscaled": lambda count: [PCA(count)],  # for kernels, which noise at the strength of the signal would spoil
     "mnf": lambda count: [MNF(count)],
-    "diffused": lambda count: [MNF(count, spectral=count // 3), Diffuse()],
+    "diffused": lambda count: [MNF(count, spectral=count // 3)],  # before they are
 }
-_LEVELS = 1 + len(Diffuse().shares)
+_SHARES = Diffuse().shares
+_LEVELS, _NEAR = 1 + len(_SHARES), 2  # of a component: itself, and its copies; where scenes are classified by others
+_COMPONENTS = {"mnf": 40, "diffused": 60}  # by default; of others 30
 
 
 def default_transform(
-    data: Scene | Sequence[Scene], split: Split, in_chans: int, *, nan: NanPolicy = "raise", reduction: str = "pca"
+    data: Scene | Sequence[Scene],
+    split: Split,
+    in_chans: int,
+    *,
+    nan: NanPolicy = "raise",
+    reduction: str = "pca",
+    levels: int = _LEVELS,
 ) -> Compose:
     """Fit the usual preprocessing; bands that the scene marks as bad are left out.
 
@@ -45,6 +56,7 @@ def default_transform(
         reduction: Kind of the components: "pca", standardised; "pca-unscaled", as they are; "mnf"; or "diffused":
             `MNF`, a third of it spectral, and `Diffuse`, always fitted on all valid pixels. `Classifier.reduction` says
             which a model wants.
+        levels: Of diffused components: how often they come, as they are and by the first shares of `Diffuse()`.
 
     Returns:
         Standardisation of each band, auxiliary ones too, and, where the scene has other than `in_chans` good bands,
@@ -59,10 +71,10 @@ def default_transform(
     scenes = [data] if isinstance(data, Scene) else list(data)
     bands, aux = len(scenes[0].good_bands), scenes[0].aux is not None
     diffused = reduction == "diffused"
-    count = in_chans // _LEVELS if diffused else in_chans
+    count = in_chans // levels if diffused else in_chans
     if bands < count:
         raise SceneError(
-            f"the model takes {in_chans} {f'channels, {_LEVELS} a component' if diffused else 'bands'}, the scene "
+            f"the model takes {in_chans} {f'channels, {levels} a component' if diffused else 'bands'}, the scene "
             f"has {bands} bands; create the model with in_chans={bands * in_chans // count} or less"
         )
     reduces = bands > in_chans or reduction in ("mnf", "diffused")
@@ -77,9 +89,34 @@ def default_transform(
     steps: list[Step] = [Standardise()]
     if reduces:
         steps += REDUCTIONS[reduction](count)
+    if diffused and levels > 1:
+        steps.append(Diffuse(_SHARES[: levels - 1]))
     if aux:
         steps.append(Standardise(on="aux"))
     return Compose(steps).fit_scene(scenes, pixels, nan=nan)
+
+
+def sizes_for(
+    architecture: str, bands: int, *, scenes: int = 1, components: int | None = None, **args: Any
+) -> dict[str, int]:
+    """Return what a network is to be created with for scenes: `in_chans`, and `levels` where it has any.
+
+    Diffused components come near and far where one scene is completed, and near alone where scenes are classified by
+    others: how far like ground reaches is another matter there.
+
+    Args:
+        architecture: Registered name.
+        bands: Good bands of a scene: no more components are taken.
+        scenes: How many scenes there are.
+        components: How many; default 30, of MNF 40, of diffused components 60.
+        **args: Further arguments of the network, which `levels` may be among.
+    """
+    reduction = as_classifier(rehearse(entry(architecture), {}, 0, architecture)).reduction
+    count = min(components or _COMPONENTS.get(reduction, 30), bands)
+    if reduction != "diffused":
+        return {"in_chans": count}
+    levels = int(args.get("levels") or (_LEVELS if scenes == 1 else _NEAR))
+    return {"in_chans": count * levels, "levels": levels}
 
 
 def fitting_pixels(scenes: Sequence[Scene], split: Split, least: int) -> NDArray[np.int64]:
@@ -144,7 +181,8 @@ def with_transform(
             "on these very numbers: leave scale out"
         )
     matched = alike(model, scenes, None)
-    return matched, default_transform(matched, split, model.in_chans, nan=nan, reduction=model.reduction)
+    levels = {"levels": model.levels} if isinstance(model, GraphLDA) else {}
+    return matched, default_transform(matched, split, model.in_chans, nan=nan, reduction=model.reduction, **levels)
 
 
 def _other_bands(scenes: Sequence[Scene], transform: Compose) -> str:
