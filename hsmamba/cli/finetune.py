@@ -101,7 +101,7 @@ def finetune_command(
         int | None, typer.Option(help="Passes over the training pixels, or stretches of --steps; default 100.")
     ] = None,
     minutes: Annotated[float | None, typer.Option(help="Stop with the first epoch that ends so late.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Peak learning rate; default 1e-3.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate; default 1e-3, of mmapp 3e-4.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Patches a step, default 64, or crops, default 2.")] = None,
     seed: Annotated[int, typer.Option(help="Of split, initial weights and training.")] = 0,
     license: Annotated[

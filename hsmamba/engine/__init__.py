@@ -32,8 +32,8 @@ from hsmamba.engine.classification.train import (
 from hsmamba.engine.fusion.adapt import Adapt, AdaptReport
 from hsmamba.engine.fusion.evaluate import evaluate_fusion
 from hsmamba.engine.fusion.job import fuse
-from hsmamba.engine.fusion.train import FusionResult, FusionSettings, train_fusion
-from hsmamba.engine.training import Callback, Keeping, TrainingResult, TrainingSettings, make_settings
+from hsmamba.engine.fusion.train import FusionResult, FusionSettings, fusion_settings, train_fusion
+from hsmamba.engine.training import Callback, Keeping, TrainingResult, TrainingSettings
 from hsmamba.metrics import ClassificationReport, FusionReport
 from hsmamba.models import as_classifier, as_fusion_network
 
@@ -132,7 +132,8 @@ def finetune(
         callback: Called after each epoch with its record and the model; returning True ends the training.
         progress: Show a progress bar.
         **settings: Fields of `ClassificationSettings` (epochs, lr, batch_size, mixup, ema_decay, seed, ...), or of
-            `FusionSettings` (epochs, steps, crop, loss, ...) for pairs.
+            `FusionSettings` (epochs, steps, crop, loss, ...) for pairs; those not given are what suits the network
+            (`ModelCfg.train_settings`), else the default.
 
     Returns:
         History, best epoch, validation metrics.
@@ -151,7 +152,7 @@ def finetune(
     if isinstance(data, FusionPairs):
         network = as_fusion_network(model)
         _refuse("pairs bring their own split, mask and scale", split=split, transform=transform, nan=nan, scale=scale)
-        return train_fusion(network, data, make_settings(FusionSettings, settings), device=device, keeping=keeping)
+        return train_fusion(network, data, fusion_settings(network, settings), device=device, keeping=keeping)
     classifier = as_classifier(model)
     if split is None:
         raise TypeError("finetune needs the split of the scene; make one with hsmamba.data.random_split or block_split")

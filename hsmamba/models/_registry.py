@@ -30,6 +30,7 @@ class ModelCfg:
         default_tag: The weight that the bare name with `pretrained=True` takes; None where there is no weight.
         train_args: Arguments with which `hsmamba finetune` builds it without a weight, where the paper's own network
             would need far more steps.
+        train_settings: Settings of `finetune` that suit it better than the defaults, for callers who give none.
         tiny: Arguments of a small network of the kind, on which the tests of all networks run.
         can_compile: `torch.compile(fullgraph=True)` works.
         can_export: `torch.export.export` works.
@@ -41,6 +42,7 @@ class ModelCfg:
     citation: str = ""
     default_tag: str | None = None
     train_args: Mapping[str, Any] = field(default_factory=dict)
+    train_settings: Mapping[str, Any] = field(default_factory=dict)
     tiny: Mapping[str, Any] = field(default_factory=dict)
     can_compile: bool = True
     can_export: bool = True

@@ -367,7 +367,7 @@ ADVICE = {
             ).num_classes == 4,
         ),
     ),
-    "the model takes {} bands, the scene has {}; create the model with in_chans={} or less": (
+    "the model takes {} {}, the scene has {} bands; create the model with in_chans={} or less": (
         lambda at: train(at, at.make(in_chans=8), fewer(at)),
         (
             lambda at, text: train(at, at.make(in_chans=listed(text, r"in_chans=(\d+)")[0]), fewer(at)).in_chans == 6,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,11 +18,11 @@ from hsmamba.data.transforms.step import Source
 from hsmamba.engine.fusion.evaluate import check_pair, predict
 from hsmamba.engine.fusion.inputs import check_pairs
 from hsmamba.engine.fusion.rates import lr_scales, slow_down
-from hsmamba.engine.training import Keeping, Record, Run, TrainingResult, TrainingSettings
+from hsmamba.engine.training import Keeping, Record, Run, TrainingResult, TrainingSettings, make_settings
 from hsmamba.errors import SceneError
 from hsmamba.metrics import fusion as metrics
 from hsmamba.metrics.report import Figures
-from hsmamba.models import FusionNetwork, TrainingImages
+from hsmamba.models import FusionNetwork, TrainingImages, registry
 
 SSIM_SHARE = 0.1  # of the loss "l1+ssim", as in the release of LE-Mamba
 _CROP = 8  # coarse pixels
@@ -64,6 +64,17 @@ class FusionSettings(TrainingSettings):
         self.check_at_least(steps=1, crop=1, lr_bands=1, gain_jitter=0)
         if self.loss not in ("l1", "l1+ssim"):
             raise ValueError(f"loss is {self.loss!r}; it is 'l1' or 'l1+ssim'")
+
+
+def fusion_settings(model: FusionNetwork, given: Mapping[str, Any]) -> FusionSettings:
+    """Make the settings to train a network with: those given, else what suits its architecture, else the defaults.
+
+    Raises:
+        TypeError: A setting that does not exist.
+        ValueError: A setting out of range.
+    """
+    known = registry().get(model.architecture)
+    return make_settings(FusionSettings, {**(known.cfg.train_settings if known else {}), **given})
 
 
 @dataclass(frozen=True)

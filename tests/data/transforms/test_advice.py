@@ -8,7 +8,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from hsmamba.data import MNF, PCA, Compose, Scene, SelectBands, Standardise
+from hsmamba.data import MNF, PCA, Compose, Diffuse, Scene, SelectBands, Standardise
 from tests.advice import alternatives, told
 from tests.data.transforms.samples import BANDS, pixels
 
@@ -70,6 +70,10 @@ CASES = {
             lambda at, text: np.allclose(white(number(text, r"n_components=(\d+)")).var(axis=0, ddof=1), 1, rtol=1e-4),
             lambda at, text: fitted(PCA(4, whiten=False), on=FLAT).out_channels() == 4,
         ),
+    ),
+    "compares neighbouring pixels; fit it with Compose.fit_scene": (
+        lambda at: fitted(Diffuse()),
+        lambda at, text: Compose([Diffuse()]).fit_scene(SCENE, np.arange(30)).out_channels() == 4 * BANDS,
     ),
     "from neighbouring pixels; fit it with Compose.fit_scene": (
         lambda at: fitted(MNF(3)),

@@ -55,6 +55,13 @@ def test_a_network_that_brings_its_loss_is_trained_by_it(pairs):
     assert not same(model, make("mmapp", depth=1))
 
 
+def test_settings_that_suit_an_architecture_are_its_defaults(pairs):
+    quick = {"epochs": 1, "steps": 1, "progress": False}
+    assert hsmamba.finetune(make("mmapp", depth=1), pairs, **quick).settings.lr == 3e-4
+    assert hsmamba.finetune(make("mmapp", depth=1), pairs, lr=1e-3, **quick).settings.lr == 1e-3
+    assert hsmamba.finetune(make("ramsf"), pairs, **quick).settings.lr == 1e-3
+
+
 def test_the_random_state_of_the_caller_is_left_alone(pairs):
     model = make()
     torch.manual_seed(5)
