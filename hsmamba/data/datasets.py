@@ -143,6 +143,7 @@ def _transformed(
     array: Array, transform: Compose, on: Source, nan: NanPolicy
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
     """Return the transformed cube (H, W, C), 0 where a pixel is not finite, and the mask (H, W) of the finite ones."""
+    transform.out_channels(int(array.shape[-1]), on)  # refuses other numbers of bands than it was fitted on
     bands = transform.input_bands(on) if transform.in_channels(on) is not None else None
     usable = valid_mask(array, nan, bands=bands)
     with np.errstate(over="ignore", invalid="ignore"):  # of what is invalid

@@ -55,7 +55,7 @@ class GraphLDA(Classifier):
         As for `Classifier`; the logits are a tenth of the mean log posteriors, up to a constant of the sample.
 
     Raises:
-        ValueError: `in_chans` that are no multiple of `levels`.
+        ValueError: `in_chans` that are no multiple of `levels`, or a patch larger than 5.
     """
 
     reduction = "diffused"
@@ -74,6 +74,11 @@ class GraphLDA(Classifier):
                 f"in_chans is {in_chans}; it is {levels} times the number of components, for each comes diffused, too"
             )
         side = (_WINDOWS[-1] if aux_chans else 1) if patch_size is None else patch_size
+        if side > _WINDOWS[-1]:
+            raise ValueError(
+                f"patch_size is {side}; it is at most {_WINDOWS[-1]}, for the centre alone counts, and as much of a second "
+                "source: leave it out"
+            )
         super().__init__(in_chans, num_classes, side, aux_chans)
         self.levels = levels
         self.means = MultiScaleMeans(windows_within(_WINDOWS, side))

@@ -89,6 +89,10 @@ class Residual(FusionNetwork):
         self.network.eval()
         return self
 
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Group the parameters by the depth of the network; see `Network.group_matcher`."""
+        return {name: _inside(pattern) for name, pattern in self.network.group_matcher(coarse).items()}
+
     def set_place(self, place: Place | None) -> None:
         """Tell the network."""
         self.network.set_place(place)
@@ -130,6 +134,13 @@ class Residual(FusionNetwork):
             first = reach * self.scale
             versions.append(upsample(coarse, self.scale)[..., first : first + height, first : first + width])
         return torch.stack(versions, dim=1)
+
+
+def _inside(pattern: str | list[tuple[str, Any]]) -> str | list[tuple[str, Any]]:
+    """Turn patterns of the network's parameters into those of the same in here."""
+    if isinstance(pattern, str):
+        return pattern.replace("^", r"^network\.", 1)
+    return [(part.replace("^", r"^network\.", 1), order) for part, order in pattern]
 
 
 def _up_reach(ratio: int) -> int:

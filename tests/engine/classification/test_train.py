@@ -372,7 +372,7 @@ def test_few_labels_are_enough(make_model):
 
 
 def test_a_transform_that_cannot_be_says_so_in_words_of_the_model(make_model, scene, split):
-    with pytest.raises(SceneError, match=r"takes 20 bands, the scene has 12; create the model with in_chans=12"):
+    with pytest.raises(SceneError, match=r"takes 20 bands, the scene has 12 bands; create the model with in_chans=12"):
         hsmamba.finetune(make_model(in_chans=20), scene, split, **QUICK)
     small = Scene(scene.hsi[:2, :4], np.array([[1, 1, 2, 2], [3, 3, 0, 0]]))
     with pytest.raises(SceneError, match=r"8 pixels .* 12 bands to the 10 .* in_chans=7 or less, or with in_chans=12"):
