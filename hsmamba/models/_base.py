@@ -7,6 +7,7 @@ sense here. A model file adds the paper: its blocks, `forward_features` or `forw
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar, cast
 
@@ -142,6 +143,12 @@ class Network(nn.Module):
                 f"{type(self).__name__} has no blocks to compute again: gradient checkpointing is not implemented for "
                 f"it; train with a smaller batch_size"
             )
+
+
+def patterns_within(prefix: str, patterns: str | list[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    """Turn a network's patterns of `layer_groups` into those of the same parameters where it is a part, "prefix."."""
+    listed = [(patterns, None)] if isinstance(patterns, str) else patterns
+    return [(rf"^{re.escape(prefix)}\.(?:{pattern.removeprefix('^')})", rank) for pattern, rank in listed]
 
 
 class Classifier(Network):

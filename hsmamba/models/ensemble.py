@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hsmamba.models._base import Classifier, as_classifier
+from hsmamba.models._base import Classifier, as_classifier, patterns_within
 from hsmamba.models._registry import ModelCfg, entry, register_model
 
 _PAIR: tuple[Mapping[str, Any], ...] = ({"architecture": "md2f_mamba"}, {"architecture": "md2f_mamba"})
@@ -143,7 +143,7 @@ class Ensemble(Classifier):
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         """See `Network.group_matcher`; the first groups of all members together, then the second ones, and so on."""
         each = [
-            [_within(i, patterns) for patterns in member.group_matcher(coarse).values()]
+            [patterns_within(f"members.{i}", patterns) for patterns in member.group_matcher(coarse).values()]
             for i, member in enumerate(self._each())
         ]
         return {f"group{k}": list(chain(*groups)) for k, groups in enumerate(zip_longest(*each, fillvalue=[]))}
@@ -188,12 +188,6 @@ def _largest(name: str, members: Sequence[Classifier], given: int | None) -> int
             f"{name} in their model_args"
         )
     return largest
-
-
-def _within(member: int, patterns: str | list[tuple[str, Any]]) -> list[tuple[str, Any]]:
-    """Turn the patterns of a member's parameters into those of the ensemble's."""
-    listed = [(patterns, None)] if isinstance(patterns, str) else patterns
-    return [(rf"^members\.{member}\.(?:{pattern.removeprefix('^')})", rank) for pattern, rank in listed]
 
 
 @register_model

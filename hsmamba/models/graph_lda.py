@@ -76,8 +76,8 @@ class GraphLDA(Classifier):
         side = (_WINDOWS[-1] if aux_chans else 1) if patch_size is None else patch_size
         if side > _WINDOWS[-1]:
             raise ValueError(
-                f"patch_size is {side}; it is at most {_WINDOWS[-1]}, for the centre alone counts, and as much of a second "
-                "source: leave it out"
+                f"patch_size is {side}; it is at most {_WINDOWS[-1]}, for the centre alone counts, and as much of a "
+                "second source: leave it out"
             )
         super().__init__(in_chans, num_classes, side, aux_chans)
         self.levels = levels

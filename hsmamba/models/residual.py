@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from hsmamba.baselines.regression import LowPass, Moments
 from hsmamba.data.degrade import KERNEL_SIZE, decimate, filter_bands, upsample
 from hsmamba.layers.fusion import Place
-from hsmamba.models._base import FusionNetwork, as_fusion_network
+from hsmamba.models._base import FusionNetwork, as_fusion_network, patterns_within
 from hsmamba.models._registry import ModelCfg, entry, register_model
 from hsmamba.ops.resampling import HALF_BAND
 
@@ -91,7 +91,7 @@ class Residual(FusionNetwork):
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         """Group the parameters by the depth of the network; see `Network.group_matcher`."""
-        return {name: _inside(pattern) for name, pattern in self.network.group_matcher(coarse).items()}
+        return {name: patterns_within("network", groups) for name, groups in self.network.group_matcher(coarse).items()}
 
     def set_place(self, place: Place | None) -> None:
         """Tell the network."""
@@ -134,13 +134,6 @@ class Residual(FusionNetwork):
             first = reach * self.scale
             versions.append(upsample(coarse, self.scale)[..., first : first + height, first : first + width])
         return torch.stack(versions, dim=1)
-
-
-def _inside(pattern: str | list[tuple[str, Any]]) -> str | list[tuple[str, Any]]:
-    """Turn patterns of the network's parameters into those of the same in here."""
-    if isinstance(pattern, str):
-        return pattern.replace("^", r"^network\.", 1)
-    return [(part.replace("^", r"^network\.", 1), order) for part, order in pattern]
 
 
 def _up_reach(ratio: int) -> int:
