@@ -404,7 +404,10 @@ ADVICE = {
     ),
     "a dataset of patches has lost the bands: give its scenes": (
         lambda at: judge(at, patches(at), baselines=True),
-        (lambda at, text: judge(at, at.scene, baselines=True), lambda at, text: judge(at, patches(at))),
+        (
+            lambda at, text: (pytest.importorskip("sklearn"), judge(at, at.scene, baselines=True))[1],
+            lambda at, text: judge(at, patches(at)),
+        ),
     ),
     "has none; give 'off' or 'on', or the split that finetune returns, which has set some aside": (
         lambda at: judge(at, at.scene, regularise="auto"),
