@@ -116,7 +116,7 @@ def test_other_units_are_refused_and_the_maximum_that_is_advised_is_taken(sharpe
         prepare_fusion(sharpener, ms, guide)
     advised = str(told.value).partition("of guide): ")[2].partition("?")[0]
     assert [float(part) for part in advised.split(",")] == [maximum, maximum]
-    job = prepare_fusion(sharpener, ms, guide, maximum=maximum)
+    job = prepare_fusion(sharpener, ms, guide, maximum=maximum, gains=None)
     assert job.coarse.factor == pytest.approx(1 / maximum)
 
 
