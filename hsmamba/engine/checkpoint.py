@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import warnings
 import zipfile
@@ -34,15 +35,18 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
         TrainingError: It cannot be written.
     """
     try:
+        # In memory first: an interrupt would close a file before torch's writer is done with it, which kills Python.
+        held = io.BytesIO()
+        torch.save(state, held)
         with atomic_path(path) as temporary, temporary.open("w+b") as file:
-            torch.save(state, file)
+            file.write(held.getbuffer())
             file.seek(-2, os.SEEK_END)
             file.write(_SEAL_BYTES.to_bytes(2, "little"))
             seal = _TAG + _digest(file, file.tell()).encode()
             file.seek(0, os.SEEK_END)
             file.write(seal)
-    except (OSError, RuntimeError) as error:  # torch's writer hides a full disk behind an error of its own
-        why = error.__context__ if isinstance(error.__context__, OSError) else str(error).splitlines()[0]
+    except (OSError, RuntimeError) as error:
+        why = error if isinstance(error, OSError) else str(error).splitlines()[0]
         raise TrainingError(
             f"cannot write the checkpoint {str(path)!r} ({why}); free some space and go on with resume=: what was "
             "there is whole"
