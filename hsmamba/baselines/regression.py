@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from hsmamba.data.degrade import decimate, filter_bands, mtf_kernels, upsample
+from hsmamba.data.degrade import KERNEL_SIZE, decimate, filter_bands, mtf_kernels, upsample
 from hsmamba.data.sensors import Sensor
+from hsmamba.ops.resampling import HALF_BAND
 
 FLAT = 1e-6  # an image that varies less than this share of its largest value is constant but for rounding
 _DEPENDENT = 1e-9  # singular values below this share of the largest are rounding
@@ -42,6 +44,28 @@ class LowPass:
         """Filter a guide (B, G, H, W) by each MTF: (B, K, G, H, W)."""
         versions = [decimate(filter_bands(guide, kernel[None]), self.ratio) for kernel in self.kernels]
         return torch.stack([upsample(version, self.ratio) for version in versions], dim=1)
+
+    @property
+    def reach(self) -> int:
+        """Coarse pixels that `with_border` looks on each side."""
+        return -(-(KERNEL_SIZE // 2) // self.ratio) + self._up_reach
+
+    @property
+    def _up_reach(self) -> int:
+        """Coarse pixels that up-sampling looks on each side: Keys' cubic, or the doublings of interp23."""
+        return 2 if self.ratio & (self.ratio - 1) else 2 * len(HALF_BAND)
+
+    def with_border(self, guide: Tensor) -> Tensor:
+        """Filter as a call does, the border repeated where that wraps around, so that tiles can be filtered alone."""
+        height, width = guide.shape[2:]
+        even = F.pad(guide, [0, -width % self.ratio, 0, -height % self.ratio], mode="replicate")
+        first, versions = self._up_reach * self.ratio, []
+        for kernel in self.kernels:
+            coarse = F.pad(
+                decimate(filter_bands(even, kernel[None]), self.ratio), [self._up_reach] * 4, mode="replicate"
+            )
+            versions.append(upsample(coarse, self.ratio)[..., first : first + height, first : first + width])
+        return torch.stack(versions, dim=1)
 
     def of_bands(self, pan: Tensor) -> Tensor:
         """Filter PAN (B, 1, H, W) by the MTF of every band: (B, C, H, W)."""

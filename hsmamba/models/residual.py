@@ -12,15 +12,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hsmamba.baselines.regression import LowPass, Moments
-from hsmamba.data.degrade import KERNEL_SIZE, decimate, filter_bands, upsample
 from hsmamba.layers.fusion import Place
 from hsmamba.models._base import FusionNetwork, as_fusion_network, patterns_within
 from hsmamba.models._registry import ModelCfg, entry, register_model
-from hsmamba.ops.resampling import HALF_BAND
 
 default_cfgs = {
     "residual": ModelCfg(
@@ -78,8 +75,7 @@ class Residual(FusionNetwork):
         self.sensor = sensor
         self.rate = nn.Parameter(torch.zeros(in_chans))
         self.image: Moments | None = None
-        reach = KERNEL_SIZE // 2
-        self.reach = -(-reach // scale) + _up_reach(scale)  # coarse pixels that the low-pass guide looks
+        self.reach = self._low_pass().reach
         inner = self.network.margin
         self.margin = None if inner is None else inner + self.reach
 
@@ -124,21 +120,7 @@ class Residual(FusionNetwork):
         return LowPass(self.sensor, self.in_chans, self.scale)
 
     def _low(self, guide: Tensor) -> Tensor:
-        """The low-pass guide by each MTF (B, K, G, H, W), the border repeated where the classical one wraps around."""
-        height, width = guide.shape[2:]
-        even = F.pad(guide, [0, -width % self.scale, 0, -height % self.scale], mode="replicate")
-        reach = _up_reach(self.scale)
-        versions = []
-        for kernel in self._low_pass().kernels:
-            coarse = F.pad(decimate(filter_bands(even, kernel[None]), self.scale), [reach] * 4, mode="replicate")
-            first = reach * self.scale
-            versions.append(upsample(coarse, self.scale)[..., first : first + height, first : first + width])
-        return torch.stack(versions, dim=1)
-
-
-def _up_reach(ratio: int) -> int:
-    """Coarse pixels that up-sampling looks on each side: Keys' cubic, or the doublings of interp23."""
-    return 2 if ratio & (ratio - 1) else 2 * len(HALF_BAND)
+        return self._low_pass().with_border(guide)
 
 
 def _unit(spread: Tensor, mean: Tensor) -> Tensor:
