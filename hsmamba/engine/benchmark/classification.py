@@ -22,7 +22,7 @@ from hsmamba.engine import finetune
 from hsmamba.engine.benchmark.suite import Cell, Method, Values
 from hsmamba.engine.benchmark.units import count, ground_units, write_counts
 from hsmamba.engine.classification.classes import class_names, in_model_classes
-from hsmamba.engine.classification.fitting import fitting_pixels, sizes_for
+from hsmamba.engine.classification.fitting import PIXELS_A_COMPONENT, fitting_pixels, sizes_for
 from hsmamba.engine.classification.job import prepare_classification
 from hsmamba.engine.results import Row
 from hsmamba.errors import ManifestError
@@ -30,8 +30,6 @@ from hsmamba.metrics import ClassificationReport
 from hsmamba.models import Classifier, as_classifier
 from hsmamba.zoo.factory import create_model
 from hsmamba.zoo.source import find_folder
-
-_PIXELS_A_COMPONENT = 10
 
 
 def run(cell: Cell, root: str | None) -> Row:
@@ -173,7 +171,7 @@ def _transform(method: Method, scenes: Sequence[Scene], split: Split, in_chans: 
     if not method.transform:
         return None
     steps = [STEPS[step["kind"]](**{k: v for k, v in step.items() if k != "kind"}) for step in method.transform]
-    return Compose(steps).fit_scene(list(scenes), fitting_pixels(scenes, split, _PIXELS_A_COMPONENT * in_chans))
+    return Compose(steps).fit_scene(list(scenes), fitting_pixels(scenes, split, PIXELS_A_COMPONENT * in_chans))
 
 
 def _check_unseen(model: str, scenes: Sequence[Scene], split: Split) -> None:

@@ -20,7 +20,7 @@ from hsmamba.models import Classifier, as_classifier, entry
 from hsmamba.models.graph_lda import GraphLDA
 from hsmamba.zoo.arguments import rehearse
 
-_PIXELS_A_COMPONENT = 10  # fewer describe the noise of the weak components, not the scene
+PIXELS_A_COMPONENT = 10  # fewer describe the noise of the weak components, not the scene
 _MOST_FITTED = 50_000
 _ALL = 2**62  # no training pixels are as many
 REDUCTIONS: dict[str, Callable[[int], list[Step]]] = {
@@ -78,7 +78,7 @@ def default_transform(
             f"has {bands} bands; create the model with in_chans={bands * in_chans // count} or less"
         )
     reduces = bands > in_chans or reduction in ("mnf", "diffused")
-    least = _PIXELS_A_COMPONENT * in_chans if reduces else 1
+    least = PIXELS_A_COMPONENT * in_chans if reduces else 1
     pixels = fitting_pixels(scenes, split, _ALL if diffused else least)
     if reduces and count >= pixels.size:
         raise SceneError(
