@@ -53,7 +53,8 @@ class TrainingSettings:
         batch_size: Samples (patches, crops) a step.
         warmup_epochs: Epochs of linear warm-up before the cosine.
         augment: Random flips and quarter turns, jointly for all images of a sample.
-        ema_decay: Decay of an exponential moving average of the weights, which is then validated and kept.
+        ema_decay: Decay of an exponential moving average of the weights, which is then validated and kept; the weights
+            before the first step have no share in it.
         amp: Autocast to bfloat16.
         clip_grad: Largest gradient norm; None for no limit.
         patience: Stop after so many epochs without a better validation score; None never stops.
@@ -183,6 +184,21 @@ class TrainingResult(Generic[Settings]):
         return sum(record["seconds"] for record in self.history)
 
 
+class Average(ModelEmaV3):
+    """The exponential moving average of the weights after every step, and of nothing before the first one.
+
+    The plain average still holds decay ** t of the untrained weights after t steps, 2 % after 4000 steps at 0.999: more
+    than sharp images can bear. Shares are corrected as in Adam (Kingma, Ba, ICLR 2015, section 3).
+    """
+
+    def get_decay(self, step: int | None = None) -> float:
+        """Give what step t, from 1, leaves of the average before it: (d - d^t) / (1 - d^t) at a decay of d."""
+        if step is None:
+            raise TypeError("the average needs the number of the step, from 1")
+        gone = self.decay**step
+        return float((self.decay - gone) / (1 - gone))
+
+
 class Run(ABC, Generic[Trained]):
     """The state of a training run between epochs, and how it goes on.
 
@@ -218,7 +234,7 @@ class Run(ABC, Generic[Trained]):
             warmup_prefix=False,
             t_in_epochs=False,
         )
-        self.ema = ModelEmaV3(model, decay=settings.ema_decay) if settings.ema_decay is not None else None
+        self.ema = Average(model, decay=settings.ema_decay) if settings.ema_decay is not None else None
         self.pulse = Pulse(model)
         self.epoch = 0
         self.history: list[Record] = []
@@ -286,7 +302,7 @@ class Run(ABC, Generic[Trained]):
                 nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_grad)
             self.optimizer.step()
             if self.ema is not None:
-                self.ema.update(self.model)
+                self.ema.update(self.model, self.epoch * self.steps + step + 1)
             for key, figure in {"loss": value * size, **figures}.items():
                 sums[key] = sums.get(key, 0.0) + figure
             count += size
