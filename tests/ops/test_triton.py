@@ -51,7 +51,8 @@ def one_case(triton_scan, scan_reference, shape, constant, everything, device):
     for i, (expected, got) in enumerate(zip(true, [value, state, *grads], strict=True)):
         got = got.view_as(expected).double()
         tolerance = 2e-6 if i < 2 else 2e-5
-        worst = (got - expected).abs().max() / expected.abs().max().clamp_min(1e-6) if expected.numel() else 0.0
+        # what is zero by cancellation (of A, one step from a zero state) is rounding of numbers of about 1
+        worst = (got - expected).abs().max() / expected.abs().max().clamp_min(0.1) if expected.numel() else 0.0
         assert worst <= tolerance, (shape, constant, everything, i, worst)
 
 
