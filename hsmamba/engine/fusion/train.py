@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -25,6 +25,7 @@ from hsmamba.metrics.report import Figures
 from hsmamba.models import FusionNetwork, TrainingImages, registry
 
 SSIM_SHARE = 0.1  # of the loss "l1+ssim", as in the release of LE-Mamba
+ANGLE_SHARE = 0.01  # of the loss "l1+sam": dark pixels then pull as much as bright ones do by the first term
 _CROP = 8  # coarse pixels
 _SSIM_WINDOW, _SSIM_SIGMA = 11, 1.5
 
@@ -45,7 +46,8 @@ class FusionSettings(TrainingSettings):
         crop: Side of the crops in pixels of the guide's grid; None takes 8 coarse pixels, or as many as fit.
         gain_jitter: Each band and each channel of the guide of a crop is multiplied by exp(u), u at random between
             -gain_jitter and gain_jitter, so that the network does not rely on how bright they are; 0 for none.
-        loss: "l1", or "l1+ssim" (0.1 times 1 - SSIM more); a network that brings its own loss (MMAPP) takes that.
+        loss: "l1", "l1+ssim" (0.1 times 1 - SSIM more) or "l1+sam" (0.01 times the mean spectral angle more); a network
+            that brings its own loss (MMAPP) takes that.
     """
 
     epochs: int = 100
@@ -57,13 +59,13 @@ class FusionSettings(TrainingSettings):
     lr_bands: int = 8
     crop: int | None = None
     gain_jitter: float = 0.0
-    loss: Literal["l1", "l1+ssim"] = "l1"
+    loss: Literal["l1", "l1+ssim", "l1+sam"] = "l1"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_at_least(steps=1, crop=1, lr_bands=1, gain_jitter=0)
-        if self.loss not in ("l1", "l1+ssim"):
-            raise ValueError(f"loss is {self.loss!r}; it is 'l1' or 'l1+ssim'")
+        if self.loss not in ("l1", "l1+ssim", "l1+sam"):
+            raise ValueError(f"loss is {self.loss!r}; it is 'l1', 'l1+ssim' or 'l1+sam'")
 
 
 def fusion_settings(model: FusionNetwork, given: Mapping[str, Any]) -> FusionSettings:
@@ -141,7 +143,8 @@ class _FusionRun(Run[FusionNetwork]):
         super().__init__(model, settings, pairs.sha256, settings.steps, device)
         self.pairs, self.validates = pairs, bool(pairs.val)
         self.crop = settings.crop or default_crop(pairs)
-        self.plain = None if settings.augment else pairs.unturned()
+        self.near = _near(pairs, self.device)
+        self.plain = None if settings.augment else self.near.unturned()
         for pair in (self.plain or pairs.unturned())[:1] + list(pairs.val):
             check_pair(model, pair)
 
@@ -155,7 +158,7 @@ class _FusionRun(Run[FusionNetwork]):
 
     def batches(self, generator: torch.Generator) -> Iterator[FusionPair]:
         """Give crops of newly flipped images."""
-        images = self.pairs.views(generator) if self.plain is None else self.plain
+        images = self.near.views(generator) if self.plain is None else self.plain
         for _ in range(self.steps):
             batch = crops(
                 images,
@@ -177,12 +180,25 @@ class _FusionRun(Run[FusionNetwork]):
         loss = F.l1_loss(output.float(), gt)
         if self.settings.loss == "l1+ssim":
             loss = loss + SSIM_SHARE * (1 - gaussian_ssim(output.float(), gt))
+        if self.settings.loss == "l1+sam":
+            loss = loss + ANGLE_SHARE * spectral_angle(output.float(), gt)
         return loss, len(gt), {}
 
     def judge(self, model: FusionNetwork) -> tuple[Record, tuple[float, float]]:
         """PSNR, then ERGAS, on the validation pairs."""
         figures = validate(model, self.pairs, self.device)
         return figures, (figures["val_psnr"], -figures["val_ergas"])
+
+
+def _near(pairs: FusionPairs, device: torch.device) -> FusionPairs:
+    """Put the training images on a GPU that has room for them, so that it cuts its own crops."""
+    if device.type != "cuda":
+        return pairs
+    views = 3 * sum(image.gt.nbytes + image.guide.nbytes for image in pairs.train)  # truth, blurred, up-sampled
+    if views > torch.cuda.mem_get_info(device)[0] / 4:
+        return pairs
+    moved = [image._replace(**{k: getattr(image, k).to(device) for k in image._fields[1:]}) for image in pairs.train]
+    return replace(pairs, train=tuple(moved))
 
 
 def default_crop(pairs: FusionPairs) -> int:
@@ -213,6 +229,22 @@ def validate(model: FusionNetwork, pairs: FusionPairs, device: torch.device | No
         psnr += float(metrics.psnr(truth, fused, data_range=1.0)) / len(pairs.val)
         ergas += float(metrics.ergas(truth, fused, ratio=pairs.ratio)) / len(pairs.val)
     return {"val_psnr": psnr, "val_ergas": ergas}
+
+
+def spectral_angle(fused: Tensor, truth: Tensor) -> Tensor:
+    """Mean angle in radians between the spectra of two images, of which those of length 0.001 and less count as one.
+
+    The chord between the unit vectors stands for the angle: unlike the arc cosine it has a gradient at 0.
+
+    Args:
+        fused: (B, C, H, W).
+        truth: The same shape.
+
+    Returns:
+        A scalar, differentiable.
+    """
+    chord = F.normalize(fused, dim=1, eps=1e-3) - F.normalize(truth, dim=1, eps=1e-3)
+    return (chord.square().sum(1) + 1e-10).sqrt().mean()
 
 
 def gaussian_ssim(fused: Tensor, truth: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 
 import hsmamba
 from hsmamba.data import wald_pairs
-from hsmamba.engine.fusion.train import gaussian_ssim
+from hsmamba.engine.fusion.train import gaussian_ssim, spectral_angle
 from hsmamba.errors import HsmambaWarning, SceneError, WeightsError
 from tests.engine.fusion.toys import images, make, same
 
@@ -30,7 +30,7 @@ def test_what_can_be_learnt_is_learnt(pairs):
     assert result.validation["val_psnr"] == pytest.approx(max(scores)[0])
 
 
-@pytest.mark.parametrize("options", [{}, {"ema_decay": 0.9}, {"augment": False, "loss": "l1+ssim"}])
+@pytest.mark.parametrize("options", [{}, {"ema_decay": 0.9}, {"augment": False, "loss": "l1+ssim"}, {"loss": "l1+sam"}])
 def test_a_resumed_run_gives_the_same_bits(pairs, tmp_path, options):
     settings = QUICK | {"epochs": 3} | options
     whole, broken = make(), make()
@@ -79,7 +79,7 @@ def test_without_validation_the_last_epoch_is_kept():
 def test_what_does_not_fit_is_named(pairs):
     with pytest.raises(SceneError, match=r"ms is \(1, 4, .* takes \(B, 8, h, w\)"):
         hsmamba.finetune(make(in_chans=8), pairs, **QUICK)
-    with pytest.raises(ValueError, match="loss is 'l2'; it is 'l1' or"):
+    with pytest.raises(ValueError, match=r"loss is 'l2'; it is 'l1', 'l1\+ssim' or 'l1\+sam'"):
         hsmamba.finetune(make(), pairs, loss="l2")
 
 
@@ -226,3 +226,15 @@ def test_a_weight_that_was_trained_further_says_nothing_stale(pairs):
     assert toy.record["source"] == "toy.base" and toy.record["license"] == "CC0-1.0"
     assert toy.record["data"] == {"name": "base", "license": "CC0-1.0"}
     assert toy.record["metrics"] == {} and toy.record["recipe"] is None
+
+
+def test_the_spectral_angle_of_a_loss_is_that_of_sam_and_has_a_gradient_everywhere():
+    truth = torch.rand(2, 5, 8, 8, generator=torch.Generator().manual_seed(0)) + 0.1
+    turned = truth + 0.02 * torch.randn(truth.shape, generator=torch.Generator().manual_seed(1))
+    cosine = torch.nn.functional.cosine_similarity(turned.double(), truth.double(), dim=1)
+    assert float(spectral_angle(turned, truth)) == pytest.approx(float(torch.arccos(cosine).mean()), rel=1e-2)
+    assert float(spectral_angle(3 * truth, truth)) < 1e-3  # brightness is not its business
+    for fused in (truth.clone(), torch.zeros_like(truth), turned):
+        fused.requires_grad_()
+        spectral_angle(fused, truth).backward()
+        assert torch.isfinite(fused.grad).all()
