@@ -1,4 +1,4 @@
-"""`hsmamba bench`: speed beside the peers, and how much the scans of MiM matter."""
+"""`hsmamba bench`: speed beside the peers and the machine, and how much the scans of MiM matter."""
 
 from __future__ import annotations
 
@@ -33,6 +33,21 @@ def bench_models_command(
     from hsmamba.bench.models import MODELS, bench_models
 
     bench_models(model or MODELS, rounds, say=say)
+
+
+@group.command("scene")
+def bench_scene_command(
+    model: Annotated[list[str] | None, typer.Option(help="Only these weights, or untrained architectures.")] = None,
+    beside: Annotated[
+        list[str] | None, typer.Option(help="Other ways to take turns with: plain, parallel scan, ...")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns after the first one; figures are medians.")] = 5,
+    size: Annotated[int | None, typer.Option(min=16, help="Rows of a scene, or side of a guide, in pixels.")] = None,
+) -> None:
+    """Time every weight over a scene, beside the rate at which this machine multiplies matrices; minutes."""
+    from hsmamba.bench.scene import bench_scene
+
+    bench_scene(model or (), beside or (), rounds, size, say=say)
 
 
 @group.command("mim")
