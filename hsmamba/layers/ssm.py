@@ -9,7 +9,6 @@ import math
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hsmamba.ops import selective_scan
@@ -80,19 +79,15 @@ class S6(nn.Module):
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Scan u (B, K, d, L), with steps, B and C from the driver (B, K, e, L), or from u itself."""
         b, scans, d, length = u.shape
-        # Grouped convolutions of size 1 are the K projections at once, without a copy of the weights per sample.
-        x = F.conv1d(
-            (u if driver is None else driver).flatten(1, 2),
-            self.x_proj_weight.flatten(0, 1).unsqueeze(-1),
-            None if self.x_proj_bias is None else self.x_proj_bias.flatten(),
-            groups=scans,
-        )
-        parts = [self.dt_rank, self.d_state, self.d_state]
-        r, B, C = torch.split(x.reshape(b, scans, sum(parts), length), parts, dim=2)  # (B, K, R | N | N, L)
-        delta = F.conv1d(r.flatten(1, 2), self.dt_proj_weight.flatten(0, 1).unsqueeze(-1), groups=scans)
+        # Products of small matrices, one for each scan of each sample: several times as fast as grouped convolutions.
+        x = self.x_proj_weight @ (u if driver is None else driver)
+        if self.x_proj_bias is not None:
+            x = x + self.x_proj_bias.unsqueeze(-1)
+        r, B, C = torch.split(x, [self.dt_rank, self.d_state, self.d_state], dim=2)  # (B, K, R | N | N, L)
+        delta = self.dt_proj_weight @ r
         result = selective_scan(
             u.flatten(1, 2),
-            delta,
+            delta.flatten(1, 2),
             -self.A_log.exp().flatten(0, 1),
             B,
             C,
