@@ -1,12 +1,14 @@
-"""Where and in which mode a network runs, and the bar that shows how far it is."""
+"""Where and in which mode a network runs, on which threads, and the bar that shows how far it is."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from functools import partial
+from typing import Any, NoReturn, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
@@ -15,6 +17,9 @@ from tqdm.auto import tqdm
 
 from hsmamba.layers.fusion import Place
 from hsmamba.models import FusionNetwork, numbers_of
+
+T = TypeVar("T")
+Submit: TypeAlias = "Callable[..., Callable[[], Any]]"
 
 
 @dataclass
@@ -84,6 +89,48 @@ def placed(model: FusionNetwork, place: Place | None, image: Any = None) -> Iter
             model.set_place(None)
             if image is not None:
                 network.set_image(None)
+
+
+@contextmanager
+def team(threads: int) -> Iterator[Submit]:
+    """Make threads that work side by side, each with one of torch's threads, so that none waits for another.
+
+    Within one operation torch's threads meet hundreds of times a batch, and a batch for all of them falls out of their
+    caches. Autocast and inference mode, which belong to a thread, are those of the caller.
+
+    Args:
+        threads: How many. With one, a call runs where and when its result is asked for, on torch's own threads.
+
+    Yields:
+        `submit(work, *args)`, which gives a function that waits for the result.
+    """
+    if threads < 2:
+        yield partial
+        return
+    inference, kind = torch.is_inference_mode_enabled(), "cpu"
+    autocast = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
+    own = torch.get_num_threads()
+
+    def run(work: Callable[..., T], *args: Any) -> T:
+        with torch.inference_mode(inference), torch.autocast(kind, autocast[1], enabled=autocast[0]):
+            return work(*args)
+
+    pool = ThreadPoolExecutor(threads, "hsmamba", initializer=partial(torch.set_num_threads, 1))
+    try:
+        yield lambda work, *args: pool.submit(run, work, *args).result
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(own)  # the workers' number would be the one of threads to come
+
+
+def ahead(items: Iterable[T]) -> Generator[T]:
+    """Give the items of an iterable, while a thread makes the next one."""
+    iterator, end = iter(items), object()
+    with ThreadPoolExecutor(1, "hsmamba-ahead") as maker:
+        coming = maker.submit(next, iterator, end)
+        while (item := coming.result()) is not end:
+            coming = maker.submit(next, iterator, end)
+            yield item  # type: ignore[misc]
 
 
 def progress_bar(pixels: int, verb: str, shown: bool) -> tqdm[NoReturn]:

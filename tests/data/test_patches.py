@@ -46,6 +46,15 @@ def test_batches_are_contiguous_float32_in_the_order_asked_for():
     assert (patches.shape, patches.channels, patches.patch_size) == ((9, 11), 3, 5)
 
 
+@given(first=st.integers(0, 98), count=st.integers(0, 99), patch_size=st.integers(1, 6))
+def test_pixels_that_follow_each_other_are_gathered_as_others(first, count, patch_size):
+    patches = Patches(cube(), patch_size)
+    run = np.arange(first, min(99, first + count))
+    together = patches(run)
+    assert together.is_contiguous() and len(together) == run.size
+    assert torch.equal(together, patches(run[::-1].copy()).flip(0))
+
+
 def test_the_patches_share_the_memory_of_one_padded_cube():
     patches = Patches(cube(), 5)
     assert patches._view.shape == (9, 11, 3, 5, 5)

@@ -1,12 +1,15 @@
-"""Models that threads share: right in whatever mode they were, and left in that mode."""
+"""Models that threads share: right in whatever mode they were, and left in that mode. Teams of threads."""
 
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import torch
 
 import hsmamba
-from hsmamba.engine.running import evaluating
+from hsmamba.engine.running import ahead, evaluating, team
 from tests.engine.fusion.toys import images, make
 
 
@@ -47,3 +50,71 @@ def test_each_layer_is_left_in_its_mode(make_model):
         assert not any(module.training for module in model.modules())
         raise KeyboardInterrupt
     assert [module for module in model.modules() if not module.training] == frozen
+
+
+@pytest.fixture
+def three_threads():
+    own = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(own)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_team_gives_what_each_call_gives(three_threads, threads):
+    def work(x, y):
+        return x + y, torch.get_num_threads(), torch.is_inference_mode_enabled(), threading.current_thread()
+
+    with torch.inference_mode(), team(threads) as submit:
+        waiting = [submit(work, i, 10 * i) for i in range(20)]
+        sums, own, inference, where = zip(*(result() for result in waiting), strict=True)
+    assert sums == tuple(11 * i for i in range(20))
+    assert all(inference)
+    assert set(own) == ({1} if threads > 1 else {3})
+    assert (threading.main_thread() in where) is (threads == 1)
+    assert torch.get_num_threads() == 3
+    with ThreadPoolExecutor(1) as later:
+        assert later.submit(torch.get_num_threads).result() == 3
+
+
+def test_autocast_reaches_the_team():
+    a = torch.ones(4, 4)
+    with torch.autocast("cpu", torch.bfloat16), team(2) as submit:
+        assert submit(torch.mm, a, a)().dtype == torch.bfloat16
+    with team(2) as submit:
+        assert submit(torch.mm, a, a)().dtype == torch.float32
+
+
+def test_what_fails_in_a_team_fails_at_its_result_and_ends_the_rest(three_threads):
+    begun = []
+
+    def work(i):
+        begun.append(i)
+        if i == 0:
+            raise ValueError("the first")
+        time.sleep(0.02)
+
+    with pytest.raises(ValueError, match="the first"), team(2) as submit:
+        waiting = [submit(work, i) for i in range(200)]
+        waiting[0]()
+    assert len(begun) < 200
+    assert torch.get_num_threads() == 3
+
+
+def test_the_next_item_is_made_ahead():
+    made, used = threading.Semaphore(0), []
+
+    def items():
+        for i in range(3):
+            made.release()
+            yield i
+        raise KeyError("at the end")
+
+    with pytest.raises(KeyError, match="at the end"):
+        for item in ahead(items()):
+            assert made.acquire(timeout=10)  # this one
+            used.append(item)
+            if item < 2:
+                assert made.acquire(timeout=10)  # the next one, before it is asked for
+                made.release()
+    assert used == [0, 1, 2]

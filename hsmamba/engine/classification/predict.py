@@ -2,19 +2,54 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from hsmamba.data import PatchDataset
-from hsmamba.engine.running import evaluating, progress_bar
-from hsmamba.models import Classifier, numbers_of
+from hsmamba.engine.running import evaluating, progress_bar, team
+from hsmamba.models import Classifier, example_inputs, numbers_of
+
+_CACHED = 4 * 2**20  # bytes of the largest tensor of a batch that a core's cache holds well
+_FEWEST, _MOST = 8, 256  # patches at a time
 
 
 def default_batch_size(device: torch.device) -> int:
     """Pixels at a time that keep a device busy without filling it."""
-    return 256 if device.type == "cpu" else 4096
+    return _MOST if device.type == "cpu" else 4096
+
+
+class _Largest(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes the bytes of the largest tensor that is made."""
+
+    bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        self.bytes = max([self.bytes, *(x.nbytes for x in tree_leaves(out) if isinstance(x, Tensor))])
+        return out
+
+
+def ways(model: Classifier, device: torch.device) -> tuple[int, int]:
+    """Say how a model in evaluation mode goes over many patches: patches at a time, and batches side by side.
+
+    On a CPU, networks of the zoo take as many patches as leave the largest tensor in a core's cache, which one call on
+    two patches tells, and as many batches at once as torch has threads. A module of a user's own may not be made for
+    threads that share it: it takes one large batch after the other, as does a GPU. The first number does not depend on
+    the second, so that the labels do not, either.
+    """
+    if device.type != "cpu" or not isinstance(model, Classifier):
+        return default_batch_size(device), 1
+    few = 2
+    with _Largest() as largest:  # type: ignore[no-untyped-call]
+        model(*example_inputs(model, few))
+    fitting = _CACHED * few // max(1, largest.bytes)
+    return max(_FEWEST, min(_MOST, 1 << fitting.bit_length() - 1 if fitting else 0)), torch.get_num_threads()
 
 
 def _turned(batch: Tensor, quarter_turns: int, mirrored: bool) -> Tensor:
@@ -56,7 +91,7 @@ def predict_items(
         model: A classifier; its mode and device are left as they were.
         dataset: The patches.
         items: (N,) indices into the dataset.
-        batch_size: Patches at a time.
+        batch_size: Patches at a time; default what `ways` says.
         device: Where to compute; default where the model is.
         tta: See `probabilities`.
         progress: Show a progress bar.
@@ -68,11 +103,18 @@ def predict_items(
         evaluating(model, device) as where,
         progress_bar(len(items), "classify", progress) as bar,
     ):
-        step = batch_size or default_batch_size(where)
-        parts = [torch.empty(0, model.num_classes)]
-        for start in range(0, len(items), step):
-            hsi, aux, labels = dataset.batch(items[start : start + step])
+        step, threads = ways(model, where)
+        step = batch_size or step
+
+        def predict(part: NDArray[np.int64]) -> Tensor:
+            hsi, aux, _ = dataset.batch(part)
             inputs = (hsi,) if aux is None else (hsi, aux)
-            parts.append(probabilities(model, tuple(x.to(where) for x in inputs), tta=tta).cpu())
-            bar.update(len(labels))
+            return probabilities(model, tuple(x.to(where) for x in inputs), tta=tta).cpu()
+
+        with team(threads) as submit:
+            waiting = [submit(predict, items[start : start + step]) for start in range(0, len(items), step)]
+            parts = [torch.empty(0, model.num_classes)]
+            for result in waiting:
+                parts.append(result())
+                bar.update(len(parts[-1]))
         return torch.cat(parts)

@@ -8,7 +8,9 @@ import hsmamba
 from hsmamba.data import Patches, Scene
 from hsmamba.engine.classification import job as jobs
 from hsmamba.engine.classification.job import prepare_classification
+from hsmamba.engine.classification.predict import ways
 from hsmamba.errors import SceneError
+from hsmamba.models import as_classifier
 
 
 def test_labels_and_confidence_are_the_softmax_of_each_pixel(make_model, scene, transform):
@@ -29,6 +31,43 @@ def test_strips_give_what_the_whole_scene_gives(make_model, scene, transform, mo
     strips = hsmamba.classify(model, scene, transform, batch_size=7, progress=False)
     np.testing.assert_array_equal(strips.labels, whole.labels)
     np.testing.assert_allclose(strips.confidence, whole.confidence, rtol=1e-5)
+
+
+@pytest.mark.parametrize("nan", ["raise", "mask"])
+def test_the_number_of_threads_changes_no_bit(make_model, scene, transform, monkeypatch, nan):
+    monkeypatch.setattr(jobs, "_STRIP_BYTES", 1)
+    if nan == "mask":
+        scene.hsi[3:5, 4:9, 1] = np.nan
+    model, own, results = make_model(), torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            results.append(hsmamba.classify(model, scene, transform, nan=nan, progress=False))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(own)
+    for labels, confidence in results[1:]:
+        np.testing.assert_array_equal(labels, results[0].labels)
+        np.testing.assert_array_equal(confidence, results[0].confidence)
+
+
+def test_networks_of_the_zoo_share_their_threads_and_other_modules_do_not(make_model):
+    class Own(torch.nn.Module):
+        in_chans, aux_chans, num_classes, patch_size = 4, 0, 3, 5
+
+        def forward(self, hsi, aux=None):
+            return hsi.mean((2, 3))[:, :3]
+
+    own, cpu = torch.get_num_threads(), torch.device("cpu")
+    try:
+        torch.set_num_threads(3)
+        assert ways(make_model().eval(), cpu) == (256, 3)
+        assert ways(as_classifier(Own()).eval(), cpu) == (256, 1)
+        wide = make_model(dim=64, patch_size=13, in_chans=40)  # 4 x 64 channels of 11 x 11 pixels, 124 KB a patch
+        assert ways(wide.eval(), cpu) == (32, 3)
+        assert ways(make_model().eval(), torch.device("cuda")) == (4096, 1)
+    finally:
+        torch.set_num_threads(own)
 
 
 def test_only_a_strip_is_read_at_a_time(make_model, scene, transform, monkeypatch):
