@@ -28,6 +28,7 @@ class Patches:
         shape: Rows and columns (H, W) of the cube.
         channels: Channels C.
         patch_size: Side P.
+        padded: The image (C, H + P - 1, W + P - 1) in which they lie.
     """
 
     def __init__(self, cube: npt.NDArray[Any] | Tensor, patch_size: int, *, padding: str = "reflect") -> None:
@@ -61,10 +62,27 @@ class Patches:
         after = patch_size - 1 - before
         channels_first = cube.to(torch.float32).permute(2, 0, 1)
         padded = F.pad(channels_first, (before, after, before, after), mode=_PADDING[padding]).contiguous()
+        self._look_at(padded)
+
+    @classmethod
+    def within(cls, padded: Tensor, patch_size: int) -> Patches:
+        """Take the patches that lie within an image (C, H + P - 1, W + P - 1), which has its padding already.
+
+        Batches get the image's memory format: channels last where its channels are neighbours in memory.
+        """
+        self = cls.__new__(cls)
+        self.channels, height, width = (int(size) for size in padded.shape)
+        self.shape, self.patch_size = (height - patch_size + 1, width - patch_size + 1), int(patch_size)
+        self._look_at(padded)
+        return self
+
+    def _look_at(self, padded: Tensor) -> None:
+        self.padded = padded
         plane, row, step = padded.stride()
-        self._view = padded.as_strided(
-            (height, width, self.channels, patch_size, patch_size), (row, step, plane, row, step)
-        )  # (H, W, C, P, P), no copy
+        size = (*self.shape, self.channels, self.patch_size, self.patch_size)
+        self._view = padded.as_strided(size, (row, step, plane, row, step))  # (H, W, C, P, P), no copy
+        last = self.channels > 1 and plane == 1
+        self._format = torch.channels_last if last else torch.contiguous_format
 
     def __call__(self, pixels: Pixels) -> Tensor:
         """Gather the patches of pixels (N,), flat indices row * W + column: float32 (N, C, P, P), contiguous.
@@ -76,11 +94,13 @@ class Patches:
         if flat.size and (np.diff(flat) == 1).all():
             return self._run(int(flat[0]), int(flat.size))
         rows, columns = (torch.from_numpy(part).to(self._view.device) for part in np.divmod(flat, self.shape[1]))
-        return self._view[rows, columns]
+        return self._view[rows, columns].contiguous(memory_format=self._format)
 
     def _run(self, first: int, count: int) -> Tensor:
         """Gather the patches of pixels that follow each other, row by row: a copy of slices, no index of each value."""
-        batch = self._view.new_empty(count, *self._view.shape[2:])
+        batch = torch.empty(
+            count, *self._view.shape[2:], dtype=self._view.dtype, device=self._view.device, memory_format=self._format
+        )
         done = 0
         while done < count:
             row, column = divmod(first + done, self.shape[1])

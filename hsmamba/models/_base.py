@@ -154,6 +154,8 @@ def patterns_within(prefix: str, patterns: str | list[tuple[str, Any]]) -> list[
 class Classifier(Network):
     """A classifier of patches: `forward(hsi, aux=None) -> logits`; a version implements `forward_features`.
 
+    One with a `shared_rim` implements its two parts instead, `shared_maps` and `from_maps`.
+
     Args:
         in_chans: Bands of the (transformed) patch.
         num_classes: Classes K; 0 for no head.
@@ -164,6 +166,8 @@ class Classifier(Network):
         num_features: Width of the features in front of the head.
         head_drop: Dropout before the head.
         head: The last linear layer; an identity where there is no class.
+        shared_rim: Pixels by which the maps of `shared_maps` are smaller than a patch at each side; None for a network
+            whose patches have nothing in common.
         reduction: Kind of the components that `hsmamba.finetune` brings the bands of a scene to where no transform is
             given: "pca", "pca-unscaled", "mnf" or "diffused".
 
@@ -175,6 +179,7 @@ class Classifier(Network):
     SIZES = ("in_chans", "num_classes", "patch_size", "aux_chans")
     aux_chans: int = 0
     reduction: str = "pca"
+    shared_rim: int | None = None
     num_features: int
     head: nn.Module
 
@@ -252,7 +257,27 @@ class Classifier(Network):
 
     def forward_features(self, hsi: Tensor, aux: Tensor | None = None) -> Tensor:
         """Check the inputs and compute what `forward_head` takes."""
-        raise TypeError(f"{type(self).__name__} has no forward_features; a Classifier implements it")
+        self.check_inputs(hsi, aux)
+        return self.from_maps(*self.shared_maps(hsi, aux))
+
+    def shared_maps(self, hsi: Tensor, aux: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Compute what patches that overlap have in common: convolutions without padding, maps of single pixels.
+
+        Args:
+            hsi: Patches, or a whole image as one sample (B, in_chans, H, W).
+            aux: The second source on the same pixels.
+
+        Returns:
+            Maps (B, C, H - 2 `shared_rim`, W - 2 `shared_rim`). Those of a patch are what the maps of an image show
+            there, so that `classify` computes them once a scene.
+        """
+        raise TypeError(f"{type(self).__name__} has no forward_features; a Classifier implements it, or both its parts")
+
+    def from_maps(self, *maps: Tensor) -> Tensor:
+        """Compute the features of patches from the maps of `shared_maps`."""
+        raise TypeError(
+            f"{type(self).__name__} has no from_maps, the other part of shared_maps; a Classifier implements it"
+        )
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Classify features: (B, num_classes), or (B, num_features) with `pre_logits`."""

@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hsmamba.layers.conv_bn import ConvBN
 from hsmamba.models._base import Classifier
 from hsmamba.models._registry import ModelCfg, register_model
 
@@ -44,10 +45,9 @@ default_cfgs = {
 }
 
 
-def conv_bn(in_chans: int, out_chans: int, kernel: int | tuple[int, int] = 1, *, act: bool = True) -> nn.Sequential:
+def conv_bn(in_chans: int, out_chans: int, kernel: int | tuple[int, int] = 1, *, act: bool = True) -> ConvBN:
     """Convolution with zero padding to the same size and no bias, batch norm and, unless told otherwise, ReLU."""
-    layers = [nn.Conv2d(in_chans, out_chans, kernel, padding="same", bias=False), nn.BatchNorm2d(out_chans)]
-    return nn.Sequential(*layers, *([nn.ReLU()] if act else []))
+    return ConvBN(nn.Conv2d(in_chans, out_chans, kernel, padding="same", bias=False), act=act)
 
 
 class InitialExtractor(nn.Module):
@@ -58,9 +58,7 @@ class InitialExtractor(nn.Module):
 
     def __init__(self, in_chans: int, filters: int, dim: int, padding: int) -> None:
         super().__init__()
-        self.conv3d = nn.Sequential(
-            nn.Conv3d(1, filters, 3, padding=padding, bias=False), nn.BatchNorm3d(filters), nn.ReLU()
-        )
+        self.conv3d = ConvBN(nn.Conv3d(1, filters, 3, padding=padding, bias=False))
         self.conv2d = conv_bn(filters * (in_chans + 2 * padding - 2), dim)
 
     def forward(self, hsi: Tensor) -> Tensor:
@@ -262,6 +260,7 @@ class MD2FMamba(Classifier):
         self.hsm_gfe = (
             ArticleMixer(dim, expand, side, product) if article else HiddenStateMixer(dim, d_state, expand, side)
         )
+        self.shared_rim = None if article else 1  # the article's zero padding gives each patch a rim of its own
         self.add_head(dim, drop_rate)
         nn.init.trunc_normal_(self.ms_lfem.pos_embed, std=0.02)
         nn.init.trunc_normal_(self.hsm_gfe.pos_embed, std=0.02)
@@ -271,10 +270,13 @@ class MD2FMamba(Classifier):
         names = {"ms_lfem.pos_embed", "ms_lfem.delta", "hsm_gfe.pos_embed", "hsm_gfe.phi", "hsm_gfe.omega"}
         return names & dict(self.named_parameters()).keys()
 
-    def forward_features(self, hsi: Tensor, aux: Tensor | None = None) -> Tensor:
-        """Compute the fused feature map, (B, in_chans, P, P) -> (B, dim, Q, Q); Q = P - 2, or P for the article's."""
-        self.check_inputs(hsi, aux)
-        x = self.mdconv(self.init_extractor(hsi))
+    def shared_maps(self, hsi: Tensor, aux: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Extract spectral-spatial features, (B, in_chans, P, P) -> (B, dim, Q, Q); Q = P - 2 (article: P)."""
+        return (self.init_extractor(hsi),)
+
+    def from_maps(self, *maps: Tensor) -> Tensor:
+        """Compute the fused feature map, (B, dim, Q, Q) -> the same."""
+        x = self.mdconv(*maps)
         return cross_similarity_fusion(self.ms_lfem(x), self.hsm_gfe(x))
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hsmamba.layers.conv_bn import ConvBN
 from hsmamba.layers.scan_order import columns, columns_back, rows, rows_back
 from hsmamba.layers.ssm import S6, no_weight_decay_names
 from hsmamba.models._base import Classifier
@@ -227,8 +228,9 @@ class Layer(nn.Module):
     ) -> None:
         super().__init__()
         dim = chans[1] * depth
-        self.hsi_conv = nn.Sequential(nn.Conv3d(*chans, (kernel, 3, 3)), nn.BatchNorm3d(chans[1]), nn.ReLU())
-        self.aux_conv = nn.Sequential(nn.Conv2d(*aux_chans, 3), nn.BatchNorm2d(aux_chans[1]), nn.ReLU())
+        self.chans = chans[1]
+        self.hsi_conv = ConvBN(nn.Conv3d(*chans, (kernel, 3, 3)))
+        self.aux_conv = ConvBN(nn.Conv2d(*aux_chans, 3))
         self.hsi_spatial = SpatialBlock(dim, **ssm)
         self.hsi_spectral = SpectralBlock(side * side, **ssm)
         self.aux_spatial = SpatialBlock(aux_chans[1], **ssm)
@@ -236,7 +238,10 @@ class Layer(nn.Module):
 
     def forward(self, hsi: Tensor, aux: Tensor) -> tuple[Tensor, Tensor]:
         """Extract features of both sources and fuse them."""
-        hsi, aux = self.hsi_conv(hsi), self.aux_conv(aux)
+        return self.mix(self.hsi_conv(hsi), self.aux_conv(aux))
+
+    def mix(self, hsi: Tensor, aux: Tensor) -> tuple[Tensor, Tensor]:
+        """Fuse the features of both sources."""
         folded = (hsi.shape[1] * hsi.shape[2], *hsi.shape[3:])  # depth goes into the channels: (Dh, H, W)
         spatial = self.hsi_spatial(reinterpret(hsi, *folded))
         spectral = self.hsi_spectral(spatial.flatten(2))
@@ -284,6 +289,7 @@ class MSFMamba(Classifier):
         super().__init__(in_chans, num_classes, patch_size, aux_chans)
         _check_sizes(in_chans, patch_size, depth)
         self.layers = nn.ModuleList()
+        self.shared_rim = 1
         chans, aux, bands, side = 1, aux_chans, in_chans, patch_size
         for i in range(depth):
             kernel, bands, side = 9 - 2 * i, bands - (8 - 2 * i), side - 2
@@ -296,11 +302,18 @@ class MSFMamba(Classifier):
         """Names of the parameters that weight decay leaves alone, beside biases and norms."""
         return no_weight_decay_names(self)
 
-    def forward_features(self, hsi: Tensor, aux: Tensor | None = None) -> Tensor:
+    def shared_maps(self, hsi: Tensor, aux: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Run the first layer's convolutions, bands folded into the channels: (B, c, P - 2, P - 2) for each source."""
+        first = cast(Layer, self.layers[0])
+        return first.hsi_conv(hsi.unsqueeze(1)).flatten(1, 2), first.aux_conv(cast(Tensor, aux))
+
+    def from_maps(self, *maps: Tensor) -> Tensor:
         """Compute the feature maps (B, C, S, S), those of the hyperspectral source first; S = P - 2 depth."""
-        self.check_inputs(hsi, aux)
-        x, y = hsi.unsqueeze(1), cast(Tensor, aux)  # (B, 1, C, P, P), (B, C', P, P)
-        for layer in self.layers:
+        first, *others = (cast(Layer, layer) for layer in self.layers)
+        hsi, y = maps
+        folded = (first.chans, hsi.shape[1] // first.chans)
+        x, y = first.mix(hsi.reshape(-1, *folded, *hsi.shape[2:]), y)  # (B, c, P, S, S), (B, a, S, S)
+        for layer in others:
             x, y = layer(x, y)
         return torch.cat([x.flatten(1, 2), y], dim=1)
 

@@ -55,6 +55,16 @@ def test_pixels_that_follow_each_other_are_gathered_as_others(first, count, patc
     assert torch.equal(together, patches(run[::-1].copy()).flip(0))
 
 
+def test_patches_within_an_image_that_has_its_padding():
+    patches = Patches(cube(), 5)
+    last = patches.padded.permute(1, 2, 0).contiguous().permute(2, 0, 1)
+    for pixels in (np.arange(7, 40), np.array([50, 3, 98])):
+        for padded in (patches.padded, last):
+            batch = Patches.within(padded, 5)(pixels)
+            assert torch.equal(batch, patches(pixels))
+            assert batch.is_contiguous(memory_format=torch.channels_last if padded is last else torch.contiguous_format)
+
+
 def test_the_patches_share_the_memory_of_one_padded_cube():
     patches = Patches(cube(), 5)
     assert patches._view.shape == (9, 11, 3, 5, 5)

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, NoReturn, TypeAlias, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 from tqdm.auto import tqdm
 
 from hsmamba.data import Compose, Patches, Scene, like, valid_mask
@@ -28,16 +28,31 @@ from hsmamba.engine.classification.inputs import (
     sources_of,
     transform_of,
 )
-from hsmamba.engine.classification.predict import probabilities, ways
+from hsmamba.engine.classification.predict import probabilities, shared, shares, ways
 from hsmamba.engine.classification.regularise import Graph, check_regularise, diffused_rows
 from hsmamba.engine.running import ahead, evaluating, progress_bar, team
 from hsmamba.models import Classifier, as_classifier
 
 Write: TypeAlias = "Callable[[int, NDArray[Any], NDArray[np.float32]], None]"
-Gather: TypeAlias = "Callable[[NDArray[np.int64], torch.device], tuple[Tensor, ...]]"
 _Waiting: TypeAlias = "tuple[NDArray[np.int64], Callable[[], NDArray[np.float32]]]"  # a batch and its probabilities
 
 _STRIP_BYTES = 32 * 2**20  # of which three may be there: one made, one computed, one used
+
+
+class _Strip(NamedTuple):
+    """Rows of a scene and the patches around their pixels.
+
+    Attributes:
+        rows: Which.
+        patches: Of each input of the network; those of some neighbouring rows among them.
+        maps: They are the network's `shared_maps` instead of its inputs.
+        offset: Pixels above the first row in the numbering of the patches.
+    """
+
+    rows: slice
+    patches: list[Patches]
+    maps: bool
+    offset: int
 
 
 class Classification(NamedTuple):
@@ -185,10 +200,13 @@ class ClassifyJob:
         """
         step, threads = ways(self.model, where)
         step = self.batch_size or step
-        strips = self._strips() if threads < 2 or self.graph is not None else ahead(self._strips())
+        strips = self._strips(seen, where)
+        if threads > 1 and self.graph is None:
+            strips = ahead(strips)
 
-        def predict(patches: Gather, batch: NDArray[np.int64]) -> NDArray[np.float32]:
-            return probabilities(self.model, patches(batch, where), tta=self.tta).cpu().numpy()
+        def predict(patches: list[Patches], maps: bool, batch: NDArray[np.int64]) -> NDArray[np.float32]:
+            inputs = tuple(x(batch).to(where) for x in patches)
+            return probabilities(self.model, inputs, tta=self.tta, maps=maps).cpu().numpy()
 
         def finished(rows: slice, waiting: list[_Waiting]) -> tuple[int, NDArray[np.float32]]:
             scores = np.full((*seen[rows].shape, self.model.num_classes), np.nan, np.float32)
@@ -199,10 +217,11 @@ class ClassifyJob:
 
         held: deque[tuple[slice, list[_Waiting]]] = deque()
         with team(threads) as submit, closing(strips):
-            for rows, patches in strips:
+            for rows, patches, maps, offset in strips:
                 pixels = np.flatnonzero(seen[rows])
                 batches = [pixels[start : start + step] for start in range(0, pixels.size, step)]
-                held.append((rows, [(batch, submit(predict, patches, batch)) for batch in batches]))
+                waiting = [(batch, submit(predict, patches, maps, batch + offset)) for batch in batches]
+                held.append((rows, waiting))
                 if threads < 2 or len(held) > 1:
                     yield finished(*held.popleft())
             if held:
@@ -232,8 +251,8 @@ class ClassifyJob:
         with np.errstate(over="ignore", invalid="ignore"):
             return np.asarray(transform(source, on, valid=valid_mask(source, "mask", bands=self.bands[on])))
 
-    def _strips(self) -> Generator[tuple[slice, Gather]]:
-        """Cut the scene in strips of rows; give the rows and a function from flat indices within them to patches.
+    def _strips(self, seen: NDArray[np.bool_], where: torch.device) -> Generator[_Strip]:
+        """Cut the scene in strips of rows; see `_Strip`.
 
         A strip is read with half a patch of neighbouring rows, so its patches equal those of the whole scene.
         """
@@ -256,17 +275,15 @@ class ClassifyJob:
                     else:
                         cube = self.transform(cube, on=name) if self.transform is not None else cube.astype(np.float32)
                 cubes.append(Patches(np.where(good[..., None], cube, np.float32(0)), size))
-            offset = (top - first) * width
+            maps = self._shares(int(seen[top:bottom].sum()), (last - first) * width)
+            patches = shared(self.model, cubes, where) if maps else cubes
+            yield _Strip(slice(top, bottom), patches, maps, (top - first) * width)
 
-            def patches(
-                pixels: NDArray[np.int64],
-                device: torch.device,
-                cubes: list[Patches] = cubes,
-                offset: int = offset,
-            ) -> tuple[Tensor, ...]:
-                return tuple(cube(pixels + offset).to(device) for cube in cubes)
-
-            yield slice(top, bottom), patches
+    def _shares(self, pixels: int, area: int) -> bool:
+        """Whether maps for all pixels of a strip are less work than those of the patches that are wanted."""
+        if self.tta or not isinstance(self.model, Classifier) or not shares(self.model):
+            return False
+        return pixels * (self.model.patch_size - 2 * int(self.model.shared_rim or 0)) ** 2 > 2 * area
 
 
 def prepare_classification(

@@ -11,12 +11,13 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from hsmamba.data import PatchDataset
+from hsmamba.data import PatchDataset, Patches
 from hsmamba.engine.running import evaluating, progress_bar, team
 from hsmamba.models import Classifier, example_inputs, numbers_of
 
 _CACHED = 4 * 2**20  # bytes of the largest tensor of a batch that a core's cache holds well
 _FEWEST, _MOST = 8, 256  # patches at a time
+_SHARED_ROWS = 8  # of maps at a time: what makes them is many times wider
 
 
 def default_batch_size(device: torch.device) -> int:
@@ -57,22 +58,57 @@ def _turned(batch: Tensor, quarter_turns: int, mirrored: bool) -> Tensor:
     return batch.flip(-1) if mirrored else batch
 
 
-def probabilities(model: Classifier, inputs: tuple[Tensor, ...], *, tta: bool = False) -> Tensor:
+def probabilities(model: Classifier, inputs: tuple[Tensor, ...], *, tta: bool = False, maps: bool = False) -> Tensor:
     """Compute class probabilities of patches.
 
     Args:
         model: A classifier in evaluation mode.
         inputs: `(hsi (N, C, P, P),)` or `(hsi, aux)`, on the model's device.
         tta: Average over the eight flips and quarter turns of each patch.
+        maps: The inputs are `shared_maps` of patches.
 
     Returns:
         (N, K) float32.
     """
     dtype = numbers_of(model).dtype
     inputs = tuple(x.to(dtype) for x in inputs)
+    if maps:
+        return model.forward_head(model.from_maps(*inputs)).float().softmax(1)
     views = [(turns, mirrored) for turns in range(4) for mirrored in (False, True)] if tta else [(0, False)]
     total = sum(model(*(_turned(x, *view) for x in inputs)).float().softmax(1) for view in views)
     return torch.as_tensor(total) / len(views)
+
+
+def shares(model: Classifier) -> bool:
+    """Whether a network is computed from `shared_maps`: not where another forward or a hook stands in the way."""
+    methods: Any = ((model.forward, Classifier.forward), (model.forward_features, Classifier.forward_features))
+    plain = all(getattr(bound, "__func__", None) is function for bound, function in methods)
+    return plain and model.shared_rim is not None and not (model._forward_hooks or model._forward_pre_hooks)
+
+
+def shared(model: Classifier, cubes: list[Patches], device: torch.device) -> list[Patches]:
+    """Compute the `shared_maps` of a network in evaluation mode for all patches of cubes at once.
+
+    Args:
+        model: A network with a `shared_rim`.
+        cubes: Its inputs.
+        device: Where to compute.
+
+    Returns:
+        The maps of the patches, in the order of the pixels, on that device.
+    """
+    rim, dtype = int(model.shared_rim or 0), numbers_of(model).dtype
+    height = cubes[0].padded.shape[1] - 2 * rim
+    images: list[Tensor] = []
+    with torch.inference_mode():
+        for top in range(0, height, _SHARED_ROWS):
+            bottom = min(top + _SHARED_ROWS, height)
+            parts = (cube.padded[None, :, top : bottom + 2 * rim].to(device, dtype) for cube in cubes)
+            maps = [found[0].permute(1, 2, 0) for found in model.shared_maps(*parts)]  # (rows, W', C)
+            images = images or [x.new_empty(height, *x.shape[1:]) for x in maps]
+            for image, rows in zip(images, maps, strict=True):
+                image[top:bottom] = rows
+    return [Patches.within(image.permute(2, 0, 1), model.patch_size - 2 * rim) for image in images]
 
 
 def predict_items(

@@ -8,7 +8,7 @@ import hsmamba
 from hsmamba.data import Patches, Scene
 from hsmamba.engine.classification import job as jobs
 from hsmamba.engine.classification.job import prepare_classification
-from hsmamba.engine.classification.predict import ways
+from hsmamba.engine.classification.predict import shares, ways
 from hsmamba.errors import SceneError
 from hsmamba.models import as_classifier
 
@@ -68,6 +68,59 @@ def test_networks_of_the_zoo_share_their_threads_and_other_modules_do_not(make_m
         assert ways(make_model().eval(), torch.device("cuda")) == (4096, 1)
     finally:
         torch.set_num_threads(own)
+
+
+def make_msfmamba():
+    torch.manual_seed(0)
+    return hsmamba.create_model("msfmamba", in_chans=9, num_classes=3, patch_size=5, d_state=2)
+
+
+@pytest.mark.parametrize("strip_bytes", [1, 2**20])
+@pytest.mark.parametrize("name", ["md2f_mamba", "msfmamba"])
+def test_what_patches_share_is_computed_once_and_changes_nothing(make_model, monkeypatch, name, strip_bytes):
+    model = (make_model(patch_size=6) if name == "md2f_mamba" else make_msfmamba()).eval()
+    for norm in (x for x in model.modules() if isinstance(x, torch.nn.modules.batchnorm._BatchNorm)):
+        torch.nn.init.normal_(norm.running_mean)
+    rng = np.random.default_rng(1)
+    hsi, aux = rng.normal(size=(23, 17, model.in_chans)), rng.normal(size=(23, 17, 1))
+    scene = Scene(hsi.astype(np.float32), aux=aux.astype(np.float32) if model.aux_chans else None)
+    monkeypatch.setattr(jobs, "_STRIP_BYTES", strip_bytes)
+    sizes, plain = [], model.shared_maps
+    monkeypatch.setattr(model, "shared_maps", lambda *x: sizes.append(x[0].shape[0]) or plain(*x))
+    job = prepare_classification(model, scene, progress=False, scale=1)
+    labels, confidence = job.arrays()
+    assert set(sizes[1:]) == {1}  # whole rows; the first call tells the sizes of the network's tensors
+    monkeypatch.setattr(jobs, "shares", lambda _: False)
+    patchwise = job.arrays()
+    np.testing.assert_array_equal(labels, patchwise[0])
+    np.testing.assert_allclose(confidence, patchwise[1], atol=1e-5)
+
+
+def test_few_pixels_and_turned_patches_share_nothing(make_model, scene, transform, monkeypatch):
+    monkeypatch.setattr(jobs, "shared", None)
+    wanted = np.zeros(scene.shape, bool)
+    wanted[5, 3:9] = True
+    prepare_classification(make_model(), scene, transform, wanted=wanted, progress=False).arrays()
+    hsmamba.classify(make_model(), scene, transform, tta=True, progress=False)
+
+
+def test_another_forward_or_a_hook_is_called(make_model):
+    model = make_model()
+    assert shares(model)
+
+    class Own(type(model)):
+        def forward_features(self, hsi, aux=None):
+            return 2 * super().forward_features(hsi, aux)
+
+    model.__class__ = Own
+    assert not shares(model)
+    model = make_model()
+    handle = model.register_forward_hook(lambda *_: None)
+    assert not shares(model)
+    handle.remove()
+    model.forward = lambda hsi, aux=None: hsi
+    assert not shares(model)
+    assert not shares(hsmamba.create_model("md2f_mamba_ref", in_chans=4, num_classes=3, patch_size=5, dim=8))
 
 
 def test_only_a_strip_is_read_at_a_time(make_model, scene, transform, monkeypatch):

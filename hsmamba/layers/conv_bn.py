@@ -1,0 +1,44 @@
+"""Convolution and batch norm as one convolution, wherever the statistics are fixed."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_CONVOLUTIONS = {nn.Conv2d: F.conv2d, nn.Conv3d: F.conv3d}
+_NORMS = {nn.Conv2d: nn.BatchNorm2d, nn.Conv3d: nn.BatchNorm3d}
+
+
+class ConvBN(nn.Sequential):
+    """Convolution, batch norm and, unless told otherwise, ReLU.
+
+    In evaluation the norm is a scale and a shift for each channel, which go into the kernel and the bias before the
+    convolution: the same numbers to rounding, without two more passes over the map.
+
+    Args:
+        conv: `nn.Conv2d` or `nn.Conv3d`.
+        act: Put a ReLU at the end.
+
+    Shape:
+        As of the convolution.
+    """
+
+    def __init__(self, conv: nn.Conv2d | nn.Conv3d, *, act: bool = True) -> None:
+        norm = _NORMS[type(conv)](conv.out_channels)
+        super().__init__(conv, norm, *([nn.ReLU()] if act else []))
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Convolve, normalise, activate."""
+        conv, norm = cast("nn.Conv2d", self[0]), cast("nn.BatchNorm2d", self[1])
+        if norm.training or norm.running_var is None or norm.running_mean is None:
+            return cast(Tensor, super().forward(input))  # type: ignore[no-untyped-call]
+        scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+        shift = norm.bias - scale * (norm.running_mean if conv.bias is None else norm.running_mean - conv.bias)
+        kernel = conv.weight * scale.view(-1, *[1] * (conv.weight.ndim - 1))
+        x: Tensor = _CONVOLUTIONS[type(conv)](
+            input, kernel, shift, conv.stride, conv.padding, conv.dilation, conv.groups
+        )
+        return F.relu(x, inplace=True) if len(self) > 2 else x
