@@ -1,7 +1,7 @@
 """Compile the CPU kernels of the selective scan while the package is built or installed.
 
 One wheel carries the kernel of every platform: the source needs no C library, so that the cross compiler of the
-`ziglang` package builds all of them anywhere in seconds (350 KB together), and the wheel fits every machine. An
+`ziglang` package builds all of them anywhere in seconds (half a MB together), and the wheel fits every machine. An
 editable install gets the kernel of this machine, in the source tree. Where a kernel cannot be built, the package
 installs without it: the scan then runs in torch operations, and `hsmamba.ops.available_backends()` says why.
 

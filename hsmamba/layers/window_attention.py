@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hsmamba.layers.tiling import add_products, halo, run_tiles, shifts, tiles
+from hsmamba.ops.attention import attend as attend_compiled
+from hsmamba.ops.attention import takes
 
 
 def window_attention(
@@ -80,8 +82,13 @@ def attend_op(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
     """Attend with q (G, d, H, W) to k and v (G, d, H + window - 1, W + window - 1)."""
     out = torch.empty_like(q)
 
+    compiled = takes(q, k, v, window)
+
     def attend(n: slice, rows: slice) -> None:
         near = halo(rows, window)
+        if compiled:
+            attend_compiled(q[n, :, rows], k[n, :, near], v[n, :, near], window, out[n, :, rows])
+            return
         weights = _products(q[n, :, rows], shifts(k[n, :, near], window)).softmax(0)
         out[n, :, rows] = _weighted_sum(weights, shifts(v[n, :, near], window))
 

@@ -2,6 +2,7 @@
 
    There is no C library behind it: no allocation, no threads, no mathematics but its own. The caller brings scratch memory
    and runs the same function on several threads, which take runs of tasks from a shared counter. */
+#include "attention.h"
 #include "scan.h"
 
 /* What the compiler may call although nobody wrote the call, and what the Windows loader calls. */
@@ -30,6 +31,7 @@ int DllMainCRTStartup(void *library, unsigned long reason, void *reserved) {
 #define FORWARD_MANY 4 /* states that one loop over time keeps in registers */
 #define BACKWARD_MANY 2
 #include "vectors.h"
+#include "attention_kernel.h"
 #include "scan_kernel.h"
 
 #if defined(__x86_64__)
@@ -40,6 +42,7 @@ int DllMainCRTStartup(void *library, unsigned long reason, void *reserved) {
 #define FORWARD_MANY 4
 #define BACKWARD_MANY 2
 #include "vectors.h"
+#include "attention_kernel.h"
 #include "scan_kernel.h"
 #pragma clang attribute pop
 
@@ -51,6 +54,7 @@ int DllMainCRTStartup(void *library, unsigned long reason, void *reserved) {
 #define BACKWARD_MANY 4
 #define HAVE_SCALEF
 #include "vectors.h"
+#include "attention_kernel.h"
 #include "scan_kernel.h"
 #pragma clang attribute pop
 

@@ -1,0 +1,53 @@
+"""The compiled kernel of attention to a window: in the library of the scan, for CPU tensors in float32."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hsmamba.ops import cpu
+
+MOST_CHANNELS = 16  # of a head; this and the next: csrc/attention.h
+WIDEST_WINDOW = 31
+
+_int = ctypes.c_int64
+
+
+class _Planes(ctypes.Structure):
+    _fields_ = [("data", ctypes.c_void_p), ("group", _int), ("channel", _int), ("row", _int)]
+
+
+class _Attention(ctypes.Structure):
+    _fields_ = [
+        *((name, _int) for name in ("groups", "channels", "height", "width", "window")),
+        *((name, _Planes) for name in ("q", "k", "v", "out")),
+    ]
+
+
+def _kernel() -> Any:
+    """The function at this machine's level; None without a library, or in one that was compiled before there was it."""
+    return getattr(cpu.load(), f"hsmamba_attention_{cpu.level()}", None)
+
+
+def takes(q: Tensor, k: Tensor, v: Tensor, window: int) -> bool:
+    """Whether the kernel computes attention with these tensors (see `attend`) and this window."""
+    if _kernel() is None or q.shape[1] > MOST_CHANNELS or window > WIDEST_WINDOW:
+        return False
+    return all(x.device.type == "cpu" and x.dtype == torch.float32 and x.stride(3) == 1 for x in (q, k, v))
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, window: int, out: Tensor) -> None:
+    """Attend on the calling thread; the interpreter lock is released.
+
+    Args:
+        q: Queries (G, d, H, W), float32; in this and the others, pixels of a row are contiguous.
+        k: Keys (G, d, H + window - 1, W + window - 1).
+        v: Values, the same shape.
+        window: Odd side of the window.
+        out: Takes the result, (G, d, H, W).
+    """
+    planes = (_Planes(x.data_ptr(), *x.stride()[:3]) for x in (q, k, v, out))
+    _kernel()(ctypes.byref(_Attention(*q.shape, window, *planes)))

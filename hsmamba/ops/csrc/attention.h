@@ -1,0 +1,20 @@
+/* Arguments of the window attention kernels; `hsmamba/ops/attention.py` holds the same structure for ctypes. */
+#ifndef HSMAMBA_ATTENTION_H
+#define HSMAMBA_ATTENTION_H
+
+#include <stdint.h>
+
+#define MOST_CHANNELS 16 /* of a head */
+#define WIDEST_WINDOW 31
+
+typedef struct {
+    float *data;
+    int64_t group, channel, row; /* strides in elements; neighbouring pixels are neighbours in memory */
+} Planes;
+
+typedef struct {
+    int64_t groups, channels, height, width, window;
+    Planes q, k, v, out; /* (groups, channels, height, width); k and v with window - 1 more rows and columns */
+} Attention;
+
+#endif
