@@ -10,7 +10,7 @@ from tests.conftest import ROOT
 
 PACKAGE = ROOT / "hsmamba"
 ZOO = (
-    *("records", "files", "arguments", "build", "ensembles", "hub", "manifest", "card"),
+    *("records", "files", "arguments", "build", "ensembles", "hub", "manifest", "listing", "card"),
     *("pickles", "sizes", "official", "source", "save", "factory", "info"),
 )
 

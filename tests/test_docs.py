@@ -25,6 +25,11 @@ def test_tables_are_up_to_date(make_tables, page):
     assert make_tables.updated(page, text) == text, "run: python tools/make_tables.py"
 
 
+def test_the_listing_is_up_to_date(make_tables):
+    text = (ROOT / make_tables.ARCHITECTURES).read_text(encoding="utf-8")
+    assert make_tables.architectures_table() == text, "run: python tools/make_tables.py"
+
+
 def test_tables_of_benchmarks_are_up_to_date(make_tables):
     page = "docs/benchmark_results.md"
     text = (ROOT / page).read_text(encoding="utf-8")

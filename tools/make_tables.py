@@ -1,11 +1,14 @@
 """Write the tables into README.md and the pages of docs, from the registry, the manifest and docs/results.
 
+And the table of architectures that `hsmamba list` reads, hsmamba/zoo/architectures.json.
+
 Run from the repository's root after a model or a weight has changed: python tools/make_tables.py
 A test fails while a page is not up to date.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from functools import partial
 from pathlib import Path
@@ -16,10 +19,11 @@ from hsmamba.engine.benchmark import list_suites, load_suite, rows_of, to_markdo
 from hsmamba.engine.classification.recipe import summarise_baselines
 from hsmamba.engine.results import read_results, summarise
 from hsmamba.models import registry
+from hsmamba.zoo.listing import figure, size_in_words
 from hsmamba.zoo.manifest import load_manifest
-from hsmamba.zoo.records import WeightRecord
 
 ROOT = Path(__file__).resolve().parents[1]
+ARCHITECTURES = "hsmamba/zoo/architectures.json"
 PAGES = {
     "README.md": ("families",),
     "docs/models.md": ("models", "results", "classical"),
@@ -44,29 +48,9 @@ def families_table() -> str:
         if known.cfg.default_tag is None:
             continue
         record = records[f"{name}.{known.cfg.default_tag}"]
-        figure = _fusion_figure(record) if known.cfg.task == "fusion" else _classifier_figure(record)
         use = f'`create_model("{record.name}", pretrained=True)`'
-        rows.append(f"| {use} | {known.cfg.summary} | {record.data['name']}: {figure} |")
+        rows.append(f"| {use} | {known.cfg.summary} | {record.data['name']}: {figure(record)} |")
     return "\n".join(rows)
-
-
-def _classifier_figure(record: WeightRecord) -> str:
-    """Overall accuracy over the seeds, by split."""
-    parts = {split: row["oa"] for split, row in record.metrics.items() if split != "this weight"}
-    return "; ".join(f"OA {oa['mean']:.1f} ± {oa['std']:.1f} % ({split})" for split, oa in parts.items())
-
-
-def _fusion_figure(record: WeightRecord) -> str:
-    """SAM, or PSNR where the guide has several channels, beside the best classical method on the same images."""
-    own = record.metrics["reduced resolution"]
-    metric, unit, best = ("SAM", "°", min) if record.model_args["guide_chans"] == 1 else ("PSNR", " dB", max)
-    classical = {
-        method.partition(",")[0]: row[metric]
-        for method, row in record.data["baselines"].items()
-        if method.endswith("reduced resolution")
-    }
-    peer = best(classical, key=lambda method: classical[method])
-    return f"{metric} {own[metric]:.2f}{unit} ({peer}: {classical[peer]:.2f}{unit})"
 
 
 def models_table() -> str:
@@ -75,11 +59,20 @@ def models_table() -> str:
     for name in hsmamba.list_models():
         info = hsmamba.model_info(name)
         tags = ", ".join(f"`{tag}`" for tag in info.tags) or "-"
-        size = f"{info.params / 1e6:.2f} M" if info.params >= 1e6 else f"{info.params / 1e3:.1f} K"
         shapes = " + ".join(" x ".join(map(str, shape)) for shape in info.inputs.values())
         macs = f"{info.macs / 1e6:,.1f} M at {shapes}"
-        rows.append(f"| `{name}` | {info.task} | {size} | {macs} | {tags} | {info.summary} |")
+        rows.append(f"| `{name}` | {info.task} | {size_in_words(info.params)} | {macs} | {tags} | {info.summary} |")
     return "\n".join(rows)
+
+
+def architectures_table() -> str:
+    """The registry as JSON, without the networks."""
+    rows = {}
+    for name, known in registry().items():
+        module = known.module.rpartition(".")[2]
+        params = sum(weight.numel() for weight in hsmamba.create_model(name).parameters())
+        rows[name] = {"task": known.cfg.task, "module": module, "params": params, "summary": known.cfg.summary}
+    return json.dumps(dict(sorted(rows.items())), indent=2, ensure_ascii=False) + "\n"
 
 
 def results_table(pattern: str = "*.csv", only: str | None = None) -> str:
@@ -176,6 +169,7 @@ def updated(page: str, text: str) -> str:
 
 
 if __name__ == "__main__":
+    write_text(ROOT / ARCHITECTURES, architectures_table())
     for page in PAGES:
         path = ROOT / page
         write_text(path, updated(page, path.read_text(encoding="utf-8")))

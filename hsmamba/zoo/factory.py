@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fnmatch
 import logging
-import re
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,6 +18,7 @@ from hsmamba.models import Network
 from hsmamba.zoo import manifest, source
 from hsmamba.zoo.build import build, check_origin, load_strictly
 from hsmamba.zoo.files import load_tensors
+from hsmamba.zoo.listing import check_task, matches, natural
 from hsmamba.zoo.official import read_official, unwrapped
 from hsmamba.zoo.records import sizes_in_words
 
@@ -174,15 +173,6 @@ def _load_checkpoint(model: Network, architecture: str, path: Path) -> None:
         ) from None
 
 
-def _natural(name: str) -> list[tuple[int, int | str]]:
-    return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", name)]
-
-
-def _matches(name: str, patterns: str | Iterable[str]) -> bool:
-    patterns = [patterns] if isinstance(patterns, str) else list(patterns)
-    return any(fnmatch.fnmatchcase(text, pattern) for pattern in patterns for text in (name, name.partition(".")[0]))
-
-
 def list_models(
     pattern: str | Iterable[str] = "*",
     *,
@@ -202,16 +192,20 @@ def list_models(
 
     Returns:
         Names that `create_model` takes.
+
+    Raises:
+        ValueError: There is no such task.
     """
+    check_task(task)
     entries = models.registry()
     names = manifest.load_manifest() if pretrained else entries
     chosen = []
     for name in names:
         entry = entries[name.partition(".")[0]]
         right_kind = task in (None, entry.cfg.task) and module in (None, entry.module.rpartition(".")[2])
-        if right_kind and _matches(name, pattern) and not _matches(name, exclude):
+        if right_kind and matches(name, pattern) and not matches(name, exclude):
             chosen.append(name)
-    return sorted(chosen, key=_natural)
+    return sorted(chosen, key=natural)
 
 
 def list_pretrained(pattern: str | Iterable[str] = "*", **kwargs: Any) -> list[str]:

@@ -212,6 +212,10 @@ CASES = {
             lambda shell, text: tuned(shell, out="other"),
         ),
     ),
+    "no {} is named {}; name '*' to see all": (
+        lambda shell: ("list", "nothing"),
+        lambda shell, text: "rsanet" in shell("list", re.search(r"name '(.)'", text)[1]),
+    ),
     "name a model (hsmamba list shows them), or ask for --backends": (
         lambda shell: ("info",),
         (

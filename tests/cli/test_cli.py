@@ -11,8 +11,9 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
+import hsmamba
 from hsmamba import cli
-from tests.conftest import ROOT
+from tests.conftest import ROOT, run_python
 from tests.data.files.samples import write_swapped_envi, write_tif
 from tests.data.files.vector_samples import box, write_geojson
 
@@ -56,6 +57,22 @@ def test_list_and_info(run):
     assert "92,167" in run("info", "md2f_mamba")[1]
     assert json.loads(run("info", "md2f_mamba", "--json")[1])["params"] == 92_167
     assert run("--version")[1].strip() == __import__("hsmamba").__version__
+
+
+def test_a_listing_tells_sizes_and_figures_without_torch(run):
+    lines = run("list", "--task", "fusion")[1].splitlines()
+    assert [line.split()[0] for line in lines] == hsmamba.list_models(task="fusion")
+    assert "73.4 K" in run("list", "rsanet")[1]
+    lines = run("list", "--pretrained")[1].splitlines()
+    assert [line.split()[0] for line in lines] == hsmamba.list_pretrained()
+    assert "8 bands, a guide of 1 channel, ratio 4" in run("list", "ramsf.worldview2", "--pretrained")[1]
+    code = (
+        "import sys, typer.testing, hsmamba.cli as c\n"
+        "r = typer.testing.CliRunner().invoke(c.load_app(), ['list'])\n"
+        "assert r.exit_code == 0, r.output\n"
+        "print('torch' in sys.modules, 'numpy' in sys.modules)"
+    )
+    assert run_python(code).split() == ["False", "False"]
 
 
 def test_backends_of_the_scan(run):
@@ -445,7 +462,6 @@ def test_an_earlier_run_is_replaced_on_request_alone(run, trained, scene_file):
 
 
 def test_a_fine_tuned_model_keeps_the_licence_of_its_base_weight(run, trained, scene_file, tmp_path):
-    import hsmamba
 
     base = tmp_path / "base"
     hsmamba.save_pretrained(
@@ -462,7 +478,6 @@ def test_a_fine_tuned_model_keeps_the_licence_of_its_base_weight(run, trained, s
 
 def test_convert_makes_a_model_folder_of_an_official_checkpoint(run, tmp_path):
     torch = pytest.importorskip("torch")
-    import hsmamba
     from tests.oracles.md2f_mamba import article_logits, article_state
 
     state = {"state_dict": {f"module.{k}": v.float() for k, v in article_state(4, 5, 3, 6, 2, 3, 3, 3).items()}}
@@ -494,6 +509,8 @@ def test_convert_makes_a_model_folder_of_an_official_checkpoint(run, tmp_path):
             marks=pytest.mark.skipif(find_spec("tensorly") is None, reason="needs the demo extra"),
         ),
         (["train", "no_such_recipe"], "no recipe"),
+        (["list", "--task", "segmentation"], "classification or fusion"),
+        (["list", "nothing*"], "no model is named"),
         (["verify", "md2f_mamba.nowhere"], "md2f_mamba.nowhere"),
     ],
 )

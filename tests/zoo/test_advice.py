@@ -133,6 +133,9 @@ def test_names_that_were_meant(model_folder, record):
     assert "hsmamba.list_pretrained()" in text and hsmamba.list_pretrained() == [record.name]
     text = told(lambda: hsmamba.create_model("completely different"))
     assert "hsmamba.list_models()" in text and hsmamba.list_models()
+    text = told(lambda: hsmamba.list_models(task="segmentation"), "choose {}, or leave it out for both")
+    for task in re.search(r"choose (\w+) or (\w+)", text).groups():
+        assert hsmamba.list_models(task=task)
     text = told(lambda: hsmamba.create_model("md2f_mamba", widht=3))
     assert hsmamba.create_model("md2f_mamba", **{re.search(r"It takes: (\w+)", text)[1]: 16})
 
