@@ -31,6 +31,11 @@ class FusionPair(NamedTuple):
     ms_up: Tensor  # `ms` on the guide's grid, (C, r h, r w), by `hsmamba.data.upsample`
     gt: Tensor | None  # the truth (C, r h, r w); None at full resolution, where nobody knows it
 
+    def __repr__(self) -> str:
+        """Say what it holds, without the numbers."""
+        truth = "without truth" if self.gt is None else "with truth"
+        return f"FusionPair({self.name!r}: ms {tuple(self.ms.shape)}, guide {tuple(self.guide.shape)}, {truth})"
+
 
 class TrainingImage(NamedTuple):
     """An image to cut crops from: the truth `gt` (C, H, W), the same `blurred` by the MTF, the guide (P, H, W)."""
@@ -39,6 +44,10 @@ class TrainingImage(NamedTuple):
     gt: Tensor
     blurred: Tensor
     guide: Tensor
+
+    def __repr__(self) -> str:
+        """Say what it holds, without the numbers."""
+        return f"TrainingImage({self.name!r}: gt {tuple(self.gt.shape)}, guide {tuple(self.guide.shape)})"
 
 
 @dataclass(frozen=True)
@@ -70,6 +79,13 @@ class FusionPairs:
     cut: int = 0
     guide_maximum: float | None = None
     wavelengths: tuple[float, ...] | None = None
+
+    def __repr__(self) -> str:
+        """Say what they hold, without the numbers."""
+        counts = {part: len(getattr(self, part)) for part in ("train", "val", "test", "full")}
+        held = ", ".join(f"{count} {part}" for part, count in counts.items() if count)
+        sizes = f"{self.in_chans} bands, a guide of {self.guide_chans}, ratio {self.ratio}" if held else "no image"
+        return f"FusionPairs({self.name!r}: {sizes}, sensor {self.sensor.name}; {held or 'empty'})"
 
     @property
     def maxima(self) -> tuple[float, float]:

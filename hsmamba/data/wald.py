@@ -42,7 +42,7 @@ def wald_pairs(
     guide: npt.ArrayLike,
     *,
     sensor: str | Sensor,
-    ratio: int = 4,
+    ratio: int | None = None,
     maximum: Maximum | None = None,
     nan: NanPolicy = "raise",
     val: float | None = None,
@@ -61,7 +61,7 @@ def wald_pairs(
             (band, y, x) as rioxarray opens it.
         guide: Sharp image (r h, r w, P) or (r h, r w) on the same ground.
         sensor: Name of the sensor whose MTF blurs ("generic" for others), or one made by hand.
-        ratio: Scale ratio r.
+        ratio: Scale ratio r; default that of the rows and columns of the two images.
         maximum: Number that is 1 in the pairs: one for both images, a pair (of `ms`, of the guide), or a sensor
             ("WV3"). Default the sensor's; where that is not known, the largest of the training part of `ms`, but no
             more than three times what 99 % of its pixels stay below.
@@ -88,12 +88,14 @@ def wald_pairs(
         HsmambaWarning: Invalid pixels were left out, the scene is too small for a validation strip, `maximum` may be
             wrong, or one image alone has a place.
     """
-    check_ratio(ratio)
+    if ratio is not None:
+        check_ratio(ratio)
     check_policy(nan)
     found = get_sensor(sensor)
     if axis not in ("rows", "columns"):
         raise ValueError(f"axis is {axis!r}; it is 'rows' or 'columns'")
     low, high = (_given(what, image) for what, image in (("ms", ms), ("guide", guide)))
+    ratio = ratio_of(low, high) if ratio is None else ratio
     _check_fit(low, high, ratio)
     check_same_ground(low, high, ("ms", "the guide"), tolerance=_FAR)
     scene = _read(low, high, ratio, nan, turned=axis == "columns")
@@ -129,6 +131,22 @@ def wald_pairs(
         guide_maximum=None if bounds[0] == bounds[1] else bounds[1],
         wavelengths=None if wavelengths is None else tuple(map(float, wavelengths)),
     )
+
+
+def ratio_of(ms: Array, guide: Array) -> int:
+    """Return how many rows of a guide (H, W[, P]) lie beside one of the coarse image (h, w[, C]).
+
+    Raises:
+        SceneError: It is no whole number of two or more, the same of rows and columns.
+    """
+    (rows, columns), (fine_rows, fine_columns) = ms.shape[:2], guide.shape[:2]
+    ratio = round(fine_rows / rows)
+    if ratio < 2 or (fine_rows, fine_columns) != (rows * ratio, columns * ratio):
+        raise SceneError(
+            f"ms is {rows} x {columns} and the guide {fine_rows} x {fine_columns} pixels; the guide must have two or "
+            "more times as many rows and columns, a whole number: crop both to the same ground, or swap them"
+        )
+    return ratio
 
 
 @dataclass(frozen=True)

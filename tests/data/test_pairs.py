@@ -120,7 +120,7 @@ def test_parts_can_be_left_out_and_the_maximum_comes_from_the_training_part():
 MS, PAN = scene()
 WITH_NAN = np.where(np.arange(MS.size).reshape(MS.shape) < 3, np.nan, MS)
 test_what_does_not_fit_is_named = refused(
-    (lambda: make(MS, PAN[:-64]), SceneError, r"ratio 4 the guide must be .*256, 128"),
+    (lambda: make(MS, PAN[:-64], ratio=4), SceneError, r"ratio 4 the guide must be .*256, 128"),
     (lambda: make(WITH_NAN, PAN), SceneError, '1 of 2048 pixels of ms hold NaN.*row 0, column 0; pass nan="mask"'),
     (lambda: make(MS, PAN, val=0.5, test=0.5), SplitError, "come to 0 for train, 32 for val.*works with val=0"),
     (lambda: make(MS, PAN, test=1), ValueError, r"test is 1; it must be in \[0, 1\)"),
@@ -146,3 +146,13 @@ def test_some_bands_of_pairs_are_those_bands_with_their_gains():
     assert replace(pairs, sensor=get_sensor("generic")).with_bands([1]).sensor.ms_gains == (0.3,)
     with pytest.raises(ValueError, match=r"bands is \[4\]; expected some of 0 to 3"):
         pairs.with_bands([4])
+
+
+def test_what_pairs_say_of_themselves_is_one_line():
+    rng = np.random.default_rng(0)
+    pairs = wald_pairs(rng.uniform(1, 9, (64, 48, 4)), rng.uniform(1, 9, (256, 192)), sensor="QB", maximum=9, name="x")
+    assert repr(pairs) == (
+        "FusionPairs('x': 4 bands, a guide of 1, ratio 4, sensor QB; 1 train, 1 val, 1 test, 1 full)"
+    )
+    assert repr(pairs.test[0]) == "FusionPair('x, test': ms (4, 5, 12), guide (1, 20, 48), with truth)"
+    assert "\n" not in repr(pairs.train[0])

@@ -51,6 +51,17 @@ def raster(values, pixel, corner=(5e5, 4e6), bands_first=False, valid=None, enco
     return array
 
 
+@pytest.mark.parametrize("ratio", [2, 3, 4])
+def test_the_ratio_is_that_of_the_images(ratio):
+    rng = np.random.default_rng(0)
+    ms, pan = rng.uniform(1, 9, (48, 60, 2)), rng.uniform(1, 9, (48 * ratio, 60 * ratio))
+    pairs = wald_pairs(ms, pan, sensor="generic", maximum=10, val=0)
+    assert pairs.ratio == ratio and same(pairs, wald_pairs(ms, pan, sensor="generic", maximum=10, val=0, ratio=ratio))
+    for guide in (pan[:-1], pan[:48, :60], ms[:24, :30, 0]):
+        with pytest.raises(SceneError, match="a whole number: crop both to the same ground, or swap them"):
+            wald_pairs(ms, guide, sensor="generic")
+
+
 def test_every_container_and_order_gives_the_same_pairs():
     want = make()
     for low, high in (
@@ -204,7 +215,7 @@ test_what_does_not_fit_is_named = refused(
     (lambda: make(maximum="generic"), ValueError, "'generic' is not known; give maximum= as a number"),
     (lambda: make(MS * 0, sensor="generic"), ValueError, "largest number of the training part of ms is 0; give"),
     (lambda: make(MS * 1j), SceneError, "ms has dtype complex128; expected real numbers"),
-    (lambda: make(MS, PAN[:-4]), SceneError, "ratio 4 the guide must be"),
+    (lambda: make(MS, PAN[:-4], ratio=4), SceneError, "ratio 4 the guide must be"),
     (lambda: make(raster(MS, 2.0).rename(y="row"), PAN), SceneError, "rename them"),
 )
 

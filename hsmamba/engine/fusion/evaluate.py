@@ -145,8 +145,11 @@ def _baselines(pairs: FusionPairs) -> dict[str, Callable[[FusionPair], Tensor]]:
     chosen: dict[str, Callable[[FusionPair], Tensor]] = {
         "bicubic": lambda pair: bicubic(pair.ms[None], pairs.ratio)[0].clamp(0, 1)
     }
+    left_out = set() if pairs.guide_chans == 1 else set(OF_PAN_ALONE)
+    if pairs.ratio & (pairs.ratio - 1):  # interp23 takes powers of two; for others EXP is the bicubic above
+        left_out.add("EXP")
     for name, method in BASELINES.items():
-        if pairs.guide_chans == 1 or name not in OF_PAN_ALONE:
+        if name not in left_out:
             chosen[name] = lambda pair, method=method: _classical(method, pair, pairs)  # type: ignore[misc]
     return chosen
 

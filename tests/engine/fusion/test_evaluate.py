@@ -47,6 +47,13 @@ def test_a_guide_of_several_channels_is_judged_beside_all_methods_that_take_one(
     assert all(np.isfinite(list(figures.values())).all() for figures in means.values())
 
 
+def test_a_method_that_is_bicubic_at_this_ratio_is_not_told_twice():
+    rng = np.random.default_rng(0)
+    pairs = wald_pairs(rng.uniform(1, 9, (48, 48, 2)), rng.uniform(1, 9, (144, 144)), sensor="generic", maximum=9)
+    means = hsmamba.evaluate(Copy(3), pairs).mean()
+    assert "bicubic" in means and "GSA" in means and "EXP" not in means
+
+
 def test_reflectance_is_judged_as_digital_numbers_are():
     scene = [np.round(image / image.max() * 12_600) for image in images()]
     tables = []
