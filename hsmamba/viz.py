@@ -1,10 +1,13 @@
 """Pictures: label maps with legend, false-colour composites, fused images, confusion matrices, training curves.
 
-Every function returns a `matplotlib.figure.Figure` (save it with `figure.savefig(path)`); none touches pyplot's state.
+Every function returns a `matplotlib.figure.Figure` (save it with `figure.savefig(path)`); none touches pyplot's state,
+and a notebook shows it as it is.
 """
 
 from __future__ import annotations
 
+import functools
+import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -52,7 +55,20 @@ def _stretched(image: NDArray[Any], low: NDArray[Any], high: NDArray[Any]) -> ND
 
 
 def _figure(width: float, height: float) -> Any:
-    return optional_import("matplotlib.figure", "to draw").Figure(figsize=(width, height), layout="constrained")
+    return _figure_class()(figsize=(width, height), layout="constrained")
+
+
+@functools.cache
+def _figure_class() -> Any:
+    """Return matplotlib's figure with the picture that notebooks ask for: they know those of pyplot alone."""
+    base = optional_import("matplotlib.figure", "to draw").Figure
+
+    def _repr_png_(self: Any) -> bytes:
+        file = io.BytesIO()
+        self.savefig(file, format="png", dpi=100)
+        return file.getvalue()
+
+    return type("Figure", (base,), {"_repr_png_": _repr_png_, "__module__": __name__})
 
 
 def _show(axes: Any, image: NDArray[Any], title: str, **kwargs: Any) -> Any:

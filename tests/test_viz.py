@@ -65,3 +65,9 @@ def test_a_fused_image_is_drawn_beside_what_it_was_made_of(tmp_path):
         viz.fusion_comparison(pair, np.zeros((4, 5, 5)))
     with pytest.raises(ValueError, match="three indices from 0 to 3"):
         viz.fusion_comparison(pair, fused, bands=(0, 1, 7))
+
+
+def test_a_notebook_shows_a_figure_without_pyplot():
+    pytest.importorskip("matplotlib", reason="needs the demo extra")
+    figure = viz.label_map(np.ones((4, 5), int), ("corn",))
+    assert figure._repr_png_().startswith(b"\x89PNG")

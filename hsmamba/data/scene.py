@@ -93,6 +93,19 @@ class Scene:
             self.bad_bands = np.asarray(self.bad_bands).astype(bool)
             _check_length(self.bad_bands, self.num_bands, "bad_bands")
 
+    def __repr__(self) -> str:
+        """Say what it holds, without the numbers."""
+        bands = f"{self.num_bands} bands"
+        if self.wavelengths is not None and np.isfinite(self.wavelengths).any():
+            bands += f" from {np.nanmin(self.wavelengths):.0f} to {np.nanmax(self.wavelengths):.0f} nm"
+        parts = [" x ".join(map(str, self.shape)) + " pixels", f"{bands}, {np.dtype(self.hsi.dtype)}"]
+        if self.aux is not None:
+            parts.append(f"{self.aux.shape[2]} auxiliary bands")
+        if self.labels is not None:
+            labelled = int(np.count_nonzero(np.asarray(self.labels)))
+            parts.append(f"{labelled} labelled pixels of {self.num_classes} classes")
+        return f"Scene({self.name!r}: {'; '.join(parts)})"
+
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns (H, W)."""

@@ -90,6 +90,12 @@ class ClassificationReport:
         """Mean of `f1` over the classes that have pixels."""
         return float(np.nanmean(self.f1)) if self.support.any() else float("nan")
 
+    def __repr__(self) -> str:
+        """Say the headline figures; `print` shows the table."""
+        named = zip(_COLUMNS, self.percent().values(), strict=True)
+        figures = ", ".join(f"{title} {value:.2f}" for title, value in named)
+        return f"ClassificationReport({figures}; {int(self.confusion.sum())} pixels of {len(self.class_names)} classes)"
+
     def percent(self) -> dict[str, float]:
         """Return the figures of `HEADLINES` in percent with two digits, as results and records hold them."""
         return {key: round(100 * getattr(self, key), 2) for key in HEADLINES}
@@ -158,6 +164,11 @@ class FusionReport:
     model: str
     reduced: dict[str, dict[str, Figures]]
     full: dict[str, dict[str, Figures]] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """Say the network's figures at reduced resolution; `print` shows the tables."""
+        figures = ", ".join(f"{key} {value:.4g}" for key, value in self.mean().get(self.model, {}).items())
+        return f"FusionReport({self.model!r}: {figures or 'no figures'}; {len(self.reduced)} images)"
 
     def mean(self, *, full: bool = False) -> dict[str, Figures]:
         """Average over the images, by method."""

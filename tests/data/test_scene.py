@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from hsmamba.data import Scene, open_scene
+from hsmamba.data import Scene, SelectBands, open_scene, random_split
 from hsmamba.errors import SceneError
 from tests.conftest import DATA
 from tests.data.files.samples import NAMED, cube, truth
@@ -159,3 +159,19 @@ def test_real_matlab_files_open():
         open_scene(DATA / "dfc2018_houston_crop" / "houston_dataset.mat")
     scene = open_scene(DATA / "eo1_paris" / "paris_data_hs_ms.mat", variable="HSim", aux_variable="MSim")
     assert scene.hsi.shape == (72, 72, 128) and scene.aux.shape == (72, 72, 9)
+
+
+def test_what_a_scene_says_of_itself_is_one_line():
+    labels = np.zeros((4, 5), int)
+    labels[0, :3] = 2
+    scene = Scene(
+        np.zeros((4, 5, 300), np.uint16), labels, np.ones((4, 5, 2)), name="x", wavelengths=np.arange(300) + 400
+    )
+    assert repr(scene) == (
+        "Scene('x': 4 x 5 pixels; 300 bands from 400 to 699 nm, uint16; 2 auxiliary bands; "
+        "3 labelled pixels of 2 classes)"
+    )
+    assert repr(Scene(np.zeros((4, 5, 3)))) == "Scene('': 4 x 5 pixels; 3 bands, float64)"
+    split = random_split(labels, count=1)
+    assert "\n" not in repr(split) and "1 train" in repr(split)
+    assert repr(SelectBands(range(300))) == "SelectBands(indices=[0, 1, ..., 299: 300 in all], on='hsi')"

@@ -63,6 +63,11 @@ class Split:
                 f"{divmod(int(twice[0]), self.shape[1])}); a pixel belongs to one part only"
             )
 
+    def __repr__(self) -> str:
+        """Say what it holds, without the indices."""
+        counts = ", ".join(f"{getattr(self, part).size} {part}" for part in PARTS)
+        return f"Split({self.id!r}: {counts} of {self.shape[0]} x {self.shape[1]} pixels)"
+
     @property
     def sha256(self) -> str:
         """Hash of the pixels: of the text "H W" and each part's name, length and little-endian int64 indices."""

@@ -19,6 +19,8 @@ Source: TypeAlias = Literal["hsi", "aux"]
 Spectra: TypeAlias = "npt.NDArray[Any]"
 Floats: TypeAlias = "npt.NDArray[np.float64]"
 
+_LISTED = 8  # values of a list that are worth showing
+
 
 class Step:
     """One step of a transform.
@@ -133,8 +135,8 @@ class Step:
         return ()
 
     def __repr__(self) -> str:
-        """Show the constructor call."""
-        arguments = ", ".join(f"{key}={value!r}" for key, value in self.config().items())
+        """Show the constructor call; of long lists the ends and the length."""
+        arguments = ", ".join(f"{key}={_short(value)}" for key, value in self.config().items())
         return f"{type(self).__name__}({arguments})"
 
     def _learn(self, pixels: Floats, neighbours: Spectra | None) -> dict[str, Floats]:
@@ -142,3 +144,9 @@ class Step:
 
     def _apply(self, array: Spectra) -> npt.NDArray[np.float32]:
         raise TypeError(f"{type(self).__name__} does not say how it is applied; define _apply")
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list) and len(value) > _LISTED:
+        return f"[{value[0]!r}, {value[1]!r}, ..., {value[-1]!r}: {len(value)} in all]"
+    return repr(value)
