@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeAlias
 from xml.etree import ElementTree
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from hsmamba._files import atomic_path
 from hsmamba.data.colours import class_colours
 from hsmamba.data.image import Array
+from hsmamba.data.qgis import class_style, is_free, style_path
 from hsmamba.data.writers import RASTERS, array_rows, raster_file, remove_beside, reserved
 
 WriteMap: TypeAlias = "Callable[[int, NDArray[Any], NDArray[np.float32]], None]"
@@ -43,7 +44,8 @@ def map_rows(
     Args:
         path: The file, by its suffix in any case:
             `.tif`: a GeoTIFF on the grid, with a colour table, 0 as "no data" and the classes' names as tags `class_1`
-            and, in `map.tif.aux.xml`, as GDAL's category names. The confidence is in `map_confidence.tif`, float32
+            and, in `map.tif.aux.xml`, as GDAL's category names; `map.qml` has names and colours for QGIS, unless a
+            style of the user's own is there. The confidence is in `map_confidence.tif`, float32
             with NaN as "no data". Both have the same tag `run`; an older confidence is removed before the map is
             replaced, so that never one of another run lies beside it.
             `.npz`: arrays `labels` and `confidence`. `.npy`: the labels alone.
@@ -81,8 +83,10 @@ def _raster_map(
     run = {"run": uuid.uuid4().hex}
     names = {f"class_{k}": name for k, name in enumerate(class_names, start=1)}
     colours, beside = class_colours(len(class_names)), confidence_path(path)
-    # What is opened last is renamed first: the map, its confidence, the names.
+    styled = is_free(style_path(path))
+    # What is opened last is renamed first: the map, its confidence, the names, the style.
     with (
+        atomic_path(style_path(path)) if styled else nullcontext() as style,
         atomic_path(f"{path}.aux.xml") as categories,
         atomic_path(beside) as confidence_file,
         atomic_path(path) as label_file,
@@ -103,6 +107,9 @@ def _raster_map(
         for old in (path, beside):
             remove_beside(old)
         beside.unlink(missing_ok=True)
+        if style is not None:
+            style.write_bytes(class_style(class_names))
+            style_path(path).unlink(missing_ok=True)
 
 
 def _write_categories(path: Path, class_names: Sequence[str]) -> None:

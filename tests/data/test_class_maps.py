@@ -46,6 +46,23 @@ def test_a_raster_has_colours_names_and_its_confidence_beside(tmp_path, suffix):
     assert [name.text for name in names] == ["unclassified", *NAMES]
 
 
+def test_a_style_for_qgis_lies_beside_and_a_users_own_one_stays(tmp_path):
+    pytest.importorskip("rasterio", reason="needs the geo extra")
+    path = tmp_path / "map.tif"
+    write_map(path)
+    entries = ElementTree.parse(tmp_path / "map.qml").findall("pipe/rasterrenderer[@type='paletted']//paletteEntry")
+    assert [entry.get("label") for entry in entries] == ["unclassified", *NAMES]
+    assert [entry.get("value") for entry in entries] == list("0123")
+    tones = [[int(entry.get("color")[k : k + 2], 16) for k in (1, 3, 5)] for entry in entries]
+    np.testing.assert_array_equal(tones, np.rint(class_colours(3) * 255))
+    assert [entry.get("alpha") for entry in entries] == ["0", "255", "255", "255"]
+    write_map(path, names=("a", "b", "c"))
+    assert 'label="a"' in (tmp_path / "map.qml").read_text(encoding="utf-8")
+    (tmp_path / "map.qml").write_text("<qgis>mine</qgis>", encoding="utf-8")
+    write_map(path)
+    assert (tmp_path / "map.qml").read_text(encoding="utf-8") == "<qgis>mine</qgis>"
+
+
 def test_a_map_of_a_scene_with_control_points_has_them(tmp_path):
     rasterio = pytest.importorskip("rasterio", reason="needs the geo extra")
     path, corners = write_tif(tmp_path / "scene.tif", cube()), ((0, 0), (0, 5), (6, 0), (6, 5))
