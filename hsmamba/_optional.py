@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from importlib.util import find_spec
 from types import ModuleType
 
 from hsmamba.errors import MissingExtraError
@@ -42,3 +43,8 @@ def optional_import(module: str, purpose: str) -> ModuleType:
             f"{package} is needed {purpose} and could not be imported ({error}); "
             f'install it with: pip install "hsmamba[{extra}]"'
         ) from error
+
+
+def is_there(module: str) -> bool:
+    """Tell whether an optional module is installed, without importing it."""
+    return find_spec(module) is not None

@@ -30,12 +30,15 @@ if TYPE_CHECKING:
     from hsmamba.data.pairs import FusionPair, FusionPairs
     from hsmamba.data.patches import Patches, augment_d4, erase_rim
     from hsmamba.data.sets.cave import load_cave
+    from hsmamba.data.sets.samples import load_sample_pair, write_samples
     from hsmamba.data.sets.worldview2_ikonos import load_ikonos, load_worldview2
     from hsmamba.data.srf import nikon_d700, read_response, response_matrix, simulate_bands
     from hsmamba.data.wald import wald_pairs
 
 # The modules of the block above: all need torch, so one more of them costs nothing beside it.
-_WITH_TORCH = ("datasets", "degrade", "pairs", "patches", "sets.cave", "sets.worldview2_ikonos", "srf", "wald")
+_WITH_TORCH = (
+    "datasets", "degrade", "pairs", "patches", "sets.cave", "sets.samples", "sets.worldview2_ikonos", "srf", "wald",
+)  # fmt: skip
 
 __all__ = [
     "MNF",
@@ -74,6 +77,7 @@ __all__ = [
     "load_idtrees",
     "load_ikonos",
     "load_pairs",
+    "load_sample_pair",
     "load_scene",
     "load_scenes",
     "load_split",
@@ -91,6 +95,7 @@ __all__ = [
     "upsample",
     "valid_mask",
     "wald_pairs",
+    "write_samples",
 ]
 
 

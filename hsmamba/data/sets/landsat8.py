@@ -17,7 +17,7 @@ from hsmamba.data.wald import wald_pairs
 from hsmamba.errors import DataNotFoundError
 
 # Centres of the bands 1 to 7 of OLI in nm, by its mission.
-_CENTRES = {1: 442.96, 2: 482.04, 3: 561.41, 4: 654.59, 5: 864.67, 6: 1608.86, 7: 2200.73}
+CENTRES = {1: 442.96, 2: 482.04, 3: 561.41, 4: 654.59, 5: 864.67, 6: 1608.86, 7: 2200.73}
 _PAN = 8
 
 
@@ -36,13 +36,13 @@ def load_landsat8(root: PathLike | None = None, **options: Any) -> FusionPairs:
         DataNotFoundError: Files are not there.
     """
     folder = find_data("landsat8", root)
-    ms = np.stack([_read(folder, band) for band in _CENTRES], axis=-1)
+    ms = np.stack([_read(folder, band) for band in CENTRES], axis=-1)
     pan = _read(folder, _PAN)[: 2 * ms.shape[0], : 2 * ms.shape[1]]
     between = ndimage.shift(pan, -0.5, order=3, mode="nearest")
     common: dict[str, Any] = {"sensor": "generic", "ratio": 2, "name": "Landsat-8"}
     pairs = wald_pairs(ms, between, **common, **options)
     full = wald_pairs(ms, pan, **common, **{**options, "maximum": pairs.maxima}).full
-    return replace(pairs, full=full, wavelengths=tuple(_CENTRES.values()))
+    return replace(pairs, full=full, wavelengths=tuple(CENTRES.values()))
 
 
 def _read(folder: Path, band: int) -> npt.NDArray[np.float32]:
