@@ -1,6 +1,6 @@
 """Sharpen a multispectral image with a panchromatic one of any size, with a pretrained weight.
 
-python examples/fuse_scene.py [PAN MS] [--model ramsf.ikonos] [--out fused.npy]
+python examples/fuse_scene.py [MS PAN] [--model ramsf.ikonos] [--out fused.npy]
 
 Without files, a synthetic scene of four bands is taken.
 """
@@ -30,14 +30,14 @@ def synthetic(height: int = 48, width: int = 64, ratio: int = 4) -> tuple[np.nda
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("images", nargs="*", help="PAN and MS, GeoTIFF or .npy; default a synthetic pair")
+    parser.add_argument("images", nargs="*", help="MS and PAN, GeoTIFF or .npy; default a synthetic pair")
     parser.add_argument("--model", default="ramsf.ikonos")
     parser.add_argument("--out", type=Path, default=Path("fused.npy"), help=".npy, or .tif for georeferenced images")
     args = parser.parse_args()
 
     truth = None
     if args.images:
-        pan, ms = map(open_image, args.images)
+        ms, pan = map(open_image, args.images)
     else:
         pan, ms, truth = synthetic()
     fused = hsmamba.fuse(hsmamba.create_model(args.model, pretrained=True), ms, pan)

@@ -328,7 +328,7 @@ class _Fuse(_Output):
         self.states()
 
     def command(self, place: Path, which: int, name: str) -> Callable[[], object]:
-        images = (self.folder / "pan.npy", self.folder / "ms.npy")
+        images = (self.folder / "ms.npy", self.folder / "pan.npy")
         return hsmamba("fuse", *images, "-m", self.models[which], "-o", place / name, "--tile", 5, "--json")
 
 

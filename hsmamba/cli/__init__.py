@@ -52,7 +52,14 @@ def _show_warning(
 ) -> None:
     """Say in a line what a command goes on with; other packages' warnings are none of the user's."""
     if issubclass(category, HsmambaWarning):
-        print(f"hsmamba: warning: {' '.join(str(message).split())}", file=sys.stderr)
+        print(f"hsmamba: warning: {_in_words(message)}", file=sys.stderr)
+
+
+def _in_words(message: Warning | Exception | str) -> str:
+    """Write a message on one line, with the options of the command for the arguments of Python."""
+    from hsmamba.cli._running import in_options
+
+    return in_options(" ".join(str(message).split()))
 
 
 def main() -> NoReturn:
@@ -74,7 +81,7 @@ def main() -> NoReturn:
             sys.exit(130)
         if os.environ.get("HSMAMBA_TRACEBACK") or not isinstance(error, _MISTAKES):
             raise
-        print(f"hsmamba: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"hsmamba: {_in_words(error)}", file=sys.stderr)
         sys.exit(2)
     finally:
         if mine:

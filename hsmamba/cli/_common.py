@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from hsmamba.cli._running import Group, be_quiet, is_quiet
 
 if TYPE_CHECKING:
     from torch import nn
@@ -16,12 +19,13 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="hsmamba",
-    help="A zoo of remote-sensing models with pretrained weights: classify a scene, fine-tune, evaluate.",
+    cls=Group,
+    help="A zoo of remote-sensing models with pretrained weights: classify a scene, sharpen an image, fine-tune.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
 
+QuietFlag = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors and warnings alone.", callback=be_quiet)]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 SceneArgument = Annotated[str, typer.Argument(help="A .mat, .npy, .npz, ENVI .hdr or GeoTIFF file, or 'indian_pines'.")]
 VariableOption = Annotated[str | None, typer.Option(help="Name of the cube in a file with several arrays.")]
@@ -70,7 +74,19 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 
 def say(text: object = "") -> None:
-    typer.echo(str(text))
+    """Print a result for people, unless the command is to be quiet."""
+    if not is_quiet():
+        typer.echo(str(text))
+
+
+def tell(found: object) -> None:
+    """Print a result for programs as JSON, or a text that was asked for."""
+    typer.echo(found if isinstance(found, str) else json.dumps(found))
+
+
+def shows_progress(as_json: bool) -> bool:
+    """Whether a command shows how far it is, where it runs on a terminal."""
+    return not as_json and not is_quiet()
 
 
 def open_or_load(

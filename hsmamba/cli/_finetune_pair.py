@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hsmamba.cli._common import load_model, say
+from hsmamba.cli._common import load_model, say, shows_progress, tell
+from hsmamba.cli._running import note
 from hsmamba.cli._training import RunFolder, chosen, license_of, say_licence
 
 if TYPE_CHECKING:
@@ -36,18 +36,21 @@ def finetune_pair(
     """Train, judge beside the classical methods, and save; the arguments are the command's."""
     from hsmamba import evaluate, finetune, save_pretrained
     from hsmamba.data import open_image, wald_pairs
+    from hsmamba.data.wald import ratio_of
 
     if model is None:
         raise ValueError(f"give a fusion network with --model: {', '.join(_architectures())}, or a weight")
     images: dict[str, Any] = {key: open_image(path or "", variable=variables[key]) for key, path in paths.items()}
-    found = ratio or _ratio(images)
+    found = ratio or ratio_of(images["ms"], images["guide"])
     network = _network(model, _bands(images["ms"]), _bands(images["guide"]), found, settings["seed"], device)
     chosen_sensor = sensor or _sensor(network, _bands(images["ms"]))
     name = Path(paths["ms"] or "").stem
     pairs = wald_pairs(
         images["ms"], images["guide"], sensor=chosen_sensor, ratio=found, maximum=maximum, nan=nan, name=name, **shares
     )
-    result = finetune(network, pairs, progress=not as_json, **folder.keeping(), **chosen(**settings))
+    result = finetune(network, pairs, progress=shows_progress(as_json), **folder.keeping(), **chosen(**settings))
+    if pairs.test:
+        note("the training is over; judging the held-out rows beside the classical methods")
     report = evaluate(network, pairs) if pairs.test else None
     data = {"name": name, "sensor": pairs.sensor.name, "maximum": pairs.maximum, "seed": settings["seed"]}
     terms = license_of(network, license, None)
@@ -55,7 +58,7 @@ def finetune_pair(
     save_pretrained(network, folder.model, metrics=figures, data=data, license=terms, bands=pairs.in_chans)
     if as_json:
         test = report.to_dict() if report else None
-        say(json.dumps({"model": str(folder.model), "best_epoch": result.best_epoch, "test": test}))
+        tell({"model": str(folder.model), "best_epoch": result.best_epoch, "test": test})
         return
     say(_told(report, pairs))
     choice = "by validation" if pairs.val else "the last"
@@ -72,18 +75,6 @@ def _architectures() -> list[str]:
 
 def _bands(image: Any) -> int:
     return int(image.shape[2]) if image.ndim == 3 else 1
-
-
-def _ratio(images: dict[str, Any]) -> int:
-    """Return how many rows of the guide lie beside one of the coarse image."""
-    coarse, sharp = images["ms"].shape, images["guide"].shape
-    ratio: int = round(sharp[0] / coarse[0])
-    if ratio < 2 or (sharp[0], sharp[1]) != (coarse[0] * ratio, coarse[1] * ratio):
-        raise ValueError(
-            f"ms is {coarse[0]} x {coarse[1]} and the guide {sharp[0]} x {sharp[1]} pixels; the guide must have two or "
-            "more times as many rows and columns, a whole number: crop both to the same ground, or swap them"
-        )
-    return ratio
 
 
 def _network(model: str, in_chans: int, guide_chans: int, scale: int, seed: int, device: str | None) -> FusionNetwork:

@@ -69,7 +69,7 @@ class RunFolder:
         If the new run were killed at once, a later --resume would else continue the old one.
         """
         from hsmamba.engine.lock import only_run
-        from hsmamba.engine.training import deadline
+        from hsmamba.engine.pace import deadline
 
         if self.overwrite:
             with only_run(self.checkpoint):

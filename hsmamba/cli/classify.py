@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,6 +16,7 @@ from hsmamba.cli._common import (
     DeviceOption,
     JsonFlag,
     NanOption,
+    QuietFlag,
     ScaleOption,
     SceneArgument,
     VariableOption,
@@ -26,6 +26,8 @@ from hsmamba.cli._common import (
     numbers,
     open_or_load,
     say,
+    shows_progress,
+    tell,
 )
 
 if TYPE_CHECKING:
@@ -51,13 +53,17 @@ def classify_command(
     ] = "off",
     batch_size: Annotated[int | None, typer.Option(help="Pixels at a time.")] = None,
     device: DeviceOption = None,
+    quiet: QuietFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Classify every pixel of a scene and write the map, row by row."""
     from hsmamba.data.class_maps import MAPS, confidence_path
+    from hsmamba.data.qgis import style_path
     from hsmamba.data.writers import RASTERS
 
-    beside = [confidence_path(path) for path in out if path.suffix.lower() in RASTERS]
+    rasters = [path for path in out if path.suffix.lower() in RASTERS]
+    beside = [confidence_path(path) for path in rasters]
+    written = (*out, *beside, *map(style_path, rasters))
     if len({path.absolute() for path in (*out, *beside)}) < len(out) + len(beside):
         raise ValueError("two of the outputs are one file (map.tif also writes map_confidence.tif); rename one")
     for path in (*out, *beside):
@@ -71,7 +77,7 @@ def classify_command(
     network = as_classifier(load_model(model, device=device))
     options: Any = {
         "batch_size": batch_size, "nan": nan, "scale": factors, "tta": tta, "regularise": regularise,
-        "progress": not as_json,
+        "progress": shows_progress(as_json),
     }  # fmt: skip
     job = prepare_classification(network, opened, **options)
     start = time.perf_counter()
@@ -79,11 +85,11 @@ def classify_command(
     counts = _run(job, out, opened)
     seconds = time.perf_counter() - start
     if as_json:
-        say(json.dumps({"pixels": counts, "seconds": seconds, "files": [str(path) for path in (*out, *beside)]}))
+        tell({"pixels": counts, "seconds": seconds, "files": [str(path) for path in written]})
         return
     width = max(len(key) for key in counts)
     say("\n".join(f"{key:<{width}}  {count:>9}" for key, count in counts.items()))
-    say(f"wrote {', '.join(map(str, (*out, *beside)))}; took {seconds:.1f} s")
+    say(f"wrote {', '.join(map(str, written))}; took {seconds:.1f} s")
 
 
 def _run(job: ClassifyJob, out: list[Path], scene: Scene) -> dict[str, int]:

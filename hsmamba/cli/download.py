@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from hsmamba.cli._common import JsonFlag, app, say
+from hsmamba.cli._common import JsonFlag, app, tell
 
 
 @app.command()
@@ -21,4 +20,4 @@ def download(
     from hsmamba.zoo.source import find_folder
 
     files = {key: str(path) for key, path in find_folder(name, cache_dir=cache_dir).files.items()}
-    say(json.dumps(files) if as_json else "\n".join(f"{key}: {path}" for key, path in files.items()))
+    tell(files if as_json else "\n".join(f"{key}: {path}" for key, path in files.items()))

@@ -17,6 +17,7 @@ from hsmamba.cli._common import (
     LabelsOption,
     LabelsVariableOption,
     NanOption,
+    QuietFlag,
     ScaleOption,
     SceneArgument,
     VariableOption,
@@ -24,8 +25,9 @@ from hsmamba.cli._common import (
     load_model,
     numbers,
     open_or_load,
-    say,
+    shows_progress,
     split_of,
+    tell,
 )
 
 
@@ -56,6 +58,7 @@ def evaluate_command(
         typer.Option("--baselines", help="Fit classical classifiers on the training pixels and show them beside."),
     ] = False,
     device: DeviceOption = None,
+    quiet: QuietFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Print OA, AA, kappa and the accuracy of every class on the test pixels."""
@@ -75,5 +78,5 @@ def evaluate_command(
     else:
         chosen = split_of(model)
     options: Any = {"nan": nan, "scale": numbers(scale), "tta": tta, "regularise": regularise}
-    report = evaluate(network, opened, chosen, baselines=baselines, progress=not as_json, **options)
-    say(report.to_json() if as_json else f"{chosen.id}\n\n{report}")
+    report = evaluate(network, opened, chosen, baselines=baselines, progress=shows_progress(as_json), **options)
+    tell(report.to_json() if as_json else f"{chosen.id}\n\n{report}")

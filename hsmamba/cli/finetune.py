@@ -17,6 +17,7 @@ from hsmamba.cli._common import (
     LabelsOption,
     LabelsVariableOption,
     NanOption,
+    QuietFlag,
     ScaleOption,
     VariableOption,
     app,
@@ -110,6 +111,7 @@ def finetune_command(
     device: DeviceOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run in OUT.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run in OUT.")] = False,
+    quiet: QuietFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Fine-tune a classifier on a labelled SCENE, or a fusion network on a pair, --ms and --guide.

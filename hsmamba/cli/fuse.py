@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 import warnings
 from contextlib import AbstractContextManager
@@ -11,7 +10,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hsmamba.cli._common import MODEL_HELP, DeviceOption, JsonFlag, app, check_writable, load_model, numbers, say
+from hsmamba.cli._common import (
+    MODEL_HELP,
+    DeviceOption,
+    JsonFlag,
+    QuietFlag,
+    app,
+    check_writable,
+    load_model,
+    numbers,
+    say,
+    shows_progress,
+    tell,
+)
+from hsmamba.cli._running import in_options
 from hsmamba.errors import HsmambaWarning
 
 if TYPE_CHECKING:
@@ -23,47 +35,54 @@ _SUFFIXES = (".tif", ".tiff", ".npy")
 
 @app.command("fuse")
 def fuse_command(
-    guide: Annotated[Path, typer.Argument(help="The sharp image (PAN, RGB, SAR): GeoTIFF, ENVI .hdr, .npy, .mat.")],
-    ms: Annotated[Path, typer.Argument(help="The coarse image (MS, HSI) of the same ground.")],
-    model: Annotated[str, typer.Option("--model", "-m", help=MODEL_HELP)],
+    ms: Annotated[Path, typer.Argument(help="The coarse image (MS, HSI): GeoTIFF, ENVI .hdr, .npy, .mat; - for none.")],
+    guide: Annotated[Path, typer.Argument(help="The sharp image (PAN, RGB, SAR) of the same ground.")],
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model",
+            "-m",
+            help=f"{MODEL_HELP} Or a classical method: EXP, Brovey, GSA, MTF-GLP-HPM, MTF-GLP-FS, MTF-GLP-HPM-R.",
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Output: .tif or .npy.")],
+    ms_up: Annotated[
+        Path | None, typer.Option(help="The coarse image on the guide's grid; with - as MS where it is all there is.")
+    ] = None,
     maximum: Annotated[
         str | None,
         typer.Option(help="What is 1 to the network: 2047, '10000,255' (MS, guide) or a sensor, 'WV3'."),
     ] = None,
     tile: Annotated[int | None, typer.Option(help="Side of a tile or window in pixels of MS.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Windows of a global network at a time.")] = 8,
+    batch_size: Annotated[int | None, typer.Option(help="Windows of a global network at a time; default 8.")] = None,
     nan: Annotated[str, typer.Option(help="raise: refuse invalid pixels; mask: leave them invalid.")] = "raise",
     adapt: Annotated[
         float | None,
         typer.Option(help="Seconds to tune on these images first; then the best on held-out tiles is used."),
     ] = None,
     gains: Annotated[
-        str, typer.Option(help="match: bring the brightness to that of the weight's training; none: leave it.")
-    ] = "match",
-    guide_variable: Annotated[str | None, typer.Option(help="Name of the guide in a file with several arrays.")] = None,
+        str | None,
+        typer.Option(help="match: bring the brightness to that of the weight's training (default); none: leave it."),
+    ] = None,
+    sensor: Annotated[
+        str | None, typer.Option(help="Whose MTF a classical method takes: WV2, IKONOS, ...; default generic.")
+    ] = None,
     ms_variable: Annotated[str | None, typer.Option(help="Name of MS in a file with several arrays.")] = None,
+    guide_variable: Annotated[str | None, typer.Option(help="Name of the guide in a file with several arrays.")] = None,
     device: DeviceOption = None,
+    quiet: QuietFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Sharpen a coarse image with a guide; the result lies on the guide's grid, in the units of the coarse image."""
-    check_writable(out, _SUFFIXES, (guide, ms))
-    from hsmamba.data import open_image
-    from hsmamba.engine.fusion.job import prepare_fusion
-
-    images: dict[str, Any] = {
-        "ms": open_image(ms, variable=ms_variable),
-        "guide": open_image(guide, variable=guide_variable),
-    }
-    options: Any = {
-        "tile": tile, "batch_size": batch_size, "device": device, "nan": nan, "adapt": adapt,
-        "gains": None if gains == "none" else gains, "progress": not as_json,
-    }  # fmt: skip
-    network = load_model(model, device=device)
+    images = {"ms": None if str(ms) == "-" else ms, "guide": guide, "ms_up": ms_up}
+    check_writable(out, _SUFFIXES, [path for path in images.values() if path is not None])
+    opened = _opened(images, {"ms": ms_variable, "guide": guide_variable})
+    options = {"maximum": numbers(maximum), "tile": tile, "batch_size": batch_size, "adapt": adapt, "gains": gains}
+    given = {name: value for name, value in options.items() if value is not None}
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        job = prepare_fusion(network, **images, maximum=numbers(maximum), **options)
-    notes = [str(note.message) for note in told if issubclass(note.category, HsmambaWarning)]
+        job = _job(model, opened, given, sensor=sensor, device=device, nan=nan, progress=shows_progress(as_json))
+    notes = [in_options(str(note.message)) for note in told if issubclass(note.category, HsmambaWarning)]
     for note in notes:
         typer.echo(f"hsmamba: warning: {note}", err=True)
     report = None if job.adaptation is None else job.adaptation.report
@@ -76,10 +95,46 @@ def fuse_command(
     height, width, bands = job.shape
     if as_json:
         found = {} if report is None else {"adapt": report.to_dict()}
-        say(json.dumps({"shape": job.shape, "seconds": seconds, "file": str(out), "warnings": notes, **found}))
+        tell({"shape": job.shape, "seconds": seconds, "file": str(out), "warnings": notes, **found})
         return
     say(f"wrote {out}: {height} x {width} pixels, {bands} bands, {job.dtype}")
     say(f"took {seconds:.1f} s, {height * width / seconds:,.0f} pixels a second")
+
+
+def _opened(images: dict[str, Path | None], variables: dict[str, str | None]) -> dict[str, Any]:
+    """Open the images, and tell the order where they are swapped."""
+    from hsmamba.data import open_image
+
+    opened = {name: open_image(path, variable=variables.get(name)) for name, path in images.items() if path is not None}
+    ms, guide = opened.get("ms"), opened["guide"]
+    if ms is not None and ms.shape[0] > guide.shape[0] and ms.shape[1] > guide.shape[1]:
+        raise ValueError(
+            f"the first image is {ms.shape[0]} x {ms.shape[1]} pixels, the second {guide.shape[0]} x {guide.shape[1]}: "
+            "the coarse image comes first, the sharp one second, as in Python (it was the other way round before); "
+            "swap them"
+        )
+    return opened
+
+
+def _job(model: str, images: dict[str, Any], given: dict[str, Any], *, sensor: str | None, **options: Any) -> FusionJob:
+    """Prepare a fusion by a network, or by a classical method, which takes no option of networks."""
+    from hsmamba.engine.fusion.classical_job import method_named, prepare_classical
+    from hsmamba.engine.fusion.job import prepare_fusion
+
+    device = options.pop("device")
+    if method_named(model) is None:
+        if sensor is not None:
+            raise ValueError("--sensor is for classical methods, a network brings its own; leave it out")
+        gains = None if given.get("gains") == "none" else given.get("gains", "match")
+        chosen = {**given, "gains": gains, "batch_size": given.get("batch_size", 8), **options}
+        network = load_model(model, device=device)
+        return prepare_fusion(network, images.pop("ms", None), **images, device=device, **chosen)
+    odd = [f"--{name.replace('_', '-')}" for name in (*given, *(["ms_up"] if "ms_up" in images else []))]
+    if odd:
+        raise ValueError(f"{model} is a classical method and has no use for {' and '.join(odd)}; leave that out")
+    if "ms" not in images:
+        raise ValueError(f"{model} is a classical method; give the coarse image on its own grid as MS")
+    return prepare_classical(model, images["ms"], images["guide"], sensor=sensor or "generic", **options)
 
 
 def _writer(path: Path, job: FusionJob) -> AbstractContextManager[WriteRows]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
-from hsmamba.cli._common import MODEL_HELP, JsonFlag, app, named, say
+from hsmamba.cli._common import MODEL_HELP, JsonFlag, app, named, say, tell
 
 
 @app.command()
@@ -22,7 +21,7 @@ def info(
 
         states = available_backends()
         if as_json:
-            say(json.dumps({key: state._asdict() for key, state in states.items()}))
+            tell({key: state._asdict() for key, state in states.items()})
             return
         for key, state in states.items():
             say(f"{key:<10} {state}")
@@ -32,4 +31,4 @@ def info(
     from hsmamba import model_info
 
     found = model_info(named(name))
-    say(found.to_json() if as_json else found)
+    tell(found.to_json() if as_json else str(found))

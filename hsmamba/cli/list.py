@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
-from hsmamba.cli._common import JsonFlag, app, say
+from hsmamba.cli._common import JsonFlag, app, say, tell
 
 
 @app.command("list")
@@ -25,7 +24,7 @@ def list_command(
 
     found = rows(pattern, pretrained=pretrained, task=task)
     if as_json:
-        say(json.dumps([name for name, *_ in found]))
+        tell([name for name, *_ in found])
         return
     if not found:
         raise ValueError(f"no {'weight' if pretrained else 'model'} is named {pattern!r}; name '*' to see all")

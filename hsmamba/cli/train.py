@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from hsmamba.cli._common import DeviceOption, JsonFlag, app, check_writable, say
+from hsmamba.cli._common import DeviceOption, JsonFlag, QuietFlag, app, check_writable, say, shows_progress, tell
 
 
 @app.command()
@@ -23,6 +22,7 @@ def train(
         float | None, typer.Option(help="Stop a fusion recipe after about so long, to go on later.")
     ] = None,
     device: DeviceOption = None,
+    quiet: QuietFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Train a weight of the zoo again, by its recipe; continues where an earlier call stopped."""
@@ -32,9 +32,12 @@ def train(
     folder = out / chosen.name
     check_writable(folder / "results.csv")
     outcome = recipes.run(
-        chosen, folder, data=data, device=device, progress=not as_json,
+        chosen, folder, data=data, device=device, progress=shows_progress(as_json),
         splits=split or None, seeds=seed or None, minutes=minutes,
     )  # fmt: skip
     if publish is not None:
         recipes.publish(chosen, folder, publish)
-    say(json.dumps(outcome.record) if as_json else outcome.text)
+    if as_json:
+        tell(outcome.record)
+        return
+    say(outcome.text)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
-from hsmamba.cli._common import MODEL_HELP, JsonFlag, app, named, say
+from hsmamba.cli._common import MODEL_HELP, JsonFlag, app, named, say, tell
 
 
 @app.command()
@@ -25,7 +24,7 @@ def verify(
         # Looking the folder up verifies every file; the hashes are printed for the user's own records.
         checked[weight] = {key: sha256_file(file) for key, file in find_folder(named(weight)).files.items()}
     if as_json:
-        say(json.dumps(checked))
+        tell(checked)
         return
     for weight, hashes in checked.items():
         for key, digest in hashes.items():

@@ -135,4 +135,12 @@ def ahead(items: Iterable[T]) -> Generator[T]:
 
 def progress_bar(pixels: int, verb: str, shown: bool) -> tqdm[NoReturn]:
     """Make the bar of a job that goes over so many pixels."""
-    return tqdm(total=pixels, unit="px", desc=verb, disable=not shown, leave=False)
+    return tqdm(total=pixels, unit="px", desc=verb, disable=hidden(shown), leave=False)
+
+
+def hidden(shown: bool) -> bool | None:
+    """Return tqdm's `disable` for a bar that is wanted or not: one that is wanted shows on terminals and in notebooks.
+
+    A log file would hold every step of it.
+    """
+    return None if shown else True

@@ -29,8 +29,10 @@ from tqdm.auto import tqdm
 from hsmamba._files import write_text
 from hsmamba.engine.checkpoint import check_kept, read_checkpoint, write_checkpoint
 from hsmamba.engine.lock import only_run
+from hsmamba.engine.pace import Pace
 from hsmamba.engine.pulse import Pulse
 from hsmamba.engine.results import write_results
+from hsmamba.engine.running import hidden
 from hsmamba.errors import TrainingError, WeightsError
 from hsmamba.models import Network
 
@@ -178,6 +180,14 @@ class TrainingResult(Generic[Settings]):
     best_epoch: int
     settings: Settings = field(repr=False)
 
+    def __repr__(self) -> str:
+        """Say how the run went; `history` has every epoch."""
+        told = f"{type(self).__name__}({len(self.history)} epochs, the best is {self.best_epoch}"
+        if not self.history:
+            return f"{told})"
+        figures = ", ".join(f"{key} {value:.4g}" for key, value in self.history[-1].items() if key != "epoch")
+        return f"{told}; at last {figures})"
+
     @property
     def seconds(self) -> float:
         """Wall time of all epochs, earlier parts of a resumed run included."""
@@ -237,6 +247,7 @@ class Run(ABC, Generic[Trained]):
         self.ema = Average(model, decay=settings.ema_decay) if settings.ema_decay is not None else None
         self.pulse = Pulse(model)
         self.epoch = 0
+        self.on_step: Callable[[int], None] = lambda step: None
         self.history: list[Record] = []
         self.best: dict[str, Any] = {"epoch": 0, "score": (-float("inf"), 0.0), "state": model.state_dict()}
 
@@ -303,6 +314,7 @@ class Run(ABC, Generic[Trained]):
             self.optimizer.step()
             if self.ema is not None:
                 self.ema.update(self.model, self.epoch * self.steps + step + 1)
+            self.on_step(step + 1)
             for key, figure in {"loss": value * size, **figures}.items():
                 sums[key] = sums.get(key, 0.0) + figure
             count += size
@@ -336,7 +348,8 @@ class Run(ABC, Generic[Trained]):
             if keeping.log is not None and self.history:  # a run that was killed may have left it behind
                 write_log(Path(keeping.log), self.history)
         epochs, checkpoint, stop = self.settings.epochs, keeping.checkpoint, False
-        bar = tqdm(total=epochs, initial=self.epoch, unit="epoch", desc="finetune", disable=not keeping.progress)
+        bar = tqdm(total=epochs, initial=self.epoch, unit="epoch", desc="finetune", disable=hidden(keeping.progress))
+        self.on_step = Pace(bar, self.steps, keeping.callback)
         with bar:
             while self.epoch < epochs and not stop and not self.out_of_patience:
                 try:
@@ -419,22 +432,6 @@ def _of_the_base(record: Mapping[str, Any]) -> dict[str, Any]:
     """What still holds of a weight's record once the weight has been trained further: where it came from, its terms."""
     data = {key: value for key, value in record.get("data", {}).items() if key in _ORIGIN}
     return {**record, "data": data, "metrics": {}, "recipe": None}
-
-
-def deadline(minutes: float) -> Callback:
-    """Make a callback of `finetune` that ends the training with the first epoch that ends so late.
-
-    Raises:
-        ValueError: `minutes` is below 0.
-    """
-    if not minutes >= 0:
-        raise ValueError(f"minutes is {minutes!r}; it must be 0, for one epoch, or more")
-    end = time.monotonic() + 60 * minutes
-
-    def passed(record: Record, model: nn.Module) -> bool:
-        return time.monotonic() >= end
-
-    return passed
 
 
 def write_log(path: Path, history: list[Record]) -> None:

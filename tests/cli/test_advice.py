@@ -127,6 +127,19 @@ def sharpens(shell, *args, **options):
     return (shell.folder / "run" / "model" / "config.json").is_file()
 
 
+def fuse(shell, ms, guide, *args, model="GSA"):
+    """Sharpen by a classical method, or a weight."""
+    for name, image in zip(("ms", "pan"), PAIR, strict=True):
+        np.save(shell.folder / f"{name}.npy", image.astype(np.float32))
+    images = (name if name == "-" else shell.folder / name for name in (ms, guide))
+    return ("fuse", *images, "-m", model, "-o", shell.folder / "sharp.npy", *args)
+
+
+def fused(shell, *args, **options):
+    shell(*fuse(shell, *args, **options))
+    return (shell.folder / "sharp.npy").is_file()
+
+
 PAIR = toys.images(32, 32)
 RSANET = ("-m", "rsanet")
 CASES = {
@@ -148,6 +161,20 @@ CASES = {
     "give a labelled SCENE, or --ms and --guide, the coarse image and the sharp one of a pair": (
         lambda shell: ("finetune", "-o", shell.folder / "run"),
         (lambda shell, text: tuned(shell), lambda shell, text: sharpens(shell, *RSANET)),
+    ),
+    "the coarse image comes first, the sharp one second, as in Python {}; swap them": (
+        lambda shell: fuse(shell, "pan.npy", "ms.npy"), lambda shell, text: fused(shell, "ms.npy", "pan.npy")
+    ),
+    "is a classical method and has no use for {}; leave that out": (
+        lambda shell: fuse(shell, "ms.npy", "pan.npy", "--tile", 8),
+        lambda shell, text: fused(shell, "ms.npy", "pan.npy"),
+    ),
+    "is a classical method; give the coarse image on its own grid as MS": (
+        lambda shell: fuse(shell, "-", "pan.npy"), lambda shell, text: fused(shell, "ms.npy", "pan.npy")
+    ),
+    "--sensor is for classical methods, a network brings its own; leave it out": (
+        lambda shell: (*fuse(shell, "ms.npy", "pan.npy", model=toy_weight(shell)), "--sensor", "QB"),
+        lambda shell, text: fused(shell, "ms.npy", "pan.npy", model=toy_weight(shell)),
     ),
     "a pair has a coarse image and a sharp one; give {} too": (
         lambda shell: pair(shell, *RSANET, guide=None),

@@ -35,7 +35,7 @@ def test_48_pixels_are_trained_on_judged_saved_and_fused(run, pair, base, tmp_pa
     assert config["data"] | {"sensor": "QB", "maximum": 2047.0, "name": "ms", "seed": 0} == config["data"]
     assert config["license"] == "MIT" and "ERGAS" in config["metrics"]["reduced resolution"]
     for model in (out, out / "model"):
-        code, _, err = run("fuse", pair[3], pair[1], "-m", model, "-o", tmp_path / "fused.npy")
+        code, _, err = run("fuse", pair[1], pair[3], "-m", model, "-o", tmp_path / "fused.npy")
         assert code == 0, err
         assert np.load(tmp_path / "fused.npy").shape == (192, 192, 4)
 
@@ -95,7 +95,7 @@ def test_minutes_end_the_training(run, pair, base, tmp_path):
         (["--ms", "ms.npy", "--guide", "pan.npy"], "give a fusion network with --model: cf2n"),
         (["-m", "mim", "--ms", "ms.npy", "--guide", "pan.npy"], "mim is a classifier; a pair trains a fusion network"),
         (["-m", "ramsf", "--ms", "pan.npy", "--guide", "ms.npy"], "guide 48 x 48 pixels; the guide must have two or"),
-        (["-m", "ramsf", "--ms", "ms.npy", "--guide", "pan.npy", "--test", 0.9], "It works with test=0"),
+        (["-m", "ramsf", "--ms", "ms.npy", "--guide", "pan.npy", "--test", 0.9], "It works with --test 0"),
     ],
 )  # fmt: skip
 def test_what_is_of_the_other_task_or_does_not_fit_is_refused(run, pair, tmp_path, monkeypatch, args, text):

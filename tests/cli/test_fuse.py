@@ -36,7 +36,7 @@ def test_geotiffs_in_a_geotiff_out(run, model, images, tmp_path):
     pan = write_tif(tmp_path / "pan.tif", guide, pixel=0.5)
     low = write_tif(tmp_path / "ms.tif", ms, pixel=2, nodata=0, texts=names)
     out = tmp_path / "new" / "fused.tif"
-    code, text, err = run("fuse", pan, low, "-m", model, "-o", out, "--tile", 5, "--nan", "mask", "--json")
+    code, text, err = run("fuse", low, pan, "-m", model, "-o", out, "--tile", 5, "--nan", "mask", "--json")
     assert code == 0, err
     assert json.loads(text)["shape"] == [48, 60, 4] and json.loads(text)["warnings"] == []
     with rasterio.open(out) as file, rasterio.open(pan) as grid:
@@ -60,14 +60,14 @@ def test_a_geotiff_out_tells_what_the_coarse_image_tells_of_its_bands(run, model
     with rasterio.open(low, "r+") as file:
         file.scales, file.offsets = (1e-4, 2e-4, 3e-4, 4e-4), (-0.1,) * 4
     out = tmp_path / "fused.TIF"
-    code, _, err = run("fuse", pan, low, "-m", model, "-o", out)
+    code, _, err = run("fuse", low, pan, "-m", model, "-o", out)
     assert code == 0, err
     with rasterio.open(out) as file:
         assert file.scales == (1e-4, 2e-4, 3e-4, 4e-4) and file.offsets == (-0.1,) * 4
         assert [file.tags(i) for i in file.indexes] == tags
     assert hsmamba.data.open_scene(out).wavelengths.tolist() == [485, 560, 660, 830]
     before = low.read_bytes()
-    code, _, err = run("fuse", pan, low, "-m", model, "-o", low)
+    code, _, err = run("fuse", low, pan, "-m", model, "-o", low)
     assert code == 2 and "is an input and would be lost" in err and low.read_bytes() == before
 
 
@@ -76,7 +76,7 @@ def test_arrays_in_an_array_out(run, model, images, tmp_path):
     np.save(tmp_path / "pan.npy", guide[..., 0])
     np.savez(tmp_path / "two.npz", low=ms, other=guide)
     out = tmp_path / "fused.npy"
-    args = ["fuse", tmp_path / "pan.npy", tmp_path / "two.npz", "-m", model, "-o", out]
+    args = ["fuse", tmp_path / "two.npz", tmp_path / "pan.npy", "-m", model, "-o", out]
     code, _, err = run(*args)
     assert code == 2 and "'low' (12, 15, 4)" in err and "variable" in err and not out.exists()
     code, text, err = run(*args, "--ms-variable", "low")
@@ -98,7 +98,7 @@ def test_a_network_is_adapted_and_the_comparison_printed(run, model, tmp_path):
     ms, pan = (image.astype(np.uint16) for image in toy(32, 32))
     np.save(tmp_path / "ms.npy", ms)
     np.save(tmp_path / "pan.npy", pan)
-    args = ["fuse", tmp_path / "pan.npy", tmp_path / "ms.npy", "-m", model, "-o", tmp_path / "out.npy"]
+    args = ["fuse", tmp_path / "ms.npy", tmp_path / "pan.npy", "-m", model, "-o", tmp_path / "out.npy"]
     code, text, err = run(*args, "--adapt", 0.1)
     assert code == 0, err
     assert "adapt: used fitted filters" in text.splitlines()[0] and "MTF-GLP-HPM" in text and "held out: " in text
@@ -119,7 +119,7 @@ def test_a_shift_is_told_on_standard_error(run, model, tmp_path):
     image = 1000 + 200 * image / image.std()
     np.save(tmp_path / "pan.npy", np.roll(image, 8, 0))
     np.save(tmp_path / "ms.npy", np.repeat(image.reshape(64, 4, 64, 4).mean((1, 3))[..., None], 4, 2))
-    args = ["fuse", tmp_path / "pan.npy", tmp_path / "ms.npy", "-m", model, "-o", tmp_path / "out.npy"]
+    args = ["fuse", tmp_path / "ms.npy", tmp_path / "pan.npy", "-m", model, "-o", tmp_path / "out.npy"]
     code, text, err = run(*args, "--json")
     assert code == 0, err
     assert "warning: the guide looks misregistered" in err and "further down" in err
@@ -135,19 +135,19 @@ def test_mistakes_end_with_one_line_and_leave_nothing(run, model, images, tmp_pa
     before = sorted(tmp_path.rglob("*"))
     pan, low, out = tmp_path / "pan.npy", tmp_path / "ms.npy", tmp_path / "out.npy"
     for args, text in [
-        ((low, pan, "-o", out), "are the two swapped"),
-        ((pan, tmp_path / "three.npy", "-o", out), "takes 4 (QB: blue, green, red, NIR)"),
-        ((pan, low, "-o", tmp_path / "out.doc"), "choose .tif"),
-        ((pan, low, "-o", "/proc/nothing/x.npy"), "cannot write"),
-        ((tmp_path / "bad.npy", low, "-o", out), "hold NaN"),
-        ((pan, low, "-o", out, "--nan", "drop"), "mask"),
-        ((tmp_path / "none.npy", low, "-o", out), "none.npy"),
-        ((pan, low, "-o", out, "--maximum", "landsat"), "unknown sensor"),
+        ((pan, low, "-o", out), "the coarse image comes first"),
+        ((tmp_path / "three.npy", pan, "-o", out), "takes 4 (QB: blue, green, red, NIR)"),
+        ((low, pan, "-o", tmp_path / "out.doc"), "choose .tif"),
+        ((low, pan, "-o", "/proc/nothing/x.npy"), "cannot write"),
+        ((low, tmp_path / "bad.npy", "-o", out), "hold NaN"),
+        ((low, pan, "-o", out, "--nan", "drop"), "mask"),
+        ((low, tmp_path / "none.npy", "-o", out), "none.npy"),
+        ((low, pan, "-o", out, "--maximum", "landsat"), "unknown sensor"),
     ]:
         code, printed, err = run("fuse", *args, "-m", model)
         assert code == 2 and printed == "" and len(err.strip().splitlines()) == 1, err
         assert text in err
-    code, _, err = run("fuse", pan, low, "-o", out, "-m", "md2f_mamba.indian_pines")
+    code, _, err = run("fuse", low, pan, "-o", out, "-m", "md2f_mamba.indian_pines")
     assert code == 2 and "is a patch classifier, and a fusion network is needed" in err
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -164,6 +164,63 @@ def test_the_space_of_an_array_is_reserved_before_the_work(run, model, images, t
 
     monkeypatch.setattr(os, "posix_fallocate", full)
     before = sorted(tmp_path.rglob("*"))
-    code, _, err = run("fuse", tmp_path / "pan.npy", tmp_path / "ms.npy", "-m", model, "-o", tmp_path / "out.npy")
+    code, _, err = run("fuse", tmp_path / "ms.npy", tmp_path / "pan.npy", "-m", model, "-o", tmp_path / "out.npy")
     assert code == 2 and "No space left on device" in err  # and no SIGBUS, which leaves a half-written file
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("method", ["gsa", "MTF-GLP-FS"])
+def test_a_classical_method_stands_in_for_a_model(run, images, tmp_path, method):
+    from hsmamba.baselines import BASELINES
+
+    ms, guide = images
+    np.save(tmp_path / "pan.npy", guide)
+    np.save(tmp_path / "ms.npy", ms)
+    args = ["fuse", tmp_path / "ms.npy", tmp_path / "pan.npy", "-o", tmp_path / "out.npy", "-m", method]
+    code, _, err = run(*args, "--sensor", "QB")
+    assert code == 0, err
+    low, high = (torch.from_numpy(image.astype(float)).permute(2, 0, 1)[None] for image in images)
+    want = BASELINES[method.upper()](low, high, ratio=4, sensor="QB")[0].permute(1, 2, 0).numpy()
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), np.rint(want).clip(0, 65535))
+    assert run(*args)[0] == 0
+    code, _, err = run(*args, "--sensor", "WV2")
+    assert code == 2 and "WV2" in err
+    code, _, err = run(*args, "--tile", 4, "--adapt", 3)
+    assert code == 2 and "has no use for --tile and --adapt" in err
+    code, _, err = run("fuse", "-", tmp_path / "pan.npy", *args[3:])
+    assert code == 2 and "on its own grid as MS" in err
+
+
+def test_a_method_that_takes_pan_alone_says_which_do_not(run, images, tmp_path):
+    np.save(tmp_path / "ms.npy", images[0])
+    np.save(tmp_path / "rgb.npy", np.repeat(images[1], 3, 2))
+    args = ["fuse", tmp_path / "ms.npy", tmp_path / "rgb.npy", "-o", tmp_path / "out.npy", "-m"]
+    code, _, err = run(*args, "Brovey")
+    assert code == 2 and "takes a guide of one channel; choose EXP, GSA" in err
+    assert run(*args, "GSA")[0] == 0
+
+
+def test_the_coarse_image_may_lie_on_the_guides_grid(run, model, images, tmp_path):
+    ms, guide = images
+    np.save(tmp_path / "pan.npy", guide)
+    np.save(tmp_path / "ms.npy", ms)
+    np.save(tmp_path / "up.npy", ms.repeat(4, 0).repeat(4, 1))
+    rest = ["-m", model, "--ms-up", tmp_path / "up.npy"]
+    code, _, err = run("fuse", "-", tmp_path / "pan.npy", *rest, "-o", tmp_path / "alone.npy")
+    assert code == 0, err
+    network = hsmamba.create_model(f"local-dir:{model}")
+    want = hsmamba.fuse(network, None, guide, ms_up=np.load(tmp_path / "up.npy"), progress=False)
+    np.testing.assert_array_equal(np.load(tmp_path / "alone.npy"), want)
+    code, _, err = run("fuse", tmp_path / "ms.npy", tmp_path / "pan.npy", *rest, "-o", tmp_path / "both.npy")
+    assert code == 0, err
+    code, _, err = run("fuse", "-", tmp_path / "pan.npy", "-m", model, "-o", tmp_path / "none.npy")
+    assert code == 2 and "neither ms nor ms_up is given" in err
+
+
+def test_quiet_prints_nothing_but_what_goes_wrong(run, model, images, tmp_path):
+    np.save(tmp_path / "pan.npy", images[1])
+    np.save(tmp_path / "ms.npy", images[0])
+    args = ["fuse", tmp_path / "ms.npy", tmp_path / "pan.npy", "-m", model, "-o", tmp_path / "out.npy"]
+    assert run(*args, "--quiet") == (0, "", "")
+    assert run(*args)[1].startswith("wrote ")
+    assert run(*args, "--quiet", "--tile", 0)[2]

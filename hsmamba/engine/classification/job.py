@@ -178,6 +178,21 @@ class ClassifyJob:
             write: Gets the first row and finished rows (n, W) of the labels and of the confidence, from top to bottom;
                 0 and NaN where a pixel is not wanted.
         """
+
+        def decide(top: int, scores: NDArray[np.float32]) -> None:
+            best = scores.max(axis=2)
+            labels = np.where(np.isfinite(best), scores.argmax(axis=2) + 1, 0)
+            write(top, labels.astype(self.dtype), best.astype(np.float32))
+
+        self.run_probabilities(decide)
+
+    def run_probabilities(self, write: Callable[[int, NDArray[np.float32]], None]) -> None:
+        """Classify, and give the probabilities of all classes.
+
+        Args:
+            write: Gets the first row and finished rows (n, W, K) of the probabilities, from top to bottom; NaN where a
+                pixel is not wanted.
+        """
         seen = self.wanted if self.graph is None else self.valid
         with (
             evaluating(self.model, self.device) as where,
@@ -187,9 +202,7 @@ class ClassifyJob:
             if self.graph is not None:
                 rows = diffused_rows(self._with_features(rows, self.graph), self.shape[0])
             for top, scores in rows:
-                best = np.where(self.wanted[top : top + len(scores)], scores.max(axis=2), np.nan)
-                labels = np.where(np.isfinite(best), scores.argmax(axis=2) + 1, 0)
-                write(top, labels.astype(self.dtype), best.astype(np.float32))
+                write(top, np.where(self.wanted[top : top + len(scores), :, None], scores, np.float32(np.nan)))
 
     def _scores(
         self, seen: NDArray[np.bool_], where: torch.device, bar: tqdm[NoReturn]
@@ -244,6 +257,16 @@ class ClassifyJob:
 
         self.run(keep)
         return labels, confidence
+
+    def probabilities(self) -> NDArray[np.float32]:
+        """Classify and hold the probabilities of all classes, (H, W, K); NaN where a pixel is not wanted."""
+        whole = np.empty((*self.shape, self.model.num_classes), np.float32)
+
+        def keep(top: int, scores: NDArray[np.float32]) -> None:
+            whole[top : top + len(scores)] = scores
+
+        self.run_probabilities(keep)
+        return whole
 
     def _whole(self, on: Source) -> NDArray[np.float32]:
         """Transform a source at once, whose pixels depend on what lies around them."""

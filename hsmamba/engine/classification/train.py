@@ -98,7 +98,7 @@ def settings_for(model: Classifier, given: Mapping[str, Any], **of_the_run: Any)
     return ClassificationSettings(epochs=1, val_fraction=0.0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ClassificationResult(TrainingResult[ClassificationSettings]):
     """What a classifier's training run gave; further fields are those of `TrainingResult`.
 

@@ -27,7 +27,7 @@ from hsmamba.engine.fusion.inputs import (
     units_of,
     warn_of_shift,
 )
-from hsmamba.engine.fusion.tiles import fuse_images
+from hsmamba.engine.fusion.tiles import Advance, Write, fuse_images
 from hsmamba.engine.running import evaluating, progress_bar
 from hsmamba.errors import SceneError
 from hsmamba.models import FusionNetwork, as_fusion_network
@@ -167,14 +167,17 @@ class FusionJob:
         def finish(top: int, rows: Tensor) -> None:
             write(top, self._finished(top, rows))
 
-        options: dict[str, Any] = {"tile": self.tile, "batch_size": self.batch_size}
         with progress_bar(height * width, "fuse", self.progress) as bar:
-            if self.adaptation is not None:
-                self.adaptation.sharpen(self.images, finish, bar.update, device=self.device, **options)
-                return
-            with evaluating(self.model, self.device) as where:
-                images = replace(self.images, dtype=next(self.model.parameters()).dtype, device=where)
-                fuse_images(self.model, images, finish, bar.update, **options)
+            self._sharpen(finish, bar.update)
+
+    def _sharpen(self, write: Write, advance: Advance) -> None:
+        options: dict[str, Any] = {"tile": self.tile, "batch_size": self.batch_size}
+        if self.adaptation is not None:
+            self.adaptation.sharpen(self.images, write, advance, device=self.device, **options)
+            return
+        with evaluating(self.model, self.device) as where:
+            images = replace(self.images, dtype=next(self.model.parameters()).dtype, device=where)
+            fuse_images(self.model, images, write, advance, **options)
 
     def _finished(self, top: int, rows: Tensor) -> NDArray[Any]:
         """Bring rows (C, n, W) of the network's output to units, dtype and mask of the result."""
@@ -262,13 +265,11 @@ def prepare_fusion(
     middle = samples(arrays, ratio)
     units = units_of(network, middle, maximum)
     found = {name: Image(arrays[name], *units[name]) for name in arrays}
-    images = Images(found.get("ms"), found["guide"], found.get("ms_up"), ratio, fill=nan == "mask")
-    if nan == "raise":
-        _refuse_invalid(images)
+    images = checked_images(found, ratio, nan)
     warn_of_shift(middle, ratio)
     if gains == "match":
         images = with_gains(network, images)
-    dims = getattr(given[coarse], "dims", ("y", "x", "band")[: getattr(given[coarse], "ndim", 3)])
+    dims = dims_of(given[coarse])
     scaled: Image = getattr(images, coarse)
     job = FusionJob(network, images, scaled, tile, batch_size, device, nan == "mask", progress, dims)
     return job if how is None else replace(job, adaptation=adapt_to(network, images, how, device=device))
@@ -284,6 +285,20 @@ def _check_arguments(model: FusionNetwork, tile: int | None, batch_size: int, na
             f"tile is {tile}; expected a number of pixels of ms, 1 or more"
             + (f", and a multiple of 4 for {type(model).__name__}, whose windows overlap by quarters" * is_global)
         )
+
+
+def checked_images(found: dict[str, Image], ratio: int, nan: NanPolicy) -> Images:
+    """Put the images of a fusion together; with `nan="raise"` refuse invalid pixels."""
+    images = Images(found.get("ms"), found["guide"], found.get("ms_up"), ratio, fill=nan == "mask")
+    if nan == "raise":
+        _refuse_invalid(images)
+    return images
+
+
+def dims_of(image: Any) -> tuple[str, ...]:
+    """Return the dimensions of an image as it came, which the result gets, too."""
+    dims: tuple[str, ...] = getattr(image, "dims", ("y", "x", "band")[: getattr(image, "ndim", 3)])
+    return dims
 
 
 def _refuse_invalid(images: Images) -> None:

@@ -20,8 +20,9 @@ from hsmamba.data.pairs import FusionPairs
 from hsmamba.data.sets.catalog import list_data
 from hsmamba.engine.fusion.evaluate import FULL, REDUCED, evaluate_fusion
 from hsmamba.engine.fusion.train import FusionResult, FusionSettings, train_fusion
+from hsmamba.engine.pace import deadline
 from hsmamba.engine.results import Outcome, Row, machine, write_results
-from hsmamba.engine.training import Keeping, deadline, make_settings
+from hsmamba.engine.training import Keeping, make_settings
 from hsmamba.errors import HsmambaError, ManifestError
 from hsmamba.metrics import FusionReport
 from hsmamba.metrics.report import Figures

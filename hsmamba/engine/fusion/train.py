@@ -79,7 +79,7 @@ def fusion_settings(model: FusionNetwork, given: Mapping[str, Any]) -> FusionSet
     return make_settings(FusionSettings, {**(known.cfg.train_settings if known else {}), **given})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FusionResult(TrainingResult[FusionSettings]):
     """What a fusion network's training run gave; further fields are those of `TrainingResult`.
 

@@ -15,6 +15,7 @@ from hsmamba.data import Compose, SensorScale, Standardise, simulate_bands, wald
 from hsmamba.data.srf import response_matrix
 from hsmamba.engine import Adapt
 from hsmamba.engine import recipe as recipes
+from hsmamba.engine.fusion.classical_job import prepare_classical
 from hsmamba.engine.fusion.job import prepare_fusion
 from hsmamba.errors import HsmambaWarning
 from tests.advice import alternatives, has, says, told, warned
@@ -273,3 +274,11 @@ def test_more_seconds_leave_time_to_train():
 
     says(notes(1e-3), "there was no time left to train {}; give more seconds")
     assert not has(notes(4), "give more seconds")
+
+
+def test_a_classical_method_is_chosen_by_name():
+    rgb = np.repeat(PAN[..., None], 3, 2)
+    for method, guide in (("Brovey", rgb), ("unknown", PAN)):
+        text = told(lambda method=method, guide=guide: prepare_classical(method, MS, guide), "{} {}; choose {}")
+        for name in re.search(r"choose (.*)", text)[1].split(", "):
+            assert prepare_classical(name, MS, guide, progress=False).shape[:2] == guide.shape[:2]
