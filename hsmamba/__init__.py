@@ -10,7 +10,7 @@ from typing import Any
 
 from hsmamba._version import __version__
 
-_ROOMS = ("baselines", "data", "engine", "errors", "layers", "metrics", "models", "ops", "viz", "zoo")
+_ROOMS = ("baselines", "data", "engine", "errors", "layers", "metrics", "models", "ops", "sklearn", "viz", "zoo")
 _HOMES = {  # of the public names
     "data": ("Scene", "Split", "load_scene", "open_scene"),
     "engine": ("classify", "evaluate", "finetune", "fuse"),
