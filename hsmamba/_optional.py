@@ -9,6 +9,7 @@ from types import ModuleType
 from hsmamba.errors import MissingExtraError
 
 EXTRAS = {
+    "accelerate": "accelerate",
     "tensorly": "demo",
     "matplotlib": "demo",
     "sklearn": "classical",

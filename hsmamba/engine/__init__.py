@@ -116,6 +116,10 @@ def finetune(
     AdamW and a cosine schedule with linear warm-up, stepped at every batch. All randomness of an epoch comes from the
     seed and the epoch's number, so a resumed run continues bit for bit; the caller's random state is left alone.
 
+    In a program that `accelerate launch` has started in several processes, all of them train one model: each takes its
+    share of every batch on a device of its own, and the first alone writes files and calls `callback`
+    (`hsmamba.engine.parallel`, `docs/cluster.md`).
+
     Args:
         model: A network of `hsmamba.create_model`.
         data: For a classifier a labelled scene, several of one kind (plots) or a dataset of patches; for a fusion
@@ -145,7 +149,7 @@ def finetune(
             goes on; it stays that of the epoch before.
         TypeError: Model and data are of two tasks, an argument or a setting is of the other task or does not exist,
             or there is no split for a scene.
-        ValueError: A setting out of range.
+        ValueError: A setting out of range, or a device that is not that of this process of a launch.
         WeightsError: `resume` is no checkpoint of this run.
     """
     keeping = Keeping(checkpoint, resume, log, callback, progress)

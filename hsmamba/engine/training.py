@@ -13,7 +13,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Generic, TypeAlias, TypeVar
@@ -30,6 +30,7 @@ from hsmamba._files import write_text
 from hsmamba.engine.checkpoint import check_kept, read_checkpoint, write_checkpoint
 from hsmamba.engine.lock import only_run
 from hsmamba.engine.pace import Pace
+from hsmamba.engine.parallel import group
 from hsmamba.engine.pulse import Pulse
 from hsmamba.engine.results import write_results
 from hsmamba.engine.running import hidden
@@ -217,10 +218,14 @@ class Run(ABC, Generic[Trained]):
         settings: Of the run.
         data_id: Fingerprint of the data, which a checkpoint must share.
         steps: Steps an epoch.
-        device: Where to train; None where the model is.
+        device: Where to train; None where the model is, or the own device of each process of a launch.
+
+    Raises:
+        ValueError: A device that is not the one of this process of a launch.
     """
 
     validates = True
+    least = 1  # samples of a batch that a process of a launch needs
     shown: tuple[str, ...] = ("loss",)  # of a record, beside the progress bar
 
     def __init__(
@@ -231,9 +236,11 @@ class Run(ABC, Generic[Trained]):
         steps: int,
         device: torch.device | str | None,
     ) -> None:
-        self.device = torch.device(device) if device else next(model.parameters()).device
+        self.group = group()
+        self.device = self.group.device(device, model)
         self.model = model.to(self.device)
         self.settings, self.data_id, self.steps = settings, data_id, steps
+        self.step = self.group.step(model, self.loss)
         self.optimizer = self.make_optimizer()
         self.schedule = CosineLRScheduler(
             self.optimizer,
@@ -278,7 +285,7 @@ class Run(ABC, Generic[Trained]):
         """Train one epoch, validate, remember the weights if they are the best; give its record."""
         start = time.perf_counter()
         with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(self._seed())
+            torch.manual_seed(self._seed(*([self.group.rank] if self.group.size > 1 else [])))  # of dropout
             record = {"epoch": self.epoch + 1, **self._train()}
         self.epoch += 1
         kept = self.ema.module if self.ema is not None else self.model
@@ -292,21 +299,17 @@ class Run(ABC, Generic[Trained]):
         self.history.append(record)
         return record
 
-    def _seed(self) -> int:
-        return int(np.random.SeedSequence([self.settings.seed, self.epoch]).generate_state(1)[0])
+    def _seed(self, *more: int) -> int:
+        return int(np.random.SeedSequence([self.settings.seed, self.epoch, *more]).generate_state(1)[0])
 
     def _train(self) -> Record:
         generator = torch.Generator().manual_seed(self._seed())
         self.model.train()
         sums: Record = {}
-        count = 0
+        count = 0.0
         for step, batch in enumerate(self.batches(generator)):
             self.schedule.step_update(self.epoch * self.steps + step)
-            loss, size, figures = self.loss(batch)
-            if not math.isfinite(value := loss.item()):
-                raise self._diverged(f"step {step + 1}, the loss is {value}")
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            value, size, figures = self._learn(batch, step)
             if value > 0:  # what is learnt to the last digit has no gradient either
                 self.pulse.feel(f"epoch {self.epoch + 1}, step {step + 1}", self.settings.lr)
             if self.settings.clip_grad is not None:
@@ -322,6 +325,23 @@ class Run(ABC, Generic[Trained]):
             if not bool(torch.isfinite(weight).all()):
                 raise self._diverged(f"the weight {key} is not finite")
         return {"lr": self.optimizer.param_groups[0]["lr"], **{key: value / count for key, value in sums.items()}}
+
+    def _learn(self, batch: Any, step: int) -> tuple[float, float, Record]:
+        """Compute the gradients of a batch; return its loss, its number of samples and the sums over them."""
+        part, weight = self.group.share(batch, self.least)
+        with self.group.normalising(self.model, weight):
+            loss, count, figures = self.step(part)
+            value, size = loss.item(), float(count)
+            if self.group.size > 1:
+                here = weight * count
+                total, size, *sums = self.group.summed([value * here, here, *(weight * x for x in figures.values())])
+                value, figures = total / size, dict(zip(figures, sums, strict=True))
+                loss = loss * (here * self.group.size / size)  # the mean over the processes is that over the batch
+            if not math.isfinite(value):
+                raise self._diverged(f"step {step + 1}, the loss is {value}")
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+        return value, size, figures
 
     def _diverged(self, what: str) -> TrainingError:
         lr, clip = self.settings.lr, self.settings.clip_grad
@@ -339,16 +359,25 @@ class Run(ABC, Generic[Trained]):
                 that goes on; it stays that of the epoch before.
             WeightsError: `keeping.resume` is no checkpoint of this run.
         """
-        with only_run(Path(keeping.checkpoint)) if keeping.checkpoint is not None else nullcontext():
+        with ExitStack() as stack:
+            if (checkpoint := keeping.checkpoint) is not None:
+                self.group.on_first(lambda: stack.enter_context(only_run(Path(checkpoint))))
             self._go(keeping)
 
     def _go(self, keeping: Keeping) -> None:
         if keeping.resume is not None:
             self.restore(Path(keeping.resume))
             if keeping.log is not None and self.history:  # a run that was killed may have left it behind
-                write_log(Path(keeping.log), self.history)
+                self.group.on_first(lambda: self._keep(Keeping(log=keeping.log)))
+        self.group.agree((asdict(self.settings), self.data_id, self.epoch), "settings, data and epoch to begin with")
         epochs, checkpoint, stop = self.settings.epochs, keeping.checkpoint, False
-        bar = tqdm(total=epochs, initial=self.epoch, unit="epoch", desc="finetune", disable=hidden(keeping.progress))
+        bar = tqdm(
+            total=epochs,
+            initial=self.epoch,
+            unit="epoch",
+            desc="finetune",
+            disable=hidden(keeping.progress and self.group.is_first),
+        )
         self.on_step = Pace(bar, self.steps, keeping.callback)
         with bar:
             while self.epoch < epochs and not stop and not self.out_of_patience:
@@ -358,15 +387,19 @@ class Run(ABC, Generic[Trained]):
                     kept = f"; continue with resume={str(checkpoint)!r}" if checkpoint and self.epoch else ""
                     _logger.warning("interrupted in epoch %d%s", self.epoch + 1, kept)
                     raise
-                if checkpoint is not None:
-                    self.save(Path(checkpoint))
-                if keeping.log is not None:
-                    write_log(Path(keeping.log), self.history)
                 bar.set_postfix({key: f"{record[key]:.4g}" for key in self.shown if key in record})
                 bar.update()
-                stop = bool(keeping.callback(record, self.model)) if keeping.callback is not None else False
+                stop = self.group.on_first(lambda: self._keep(keeping))
         self.model.load_state_dict(self.best["state"])
         finish(self.model)
+
+    def _keep(self, keeping: Keeping) -> bool:
+        """Write what is kept after an epoch and tell who asked for it; return whether they end the run."""
+        if keeping.checkpoint is not None:
+            self.save(Path(keeping.checkpoint))
+        if keeping.log is not None:
+            write_log(Path(keeping.log), self.history)
+        return keeping.callback is not None and bool(keeping.callback(self.history[-1], self.model))
 
     def save(self, path: Path) -> None:
         """Write the whole state, or leave the older file as it is.

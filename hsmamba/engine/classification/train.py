@@ -26,6 +26,7 @@ from hsmamba.engine.classification.evaluate import labels_of
 from hsmamba.engine.classification.fitting import with_transform
 from hsmamba.engine.classification.inputs import Scale, check_fits, check_units, sources_of, used_sources
 from hsmamba.engine.classification.predict import default_batch_size, predict_items
+from hsmamba.engine.parallel import Group
 from hsmamba.engine.training import Keeping, Record, Run, TrainingResult, TrainingSettings, finish, make_settings
 from hsmamba.errors import HsmambaWarning, SplitError
 from hsmamba.metrics import ClassificationReport
@@ -141,7 +142,7 @@ def train_classifier(
         return _fit(model, dataset, split, settings, device)
     run = _ClassificationRun(model, dataset, split, settings, device)
     run.go(keeping)
-    validation = validate(model, dataset, split)[0] if run.validates else None
+    validation = validate(model, dataset, split, group=run.group)[0] if run.validates else None
     return ClassificationResult(run.history, run.best["epoch"], settings, validation, split)
 
 
@@ -227,6 +228,7 @@ class _ClassificationRun(Run[Classifier]):
     """The training run of a classifier."""
 
     settings: ClassificationSettings
+    least = 2  # norms of networks that end in one value a sample have no variance of one
     shown = ("loss", "val_oa")
 
     def __init__(
@@ -276,7 +278,7 @@ class _ClassificationRun(Run[Classifier]):
 
     def judge(self, model: Classifier) -> tuple[Record, tuple[float, float]]:
         """Overall accuracy, then loss."""
-        report, loss = validate(model, self.dataset, self.split, self.device)
+        report, loss = validate(model, self.dataset, self.split, self.device, self.group)
         return _figures(report, loss), (report.oa, -loss)
 
     def _batch(self, items: NDArray[np.int64], generator: torch.Generator) -> tuple[list[Tensor], Tensor]:
@@ -301,10 +303,16 @@ class _ClassificationRun(Run[Classifier]):
 
 
 def validate(
-    model: Classifier, dataset: PatchDataset, split: Split, device: torch.device | None = None
+    model: Classifier,
+    dataset: PatchDataset,
+    split: Split,
+    device: torch.device | None = None,
+    group: Group | None = None,
 ) -> tuple[ClassificationReport, float]:
-    """Compute the metrics and the mean loss of a model on the validation pixels."""
-    scores = predict_items(model, dataset, split.val, device=device)
+    """Compute the metrics and the mean loss of a model on the validation pixels, of which each process takes a part."""
+    group = group or Group()
+    items = np.array_split(split.val, group.size)[group.rank]
+    scores = torch.cat(group.gathered(predict_items(model, dataset, items, device=device)))
     truth = dataset.labels[split.val]
     loss = F.nll_loss(scores.clamp_min(1e-12).log(), torch.as_tensor(truth).long() - 1)
     names = class_names(model, dataset.class_names)

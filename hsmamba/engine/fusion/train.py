@@ -18,6 +18,7 @@ from hsmamba.data.transforms.step import Source
 from hsmamba.engine.fusion.evaluate import check_pair, predict
 from hsmamba.engine.fusion.inputs import check_pairs
 from hsmamba.engine.fusion.rates import lr_scales, slow_down
+from hsmamba.engine.parallel import Group
 from hsmamba.engine.training import Keeping, Record, Run, TrainingResult, TrainingSettings, make_settings
 from hsmamba.errors import SceneError
 from hsmamba.metrics import fusion as metrics
@@ -186,7 +187,7 @@ class _FusionRun(Run[FusionNetwork]):
 
     def judge(self, model: FusionNetwork) -> tuple[Record, tuple[float, float]]:
         """PSNR, then ERGAS, on the validation pairs."""
-        figures = validate(model, self.pairs, self.device)
+        figures = validate(model, self.pairs, self.device, self.group)
         return figures, (figures["val_psnr"], -figures["val_ergas"])
 
 
@@ -217,10 +218,16 @@ def _brightened(batch: FusionPair, jitter: float, generator: torch.Generator) ->
     return batch._replace(ms=batch.ms * low, guide=batch.guide * high, ms_up=batch.ms_up * low, gt=gt)
 
 
-def validate(model: FusionNetwork, pairs: FusionPairs, device: torch.device | None = None) -> Figures:
-    """Compute mean PSNR and ERGAS on the validation pairs, whole but for the rim where up-sampling wraps around."""
+def validate(
+    model: FusionNetwork, pairs: FusionPairs, device: torch.device | None = None, group: Group | None = None
+) -> Figures:
+    """Compute mean PSNR and ERGAS on the validation pairs, whole but for the rim where up-sampling wraps around.
+
+    Of several processes each takes some of the pairs.
+    """
+    group = group or Group()
     psnr = ergas = 0.0
-    for pair in pairs.val:
+    for pair in pairs.val[group.rank :: group.size]:
         rim = min(2 * pairs.ratio, min(pair.guide.shape[-2:]) // 4)
         truth, fused = (
             image[None, :, rim:-rim, rim:-rim]
@@ -228,6 +235,7 @@ def validate(model: FusionNetwork, pairs: FusionPairs, device: torch.device | No
         )
         psnr += float(metrics.psnr(truth, fused, data_range=1.0)) / len(pairs.val)
         ergas += float(metrics.ergas(truth, fused, ratio=pairs.ratio)) / len(pairs.val)
+    psnr, ergas = group.summed([psnr, ergas])
     return {"val_psnr": psnr, "val_ergas": ergas}
 
 
