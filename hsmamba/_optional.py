@@ -10,6 +10,7 @@ from hsmamba.errors import MissingExtraError
 
 EXTRAS = {
     "accelerate": "accelerate",
+    "dask": "dask",
     "tensorly": "demo",
     "matplotlib": "demo",
     "sklearn": "classical",

@@ -48,3 +48,17 @@ def few():
     yield
     CLASSIFIERS.clear()
     CLASSIFIERS.update(whole)
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """A client of two processes that may not spill what they hold onto a disk."""
+    dask = pytest.importorskip("dask", reason="needs the dask extra")
+    distributed = pytest.importorskip("distributed", reason="needs the dask extra")
+    kept = {f"distributed.worker.memory.{name}": False for name in ("spill", "target")}
+    with (
+        dask.config.set(kept),
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, memory_limit="2GB", dashboard_address=None) as two,
+        distributed.Client(two, set_as_default=True) as client,
+    ):
+        yield client

@@ -446,6 +446,10 @@ ADVICE = {
             lambda at, text: beside_another(at, at.folder / "other.pt").num_classes == 3,
         ),
     ),
+    "looks at the whole scene at once; load the scene before with .compute()": (
+        lambda at: hsmamba.classify(at.model, chunked(at), regularise="on", progress=False),
+        lambda at, text: hsmamba.classify(at.model, chunked(at).compute(), regularise="on", progress=False) is not None,
+    ),
     "train anew with a smaller lr (it is {}), a longer warm-up or": (
         lambda at: train(at, lr=1e30, epochs=3),
         lambda at, text: train(at, lr=float(re.search(r"it is ([\de+]+)", text)[1]) * 1e-33, epochs=3).num_classes == 3,
@@ -456,6 +460,13 @@ ADVICE = {
 @pytest.mark.parametrize(("words", "call", "mended"), alternatives(ADVICE))
 def test_what_an_error_says_works(words, call, mended, at):
     assert mended(at, told(lambda: call(at), words))
+
+
+def chunked(at):
+    """The image of the scene as dask holds it."""
+    xarray = pytest.importorskip("xarray", reason="needs the geo extra")
+    pytest.importorskip("dask", reason="needs the dask extra")
+    return xarray.DataArray(at.scene.hsi, dims=("y", "x", "band")).chunk(y=11, x=13)
 
 
 def doubled(at):

@@ -143,6 +143,8 @@ def rows_first(array: Any) -> Any:
     """Bring a DataArray (band, y, x), as rioxarray opens it, to (y, x, band) without reading it; others stay."""
     if getattr(array, "dims", None) != ("band", "y", "x"):
         return array
+    if array.chunks is not None:  # dask turns it when it reads it
+        return array.transpose(*DIMS)
     turned = lazy_raster(_BandsFirst(array), Path(array.encoding.get("source", "array")))
     kept = turned.drop_vars("band").assign_coords(array.coords).assign_attrs(array.attrs)
     kept.encoding.update({key: value for key, value in array.encoding.items() if key in FILLS or key == "dtype"})

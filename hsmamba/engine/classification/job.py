@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 from hsmamba.data import Compose, Patches, Scene, like, valid_mask
 from hsmamba.data.image import NanPolicy
 from hsmamba.data.validity import Validity
+from hsmamba.engine.classification.chunked import classify_chunks, holds_chunks
 from hsmamba.engine.classification.inputs import (
     Scale,
     Source,
@@ -87,6 +88,9 @@ def classify(
     Where model and scene both know their wavelengths, the model's bands are found by them: in any order, among others,
     or resampled by their response.
 
+    Of a DataArray that dask holds the result is one that dask holds, too: block by block with the patches' margin,
+    equal to that of the image in memory, computed when it is asked for (`docs/cluster.md`).
+
     Args:
         model: A classifier; its mode and device are left as they were.
         scene: A `Scene`, or its hyperspectral image alone: (H, W, B) numpy array or xarray.DataArray.
@@ -117,10 +121,11 @@ def classify(
         HsmambaWarning: The numbers lie off those of the training, but not so far that they must be of another unit; or
             bands were reordered, selected or resampled.
     """
-    job = prepare_classification(
-        model, scene, transform, batch_size=batch_size, device=device, nan=nan, scale=scale, tta=tta,
-        regularise=regularise, progress=progress,
-    )  # fmt: skip
+    options: dict[str, Any] = {"batch_size": batch_size, "device": device, "scale": scale, "tta": tta}
+    options |= {"nan": nan, "regularise": regularise, "progress": progress}
+    if holds_chunks(scene):
+        return Classification(*classify_chunks(prepare_classification, model, scene, transform, **options))
+    job = prepare_classification(model, scene, transform, **options)
     labels, confidence = job.arrays()
     grid = job.sources["hsi"]
     return Classification(like(grid, labels, name="label"), like(grid, confidence, name="confidence"))
