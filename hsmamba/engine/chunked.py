@@ -55,10 +55,14 @@ def _merged(sizes: Sequence[int], least: int, multiple: int) -> tuple[int, ...]:
 
 
 def extended(array: Any, margin: int, *, around: bool = False) -> Any:
-    """Give the blocks of a dask array (H, W, ...) the pixels around them; beyond the image none, or its other side."""
+    """Give the blocks of a dask array (H, W, ...) the pixels around them; beyond the image none, or its other side.
+
+    Along an axis with one block nothing is added.
+    """
     overlap = optional_import("dask.array.overlap", "to work on images that dask holds").overlap
-    depth = {axis: margin if axis < 2 else 0 for axis in range(array.ndim)}
-    return overlap(array, depth, "periodic" if around else "none", allow_rechunk=False) if margin else array
+    depth = {axis: margin if axis < 2 and array.numblocks[axis] > 1 else 0 for axis in range(array.ndim)}
+    boundary = {axis: "periodic" if around and depth[axis] else "none" for axis in depth}
+    return overlap(array, depth, boundary, allow_rechunk=False) if any(depth.values()) else array
 
 
 @dataclass(frozen=True)
@@ -162,25 +166,24 @@ class Tags:
         return array
 
 
-def with_masks(arrays: Sequence[Array], letters: str, sizes: Sizes, margin: int) -> list[Indexed]:
-    """Return images (H, W, C) in blocks with their margin, each followed by its mask where it has one.
+def with_mask(array: Array, letter: str, sizes: Sizes, margin: int, *, around: bool = False) -> list[Indexed]:
+    """Return an image (H, W, C) in blocks with their margin, and its mask where it has one.
 
     Args:
-        arrays: The images.
-        letters: Of the bands of each.
+        array: The image.
+        letter: Of its bands.
         sizes: Of the blocks.
         margin: Pixels around them.
+        around: Whether the pixels beyond the image are those of its other side.
     """
-    found: list[Indexed] = []
-    for array, letter in zip(arrays, letters, strict=True):
-        found.append((extended(dask_array(array, sizes), margin), f"yx{letter}"))
-        if is_dataarray(array) and VALID in array.coords:
-            mask = array.coords[VALID].transpose("y", "x").astype(bool)
-            found.append((extended(dask_array(mask, sizes), margin), "yx"))
+    found: list[Indexed] = [(extended(dask_array(array, sizes), margin, around=around), f"yx{letter}")]
+    if is_dataarray(array) and VALID in array.coords:
+        mask = array.coords[VALID].transpose("y", "x").astype(bool)
+        found.append((extended(dask_array(mask, sizes), margin, around=around), "yx"))
     return found
 
 
 def tagged(blocks: Sequence[NDArray[Any]], tags: Sequence[Tags]) -> list[Any]:
-    """Put the blocks of `with_masks` together again: a DataArray for each image."""
+    """Put the blocks of `with_mask` of some images together again: a DataArray for each."""
     rest = iter(blocks)
     return [tag.on(next(rest), next(rest) if tag.masked else None) for tag in tags]

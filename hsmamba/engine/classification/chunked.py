@@ -12,7 +12,7 @@ from torch import nn
 
 from hsmamba.data import Compose, Scene, like, valid_mask
 from hsmamba.data.validity import Validity, check_policy
-from hsmamba.engine.chunked import Blocks, Tags, block_sizes, is_chunked, tagged, with_masks
+from hsmamba.engine.chunked import Blocks, Tags, block_sizes, is_chunked, tagged, with_mask
 from hsmamba.errors import SceneError
 from hsmamba.models import as_classifier
 
@@ -70,7 +70,11 @@ def classify_chunks(
     nothing = np.empty((0, 0), bool)
     job = replace(job, sources=blank, valid=nothing, wanted=nothing, progress=False)
     dtype = np.dtype([("label", job.dtype), ("confidence", np.float32)])
-    arrays = with_masks(images, "bc"[: len(images)], blocks.sizes, plan.margin)
+    arrays = [
+        part
+        for image, letter in zip(images, "bc", strict=False)
+        for part in with_mask(image, letter, blocks.sizes, plan.margin)
+    ]
     found = blocks.each(_classified, arrays, dtype, job=job, plan=plan)
     template: Any = scene.hsi
     labels, confidence = (like(template, found[name], name=name) for name in ("label", "confidence"))

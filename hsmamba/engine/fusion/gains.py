@@ -87,10 +87,9 @@ def _means_of_training(model: FusionNetwork) -> tuple[NDArray[np.float64], NDArr
 
 def mean_of(image: Image) -> NDArray[np.float64]:
     """Mean of each channel (C,) of an image's evenly spread valid pixels, scaled, as `robust_mean` takes it."""
-    height, width = image.array.shape[:2]
-    columns = _spread(width, _COLUMNS)
+    places, columns = spread(image.array.shape)
     parts = []
-    for row in _spread(height, _ROWS):
+    for row in places:
         rows = slice(int(row), int(row) + 1)
         window = np.asarray(image.array[rows])
         valid = image.validity(window, rows) if image.may_be_invalid else np.ones(window.shape[:2], bool)
@@ -100,8 +99,13 @@ def mean_of(image: Image) -> NDArray[np.float64]:
     return robust_mean(lit * image.factor + image.offset)
 
 
-def _spread(length: int, most: int) -> NDArray[np.int64]:
-    return np.unique(np.linspace(0, length - 1, min(length, most)).round().astype(np.int64))
+def spread(shape: tuple[int, ...]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows and columns of an image (H, W, ...) whose pixels its means are of."""
+    rows, columns = (
+        np.unique(np.linspace(0, length - 1, min(length, most)).round().astype(np.int64))
+        for length, most in zip(shape, (_ROWS, _COLUMNS), strict=False)
+    )
+    return rows, columns
 
 
 def _ratios(found: NDArray[np.float64], wanted: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -15,7 +15,9 @@ from hsmamba.data.files.lazy import as_image
 from hsmamba.data.image import VALID, Array, NanPolicy, is_dataarray, keep_crs, result_attributes
 from hsmamba.data.units import Maximum
 from hsmamba.data.validity import check_policy
+from hsmamba.engine.chunked import is_chunked
 from hsmamba.engine.fusion.adapt import Adapt, Adaptation, adapt_to
+from hsmamba.engine.fusion.chunked import fuse_chunks
 from hsmamba.engine.fusion.gains import Gains, check_gains, with_gains
 from hsmamba.engine.fusion.images import Image, Images
 from hsmamba.engine.fusion.inputs import (
@@ -55,6 +57,9 @@ def fuse(
     whole image. A global one (`margin` is None: LE-Mamba, MMAPP, CF2N) is run in overlapping windows of the size that
     networks are trained on, blended by the rule of LE-Mamba's official tiler.
 
+    Of DataArrays that dask holds the result is one that dask holds, too: block by block with the network's margin,
+    equal to that of the images in memory, computed when it is asked for (`docs/cluster.md`).
+
     Args:
         model: A fusion network; its mode and device are left as they were.
         ms: Coarse image (h, w, C) or (h, w), numpy or DataArray with dims (y, x[, band]), or (band, y, x) as rioxarray
@@ -88,7 +93,8 @@ def fuse(
 
     Raises:
         SceneError: Grids, bands, ground or units do not fit each other or the model, or there are invalid pixels with
-            `nan="raise"`; images that are too small to `adapt` to, or an `ms_up` beside it.
+            `nan="raise"`; images that are too small to `adapt` to, or an `ms_up` beside it; images that dask holds for
+            `adapt` or a network that looks at the whole image.
         TypeError: The model is no fusion network, or an image no array.
         ValueError: An argument out of its range.
 
@@ -96,10 +102,12 @@ def fuse(
         HsmambaWarning: The images look misregistered by more than half a pixel of `ms` (the text has the shift), or
             `maximum` had to be guessed.
     """
-    job = prepare_fusion(
-        model, ms, guide, ms_up=ms_up, maximum=maximum, tile=tile, batch_size=batch_size, device=device, nan=nan,
-        gains=gains, adapt=adapt, progress=progress,
-    )  # fmt: skip
+    options: dict[str, Any] = {"maximum": maximum, "tile": tile, "batch_size": batch_size, "device": device}
+    options |= {"ms_up": ms_up, "nan": nan, "gains": gains, "adapt": adapt, "progress": progress}
+    if is_chunked(ms, guide, ms_up):
+        lazy: Array = fuse_chunks(prepare_fusion, model, ms, guide, **options)
+        return lazy
+    job = prepare_fusion(model, ms, guide, **options)
     result = np.empty(job.shape, job.dtype)
 
     def keep(top: int, rows: NDArray[Any]) -> None:
@@ -165,7 +173,8 @@ class FusionJob:
         height, width = self.images.size
 
         def finish(top: int, rows: Tensor) -> None:
-            write(top, self._finished(top, rows))
+            seen = slice(top, top + rows.shape[1])
+            write(top, self.finished(rows, self.images.valid_rows(seen) if self.mask else None))
 
         with progress_bar(height * width, "fuse", self.progress) as bar:
             self._sharpen(finish, bar.update)
@@ -179,12 +188,11 @@ class FusionJob:
             images = replace(self.images, dtype=next(self.model.parameters()).dtype, device=where)
             fuse_images(self.model, images, write, advance, **options)
 
-    def _finished(self, top: int, rows: Tensor) -> NDArray[Any]:
-        """Bring rows (C, n, W) of the network's output to units, dtype and mask of the result."""
+    def finished(self, rows: Tensor, valid: NDArray[np.bool_] | None) -> NDArray[Any]:
+        """Bring the network's output (C, h, w) to units, dtype and mask (h, w) of the result, (h, w, C)."""
         values = rows.permute(1, 2, 0).double().numpy()
         values = (values - self.coarse.offset) / self.coarse.factor
         nodata = self.fill_value
-        valid = self.images.valid_rows(slice(top, top + len(values))) if self.mask else None
         if self.dtype.kind == "f":
             result = values.astype(self.dtype)
         else:

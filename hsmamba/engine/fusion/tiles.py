@@ -23,7 +23,7 @@ from hsmamba.models import FusionNetwork
 Write = Callable[[int, Tensor], None]  # gets the first row and the finished rows (C, n, W), from top to bottom
 Advance = Callable[[int], object]  # gets the number of pixels that are done
 
-_TILE = 512  # pixels of the guide, side of a tile
+TILE = 512  # pixels of the guide, side of a tile
 _WINDOW = 16  # coarse pixels, side of the windows of a global network: the usual patches of training
 
 _logger = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ def fuse_images(
     whole = measured(model, images)
     longest = max(images.coarse_size)
     if margin is not None:
-        fuse_tiles(model, images, tile or max(1, _TILE // images.ratio), margin, write, advance, whole)
+        fuse_tiles(model, images, tile or max(1, TILE // images.ratio), margin, write, advance, whole)
     elif (window := tile or _WINDOW) >= longest:
         fuse_tiles(model, images, longest, 0, write, advance, whole)
     else:
@@ -69,7 +69,7 @@ def measured(model: FusionNetwork, images: Images) -> Any:
         return None
     network: Any = model
     ratio, reach, total = images.ratio, network.reach, None
-    parts = [_even_parts(side, max(1, _TILE // ratio)) for side in images.coarse_size]
+    parts = [even_parts(side, max(1, TILE // ratio)) for side in images.coarse_size]
     for part in itertools.product(*parts):
         near = [
             slice(max(p.start - reach, 0), min(p.stop + reach, n))
@@ -104,22 +104,11 @@ def fuse_tiles(
         advance: Takes the progress.
         whole: What `measured` found.
     """
-    ratio, (height, width) = images.ratio, images.size
-    for rows in _even_parts(images.coarse_size[0], tile):
+    ratio, width = images.ratio, images.size[1]
+    for rows in even_parts(images.coarse_size[0], tile):
         band: Tensor | None = None
-        for columns in _even_parts(images.coarse_size[1], tile):
-            near = [
-                slice(max(part.start - margin, 0), min(part.stop + margin, side))
-                for part, side in zip((rows, columns), images.coarse_size, strict=True)
-            ]
-            window = images.window(*near)
-            with placed(model, Place(near[0].start * ratio, near[1].start * ratio, height, width), whole):
-                fused: Tensor = model(*window)[0]
-            y, x = (
-                slice((part.start - n.start) * ratio, (part.stop - n.start) * ratio)
-                for part, n in zip((rows, columns), near, strict=True)
-            )
-            core = fused[:, y, x]
+        for columns in even_parts(images.coarse_size[1], tile):
+            core = fuse_tile(model, images, rows, columns, margin, whole)
             if band is None:
                 band = torch.empty(core.shape[0], core.shape[1], width, dtype=core.dtype)
             band[:, :, columns.start * ratio : columns.stop * ratio] = core.cpu()
@@ -128,7 +117,26 @@ def fuse_tiles(
             write(rows.start * ratio, band)
 
 
-def _even_parts(length: int, largest: int) -> list[slice]:
+def fuse_tile(
+    model: FusionNetwork, images: Images, rows: slice, columns: slice, margin: int, whole: Any = None
+) -> Tensor:
+    """Fuse one tile, some rows and columns of the coarse grid; the rest as for `fuse_tiles`: (C, r h, r w)."""
+    ratio, (height, width) = images.ratio, images.size
+    near = [
+        slice(max(part.start - margin, 0), min(part.stop + margin, side))
+        for part, side in zip((rows, columns), images.coarse_size, strict=True)
+    ]
+    window = images.window(*near)
+    with placed(model, Place(near[0].start * ratio, near[1].start * ratio, height, width), whole):
+        fused: Tensor = model(*window)[0]
+    y, x = (
+        slice((part.start - n.start) * ratio, (part.stop - n.start) * ratio)
+        for part, n in zip((rows, columns), near, strict=True)
+    )
+    return fused[:, y, x]
+
+
+def even_parts(length: int, largest: int) -> list[slice]:
     """Cut 0..length into parts of nearly one size, none above `largest`."""
     count = -(-length // largest)
     edges = [length * i // count for i in range(count + 1)]

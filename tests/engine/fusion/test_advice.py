@@ -52,6 +52,17 @@ def raster(values, wavelengths):
     return xarray.DataArray(values, dims=("y", "x", "band"), attrs={"wavelength": tuple(wavelengths)})
 
 
+def chunked():
+    """Both images as dask holds them."""
+    pytest.importorskip("dask", reason="needs the dask extra")
+    return raster(MS, RECORD["wavelengths"]).chunk(y=16), raster(PAN[..., None], (600.0,)).chunk(y=16)
+
+
+def whole():
+    """A network that looks at the whole image."""
+    return make("cf2n", depth=1)
+
+
 def spectra():
     """An image of more and narrower bands."""
     return raster(np.repeat(MS, 11, axis=2)[..., :41], NM)
@@ -181,6 +192,13 @@ CASES = {
         (
             lambda text: hsmamba.fuse(weight(), mostly_invalid(2), PAN, nan="mask", progress=False).size,
             lambda text: hsmamba.fuse(weight(), mostly_invalid(28), PAN, nan="mask", progress=False, adapt=STEP).size,
+        ),
+    ),
+    "looks at the whole images at once; load them before with .compute()": (
+        lambda: hsmamba.fuse(whole(), *chunked(), maximum=2047, progress=False),
+        (
+            lambda text: fuse(*(image.compute() for image in chunked()), model=whole(), maximum=2047),
+            lambda text: fuse(*(image.compute() for image in chunked()), adapt=STEP),
         ),
     ),
     "have no test images; make them with test= above 0": (
