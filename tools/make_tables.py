@@ -15,6 +15,7 @@ from pathlib import Path
 
 import hsmamba
 from hsmamba._files import write_text
+from hsmamba.data.sets.catalog import CATALOG
 from hsmamba.engine.benchmark import list_suites, load_suite, rows_of, to_markdown
 from hsmamba.engine.classification.recipe import summarise_baselines
 from hsmamba.engine.results import read_results, summarise
@@ -26,6 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ARCHITECTURES = "hsmamba/zoo/architectures.json"
 PAGES = {
     "README.md": ("families",),
+    "docs/data.md": ("sets",),
     "docs/models.md": ("models", "results", "classical"),
     "docs/models/mim.md": ("fixed",),
     "docs/models/msfmamba.md": ("idtrees",),
@@ -142,6 +144,21 @@ def fusion_table() -> str:
     return "\n\n".join(parts)
 
 
+def sets_table() -> str:
+    """One row a data set: how to load it, what it is, its terms, what the folder of data holds."""
+    doors = {"scene": "load_scene", "plots": "load_scenes", "pairs": "load_pairs"}
+    rows = ["| call | what you get | terms | in the folder of data |", "|---|---|---|---|"]
+    for name, entry in CATALOG.items():
+        facts = entry.facts
+        size = " x ".join(map(str, facts.shape))
+        parts = [f"[{facts.title}]({facts.page})" if facts.page.startswith("http") else facts.title, size]
+        parts += [f"{len(facts.classes)} classes" if facts.classes else "", facts.aux]
+        what = "; ".join(part for part in parts if part)
+        call, where = f'{doors[entry.kind]}("{name}")', f"`{entry.path}`" if entry.path else "-"
+        rows.append(f"| `{call}` | {what} | {facts.license} | {where} |")
+    return "\n".join(rows)
+
+
 def benchmark_tables(name: str) -> str:
     """Make the tables of a suite from its file in docs/results/benchmark, as `hsmamba benchmark` writes them."""
     suite = load_suite(name)
@@ -159,6 +176,7 @@ def updated(page: str, text: str) -> str:
         "fixed": lambda: results_table(only="fixed"),
         "idtrees": lambda: results_table("*.idtrees2020*.csv"),
         "fusion": fusion_table,
+        "sets": sets_table,
         **{name: partial(benchmark_tables, name) for name in list_suites()},
     }
     for name in PAGES[page]:

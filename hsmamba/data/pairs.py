@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +50,19 @@ class TrainingImage(NamedTuple):
         return f"TrainingImage({self.name!r}: gt {tuple(self.gt.shape)}, guide {tuple(self.guide.shape)})"
 
 
+class GivenImage(NamedTuple):
+    """An image to cut crops from whose coarse image was made by others: it is neither simulated anew nor flipped."""
+
+    name: str
+    gt: Tensor  # (C, H, W)
+    ms: Tensor  # (C, h, w)
+    ms_up: Tensor  # (C, H, W)
+    guide: Tensor  # (P, H, W)
+
+
+AnyImage: TypeAlias = "TrainingImage | GivenImage"
+
+
 @dataclass(frozen=True)
 class FusionPairs:
     """Data for training and judging a fusion network.
@@ -59,7 +72,7 @@ class FusionPairs:
         ratio: Scale ratio r between the grids.
         sensor: The sensor of the MTF, for filters and full-resolution metrics.
         maximum: Number of the scene that is 1 in the images.
-        train: Images to cut crops from.
+        train: Images to cut crops from. A `GivenImage` is not flipped, since its coarse samples could not follow.
         val: Whole pairs for the choice of an epoch.
         test: Whole pairs for the final figures.
         full: Pairs at the original resolution, without truth, of the test's ground.
@@ -72,7 +85,7 @@ class FusionPairs:
     ratio: int
     sensor: Sensor
     maximum: float
-    train: tuple[TrainingImage, ...]
+    train: tuple[AnyImage, ...]
     val: tuple[FusionPair, ...] = ()
     test: tuple[FusionPair, ...] = ()
     full: tuple[FusionPair, ...] = ()
@@ -138,7 +151,12 @@ class FusionPairs:
             gt = None if pair.gt is None else pair.gt[index]
             return pair._replace(ms=pair.ms[index], ms_up=pair.ms_up[index], gt=gt)
 
-        train = tuple(image._replace(gt=image.gt[index], blurred=image.blurred[index]) for image in self.train)
+        train = tuple(
+            image._replace(gt=image.gt[index], ms=image.ms[index], ms_up=image.ms_up[index])
+            if isinstance(image, GivenImage)
+            else image._replace(gt=image.gt[index], blurred=image.blurred[index])
+            for image in self.train
+        )
         parts: dict[str, Any] = {part: tuple(map(taken, getattr(self, part))) for part in ("val", "test", "full")}
         known = self.wavelengths
         wavelengths = None if known is None else tuple(known[band] for band in index)
@@ -154,6 +172,9 @@ class FusionPairs:
         flips = torch.randint(2, (len(self.train), 2), generator=generator).bool().tolist()
         views = []
         for image, chosen in zip(self.train, flips, strict=True):
+            if isinstance(image, GivenImage):
+                views.append(_as_given(image))
+                continue
             axes = [axis for axis, flip in zip((-1, -2), chosen, strict=True) if flip]
             turned = (tensor.flip(axes) if axes else tensor for tensor in image[1:])
             views.append(_sampled(*turned, name=image.name, ratio=self.ratio))
@@ -161,18 +182,28 @@ class FusionPairs:
 
     def unturned(self) -> list[FusionPair]:
         """Return the training images as they are, with their coarse images."""
-        return [_sampled(*image[1:], name=image.name, ratio=self.ratio) for image in self.train]
+        return [
+            _as_given(image)
+            if isinstance(image, GivenImage)
+            else _sampled(*image[1:], name=image.name, ratio=self.ratio)
+            for image in self.train
+        ]
+
+    def _coarse(self) -> list[Tensor]:
+        """Return the coarse images of the training images as they are."""
+        return [
+            image.ms if isinstance(image, GivenImage) else decimate(image.blurred[None], self.ratio)[0]
+            for image in self.train
+        ]
 
     def means(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Return the mean of every band of each coarse training image (M, C) and of each guide (M, P), scaled."""
-        coarse = [decimate(image.blurred[None], self.ratio)[0] for image in self.train]
-        return _means_of(coarse), _means_of([image.guide for image in self.train])
+        return _means_of(self._coarse()), _means_of([image.guide for image in self.train])
 
     def spectra(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Return the pixels of the coarse training images (N, C) and of the guides (M, P) in the scene's numbers."""
-        coarse = [decimate(image.blurred[None], self.ratio)[0] for image in self.train]
         low, high = self.maxima
-        return pixels_of(coarse) * low, pixels_of([image.guide for image in self.train]) * high
+        return pixels_of(self._coarse()) * low, pixels_of([image.guide for image in self.train]) * high
 
 
 def _means_of(images: Sequence[Tensor]) -> npt.NDArray[np.float64]:
@@ -182,6 +213,10 @@ def _means_of(images: Sequence[Tensor]) -> npt.NDArray[np.float64]:
 def pixels_of(images: Sequence[Tensor]) -> npt.NDArray[np.float64]:
     """Return the pixels (N, C) of images (C, H, W)."""
     return np.concatenate([image.flatten(1).T.double().numpy() for image in images])
+
+
+def _as_given(image: GivenImage) -> FusionPair:
+    return FusionPair(image.name, image.ms, image.guide, image.ms_up, image.gt)
 
 
 def _sampled(gt: Tensor, blurred: Tensor, guide: Tensor, *, name: str, ratio: int) -> FusionPair:

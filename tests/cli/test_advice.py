@@ -143,6 +143,10 @@ def fused(shell, *args, **options):
 PAIR = toys.images(32, 32)
 RSANET = ("-m", "rsanet")
 CASES = {
+    "there is no folder {}; give the one that holds the data": (
+        lambda shell: ("data", "check", "muufl_crop", shell.folder / "nothing"),
+        lambda shell, text: "WRONG" not in shell("data", "check", "muufl_crop", shell.folder),
+    ),
     "give a fusion network with --model: {}, or a weight": (
         lambda shell: pair(shell),
         (

@@ -10,6 +10,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from hsmamba.data.scene import PathLike, Scene
+from hsmamba.data.sets.facts import Facts
+from hsmamba.data.sets.pair_table import BIGEARTHNET, HARVARD, PAIR_SETS, SEN1FLOODS11, SEN12MS, TERRAMESH
+from hsmamba.data.sets.sample_table import (
+    CAVE,
+    CROPS,
+    DFC2018_CROP,
+    ENMAP_POTSDAM,
+    EO1,
+    IDTREES,
+    IKONOS,
+    INDIAN_PINES_FIXED,
+    LANDSAT8,
+    MUUFL_CROP,
+    QUICKBIRD,
+    SENTINEL2,
+    WORLDVIEW2,
+)
+from hsmamba.data.sets.scene_files import SCENES, load_published_split
+from hsmamba.data.sets.scene_table import EHU_SCENES, INDIAN_PINES_FILES, WHU_SCENES
+from hsmamba.data.sets.source_table import SOURCE_SCENES
 from hsmamba.data.splits.split import Split
 from hsmamba.errors import DataNotFoundError, SceneError, SplitError
 
@@ -33,47 +53,79 @@ class DataSet:
 
     kind: Kind
     loader: str  # "module:function" of `hsmamba.data.sets`, imported only when it is asked for: pairs need torch
+    facts: Facts
     path: str = ""  # file or folder that the folder of data must hold; empty where the data come with a package
-    source: str = ""  # who distributes it
+    named: bool = False  # whether the loader serves several sets and is told the name
+    optional: bool = False  # whether a folder of data is looked at, although a package has the data, too
+
+    @property
+    def source(self) -> str:
+        """Who distributes it."""
+        return self.facts.page if self.facts.page.startswith("http") else self.facts.title
 
 
-_NAPLES = "GRIP-UNINA, University Federico II of Naples"
-_CROPS = "crops of 48 x 48 pixels made with MultiSpec"
+def _published() -> dict[str, DataSet]:
+    """Make the entries of the tables of scenes."""
+    scenes = {**EHU_SCENES, **WHU_SCENES, **SOURCE_SCENES}
+    return {
+        name: DataSet("scene", "scene_files:load_published", spec.facts, spec.folder, named=True)
+        for name, spec in scenes.items()
+    }
+
+
+def _pairs() -> dict[str, DataSet]:
+    """Make the entries of the tables of pairs."""
+    files = {
+        name: DataSet("pairs", "h5_pairs:load_h5_pairs", spec.facts, spec.folder, named=True)
+        for name, spec in PAIR_SETS.items()
+    }
+    radar = {"sen12ms": SEN12MS, "bigearthnet_s1s2": BIGEARTHNET, "terramesh": TERRAMESH, "sen1floods11": SEN1FLOODS11}
+    return {
+        **files,
+        "harvard": DataSet("pairs", "harvard:load_harvard", HARVARD, "harvard"),
+        **{
+            name: DataSet("pairs", "sar_optical:load_sar_optical", facts, name, named=True)
+            for name, facts in radar.items()
+        },
+    }
+
 
 CATALOG: dict[str, DataSet] = {
-    "indian_pines": DataSet("scene", "indian_pines:load_indian_pines"),
-    "indian_pines_fixed": DataSet("scene", "indian_pines:load_indian_pines_fixed"),
+    "indian_pines": DataSet("scene", "indian_pines:load_indian_pines", INDIAN_PINES_FILES.facts, optional=True),
+    "indian_pines_fixed": DataSet("scene", "indian_pines:load_indian_pines_fixed", INDIAN_PINES_FIXED, optional=True),
     "dfc2018_houston_crop": DataSet(
-        "scene",
-        "dfc2018_houston_crop:load_dfc2018",
-        "dfc2018_houston_crop/houston_dataset.mat",
-        "IEEE GRSS Data Fusion Contest 2018, a crop",
+        "scene", "dfc2018_houston_crop:load_dfc2018", DFC2018_CROP, "dfc2018_houston_crop/houston_dataset.mat"
     ),
-    "muufl_crop": DataSet("scene", "muufl_crop:load_muufl"),
-    "salinas_a": DataSet(
-        "scene", "salinas_a:load_salinas_a", "salinas_a", "NASA/JPL AVIRIS, prepared by UPV/EHU: the folder SalinasA"
+    "muufl_crop": DataSet("scene", "muufl_crop:load_muufl", MUUFL_CROP),
+    **_published(),
+    "enmap_potsdam": DataSet("plots", "enmap_potsdam:load_enmap_potsdam", ENMAP_POTSDAM, "enmap_potsdam"),
+    "idtrees2020": DataSet("plots", "idtrees2020:load_plots", IDTREES, "idtrees2020"),
+    "cave": DataSet("pairs", "cave:load_cave", CAVE, "cave"),
+    "worldview2": DataSet("pairs", "worldview2_ikonos:load_worldview2", WORLDVIEW2, "worldview2_ikonos/imgWV2.mat"),
+    "ikonos": DataSet("pairs", "worldview2_ikonos:load_ikonos", IKONOS, "worldview2_ikonos/imgIK.mat"),
+    "quickbird": DataSet("pairs", "quickbird_toulouse:load_quickbird", QUICKBIRD, "quickbird_toulouse"),
+    "landsat8": DataSet("pairs", "landsat8:load_landsat8", LANDSAT8, "landsat8_cc0"),
+    "sentinel2": DataSet("pairs", "sentinel2:load_sentinel2", SENTINEL2, "sentinel2_cc0"),
+    "eo1": DataSet("pairs", "eo1_paris:load_eo1", EO1, "eo1_paris/paris_data_hs_pan.mat"),
+    "hsi_chikusei": DataSet("pairs", "hsi_crops:load_chikusei", CROPS["Chikusei"], "hsi_crops/chikusei_48x48.tif"),
+    "hsi_dc_mall": DataSet("pairs", "hsi_crops:load_dc_mall", CROPS["Washington DC Mall"], "hsi_crops/dc_48x48.tif"),
+    "hsi_beltsville": DataSet(
+        "pairs", "hsi_crops:load_beltsville", CROPS["Beltsville"], "hsi_crops/Beltsville_48x48.tif"
     ),
-    "enmap_potsdam": DataSet(
-        "plots", "enmap_potsdam:load_enmap_potsdam", "enmap_potsdam", "EnMAP, DLR 2022, with labels of LGB"
-    ),
-    "idtrees2020": DataSet("plots", "idtrees2020:load_plots", "idtrees2020", "IDTReeS 2020, Zenodo 3934932"),
-    "cave": DataSet("pairs", "cave:load_cave", "cave", "Columbia University multispectral image database"),
-    "worldview2": DataSet("pairs", "worldview2_ikonos:load_worldview2", "worldview2_ikonos/imgWV2.mat", _NAPLES),
-    "ikonos": DataSet("pairs", "worldview2_ikonos:load_ikonos", "worldview2_ikonos/imgIK.mat", _NAPLES),
-    "quickbird": DataSet("pairs", "quickbird_toulouse:load_quickbird", "quickbird_toulouse", "Orfeo ToolBox, samples"),
-    "landsat8": DataSet("pairs", "landsat8:load_landsat8", "landsat8_cc0", "USGS, a crop"),
-    "sentinel2": DataSet("pairs", "sentinel2:load_sentinel2", "sentinel2_cc0", "Copernicus Sentinel data, a crop"),
-    "eo1": DataSet("pairs", "eo1_paris:load_eo1", "eo1_paris/paris_data_hs_pan.mat", "USGS and NASA, EO-1, Paris"),
-    "hsi_chikusei": DataSet("pairs", "hsi_crops:load_chikusei", "hsi_crops/chikusei_48x48.tif", _CROPS),
-    "hsi_dc_mall": DataSet("pairs", "hsi_crops:load_dc_mall", "hsi_crops/dc_48x48.tif", _CROPS),
-    "hsi_beltsville": DataSet("pairs", "hsi_crops:load_beltsville", "hsi_crops/Beltsville_48x48.tif", _CROPS),
-    "hsi_cuprite": DataSet("pairs", "hsi_crops:load_cuprite", "hsi_crops/Cuprite_48x48.tif", _CROPS),
+    "hsi_cuprite": DataSet("pairs", "hsi_crops:load_cuprite", CROPS["Cuprite"], "hsi_crops/Cuprite_48x48.tif"),
+    **_pairs(),
 }
 
 
 def list_data(*kinds: Kind) -> list[str]:
     """List the data sets of some kinds, of all by default."""
     return [name for name, entry in CATALOG.items() if not kinds or entry.kind in kinds]
+
+
+def data_root(root: PathLike | None = None) -> Path | None:
+    """Return the folder of data: the one given, else that of the environment variable HSMAMBA_DATA, else None."""
+    folder = root if root is not None else os.environ.get(DATA_VARIABLE)
+    return Path(folder) if folder else None
 
 
 def find_data(name: str, root: PathLike | None = None) -> Path:
@@ -87,7 +139,7 @@ def find_data(name: str, root: PathLike | None = None) -> Path:
         DataNotFoundError: No folder of data is named, or it does not hold the set.
     """
     entry = CATALOG[name]
-    folder = root if root is not None else os.environ.get(DATA_VARIABLE)
+    folder = data_root(root)
     remedy = (
         f"give the folder that holds {entry.path} as root= (--data on the command line) or in the environment "
         f"variable {DATA_VARIABLE}"
@@ -105,18 +157,18 @@ def find_data(name: str, root: PathLike | None = None) -> Path:
 def load_scene(name: str, root: PathLike | None = None) -> Scene:
     """Load a scene by its name.
 
-    - "indian_pines": AVIRIS, 145 x 145 pixels of 20 m, 200 bands, 16 classes; from the package tensorly.
-    - "indian_pines_fixed": the same cube, with the labels of the literature's fixed split, which are not wholly those
-      of the usual map: 256 of its pixels are unlabelled there.
-    - "dfc2018_houston_crop": 128 x 128 pixels of the IEEE GRSS data fusion contest of 2018, 48 bands, 12 classes; `aux`
-      is the colour image of a quarter of the pixel size, (128, 128, 48): 4 x 4 fine pixels by 3 colours. A pixel has
-      the label that at least half of its fine pixels have.
-    - "muufl_crop": CASI over Gulfport, which comes with this package: 90 x 90 pixels of 1 m, 64 bands, 11 classes of
-      which eight occur; `aux` is LiDAR, height in m and intensity.
-    - "salinas_a": AVIRIS, 83 x 86 pixels of 3.7 m, 204 bands, six classes.
+    `list_data("scene")` has the names, and `hsmamba data info NAME` tells what a scene is and which files hold it. Some
+    need words:
+
+    - "indian_pines" comes with the package tensorly, unless the folder of data has its files.
+    - "indian_pines_fixed", "pavia_university_fixed" and "houston2013_fixed" have the labels of the literature's fixed
+      splits, which are not wholly those of the usual maps.
+    - "dfc2018_houston_crop" has as `aux` the colour image of a quarter of the pixel size, (128, 128, 48): 4 x 4 fine
+      pixels by 3 colours. A pixel has the label that at least half of its fine pixels have.
+    - "muufl_crop" comes with this package; `aux` is LiDAR, height in m and intensity.
 
     Args:
-        name: One of the names above.
+        name: Of a set of the kind "scene".
         root: Folder of data, where the scene does not come with a package; default the environment variable
             HSMAMBA_DATA.
 
@@ -167,6 +219,11 @@ def _load(name: str, root: PathLike | None, *kinds: Kind, **options: Any) -> Any
         raise SceneError(f"the data set {name!r} is {_DOORS[entry.kind]}({name!r}, ...)")
     module, _, function = entry.loader.partition(":")
     loader = getattr(importlib.import_module(f"hsmamba.data.sets.{module}"), function)
+    if entry.named:
+        find_data(name, root)
+        return loader(name, data_root(root), **options)
+    if entry.optional:
+        return loader(data_root(root))
     return loader(root, **options) if entry.path else loader()
 
 
@@ -176,17 +233,28 @@ def list_splits() -> list[str]:
     return sorted(path.name.removesuffix(_SUFFIX) for path in folder.iterdir() if path.name.endswith(_SUFFIX))
 
 
-def load_split(name: str) -> Split:
-    """Load a fixed split that comes with the package, and verify its hash.
+def load_split(name: str, root: PathLike | None = None, samples: int | None = None) -> Split:
+    """Load a fixed split that comes with the package, with its hash verified, or with the data of a scene.
 
     Args:
-        name: Of the data set that it belongs to; `list_splits` has them all.
+        name: Of the data set that it belongs to; `list_splits` has those of the package.
+        root: Folder of data, for those that come with the data; default the environment variable HSMAMBA_DATA.
+        samples: Training pixels a class, of WHU-Hi, whose maps are for 25, 50, 100, 150, 200 and 300.
 
     Raises:
         SplitError: There is no such split.
         HashMismatchError: Its pixels are not those on record.
+        DataNotFoundError: The folder of data does not hold it.
+        SceneError: Its files are something else.
     """
-    if name not in list_splits():
-        raise SplitError(f"there is no split {name!r}; there is {', '.join(map(repr, list_splits()))}")
-    with resources.as_file(resources.files("hsmamba") / "splits" / f"{name}{_SUFFIX}") as path:
-        return Split.load(path)
+    if name in list_splits():
+        with resources.as_file(resources.files("hsmamba") / "splits" / f"{name}{_SUFFIX}") as path:
+            return Split.load(path)
+    with_data = [key for key, spec in SCENES.items() if any(copy.index or copy.train for copy in spec.copies)]
+    if name not in with_data:
+        raise SplitError(
+            f"there is no split {name!r}; there is {', '.join(map(repr, list_splits()))}, and with the data that of "
+            f"{', '.join(with_data)}"
+        )
+    find_data(name, root)
+    return load_published_split(name, data_root(root) or Path(), samples)

@@ -1,4 +1,4 @@
-"""Indian Pines, out of the package tensorly: the usual labels, and those of the literature's fixed split."""
+"""Indian Pines, out of the folder of data or the package tensorly: the usual labels, and those of the fixed split."""
 
 from __future__ import annotations
 
@@ -12,15 +12,11 @@ import numpy as np
 from hsmamba._optional import optional_import
 from hsmamba.data.arrays import read_arrays
 from hsmamba.data.files.readers import open_file
-from hsmamba.data.scene import Scene
+from hsmamba.data.scene import PathLike, Scene
+from hsmamba.data.sets.scene_files import SCENES, find_copy, locate, read_scene
 from hsmamba.errors import SceneError
 
-CLASSES = (
-    *("Alfalfa", "Corn-notill", "Corn-mintill", "Corn", "Grass-pasture", "Grass-trees", "Grass-pasture-mowed"),
-    *("Hay-windrowed", "Oats", "Soybean-notill", "Soybean-mintill", "Soybean-clean", "Wheat", "Woods"),
-    *("Buildings-Grass-Trees-Drives", "Stone-Steel-Towers"),
-)
-
+_NAME = "indian_pines"
 
 # Band centres of AVIRIS in 1992 in nm, of the spectral calibration that comes with the scene (92AV3C.spc).
 # fmt: off
@@ -48,8 +44,12 @@ _AVIRIS = np.array([
 _LEFT_OUT = (*range(103, 108), *range(149, 163), 219)
 
 
-def load_indian_pines() -> Scene:
-    """Load the scene with its usual labels; see `load_scene`."""
+def load_indian_pines(root: PathLike | None = None) -> Scene:
+    """Load the scene with its usual labels, from the files of its distributor where `root` holds them."""
+    folder = Path(root or "", _NAME)
+    if root is not None and all(locate(part, folder, Path(root)) for part in SCENES[_NAME].copies[0].parts):
+        scene = read_scene(find_copy(_NAME, folder, Path(root)))
+        return replace(scene, wavelengths=np.delete(_AVIRIS, _LEFT_OUT))
     spec = importlib.util.find_spec("tensorly")  # finds the folder; to import tensorly would take seconds
     if spec is None or not spec.submodule_search_locations:
         optional_import("tensorly", "to load the Indian Pines scene")
@@ -66,7 +66,7 @@ def load_indian_pines() -> Scene:
     return Scene(
         hsi=np.ascontiguousarray(cube.read()),
         labels=np.ascontiguousarray(truth.read()),
-        class_names=CLASSES,
+        class_names=tuple(SCENES[_NAME].facts.classes),
         wavelengths=np.delete(_AVIRIS, _LEFT_OUT),
         name="indian_pines",
         source="AVIRIS, Indian Pines test site 3, June 1992; Purdue University; as bundled with tensorly",
@@ -74,9 +74,9 @@ def load_indian_pines() -> Scene:
     )
 
 
-def load_indian_pines_fixed() -> Scene:
+def load_indian_pines_fixed(root: PathLike | None = None) -> Scene:
     """Load the scene with the labels of the fixed split; see `load_scene`."""
-    scene = load_indian_pines()
+    scene = load_indian_pines(root)
     with resources.as_file(resources.files("hsmamba") / "splits" / "indian_pines_fixed.labels") as path:
         arrays, _config = read_arrays(path, kind="labels")
     labels = np.array(scene.labels)

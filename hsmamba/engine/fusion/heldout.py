@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hsmamba.data.degrade import decimate, degrade_pan, filter_bands, mtf_kernels, upsample
-from hsmamba.data.pairs import FusionPair, TrainingImage, simulated_pair
+from hsmamba.data.pairs import AnyImage, FusionPair, simulated_pair
 from hsmamba.data.rectangles import Box, whole_rectangles
 from hsmamba.data.sensors import Sensor
 from hsmamba.engine.fusion.images import Image, Images
@@ -79,7 +79,7 @@ def cut_parts(images: Images, sensor: Sensor, seed: int) -> Parts:
     return _cut(_good_blocks(images), ratio, seed, cut)
 
 
-def parts_of(image: TrainingImage, ratio: int, sensor: Sensor, seed: int) -> Parts:
+def parts_of(image: AnyImage, ratio: int, sensor: Sensor, seed: int) -> Parts:
     """Divide an image whose truth is known; arguments and errors are those of `cut_parts`."""
     height, width = image.gt.shape[1:]
 

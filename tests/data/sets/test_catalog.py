@@ -38,8 +38,8 @@ def test_data_that_are_not_there_give_one_error_whatever_the_set(name, tmp_path,
 
 
 test_unknown_names_and_other_kinds_are_told_what_there_is = refused(
-    (lambda: load_scene("salinas"), SceneError, "'salinas'; there is 'indian_pines'"),
-    (lambda: load_pairs("salinas"), SceneError, "'salinas'; there is 'cave', 'worldview2', 'ikonos', 'quickbird'"),
+    (lambda: load_scene("moon"), SceneError, "'moon'; there is 'indian_pines'"),
+    (lambda: load_pairs("moon"), SceneError, "'moon'; there is 'cave', 'worldview2', 'ikonos', 'quickbird'"),
     (lambda: load_scene("idtrees2020"), SceneError, r"set of plots; call load_scenes\('idtrees2020'"),
     (lambda: load_scenes("cave"), SceneError, r"pairs for fusion; call load_pairs\('cave'"),
     (lambda: load_pairs("indian_pines"), SceneError, r"one scene; call load_scene\('indian_pines'"),
