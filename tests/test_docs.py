@@ -20,12 +20,12 @@ def make_tables():
     "page",
     [
         *("README.md", "docs/data.md", "docs/models.md", "docs/models/mim.md", "docs/models/msfmamba.md"),
-        "docs/training_fusion.md",
+        *("docs/training_fusion.md", "docs/papers.md"),
     ],
 )
 def test_tables_are_up_to_date(make_tables, page):
     text = (ROOT / page).read_text(encoding="utf-8")
-    assert re.search(r"<!-- (families|sets|models|fixed|idtrees|fusion) -->\n\|", text)
+    assert re.search(r"<!-- (families|sets|papers|models|fixed|idtrees|fusion) -->\n\|", text)
     assert make_tables.updated(page, text) == text, "run: python tools/make_tables.py"
 
 

@@ -18,6 +18,7 @@ from hsmamba._files import write_text
 from hsmamba.data.sets.catalog import CATALOG
 from hsmamba.engine.benchmark import list_suites, load_suite, rows_of, to_markdown
 from hsmamba.engine.classification.recipe import summarise_baselines
+from hsmamba.engine.recipe import list_recipes, load_recipe
 from hsmamba.engine.results import read_results, summarise
 from hsmamba.models import registry
 from hsmamba.zoo.listing import figure, size_in_words
@@ -31,6 +32,7 @@ PAGES = {
     "docs/models.md": ("models", "results", "classical"),
     "docs/models/mim.md": ("fixed",),
     "docs/models/msfmamba.md": ("idtrees",),
+    "docs/papers.md": ("papers",),
     "docs/training_fusion.md": ("fusion",),
     "docs/benchmark_results.md": ("few_labels", "disjoint", "two_sources", "pansharpening", "cave"),
 }
@@ -159,6 +161,31 @@ def sets_table() -> str:
     return "\n".join(rows)
 
 
+def papers_table() -> str:
+    """One row a published experiment: its data, its setting, the paper's figures."""
+    rows = ["| recipe | data | setting | the paper's figures | paper |", "|---|---|---|---|---|"]
+    for name in list_recipes():
+        recipe = load_recipe(name)
+        if recipe.paper is None:
+            continue
+        how = recipe.finetune
+        rate = f"{how.get('optimizer', 'adamw')} {how['lr']:g}, {how.get('schedule', 'cosine')}"
+        size = f"crops of {how['crop']}" if recipe.task == "fusion" else f"patches of {recipe.model_args['patch_size']}"
+        setting = f"{how['epochs']} epochs, {rate}, batches of {how['batch_size']}, {size}"
+        figures = "; ".join(
+            f"{part}: " + ", ".join(f"{metric} {_figure(spread)}" for metric, spread in metrics.items())
+            for part, metrics in recipe.paper.figures.items()
+        )
+        data = recipe.scene if recipe.task == "classification" else recipe.dataset
+        rows.append(f"| `{name}` | `{data}` | {setting} | {figures or '-'} | {recipe.paper.citation} |")
+    return "\n".join(rows)
+
+
+def _figure(spread: tuple[float, float]) -> str:
+    mean, deviation = spread
+    return f"{mean:g}" + (f" ± {deviation:g}" if deviation == deviation else "")
+
+
 def benchmark_tables(name: str) -> str:
     """Make the tables of a suite from its file in docs/results/benchmark, as `hsmamba benchmark` writes them."""
     suite = load_suite(name)
@@ -177,6 +204,7 @@ def updated(page: str, text: str) -> str:
         "idtrees": lambda: results_table("*.idtrees2020*.csv"),
         "fusion": fusion_table,
         "sets": sets_table,
+        "papers": papers_table,
         **{name: partial(benchmark_tables, name) for name in list_suites()},
     }
     for name in PAGES[page]:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from importlib import resources
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeAlias
 
+from hsmamba.data.sets.catalog import CATALOG
 from hsmamba.engine.classification import recipe as classification
 from hsmamba.engine.fusion import recipe as fusion
 from hsmamba.engine.results import Outcome
@@ -25,6 +26,9 @@ else:
     import tomli as tomllib
 
 Recipe: TypeAlias = "classification.Recipe | fusion.Recipe"
+
+_MERGED = ("model_args", "finetune")  # tables of which a recipe may say what differs from the one it is like
+_DEEPEST = 4
 
 # Each room has `Recipe`, `parse`, `run`, `publish`, and in OPTIONS the arguments of `run` that are its own.
 TASKS: Mapping[str, ModuleType] = {"classification": classification, "fusion": fusion}
@@ -41,7 +45,8 @@ def load_recipe(name: str | Path) -> Recipe:
     """Read a recipe.
 
     Args:
-        name: A recipe of the package ("md2f_mamba.indian_pines"), or the path of a TOML file.
+        name: A recipe of the package ("md2f_mamba.indian_pines"), or the path of a TOML file. One that says `like` has
+            all that it does not say itself of the recipe that it names; of model_args and finetune key by key.
 
     Returns:
         The recipe; of a classifier where the file names no `task`.
@@ -49,6 +54,24 @@ def load_recipe(name: str | Path) -> Recipe:
     Raises:
         ManifestError: No such recipe, not TOML, no such task, or fields missing or unknown.
     """
+    path, values = _values(name)
+    task = values.setdefault("task", "classification")
+    if task not in TASKS:
+        raise ManifestError(f"{path}: no task {task!r}; there are {', '.join(TASKS)}")
+    _add_facts(values)
+    known = fields(TASKS[task].Recipe)
+    needed = {f.name for f in known if f.default is MISSING and f.default_factory is MISSING}
+    missing, unknown = sorted(needed - values.keys()), sorted(values.keys() - {f.name for f in known})
+    if missing or unknown:
+        raise ManifestError(f"{path}: missing {missing or 'nothing'}, unknown {unknown or 'nothing'}")
+    for table in ("model_args", "finetune"):
+        values[table] = _with_none(values[table])
+    recipe: Recipe = TASKS[task].parse(values, path)
+    return recipe
+
+
+def _values(name: str | Path, depth: int = 0) -> tuple[Any, dict[str, Any]]:
+    """Read a TOML file and, where it names another one that it is `like`, what that one says beside."""
     path: Any = Path(name)
     if path.suffix != ".toml":
         path = resources.files("hsmamba") / "recipes" / f"{name}.toml"
@@ -58,15 +81,33 @@ def load_recipe(name: str | Path) -> Recipe:
         values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise ManifestError(f"{path} is not TOML: {error}") from error
-    task = values.setdefault("task", "classification")
-    if task not in TASKS:
-        raise ManifestError(f"{path}: no task {task!r}; there are {', '.join(TASKS)}")
-    expected = {f.name for f in fields(TASKS[task].Recipe)}
-    if values.keys() != expected:
-        missing, unknown = sorted(expected - values.keys()), sorted(values.keys() - expected)
-        raise ManifestError(f"{path}: missing {missing or 'nothing'}, unknown {unknown or 'nothing'}")
-    recipe: Recipe = TASKS[task].parse(values, path)
-    return recipe
+    other = values.pop("like", None)
+    if other is None:
+        return path, values
+    if depth == _DEEPEST:
+        raise ManifestError(f"{path}: recipes are like one another in a circle, or more than {_DEEPEST} deep")
+    _, base = _values(other, depth + 1)
+    merged = {key: {**base[key], **values[key]} for key in _MERGED if key in base and key in values}
+    return path, {**base, **values, **merged}
+
+
+def _add_facts(values: dict[str, Any]) -> None:
+    """Say of the data what the catalogue knows, where a recipe says nothing."""
+    entry = CATALOG.get(str(values.get("scene") or values.get("dataset")))
+    if entry is not None and "data" not in values:
+        facts = entry.facts
+        source = f"{facts.citation}; {facts.page}"
+        known = {"name": facts.title, "source": source, "license": facts.license, "sensor": facts.sensor}
+        values["data"] = {**known, "quantity": facts.quantity}
+
+
+def _with_none(value: Any) -> Any:
+    """Put None for "none", which TOML has no other way to write."""
+    if isinstance(value, Mapping):
+        return {key: _with_none(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_none(item) for item in value]
+    return None if value == "none" else value
 
 
 def run(

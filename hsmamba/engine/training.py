@@ -16,12 +16,11 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 import numpy as np
 import torch
 from timm.optim import create_optimizer_v2
-from timm.scheduler.cosine_lr import CosineLRScheduler
 from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 from tqdm.auto import tqdm
@@ -34,6 +33,7 @@ from hsmamba.engine.parallel import group
 from hsmamba.engine.pulse import Pulse
 from hsmamba.engine.results import write_results
 from hsmamba.engine.running import hidden
+from hsmamba.engine.schedule import SCHEDULES, Schedule, make_schedule
 from hsmamba.errors import TrainingError, WeightsError
 from hsmamba.models import Network
 
@@ -51,8 +51,8 @@ class TrainingSettings:
 
     Attributes:
         epochs: Passes over the training data; of a fusion network, stretches of `steps` steps.
-        lr: Peak learning rate of AdamW, which falls to a hundredth by a cosine.
-        weight_decay: Of AdamW; biases, norms and the model's `no_weight_decay()` are left alone.
+        lr: Peak learning rate, which falls to a hundredth by a cosine, or as `schedule` says.
+        weight_decay: Of the optimizer; biases, norms and the model's `no_weight_decay()` are left alone.
         batch_size: Samples (patches, crops) a step.
         warmup_epochs: Epochs of linear warm-up before the cosine.
         augment: Random flips and quarter turns, jointly for all images of a sample.
@@ -62,6 +62,13 @@ class TrainingSettings:
         clip_grad: Largest gradient norm; None for no limit.
         patience: Stop after so many epochs without a better validation score; None never stops.
         seed: Of everything random: order, places, augmentation, the choice of validation pixels.
+        optimizer: "adamw", or "adam", whose weight decay is that of the loss.
+        schedule: Of the learning rate: "cosine"; "constant"; "step", times `decay_rate` once, after `decay_epochs`;
+            "restarts", cosines of which the first takes `decay_epochs`, each other twice as long as the one before it
+            and begins `decay_rate` times as high.
+        decay_epochs: See `schedule`.
+        decay_rate: See `schedule`.
+        lr_floor: Share of `lr` at which a cosine ends.
     """
 
     epochs: int = 100
@@ -75,6 +82,11 @@ class TrainingSettings:
     clip_grad: float | None = 1.0
     patience: int | None = None
     seed: int = 0
+    optimizer: Literal["adamw", "adam"] = "adamw"
+    schedule: Schedule = "cosine"
+    decay_epochs: int = 50
+    decay_rate: float = 0.9
+    lr_floor: float = 0.01
 
     def __post_init__(self) -> None:
         for f in fields(self):
@@ -89,9 +101,12 @@ class TrainingSettings:
                 raise ValueError(f"{f.name} is {value!r}; it must be a finite number")
             if "bool" in kinds and type(value) is not bool:
                 raise ValueError(f"{f.name} is {value!r}; it must be True or False")
-        self.check_at_least(epochs=1, batch_size=1, warmup_epochs=0, weight_decay=0, patience=1, seed=0)
-        self.check_positive("lr", "clip_grad")
-        self.check_below_one("ema_decay")
+        self.check_at_least(epochs=1, batch_size=1, warmup_epochs=0, weight_decay=0, patience=1, seed=0, decay_epochs=1)
+        self.check_positive("lr", "clip_grad", "decay_rate")
+        self.check_below_one("ema_decay", "lr_floor")
+        for name, known in (("optimizer", ("adamw", "adam")), ("schedule", SCHEDULES)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it is one of {', '.join(known)}")
 
     def check_at_least(self, **lows: float) -> None:
         """Raise where a setting, if there is one, is below its least value."""
@@ -242,15 +257,7 @@ class Run(ABC, Generic[Trained]):
         self.settings, self.data_id, self.steps = settings, data_id, steps
         self.step = self.group.step(model, self.loss)
         self.optimizer = self.make_optimizer()
-        self.schedule = CosineLRScheduler(
-            self.optimizer,
-            t_initial=settings.epochs * self.steps,
-            lr_min=settings.lr * 1e-2,
-            warmup_t=settings.warmup_epochs * self.steps,
-            warmup_lr_init=settings.lr * 1e-2,
-            warmup_prefix=False,
-            t_in_epochs=False,
-        )
+        self.schedule = make_schedule(self.optimizer, settings, self.steps)
         self.ema = Average(model, decay=settings.ema_decay) if settings.ema_decay is not None else None
         self.pulse = Pulse(model)
         self.epoch = 0
@@ -259,9 +266,9 @@ class Run(ABC, Generic[Trained]):
         self.best: dict[str, Any] = {"epoch": 0, "score": (-float("inf"), 0.0), "state": model.state_dict()}
 
     def make_optimizer(self) -> torch.optim.Optimizer:
-        """Make AdamW over the parameters of the model."""
+        """Make AdamW, or Adam, over the parameters of the model."""
         lr, decay = self.settings.lr, self.settings.weight_decay
-        return create_optimizer_v2(self.model, opt="adamw", lr=lr, weight_decay=decay)
+        return create_optimizer_v2(self.model, opt=self.settings.optimizer, lr=lr, weight_decay=decay)
 
     @abstractmethod
     def batches(self, generator: torch.Generator) -> Iterable[Any]:
@@ -429,7 +436,8 @@ class Run(ABC, Generic[Trained]):
         state = read_checkpoint(path, self.device)
         own = asdict(self.settings) | {"split": self.data_id}
         try:
-            theirs = state["settings"] | {"split": state["split"]}
+            added = {f.name: f.default for f in fields(self.settings)}  # of a setting that is younger than the file
+            theirs = added | state["settings"] | {"split": state["split"]}
             differing = sorted(key for key in own if own[key] != plain(theirs.get(key)))
         except Exception as error:
             raise self._unfit(path, error) from error

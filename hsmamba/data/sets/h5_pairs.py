@@ -28,7 +28,12 @@ def part_files(spec: PairSet, root: Path) -> dict[str, Path]:
 
 
 def load_h5_pairs(
-    name: str, root: PathLike | None = None, *, limit: int | None = None, maximum: float | None = None
+    name: str,
+    root: PathLike | None = None,
+    *,
+    limit: int | None = None,
+    val: int | None = None,
+    maximum: float | None = None,
 ) -> FusionPairs:
     """Load a set of the table; `hsmamba.data.load_pairs` calls this with the folder of data.
 
@@ -37,6 +42,7 @@ def load_h5_pairs(
         root: Folder of data.
         limit: Images of each part that are read at most, the first ones; None for all. All training images of
             PanCollection are 3 to 6 GB of memory.
+        val: Images for validation that are read at most; None for `limit`.
         maximum: Number that is 1; default the sensor's, as PanCollection states it.
 
     Returns:
@@ -55,7 +61,8 @@ def load_h5_pairs(
             f"{spec.facts.page} and put the files there"
         )
     bound = spec.maximum if maximum is None else maximum
-    parts = {part: _read(files[part], spec, part, bound, limit) for part in files}
+    most = {"val": limit if val is None else val}
+    parts = {part: _read(files[part], spec, part, bound, most.get(part, limit)) for part in files}
     return FusionPairs(
         name=spec.facts.title,
         ratio=spec.ratio,

@@ -21,6 +21,7 @@ from hsmamba.data.transforms.steps import STEPS
 from hsmamba.engine.classification.baselines import judge_baselines
 from hsmamba.engine.classification.evaluate import evaluate_classifier, labels_of
 from hsmamba.engine.classification.train import ClassificationResult, settings_for, train_classifier
+from hsmamba.engine.paper import Paper, mean_and_deviation
 from hsmamba.engine.results import Outcome, Row, machine, read_results, summarise, write_results
 from hsmamba.engine.training import Keeping
 from hsmamba.errors import HsmambaError, HsmambaWarning, ManifestError, MissingExtraError
@@ -52,10 +53,14 @@ class Recipe:
         tta: Whether the metrics are of predictions averaged over flips and quarter turns.
         model_args: Arguments of `create_model`.
         transform: Steps, `{kind, arguments...}` each, fitted on the training pixels.
-        splits: By name: `{kind, arguments...}`, kind "random", "block" or "stored" (a `name` of `list_splits`).
-        finetune: Fields of `ClassificationSettings`.
+        splits: By name: `{kind, arguments...}`, kind "random", "block", "stored" (a `name` of `list_splits`) or
+            "distributed" (the split that comes with the data of the scene `name`, see `load_split`).
+        finetune: Fields of `ClassificationSettings`, None written as "none".
         license: Licence of the weight.
-        data: What the record says of the data: name, source, licence, sensor.
+        data: What the record says of the data: name, source, licence, sensor; by default what the catalogue says.
+        fit: Pixels that the transform is fitted on: those of the "training", or "all" of the scene, as many papers do.
+            Labels are looked at in neither case.
+        paper: Figures that were published for this experiment, by split.
     """
 
     task: Literal["classification"]
@@ -71,6 +76,8 @@ class Recipe:
     finetune: Mapping[str, Any]
     license: str
     data: Mapping[str, Any]
+    fit: Literal["training", "all"] = "training"
+    paper: Paper | None = None
 
     @property
     def architecture(self) -> str:
@@ -80,11 +87,18 @@ class Recipe:
 
 def parse(values: Mapping[str, Any], path: object) -> Recipe:
     """Make a recipe of the values of a TOML file, whose names are those of the fields."""
-    return Recipe(**{**values, "seeds": tuple(values["seeds"]), "transform": tuple(values["transform"])})
+    if values.get("fit", "training") not in ("training", "all"):
+        raise ManifestError(f"{path}: the field fit is {values['fit']!r}; it is 'training' or 'all'")
+    lists = {key: tuple(values[key]) for key in ("seeds", "transform")}
+    return Recipe(**{**values, **lists, "paper": Paper.of(values.get("paper"), path)})
 
 
-def make_split(recipe: Recipe, data: Scene | list[Scene], name: str, seed: int) -> Split:
+def make_split(
+    recipe: Recipe, data: Scene | list[Scene], name: str, seed: int, root: str | Path | None = None
+) -> Split:
     """Make the split of a run; arguments as in the recipe, `patch_size` the model's where the kind takes one.
+
+    `root` is the folder of data, for a split that comes with them.
 
     Raises:
         ManifestError: The recipe has no such split, or its kind is unknown.
@@ -93,8 +107,10 @@ def make_split(recipe: Recipe, data: Scene | list[Scene], name: str, seed: int) 
     kind = arguments.pop("kind", None)
     if kind == "stored":
         return load_split(**arguments)
+    if kind == "distributed":
+        return load_split(root=root, **arguments)
     if kind not in _SPLITS or isinstance(data, list):
-        kinds = "stored" if isinstance(data, list) else ", ".join(("stored", *_SPLITS))
+        kinds = "stored" if isinstance(data, list) else ", ".join(("stored", "distributed", *_SPLITS))
         raise ManifestError(f"the recipe's split {name!r} is of kind {kind!r}; kinds are {kinds}")
     if kind == "block":
         arguments.setdefault("patch_size", recipe.model_args["patch_size"])
@@ -126,11 +142,11 @@ def run(
     for name in splits or recipe.splits:
         for seed in seeds or recipe.seeds:
             if not any(row["split"] == name and row["seed"] == seed for row in rows):
-                rows.append(_run(recipe, scenes, name, seed, out / f"{name}-seed{seed}", device, progress))
+                rows.append(_run(recipe, scenes, name, seed, out / f"{name}-seed{seed}", data, device, progress))
                 rows.sort(key=lambda row: (row["split"] != recipe.publish, row["split"], row["seed"]))
                 write_results(out / "results.csv", rows)
             if not any(row["split"] == name and row["seed"] == seed for row in others):
-                others += _baselines(recipe, scenes, name, seed)
+                others += _baselines(recipe, scenes, name, seed, data)
                 if others:
                     write_results(out / BASELINES, others)
     summary = summarise(rows)
@@ -143,14 +159,27 @@ def run(
     classical = summarise_baselines(others)
     lines += ["\nclassical classifiers on the same pixels"] if classical else []
     lines += [f"  {method}: OA {v['oa']['mean']:.2f} ± {v['oa']['std']:.2f}" for method, v in classical.items()]
+    if recipe.paper is not None:
+        lines.append(f"\n{recipe.paper.beside(_spread(rows), out)}")
     text = "\n".join([*lines, f"\nresults in {out / 'results.csv'}"])
     return Outcome({"runs": rows, "summary": summary, "baselines": classical}, text)
 
 
-def _baselines(recipe: Recipe, scenes: list[Scene], name: str, seed: int) -> list[Row]:
+def _spread(rows: Iterable[Row]) -> dict[str, dict[str, tuple[float, float]]]:
+    """Return mean and sample deviation over the seeds of each split's figures."""
+    by_split: dict[str, list[Row]] = {}
+    for row in rows:
+        by_split.setdefault(str(row["split"]), []).append(row)
+    return {
+        name: {key: mean_and_deviation([row[key] for row in runs]) for key in HEADLINES}
+        for name, runs in by_split.items()
+    }
+
+
+def _baselines(recipe: Recipe, scenes: list[Scene], name: str, seed: int, root: str | Path | None = None) -> list[Row]:
     """Fit the classical classifiers on all pixels that train the weight of a run; none without scikit-learn."""
     try:
-        return baseline_rows(recipe, scenes, name, seed)
+        return baseline_rows(recipe, scenes, name, seed, root)
     except MissingExtraError as error:
         warnings.warn(
             f"no classical classifiers beside: {error}; then run the recipe again", HsmambaWarning, stacklevel=3
@@ -158,7 +187,9 @@ def _baselines(recipe: Recipe, scenes: list[Scene], name: str, seed: int) -> lis
         return []
 
 
-def baseline_rows(recipe: Recipe, scenes: list[Scene], name: str, seed: int) -> list[Row]:
+def baseline_rows(
+    recipe: Recipe, scenes: list[Scene], name: str, seed: int, root: str | Path | None = None
+) -> list[Row]:
     """Judge the classical classifiers on the test pixels of a run, fitted on what its network sees of the others.
 
     Returns:
@@ -170,7 +201,7 @@ def baseline_rows(recipe: Recipe, scenes: list[Scene], name: str, seed: int) -> 
     if not recipe.model_args.get("aux_chans"):
         scenes = [replace(scene, aux=None) for scene in scenes]
     data = scenes[0] if len(scenes) == 1 else scenes
-    split = make_split(recipe, data, name, seed)
+    split = make_split(recipe, data, name, seed, root)
     reports = judge_baselines(data, without_validation(split), seed=seed)
     place: Row = {"split": name, "seed": seed, "split_sha256": split.sha256}
     return [{**place, "method": method, **report.percent()} for method, report in reports.items()]
@@ -187,10 +218,17 @@ def summarise_baselines(rows: Iterable[Row]) -> dict[str, dict[str, dict[str, fl
 
 
 def _run(
-    recipe: Recipe, scenes: list[Scene], name: str, seed: int, folder: Path, device: str | None, progress: bool
+    recipe: Recipe,
+    scenes: list[Scene],
+    name: str,
+    seed: int,
+    folder: Path,
+    root: str | Path | None,
+    device: str | None,
+    progress: bool,
 ) -> Row:
     data = scenes[0] if len(scenes) == 1 else scenes
-    split = make_split(recipe, data, name, seed)
+    split = make_split(recipe, data, name, seed, root)
     patch_size = int(recipe.model_args["patch_size"])
     validation: Row = dict.fromkeys(("val_oa", "val_loss"), "")
     if name == recipe.publish and recipe.holdout:
@@ -244,7 +282,8 @@ def _train(
 ) -> tuple[Classifier, ClassificationResult]:
     """Train from the seed's initial weights on all training pixels of a split, or continue where it was interrupted."""
     steps = [STEPS[step["kind"]](**{k: v for k, v in step.items() if k != "kind"}) for step in recipe.transform]
-    transform = Compose(steps).fit_scene(data, split.train)
+    pixels = split.train if recipe.fit == "training" else np.arange(split.shape[0] * split.shape[1])
+    transform = Compose(steps).fit_scene(data, pixels)
     torch.manual_seed(seed)
     model = as_classifier(create_model(recipe.architecture, device=device, **recipe.model_args))
     settings = settings_for(model, recipe.finetune, seed=seed, val_fraction=0.0)

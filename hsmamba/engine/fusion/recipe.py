@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ from hsmamba.data.sets.catalog import list_data
 from hsmamba.engine.fusion.evaluate import FULL, REDUCED, evaluate_fusion
 from hsmamba.engine.fusion.train import FusionResult, FusionSettings, train_fusion
 from hsmamba.engine.pace import deadline
+from hsmamba.engine.paper import Paper, mean_and_deviation
 from hsmamba.engine.results import Outcome, Row, machine, write_results
 from hsmamba.engine.training import Keeping, make_settings
 from hsmamba.errors import HsmambaError, ManifestError
@@ -48,9 +49,12 @@ class Recipe:
         pairs: Arguments of the data set's reader: ratio, shares of validation and test.
         model_args: Arguments of `create_model`, None written as "none"; bands, channels of the guide and ratio come
             from the data.
-        finetune: Fields of `FusionSettings`.
+        finetune: Fields of `FusionSettings`, None written as "none".
         license: Licence of the weight.
-        data: What the record says of the data: name, source, licence, sensor.
+        data: What the record says of the data: name, source, licence, sensor; by default what the catalogue says.
+        passes: Passes over the training images that are an epoch, which then decide `steps`; 0 leaves these alone.
+        paper: Figures that were published for this experiment, by resolution ("reduced", "full"). The network is then
+            judged without a match of brightness, as papers do.
     """
 
     task: Literal["fusion"]
@@ -62,6 +66,8 @@ class Recipe:
     finetune: Mapping[str, Any]
     license: str
     data: Mapping[str, Any]
+    passes: float = 0.0
+    paper: Paper | None = None
 
     @property
     def architecture(self) -> str:
@@ -77,16 +83,7 @@ def parse(values: Mapping[str, Any], path: object) -> Recipe:
     """
     if values["dataset"] not in list_data("pairs"):
         raise ManifestError(f"{path}: no data set {values['dataset']!r}; there are {', '.join(list_data('pairs'))}")
-    return Recipe(**{**values, "model_args": _with_none(values["model_args"])})
-
-
-def _with_none(value: Any) -> Any:
-    """Put None for "none", which TOML has no other way to write."""
-    if isinstance(value, Mapping):
-        return {key: _with_none(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_with_none(item) for item in value]
-    return None if value == "none" else value
+    return Recipe(**{**values, "paper": Paper.of(values.get("paper"), path)})
 
 
 def make_model(recipe: Recipe, pairs: FusionPairs, device: str | None = None) -> FusionNetwork:
@@ -114,11 +111,11 @@ def run(
     """
     pairs = load_pairs(recipe.dataset, data, **recipe.pairs)
     model = make_model(recipe, pairs, device)
-    settings = make_settings(FusionSettings, {**recipe.finetune, "seed": recipe.seed})
+    settings = settings_of(recipe, pairs)
     keeping = Keeping.in_folder(out, callback=None if minutes is None else deadline(minutes), progress=progress)
     result = train_fusion(model, pairs, settings, keeping=keeping)
     model.half().float()  # stored in half the space; the figures are of what is stored
-    report = evaluate_fusion(model, pairs)
+    report = evaluate_fusion(model, pairs, gains="match" if recipe.paper is None else None)
     write_results(out / "results.csv", rows_of(report), COLUMNS)
     write_text(out / "report.txt", f"{report}\n")
     save_pretrained(
@@ -135,8 +132,30 @@ def run(
         recipe=recipe.name,
         bands=pairs.in_chans,
     )
-    text = f"{recipe.name}\n\n{report}\n\nresults in {out / 'results.csv'}, the model in {out / 'model'}"
+    text = f"{recipe.name}\n\n{report}\n\n"
+    if recipe.paper is not None:
+        text += f"{recipe.paper.beside(_spread(report), out)}\n\n"
+    text += f"results in {out / 'results.csv'}, the model in {out / 'model'}"
     return Outcome(report.to_dict(), text)
+
+
+def settings_of(recipe: Recipe, pairs: FusionPairs) -> FusionSettings:
+    """Make the settings of a recipe's run; a pass over the data drops the batch that is not full."""
+    settings = make_settings(FusionSettings, {**recipe.finetune, "seed": recipe.seed})
+    if not recipe.passes:
+        return settings
+    return replace(settings, steps=max(int(recipe.passes * len(pairs.train)) // settings.batch_size, 1))
+
+
+def _spread(report: FusionReport) -> dict[str, dict[str, tuple[float, float]]]:
+    """Return mean and sample deviation over the images of the network's figures, by resolution and metric."""
+    found: dict[str, dict[str, tuple[float, float]]] = {}
+    for kind, images in (("reduced", report.reduced), ("full", report.full)):
+        figures = [methods[report.model] for methods in images.values()]
+        for metric in figures[0] if figures else ():
+            values = [one[metric] for one in figures]
+            found.setdefault(kind, {})[metric] = mean_and_deviation(values)
+    return found
 
 
 def _training(recipe: Recipe, pairs: FusionPairs, result: FusionResult, device: str | None) -> dict[str, Any]:

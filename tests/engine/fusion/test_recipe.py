@@ -56,7 +56,8 @@ def test_a_recipe_that_is_stopped_goes_on_to_the_same_weight(recipe, tmp_path):
     assert {row["resolution"] for row in rows} == {"reduced", "full"}
 
 
-def test_the_command_line_trains_by_a_recipe(run, recipe, tmp_path):
+def test_the_command_line_trains_by_a_recipe(run, recipe, tmp_path, monkeypatch):
+    monkeypatch.delenv("HSMAMBA_DATA", raising=False)
     arguments = ["train", tmp_path / "toy.toml", "-o", tmp_path / "runs", "--publish", tmp_path / "weight", "--json"]
     code, _, err = run(*arguments)
     assert code == 2

@@ -1,0 +1,126 @@
+"""Every experiment of the papers runs from its recipe to figures beside the paper's, on small files in its layout."""
+
+import warnings
+from dataclasses import replace
+
+import pytest
+import torch
+
+from hsmamba.engine import recipe as recipes
+from hsmamba.engine.classification import recipe as classification
+from hsmamba.engine.fusion import recipe as fusion
+from hsmamba.zoo.factory import create_model
+from tests.data.sets import layouts
+
+NAMES = [name for name in recipes.list_recipes() if name.endswith("_paper")]
+# Small networks: what is run here is the recipe, not its figures.
+TINY = {
+    "md2f_mamba": {"dim": 16, "filters": 2},
+    "mim": {"dim": 16},
+    "mim_v1": {"dim": 16},
+    "mim_v3": {"dim": 16},
+    "mim_paper": {"dim": 16},
+    "msfmamba": {},
+    "le_mamba": {"dim": 8, "enc_depths": [1, 1, 1], "dec_depths": [1, 1, 1]},
+    "mmapp": {"dim": 8, "depth": 1},
+    "rsanet": {"dim": 8, "depth": 1},
+    "ramsf": {"dim": 8, "mlp_dims": [8]},
+    "cf2n": {"dim": 8, "depth": 1},
+}
+MAKERS = {
+    **{f"pancollection_{name}": (layouts.pancollection, name, bands) for name, bands in (("wv3", 8), ("qb", 4))},
+    "pancollection_gf2": (layouts.pancollection, "gf2", 4, 1023),
+    **{f"{name}_h5_x{ratio}": (layouts.mhif, name, ratio) for name in ("cave", "harvard") for ratio in (4, 8)},
+    "sen12ms": (layouts.sen12ms,),
+}
+
+
+def make(recipe, folder):
+    """Write the files that a recipe reads."""
+    if recipe.task == "fusion":
+        maker, *arguments = MAKERS[recipe.dataset]
+        return maker(folder, *arguments)
+    return layouts.SCENES[recipe.scene][0](folder) if recipe.scene in layouts.SCENES else folder
+
+
+def small(recipe):
+    """The recipe with a small network and two steps, all else as it is."""
+    args = {**recipe.model_args, **TINY[recipe.architecture]}
+    if recipe.task == "fusion":
+        return replace(
+            recipe, model_args=args, passes=0, finetune={**recipe.finetune, "epochs": 1, "steps": 2, "batch_size": 1}
+        )
+    finetune = {**recipe.finetune, "epochs": 1, "batch_size": 128}
+    return replace(recipe, model_args=args, finetune=finetune, seeds=recipe.seeds[:1])
+
+
+def run(name, folder, monkeypatch):
+    recipe = recipes.load_recipe(name)
+    monkeypatch.setattr(classification, "_baselines", lambda *_: [])
+    if name.endswith(".indian_pines_paper"):  # the one scene that is whole, as it comes with a package
+        monkeypatch.setattr(classification, "evaluate_classifier", on_some)
+    monkeypatch.setattr(fusion, "evaluate_fusion", lambda *args, **kwargs: _EVALUATE(*args, baselines=False, **kwargs))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*not comparable")
+        outcome = recipes.run(small(recipe), folder / "runs", data=make(recipe, folder / "data"), progress=False)
+    assert f"beside {recipe.paper.citation}" in outcome.text
+    assert (folder / "runs" / "paper.csv").is_file() == bool(recipe.paper.figures)
+    return recipe, outcome
+
+
+_EVALUATE = fusion.evaluate_fusion
+_CLASSIFY = classification.evaluate_classifier
+
+
+def on_some(model, data, split, **options):
+    return _CLASSIFY(model, data, replace(split, test=split.test[::50]), **options)
+
+
+def test_every_architecture_of_the_papers_has_its_recipes():
+    found = {name.partition(".")[0] for name in NAMES}
+    assert found == {*TINY}
+    tags = {name.partition(".")[2].removesuffix("_paper") for name in NAMES}
+    assert {"houston2013", "houston2018", "berlin", "augsburg", "wv3", "gf2", "qb", "cave_x8", "harvard_x4"} <= tags
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_network_of_a_recipe_can_be_built(name):
+    recipe = recipes.load_recipe(name)
+    sizes = {} if recipe.task == "classification" else {"in_chans": 8, "guide_chans": 1, "scale": 4}
+    with torch.device("meta"):
+        assert create_model(recipe.architecture, **sizes, **recipe.model_args)
+    assert recipe.paper is not None and recipe.paper.citation
+    assert bool(recipe.paper.source) == bool(recipe.paper.figures)
+
+
+@pytest.mark.parametrize("name", ["msfmamba.augsburg_paper", "mim_v3.pavia_university_paper"])
+def test_an_experiment_of_a_classifier_runs(name, tmp_path, monkeypatch):
+    recipe, outcome = run(name, tmp_path, monkeypatch)
+    part = recipe.publish
+    row = next(row for row in outcome.record["runs"] if row["split"] == part)
+    assert row["epochs"] == 1 and row["test_pixels"] > 100
+    assert f"{part}, oa" in outcome.text and "no spread is known" in outcome.text
+
+
+@pytest.mark.parametrize("name", ["rsanet.qb_paper", "cf2n.sen12ms_paper"])
+def test_an_experiment_of_a_fusion_network_runs(name, tmp_path, monkeypatch):
+    recipe, outcome = run(name, tmp_path, monkeypatch)
+    figures = next(iter(outcome.record["reduced"].values()))
+    assert set(figures) == {recipe.architecture} and figures[recipe.architecture]["PSNR"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_every_experiment_runs(name, tmp_path, monkeypatch):
+    if "indian_pines" in name:
+        pytest.importorskip("tensorly")
+    run(name, tmp_path, monkeypatch)
+
+
+def test_a_pass_over_the_images_is_an_epoch(tmp_path):
+    recipe = recipes.load_recipe("le_mamba.wv3_paper")
+    pairs = fusion.load_pairs(recipe.dataset, layouts.pancollection(tmp_path, "wv3", 8), **recipe.pairs)
+    few = replace(recipe, finetune={**recipe.finetune, "batch_size": 1})
+    assert fusion.settings_of(few, pairs).steps == 3  # half of six images
+    assert fusion.settings_of(recipe, pairs).steps == 1
+    assert len(pairs.val) == 2 and len(pairs.train) == 6
