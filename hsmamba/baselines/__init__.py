@@ -8,6 +8,7 @@ from hsmamba.baselines.classification import (
     gather_features,
     make_classifier,
 )
+from hsmamba.baselines.consistency import BackProjection
 from hsmamba.baselines.pansharpening import (
     BASELINES,
     OF_PAN_ALONE,
@@ -23,6 +24,7 @@ __all__ = [
     "BASELINES",
     "CLASSIFIERS",
     "OF_PAN_ALONE",
+    "BackProjection",
     "ClassicalCfg",
     "ClassicalClassifier",
     "brovey",

@@ -59,13 +59,21 @@ class LowPass:
         """Filter as a call does, the border repeated where that wraps around, so that tiles can be filtered alone."""
         height, width = guide.shape[2:]
         even = F.pad(guide, [0, -width % self.ratio, 0, -height % self.ratio], mode="replicate")
-        first, versions = self._up_reach * self.ratio, []
-        for kernel in self.kernels:
-            coarse = F.pad(
-                decimate(filter_bands(even, kernel[None]), self.ratio), [self._up_reach] * 4, mode="replicate"
-            )
-            versions.append(upsample(coarse, self.ratio)[..., first : first + height, first : first + width])
+        versions = [
+            self.up(decimate(filter_bands(even, kernel[None]), self.ratio))[..., :height, :width]
+            for kernel in self.kernels
+        ]
         return torch.stack(versions, dim=1)
+
+    def down(self, image: Tensor) -> Tensor:
+        """Bring an image (B, C, r h, r w) to the coarse grid as the sensor would, each band by its MTF."""
+        return decimate(filter_bands(image, self.kernels[self.kinds]), self.ratio)
+
+    def up(self, coarse: Tensor) -> Tensor:
+        """Up-sample a coarse image (B, C, h, w), the border repeated."""
+        first = self._up_reach * self.ratio
+        fine = upsample(F.pad(coarse, [self._up_reach] * 4, mode="replicate"), self.ratio)
+        return fine[..., first : fine.shape[-2] - first, first : fine.shape[-1] - first]
 
     def of_bands(self, pan: Tensor) -> Tensor:
         """Filter PAN (B, 1, H, W) by the MTF of every band: (B, C, H, W)."""

@@ -94,6 +94,12 @@ def mtf_kernels(sensor: str | Sensor, bands: int, *, ratio: int = 4) -> Tensor:
     return torch.from_numpy(np.stack([_mtf_kernel(gain, ratio) for gain in gains]))
 
 
+def gaussian_kernel(gain: float) -> Tensor:
+    """Make a kernel (1, 41, 41), float64, of sum 1, with a Gaussian response of `gain` at the Nyquist frequency."""
+    kernel = torch.from_numpy(_mtf_kernel(gain, 1).copy())
+    return (kernel / kernel.sum())[None]
+
+
 def filter_bands(image: Tensor, kernels: Tensor) -> Tensor:
     """Correlate every band with its kernel of (C, N, N) or (1, N, N), N odd; pixels beyond the border repeat the edge.
 

@@ -6,31 +6,35 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from hsmamba.baselines import BackProjection
 from hsmamba.data.pairs import FusionPair, FusionPairs
 from hsmamba.data.sensors import Sensor, band_gains, get_sensor
-from hsmamba.engine.fusion.classical import Blocks, Method, methods_for, sharpen_whole
+from hsmamba.engine.fusion.candidates import Blend, Candidate, Consistent, Running, sharpen_by
+from hsmamba.engine.fusion.classical import Blocks, methods_for
 from hsmamba.engine.fusion.evaluate import check_pair
-from hsmamba.engine.fusion.heldout import Parts, cut_parts, parts_of, with_derived
+from hsmamba.engine.fusion.heldout import Parts, cut_parts, parts_of
 from hsmamba.engine.fusion.images import Image, Images
 from hsmamba.engine.fusion.injection import Injection
-from hsmamba.engine.fusion.tiles import Advance, Write, fuse_images
+from hsmamba.engine.fusion.sharpness import SHARP
+from hsmamba.engine.fusion.tiles import Advance, Write
 from hsmamba.engine.fusion.tuned import Tuned, run, tune
 from hsmamba.engine.running import evaluating
 from hsmamba.errors import SceneError, TrainingError
 from hsmamba.metrics import fusion as metrics
 from hsmamba.metrics.report import Figures
-from hsmamba.models import FusionNetwork, as_fusion_network
+from hsmamba.models import FusionNetwork
 
 JUDGED = ("SAM", "ERGAS", "Q2n")
 FILTERS = "fitted filters"
 _SHARES = (0.25, 0.5, 0.75, 1.0)  # of a correction, that are compared
+_ROUNDS = (1, 3, 10)  # of back-projection
 _FINE = 1e-9  # of figures that are 0 where nothing is wrong
 _logger = logging.getLogger(__name__)
 
@@ -101,7 +105,8 @@ class AdaptReport:
 
     Attributes:
         figures: SAM (degrees), ERGAS and Q2n by candidate, means over the held-out pixels: the classical methods, the
-            network as it was, the fitted filters and these with the network as their correction.
+            network as it was, the fitted filters, these with the network as their correction, the better of both mixed
+            with the best classical method, and back-projections.
         used: The candidate that the result was made by.
         classical: The best classical method.
         share: Of the network's correction, where that is used; else 0.
@@ -151,42 +156,14 @@ def _in_words(figures: Figures) -> str:
 
 
 @dataclass(frozen=True)
-class Blend:
-    """A tuned network and a classical method, the latter on an image that is small enough to be held.
-
-    Attributes:
-        method: The classical method.
-        network: The network.
-        share: Of the network.
-    """
-
-    method: Method
-    network: Tuned
-    share: float
-
-    def mixed(self, images: Images, write: Write) -> Write:
-        """Sharpen images by the classical method, with whose rows those of the network are mixed as they come."""
-        bands = images.ms.array.shape[2] if images.ms is not None else 1
-        held = torch.empty(bands, *images.size)
-
-        def keep(top: int, rows: Tensor) -> None:
-            held[:, top : top + rows.shape[1]] = rows
-
-        sharpen_whole(self.method, images, keep, lambda _: None)
-        return lambda top, rows: write(top, torch.lerp(held[:, top : top + rows.shape[1]], rows.float(), self.share))
-
-
-Candidate: TypeAlias = "Method | FusionNetwork | Blend"
-
-
-@dataclass(frozen=True)
 class Adaptation:
     """What the comparison chose, ready to sharpen.
 
     Attributes:
         report: The comparison.
         sensor: Whose MTF it was made with.
-        chosen: A classical method, the network as it was, a tuned one, or a blend of this and a classical method.
+        chosen: A classical method, the network as it was, a tuned one, a blend of this and a classical method, or one
+            of these with back-projection.
     """
 
     report: AdaptReport
@@ -204,16 +181,7 @@ class Adaptation:
         device: torch.device | str | None = None,
     ) -> None:
         """Sharpen images in the units that were tuned on; see `hsmamba.engine.fusion.tiles.fuse_images`."""
-        if isinstance(self.chosen, Blend):
-            write = self.chosen.mixed(images, write)
-        elif not isinstance(self.chosen, nn.Module):
-            sharpen_whole(self.chosen, images, write, advance)
-            return
-        network = as_fusion_network(self.chosen.network if isinstance(self.chosen, Blend) else self.chosen)
-        guided = with_derived(images, self.sensor) if isinstance(network, Tuned) else images
-        with evaluating(network, device) as where:
-            placed = replace(guided, dtype=next(network.parameters()).dtype, device=where)
-            fuse_images(network, placed, write, advance, tile=tile, batch_size=batch_size)
+        sharpen_by(self.chosen, images, self.sensor, write, advance, Running(tile, batch_size, device))
 
     def predict(self, pair: FusionPair) -> Tensor:
         """Sharpen a pair in the units that were tuned on, (C, H, W), not clipped."""
@@ -305,6 +273,7 @@ class _Contest:
         self.fused: dict[str, list[Tensor]] = {}
         self.methods: dict[str, Candidate] = {}
         self.figures: dict[str, Figures] = {}
+        self.theirs: tuple[str, ...] = ()
         self.classical = ""
         self.share, self.steps = 0.0, 0
         self.notes: list[str] = []
@@ -318,13 +287,15 @@ class _Contest:
         self.enter_tuned(spare=2 * seconds)  # the comparison of the tuned network takes as long, and some
         if self.holds:
             self.enter_blend()
+        self.enter_consistent()
         return self.decided()
 
     def enter_classical(self) -> None:
         """Compare the classical methods; each takes its statistics over the tile."""
         for name, method in methods_for(self.network.guide_chans, self.network.scale, self.sensor).items():
             self._enter(name, method, [method(pair.ms[None], pair.guide[None])[0] for pair in self._plain()])
-        self.classical = min(self.methods, key=self._score_of)
+        self.theirs = tuple(self.methods)
+        self.classical = min(self.theirs, key=self._score_of)
 
     def enter_network(self) -> float:
         """Compare the network as it is; returns the seconds that it takes."""
@@ -368,13 +339,33 @@ class _Contest:
         """Compare the better of filters and tuned network mixed with the best classical method."""
         mine = min((name for name in (FILTERS, self.tuned) if name in self.methods), key=self._score_of)
         method, network = self.methods[self.classical], self.methods[mine]
-        if not isinstance(network, Tuned) or isinstance(method, (nn.Module, Blend)):
+        if not isinstance(network, Tuned) or isinstance(method, (nn.Module, Blend, Consistent)):
             return
         pairs = list(zip(self.fused[self.classical], self.fused[mine], strict=True))
         mixed = {share: [torch.lerp(a.float(), b.float(), share) for a, b in pairs] for share in _SHARES[:-1]}
         share = min(mixed, key=lambda share: self._score(self._judged(mixed[share])))
         name = f"{mine}, {100 * share:.0f} %, and {self.classical}"
         self._enter(name, Blend(method, network, share), mixed[share])
+
+    def enter_consistent(self) -> None:
+        """Compare the best classical method, and the best of what is not classical, made consistent with MS."""
+        others = [name for name in self.methods if name not in self.theirs]
+        for name in (self.classical, min(others, key=self._score_of)):
+            inner = self.methods[name]
+            if isinstance(inner, Consistent):
+                continue
+            found = {rounds: self._projected(self.fused[name], rounds) for rounds in self._rounds()}
+            rounds = min(found, key=lambda rounds: self._score(self._judged(found[rounds])))
+            self._enter(f"{name}, {rounds} x back-projected", Consistent(inner, rounds), found[rounds])
+
+    def _rounds(self) -> tuple[int, ...]:
+        """More than one where the MTF is that of the table, or can be."""
+        sharpness = self.parts.sharpness
+        return _ROUNDS if sharpness is None or sharpness < SHARP else _ROUNDS[:1]
+
+    def _projected(self, fused: list[Tensor], rounds: int) -> list[Tensor]:
+        project = BackProjection(self.sensor, self.network.scale, rounds)
+        return [project(x[None], pair.ms[None])[0] for x, pair in zip(fused, self.parts.held, strict=True)]
 
     def _score_of(self, name: str) -> float:
         return self._score(self.figures[name])

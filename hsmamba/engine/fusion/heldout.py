@@ -19,6 +19,7 @@ from hsmamba.data.pairs import AnyImage, FusionPair, simulated_pair
 from hsmamba.data.rectangles import Box, whole_rectangles
 from hsmamba.data.sensors import Sensor
 from hsmamba.engine.fusion.images import Image, Images
+from hsmamba.engine.fusion.sharpness import blur_of, blurred, relative_mtf
 from hsmamba.errors import SceneError
 
 _CELL = 128  # pixels of ms, side of the cells that an image is divided into
@@ -41,18 +42,24 @@ class Parts:
         tune: To fit and to train on.
         held: To compare on.
         share: Of the valid pixels of the image that are held out.
+        sharpness: MTF of MS at its Nyquist frequency relative to the guide on its grid; None where the truth is known,
+            so that nothing passes from one scale to another.
     """
 
     tune: tuple[FusionPair, ...]
     held: tuple[FusionPair, ...]
     share: float
+    sharpness: float | None = None
 
     @property
     def words(self) -> str:
         """What is held out, and how much is tuned on."""
         tiles = ", ".join(f"{pair.guide.shape[-2]} x {pair.guide.shape[-1]}" for pair in self.held)
         pixels = sum(pair.guide[0].numel() for pair in self.tune)
-        return f"held out: {tiles} pixels of ms ({100 * self.share:.0f} % of it); tuned on {pixels}"
+        text = f"held out: {tiles} pixels of ms ({100 * self.share:.0f} % of it); tuned on {pixels}"
+        if self.sharpness is None:
+            return text
+        return f"{text}; ms has an MTF of {self.sharpness:.2g} beside the guide"
 
 
 def cut_parts(images: Images, sensor: Sensor, seed: int) -> Parts:
@@ -71,12 +78,20 @@ def cut_parts(images: Images, sensor: Sensor, seed: int) -> Parts:
     """
     ratio = images.ratio
 
-    def cut(box: Box, name: str) -> FusionPair:
+    def read(box: Box) -> tuple[Tensor, Tensor]:
+        """Read MS and the guide on its grid."""
         parts = [[slice(x.start * ratio**n, x.stop * ratio**n) for x in box] for n in (1, 2)]
         truth, guide = (_read(x, y, fill=images.fill) for x, y in zip((images.ms, images.guide), parts, strict=True))
-        return _simulated(name, truth, degrade_pan(guide, ratio=ratio), ratio, sensor)
+        return truth, degrade_pan(guide, ratio=ratio)
 
-    return _cut(_good_blocks(images), ratio, seed, cut)
+    tuned, held, share = _boxes(_good_blocks(images), ratio, seed)
+    sharpness = relative_mtf([(ms[0], guide[0]) for ms, guide in map(read, tuned)], ratio)
+
+    def cut(box: Box, name: str) -> FusionPair:
+        truth, guide = read(box)
+        return _simulated(name, truth, blurred(guide, blur_of(sharpness, sensor, truth.shape[1])), ratio, sensor)
+
+    return Parts(_named(cut, tuned), _named(cut, held), share, sharpness)
 
 
 def parts_of(image: AnyImage, ratio: int, sensor: Sensor, seed: int) -> Parts:
@@ -87,10 +102,16 @@ def parts_of(image: AnyImage, ratio: int, sensor: Sensor, seed: int) -> Parts:
         rows, columns = (slice(x.start * ratio, x.stop * ratio) for x in box)
         return _simulated(name, image.gt[None, :, rows, columns], image.guide[None, :, rows, columns], ratio, sensor)
 
-    return _cut(np.ones((height // ratio, width // ratio), bool), ratio, seed, cut)
+    tuned, held, share = _boxes(np.ones((height // ratio, width // ratio), bool), ratio, seed)
+    return Parts(_named(cut, tuned), _named(cut, held), share)
 
 
-def _cut(good: NDArray[np.bool_], ratio: int, seed: int, cut: Callable[[Box, str], FusionPair]) -> Parts:
+def _named(cut: Callable[[Box, str], FusionPair], boxes: list[Box]) -> tuple[FusionPair, ...]:
+    return tuple(cut(box, f"tile {i + 1}") for i, box in enumerate(boxes))
+
+
+def _boxes(good: NDArray[np.bool_], ratio: int, seed: int) -> tuple[list[Box], list[Box], float]:
+    """Choose rectangles of blocks to tune on and to hold out, and tell the share of the latter."""
     if max(good.shape) < _LEAST[0] or min(good.shape) < _LEAST[1]:
         height, width = (side * ratio for side in good.shape)
         raise SceneError(
@@ -105,9 +126,7 @@ def _cut(good: NDArray[np.bool_], ratio: int, seed: int, cut: Callable[[Box, str
             "too few pixels of ms and guide are valid to tune on some and compare on others: leave adapt out, or "
             "give images with fewer invalid pixels"
         )
-    share = sum(int(good[box].size) for box in held) / int(good.sum())
-    found = [tuple(cut(box, f"tile {i + 1}") for i, box in enumerate(part)) for part in (tuned, held)]
-    return Parts(found[0], found[1], share)
+    return tuned, held, sum(int(good[box].size) for box in held) / int(good.sum())
 
 
 def _good_blocks(images: Images) -> NDArray[np.bool_]:

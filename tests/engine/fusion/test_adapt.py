@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import re
 
 import numpy as np
 import pytest
@@ -9,11 +10,12 @@ import torch
 from torch import nn
 
 import hsmamba
-from hsmamba.baselines import BASELINES
+from hsmamba.baselines import BASELINES, BackProjection
 from hsmamba.data.sensors import get_sensor
 from hsmamba.engine import Adapt
 from hsmamba.engine.fusion import adapt as _adapt
 from hsmamba.engine.fusion.adapt import adapt_to_pairs
+from hsmamba.engine.fusion.candidates import Blend, Consistent
 from hsmamba.engine.fusion.classical import Blocks, methods_for, sharpen_whole
 from hsmamba.engine.fusion.heldout import _divided, cut_parts, with_derived
 from hsmamba.engine.fusion.images import Image, Images
@@ -73,8 +75,10 @@ def test_what_is_used_is_never_worse_than_the_best_classical_method(name, caplog
     with caplog.at_level(logging.INFO, logger="hsmamba"):
         job = adapted(model, ms, pan, Adapt(steps=3))
     report = job.adaptation.report
-    *known, blend = report.figures
+    *known, blend, theirs, ours = report.figures
     assert known == [*CLASSICAL, name, "fitted filters", f"{name}, tuned"] and blend.endswith(f"and {report.classical}")
+    assert re.fullmatch(rf"{report.classical}, (1|3|10) x back-projected", theirs)
+    assert re.fullmatch(r".*(filters|tuned).*, (1|3|10) x back-projected", ours)
     mine, theirs = report.figures[report.used], report.figures[report.classical]
     assert mine["SAM"] <= theirs["SAM"] and mine["ERGAS"] <= theirs["ERGAS"] and mine["Q2n"] >= theirs["Q2n"]
     assert report.used not in CLASSICAL and report.steps == 3
@@ -94,15 +98,28 @@ def test_steps_make_it_the_same_whatever_the_clock_says():
 def test_a_blend_is_the_mean_of_what_it_is_made_of():
     ms, pan = small()
     job = adapted(make(), ms, pan, Adapt(steps=0))
-    method, network = methods_for(1, 4, get_sensor("generic"))["GSA"], job.adaptation.chosen
-    if isinstance(network, _adapt.Blend):
-        network = network.network
+    method, network = methods_for(1, 4, get_sensor("generic"))["GSA"], tuned_alone.seen[-1]
     one, two, both = (
         ran(dataclasses.replace(job, tile=12, adaptation=dataclasses.replace(job.adaptation, chosen=chosen)))
-        for chosen in (method, network, _adapt.Blend(method, network, 0.25))
+        for chosen in (method, network, Blend(method, network, 0.25))
     )
     np.testing.assert_allclose(both, 0.75 * one + 0.25 * two, rtol=1e-5)
     assert np.abs(one - two).max() > 1
+
+
+@pytest.mark.parametrize("rows", [4, 13])
+def test_what_is_made_consistent_row_by_row_is_that_of_the_whole_image(rows, monkeypatch):
+    ms, pan = small(64, 32)
+    job = adapted(make(), ms, pan, Adapt(steps=0))
+    plain, both = (
+        dataclasses.replace(job, tile=9, adaptation=dataclasses.replace(job.adaptation, chosen=chosen))
+        for chosen in (tuned_alone.seen[-1], Consistent(tuned_alone.seen[-1], 1))
+    )
+    monkeypatch.setattr("hsmamba.engine.fusion.candidates._ROWS", rows)
+    tensors = [torch.from_numpy(np.asarray(x)).permute(2, 0, 1)[None] for x in (ran(plain), ms)]
+    want = BackProjection("generic", 4, 1)(*tensors)[0].permute(1, 2, 0).numpy()
+    np.testing.assert_allclose(ran(both), want, rtol=1e-4)
+    assert np.abs(want / ran(plain) - 1).max() > 1e-3
 
 
 def test_seconds_end_the_training():
@@ -119,11 +136,23 @@ def test_only_what_is_fair_is_chosen(monkeypatch):
     monkeypatch.setattr(_adapt.Injection, "fit", lambda self, pairs: self)  # filters that do nothing: EXP
     job = adapted(make(), ms, pan, Adapt(steps=0))
     report = job.adaptation.report
-    assert report.used == report.classical in CLASSICAL and "is best" in report.headline
+    chosen = job.adaptation.chosen
+    assert report.used == f"{report.classical}, {chosen.rounds} x back-projected" and report.classical in CLASSICAL
     assert report.figures["fitted filters"] == pytest.approx(report.figures["EXP"], abs=1e-4)
     tensors = [torch.from_numpy(x / 2047).permute(2, 0, 1)[None] for x in (ms, pan[..., None])]
-    want = BASELINES[report.used](*tensors, ratio=4)[0].permute(1, 2, 0).numpy() * 2047
-    np.testing.assert_allclose(ran(job), want, rtol=1e-10)
+    want = BASELINES[report.classical](*tensors, ratio=4)
+    projected = BackProjection("generic", 4, chosen.rounds)(want, tensors[0])
+    for method, image in [(chosen, projected), (chosen.inner, want)]:
+        got = ran(dataclasses.replace(job, adaptation=dataclasses.replace(job.adaptation, chosen=method)))
+        np.testing.assert_allclose(got, image[0].permute(1, 2, 0).numpy() * 2047, rtol=1e-10)
+
+
+def test_the_classical_method_itself_is_used_where_nothing_is_better(monkeypatch):
+    ms, pan = small()
+    monkeypatch.setattr(_adapt.Injection, "fit", lambda self, pairs: self)
+    monkeypatch.setattr(_adapt._Contest, "enter_consistent", lambda self: None)
+    report = adapted(make(), ms, pan, Adapt(steps=0)).adaptation.report
+    assert report.used == report.classical in CLASSICAL and "is best" in report.headline
 
 
 @pytest.mark.parametrize("name", CLASSICAL)
@@ -177,7 +206,7 @@ def test_other_ratios_and_guides_of_several_channels(ratio):
     ms = guide.reshape(60, ratio, 40, ratio, 3).mean((1, 3)) @ rng.uniform(0.2, 1, (3, 5))
     model = make("cf2n", in_chans=5, guide_chans=3, scale=ratio)
     report = adapted(model, ms, guide, Adapt(steps=1), maximum=4095).adaptation.report
-    assert "Brovey" not in report.figures and len(report.figures) == len(BASELINES) + 3
+    assert "Brovey" not in report.figures and len(report.figures) == len(BASELINES) + 5
     assert report.figures[report.used]["ERGAS"] <= report.figures[report.classical]["ERGAS"]
 
 

@@ -1,0 +1,54 @@
+"""Back-projection: what it brings near the coarse image, what it leaves alone, and that parts agree with the whole."""
+
+import pytest
+import torch
+
+from hsmamba.baselines import BackProjection, gsa
+from hsmamba.data.degrade import degrade_ms, mtf_filter
+from hsmamba.data.sensors import Sensor
+from hsmamba.errors import SceneError
+
+
+@pytest.fixture(scope="module")
+def scene():
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.rand(1, 4, 96, 96, generator=generator, dtype=torch.float64)
+    truth = 300 + 900 * mtf_filter(noise, sensor=Sensor("blur", (0.9,), 0.5), ratio=4)
+    return truth, degrade_ms(truth, sensor="QB"), truth.mean(1, keepdim=True)
+
+
+def test_rounds_bring_any_result_nearer_to_the_coarse_image_and_to_the_truth(scene):
+    truth, ms, pan = scene
+    fused = gsa(ms, pan, sensor="QB")
+    results = [BackProjection("QB", 4, rounds)(fused, ms) for rounds in (0, 1, 3, 10)]
+    torch.testing.assert_close(results[0], fused)
+    inner = slice(12, -12)  # GSA's up-sampling wraps around at the border
+    left = [float((degrade_ms(x, sensor="QB") - ms)[..., 3:-3, 3:-3].std()) for x in results]
+    wrong = [float((x - truth)[..., inner, inner].square().mean()) for x in results]
+    assert left == sorted(left, reverse=True) and left[-1] < 0.2 * left[0]
+    assert wrong[1] < wrong[0] and wrong[2] < wrong[0]
+
+
+def test_a_consistent_or_flat_image_stays(scene):
+    flat = torch.full((1, 4, 32, 32), 7.0)
+    torch.testing.assert_close(BackProjection("QB", 4, 3)(flat, flat[..., ::4, ::4]), flat)
+    assert BackProjection("QB", 4, 1)(flat, flat[..., ::4, ::4].double()).dtype == torch.float32
+
+
+@pytest.mark.parametrize("ratio", [2, 3, 4])
+def test_a_part_with_its_reach_is_that_of_the_whole(ratio):
+    generator = torch.Generator().manual_seed(1)
+    ms = torch.rand(1, 2, 120, 8, generator=generator, dtype=torch.float64)
+    fused = torch.rand(1, 2, 120 * ratio, 8 * ratio, generator=generator, dtype=torch.float64)
+    project = BackProjection("generic", ratio, 1)
+    near = project.reach(2)
+    part = project(fused[..., : (20 + near) * ratio, :], ms[..., : 20 + near, :])
+    torch.testing.assert_close(part[..., : 20 * ratio, :], project(fused, ms)[..., : 20 * ratio, :])
+
+
+def test_images_that_do_not_fit_are_refused(scene):
+    _, ms, _ = scene
+    with pytest.raises(SceneError, match="ratio 4 the guide must be"):
+        BackProjection("QB", 4, 1)(ms, ms)
+    with pytest.raises(SceneError, match="has 4"):
+        BackProjection("QB", 4, 1)(torch.rand(1, 3, 32, 32), torch.rand(1, 3, 8, 8))
