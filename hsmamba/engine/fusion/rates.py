@@ -19,14 +19,19 @@ def lr_scales(model: FusionNetwork, bands: int) -> dict[str, float]:
     """Find the factor of the learning rate of every parameter that has more inputs than with so many bands.
 
     Args:
-        model: A network of the zoo; there are no factors for others, which cannot be built with other bands.
+        model: A network of the zoo, or a correction around one; there are no factors for others, which cannot be built
+            with other bands.
         bands: Bands for which the learning rate is meant.
 
     Returns:
         Inputs of a parameter with `bands` bands over its inputs in this network, by name, where that is below 1.
     """
     known = models.registry().get(model.architecture)
-    if known is None or model.in_chans <= bands:
+    if known is None:
+        inner = getattr(model, "network", None)
+        found = lr_scales(inner, bands) if isinstance(inner, FusionNetwork) else {}
+        return {f"network.{name}": factor for name, factor in found.items()}
+    if model.in_chans <= bands:
         return {}
     with torch.device("meta"):  # no numbers, and no random ones
         narrow = known.entry_point(**{**model.model_args, "in_chans": bands})

@@ -3,6 +3,7 @@
 import pytest
 
 from hsmamba.engine.fusion.rates import lr_scales
+from hsmamba.engine.fusion.tuned import Correction, Levels
 from hsmamba.metrics.fusion import psnr
 from tests.engine.fusion.toys import BANDS, make, many_bands, train_on_many, wide
 
@@ -16,6 +17,12 @@ def test_factors_are_those_of_the_inputs():
     toy = wide()
     toy.architecture = ""  # of one's own
     assert lr_scales(toy, 8) == {}
+
+
+def test_the_network_of_a_correction_learns_as_slowly_as_by_itself():
+    levels = Levels.kept(BANDS), Levels.kept(1)
+    found = lr_scales(Correction(wide(), *levels), 8)
+    assert found == {f"network.{name}": factor for name, factor in lr_scales(wide(), 8).items()} and found
 
 
 def test_a_network_of_hundreds_of_bands_moves():
