@@ -49,7 +49,7 @@ def brovey(ms: Tensor, guide: Tensor, *, ratio: int = 4, sensor: str | Sensor = 
         )
     intensity = lms.mean(dim=1, keepdim=True)
     matched = _centred(p) * _gain(intensity, p) + intensity.mean(dim=_AXES, keepdim=True)
-    return (lms * _ratio(matched, intensity)).to(ms.dtype)
+    return (lms * _ratio(matched, intensity, ratio)).to(ms.dtype)
 
 
 def gsa(ms: Tensor, guide: Tensor, *, ratio: int = 4, sensor: str | Sensor = "generic") -> Tensor:
@@ -81,7 +81,7 @@ def mtf_glp_hpm(ms: Tensor, guide: Tensor, *, ratio: int = 4, sensor: str | Sens
 
     Aiazzi et al., PE&RS 72(5), 2006. PAN is matched to each band by mean and spread, the spread of PAN being that of
     its low-pass version; low-pass is the band's MTF, decimation and up-sampling. Where the low-pass PAN is not
-    positive the up-sampled MS stays as it is.
+    positive the up-sampled MS stays as it is; where it is near 0 the quotient is held at r^2 in size.
     """
     lms, p = _prepare(ms, guide, ratio)
     # Filters are linear, so the low-pass PAN of each band is made before the match and matched like PAN itself.
@@ -92,7 +92,7 @@ def mtf_glp_hpm(ms: Tensor, guide: Tensor, *, ratio: int = 4, sensor: str | Sens
         pan, low = _synthesised(lms, p, ratio, sensor)
         gain = _gain(lms, low)
     mean = lms.mean(dim=_AXES, keepdim=True)
-    return (lms * _ratio(pan * gain + mean, low * gain + mean)).to(ms.dtype)
+    return (lms * _ratio(pan * gain + mean, low * gain + mean, ratio)).to(ms.dtype)
 
 
 def mtf_glp_fs(ms: Tensor, guide: Tensor, *, ratio: int = 4, sensor: str | Sensor = "generic") -> Tensor:
@@ -115,7 +115,7 @@ def mtf_glp_hpm_r(ms: Tensor, guide: Tensor, *, ratio: int = 4, sensor: str | Se
     lms, p = _prepare(ms, guide, ratio)
     pans, low = _synthesised(lms, p, ratio, sensor)
     mean = lms.mean(dim=_AXES, keepdim=True)
-    return (lms * _ratio(pans + mean, low + mean)).to(ms.dtype)
+    return (lms * _ratio(pans + mean, low + mean, ratio)).to(ms.dtype)
 
 
 BASELINES: dict[str, Callable[..., Tensor]] = {
@@ -159,7 +159,11 @@ def _gain(target: Tensor, image: Tensor) -> Tensor:
     return torch.where(usable, target.std(dim=_AXES, keepdim=True) / spread, 0.0)
 
 
-def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
-    """Pixel-wise ratio, 1 where the denominator is not positive."""
+def _ratio(numerator: Tensor, denominator: Tensor, ratio: int) -> Tensor:
+    """Pixel-wise ratio, 1 where the denominator is not positive, of at most r^2 in size.
+
+    That of a pixel that alone is bright among the r^2 of a coarse one; a low-pass guide near 0 gives any number.
+    """
     positive = denominator > 0
-    return torch.where(positive, numerator / torch.where(positive, denominator, 1.0), 1.0)
+    found = torch.where(positive, numerator / torch.where(positive, denominator, 1.0), 1.0)
+    return found.clamp(-float(ratio**2), float(ratio**2))

@@ -229,6 +229,18 @@ def test_constant_images_stay_finite_and_constant(name, level):
     torch.testing.assert_close(fused, torch.full_like(fused, level), rtol=1e-8, atol=0)
 
 
+@pytest.mark.parametrize("name", ["MTF-GLP-HPM", "MTF-GLP-HPM-R"])
+def test_a_low_pass_guide_near_zero_blows_nothing_up(name):
+    generator = torch.Generator().manual_seed(0)
+    pan = torch.rand(1, 1, 128, 128, generator=generator, dtype=torch.float64)
+    pan[..., :64, :] *= 1e-3  # a dark half, as water, whose matched guide crosses 0
+    truth = pan * torch.tensor([0.5, 1.0, 2.0, 3.0])[:, None, None] - 1e-3
+    ms = degrade_ms(truth, sensor=QB)
+    fused, up = BASELINES[name](ms, pan, sensor=QB), upsample(ms, 4)
+    assert (fused.abs() <= 16 * up.abs() + 1e-12).all()
+    assert float((fused - truth).square().mean()) < float((up - truth).square().mean())
+
+
 @pytest.mark.parametrize("name", BASELINES)
 def test_bad_input(name):
     method = BASELINES[name]
