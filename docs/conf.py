@@ -1,11 +1,71 @@
-"""Sphinx: `pip install -e ".[docs]" && sphinx-build docs build/docs`."""
+"""Sphinx: `pip install -e ".[docs]" && sphinx-build -W docs build/docs`.
+
+The theme is furo: its sidebar shows the whole tree, also on a phone, where themes with a bar on top hide it behind
+menus; dark mode and search need no script from elsewhere.
+"""
+
+import os
+from typing import Any
 
 import hsmamba
 
 project = "hsmamba"
-copyright = "the hsmamba developers"
+author = "the hsmamba developers"
+copyright = author
 release = hsmamba.__version__
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-html_theme = "furo"
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.doctest",
+    "sphinx.ext.intersphinx",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+    "sphinx_design",
+]
+exclude_patterns = ["results", "recipes"]
+
+myst_enable_extensions = ["colon_fence"]
+myst_heading_anchors = 3
+
+default_role = "py:obj"  # `hsmamba.fuse` in a docstring is a link
+add_module_names = False
+autodoc_member_order = "bysource"
 autodoc_typehints = "description"
-exclude_patterns = ["results"]
+autodoc_typehints_description_target = "documented_params"
+napoleon_google_docstring = True
+napoleon_use_ivar = True  # attributes of a dataclass are described once
+python_use_unqualified_type_names = True
+toc_object_entries_show_parents = "hide"
+# The builds are checked without a network; with it, types of other libraries become links.
+intersphinx_mapping = (
+    {
+        "python": ("https://docs.python.org/3", None),
+        "numpy": ("https://numpy.org/doc/stable", None),
+        "torch": ("https://docs.pytorch.org/docs/stable", None),
+        "xarray": ("https://docs.xarray.dev/en/stable", None),
+    }
+    if os.environ.get("HSMAMBA_DOCS_LINKS")
+    else {}
+)
+
+doctest_global_setup = "import logging, warnings; warnings.simplefilter('ignore'); logging.disable()"
+doctest_test_doctest_blocks = ""  # only what pages mark as a doctest
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+
+html_theme = "furo"
+html_title = "hsmamba"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_js_files = ["sort_tables.js"]
+html_show_sphinx = False
+
+
+def _escape_types(_app: Any, _what: str, _name: str, _obj: Any, _options: Any, lines: list[str]) -> None:
+    """Escape the last letter of `np.bool_` in types of attributes, which reStructuredText takes for a reference."""
+    lines[:] = [line.replace("bool_]", r"bool\_]") if line.startswith(":vartype") else line for line in lines]
+
+
+def setup(app: Any) -> None:
+    """Register what the pages need."""
+    app.connect("autodoc-process-docstring", _escape_types, priority=900)  # after napoleon

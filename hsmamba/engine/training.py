@@ -186,7 +186,7 @@ class TrainingResult(Generic[Settings]):
 
     Attributes:
         history: One record an epoch: epoch, lr, loss, what the task adds, seconds and, where there is validation, its
-            figures under names that begin with "val_".
+            figures under names that begin with ``val_``.
         best_epoch: Epoch (from 1) of the weights that the model holds: the best by validation, or the last one where
             there is none.
         settings: The settings of the run.

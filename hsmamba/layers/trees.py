@@ -42,7 +42,7 @@ class Trees(nn.Module):
 
     @classmethod
     def of(cls, estimators: Sequence[Any], classes: Sequence[int]) -> Trees:
-        """Take over fitted `DecisionTreeClassifier`s, whose classes are these, in the same order."""
+        """Take over fitted trees (`DecisionTreeClassifier`), whose classes are these, in the same order."""
         found = [one.tree_ for one in estimators]
         forest = cls(len(found), max(tree.node_count for tree in found), max(int(tree.max_depth) for tree in found))
         for number, tree in enumerate(found):

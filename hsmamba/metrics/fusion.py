@@ -115,7 +115,7 @@ def _ssim_of_band(x: Tensor, y: Tensor, data_range: float) -> Tensor:
 def spectral_angles(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Angles in degrees (B, H, W) between the spectra of two float64 images, and where both spectra are not zero.
 
-    The angle is 2 atan2(|u - v|, |u + v|) of the unit vectors u, v (Kahan): unlike arccos it keeps its accuracy and
+    The angle is ``2 atan2(|u - v|, |u + v|)`` of the unit vectors u, v (Kahan): unlike arccos it keeps its accuracy and
     its gradient at small angles. It is 0 where undefined.
     """
     nx, ny = torch.linalg.vector_norm(x, dim=1), torch.linalg.vector_norm(y, dim=1)
@@ -250,7 +250,7 @@ def reduced_resolution(
 
 
 def d_lambda(fused: Tensor, lms: Tensor, *, block: int = BLOCK) -> Tensor:
-    """Spectral distortion: mean over pairs of bands of |Q(F_i, F_j) - Q(M_i, M_j)|, exponent 1.
+    """Spectral distortion: mean over pairs of bands of ``|Q(F_i, F_j) - Q(M_i, M_j)|``, exponent 1.
 
     Alparone et al., PE&RS 74(2), 2008, with the toolbox's choice of M: the up-sampled image, not the native one. Takes
     two bands or more; pixels beyond the last whole block are left out; 0 is best.
@@ -274,7 +274,7 @@ def _full_pair(fused: Tensor, lms: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def d_s(fused: Tensor, lms: Tensor, pan: Tensor, *, ratio: int = 4, block: int = BLOCK) -> Tensor:
-    """Spatial distortion: mean over bands of |Q(F_b, P) - Q(M_b, P_f)|, exponent 1.
+    """Spatial distortion: mean over bands of ``|Q(F_b, P) - Q(M_b, P_f)|``, exponent 1.
 
     P_f is the PAN reduced by MATLAB's bicubic and up-sampled again. Sides are multiples of the ratio; 0 is best.
     """

@@ -387,7 +387,7 @@ def push_to_hub(
         **save_kwargs: Further arguments of `save_pretrained`.
 
     Returns:
-        The pinned name under which the factory loads it, `hf-hub:owner/repo@commit`.
+        The pinned name under which the factory loads it, ``hf-hub:owner/repo@commit``.
 
     Raises:
         WeightsError: The Hub refuses or cannot be reached.
