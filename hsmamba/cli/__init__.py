@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     from typer import Typer
 
+# MB of what GDAL has read and written that it holds, some tiles of many bands; by itself a twentieth of the memory.
+_CACHE = "128"
+
 _MISTAKES = (HsmambaError, ValueError, TypeError, OSError)
 
 __all__ = ["VERBS", "load_app", "main"]
@@ -64,6 +67,7 @@ def _in_words(message: Warning | Exception | str) -> str:
 
 def main() -> NoReturn:
     """Run the command line; a user's mistake ends with one line and exit code 2, Ctrl-C with exit code 130."""
+    os.environ.setdefault("GDAL_CACHEMAX", _CACHE)
     interrupts: list[int] = []
     usual = signal.default_int_handler
     mine = signal.getsignal(signal.SIGINT) is usual and threading.current_thread() is threading.main_thread()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from hsmamba.data.image import FILL_TOLERANCE, FILLS, VALID, Array, NanPolicy, is_dataarray, iter_strips
+from hsmamba.data.windows import Place, iter_windows
 from hsmamba.errors import SceneError
+
+Within: TypeAlias = "Callable[[slice, slice], npt.NDArray[np.bool_]]"  # of rows and columns, (h, w)
 
 HUGE = 1e30  # no quantity is as large, and float32 overflows soon after
 
@@ -50,7 +54,7 @@ class Validity:
         self,
         values: npt.NDArray[Any],
         rows: slice = slice(None),
-        columns: slice = slice(None),
+        columns: slice | npt.NDArray[np.int64] = slice(None),
         bands: npt.ArrayLike | None = None,
     ) -> npt.NDArray[np.bool_]:
         """Tell the valid pixels of a window.
@@ -116,21 +120,47 @@ def valid_mask(
         ValueError: `nan` is neither "raise" nor "mask".
     """
     check_policy(nan)
-    validity = Validity.of(hsi)
+    if nan == "raise":
+        refuse_invalid(hsi, bands=bands, name=name)
+        return np.ones(hsi.shape[:2], dtype=bool)
     mask = np.ones(hsi.shape[:2], dtype=bool)
-    if validity.may_lack(hsi.dtype):
-        for top, strip in iter_strips(hsi):  # as much as is well read at once
-            for start, block in iter_strips(strip, _BLOCK_BYTES):
-                rows = slice(top + start, top + start + block.shape[0])
-                mask[rows] = validity(block, rows, bands=bands)
-    if nan == "raise" and not mask.all():
-        row, column = np.argwhere(~mask)[0]
+    for place, good in _valid_windows(hsi, bands):
+        mask[place] = good
+    return mask
+
+
+def refuse_invalid(
+    hsi: Array, *, bands: npt.ArrayLike | None = None, name: str = "", within: Within | None = None
+) -> None:
+    """Raise SceneError where a pixel holds no data; arguments and errors are those of `valid_mask`, which holds more.
+
+    Reads window by window, and nothing where no pixel can be invalid. `within` tells which pixels (h, w) of given rows
+    and columns are looked at; all by default.
+    """
+    count, first = 0, tuple(hsi.shape[:2])
+    for (rows, columns), good in _valid_windows(hsi, bands):
+        bad = ~good if within is None else ~good & within(rows, columns)
+        if bad.any():
+            row, column = np.argwhere(bad)[0]
+            first = min(first, (rows.start + int(row), columns.start + int(column)))
+            count += int(np.count_nonzero(bad))
+    if count:
         pixels = f"pixels of {name}" if name else "pixels"
         raise SceneError(
-            f"{int((~mask).sum())} of {mask.size} {pixels} hold {validity.in_words()}, the first at row {row}, column "
-            f'{column}; pass nan="mask" (--nan mask) to leave them out'
+            f"{count} of {hsi.shape[0] * hsi.shape[1]} {pixels} hold {Validity.of(hsi).in_words()}, the first at row "
+            f'{first[0]}, column {first[1]}; pass nan="mask" (--nan mask) to leave them out'
         )
-    return mask
+
+
+def _valid_windows(hsi: Array, bands: npt.ArrayLike | None) -> Iterator[tuple[Place, npt.NDArray[np.bool_]]]:
+    """Give the valid pixels of windows of an image, where pixels can be invalid."""
+    validity = Validity.of(hsi)
+    if not validity.may_lack(hsi.dtype):
+        return
+    for (rows, columns), window in iter_windows(hsi):  # as much as is well read at once
+        for start, block in iter_strips(window, _BLOCK_BYTES):
+            part = slice(rows.start + start, rows.start + start + block.shape[0])
+            yield (part, columns), validity(block, part, columns, bands=bands)
 
 
 def _nodata(array: Any) -> tuple[float, ...]:

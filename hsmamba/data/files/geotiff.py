@@ -46,6 +46,8 @@ def read_geotiff(path: Path, masked: bool) -> Content:
         cube = describe(lay(lazy_raster(source, path), place_of(file)), facts.wavelengths, facts.fwhm)
         cube = cube.assign_coords(band=list(source.indexes))
         cube.attrs.update(attributes(told))
+        tall, wide = file.block_shapes[0]
+        cube.encoding["preferred_chunks"] = {"y": int(tall), "x": int(wide)}  # as xarray's readers tell it
         if not masked:
             cube = _tell_validity(cube, file, source)
     cube.set_close(source.manager.close)

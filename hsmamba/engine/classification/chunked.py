@@ -59,7 +59,8 @@ def classify_chunks(
         raise SceneError('regularise="on" looks at the whole scene at once; load the scene before with .compute()')
     scene = scene if isinstance(scene, Scene) else Scene(scene)
     job = prepare(model, _sample(scene, as_classifier(model).patch_size), transform, nan="mask", **options)
-    if job.transform is not None and any(job.transform.looks_around(on) for on in job.sources):
+    transform = job.windows.transform
+    if transform is not None and any(transform.looks_around(on) for on in job.sources):
         raise SceneError("the transform looks at the whole scene at once; load the scene before with .compute()")
     images = [scene.hsi if on == "hsi" else scene.aux for on in job.sources]
     size = job.model.patch_size
@@ -67,8 +68,7 @@ def classify_chunks(
     blocks = Blocks(block_sizes(chunks, size))
     plan = _Plan(blocks, size // 2, nan, tuple(map(Tags.of, images)))
     blank: dict[str, Any] = {on: np.empty((0, 0, 0), np.float32) for on in job.sources}
-    nothing = np.empty((0, 0), bool)
-    job = replace(job, sources=blank, valid=nothing, wanted=nothing, progress=False)
+    job = replace(job, windows=replace(job.windows, sources=blank), wanted=None, progress=False)
     dtype = np.dtype([("label", job.dtype), ("confidence", np.float32)])
     arrays = [
         part
@@ -127,7 +127,7 @@ def _classified(index: tuple[int, int], *arrays: NDArray[Any], job: Any, plan: _
     inner = tuple(slice(c.start - n.start, c.stop - n.start) for c, n in zip(core, near, strict=True))
     valid = np.ones(arrays[0].shape[:2], bool)
     for on, source in sources.items():
-        valid &= valid_mask(source, "mask", bands=job.bands[on])
+        valid &= valid_mask(source, "mask", bands=job.windows.bands[on])
     if plan.nan == "raise" and not (good := valid[inner]).all():
         row, column = np.argwhere(~good)[0] + (core[0].start, core[1].start)
         words = Validity.of(sources["hsi"]).in_words()
@@ -137,7 +137,8 @@ def _classified(index: tuple[int, int], *arrays: NDArray[Any], job: Any, plan: _
         )
     wanted = np.zeros_like(valid)
     wanted[inner] = valid[inner]
-    labels, confidence = replace(job, sources=sources, valid=valid, wanted=wanted).arrays()
+    windows = replace(job.windows, sources=sources)
+    labels, confidence = replace(job, windows=windows, wanted=lambda *place: wanted[place]).arrays()
     result = np.empty(labels[inner].shape, [("label", labels.dtype), ("confidence", np.float32)])
     result["label"], result["confidence"] = labels[inner], confidence[inner]
     return result

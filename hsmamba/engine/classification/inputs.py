@@ -15,6 +15,7 @@ from hsmamba.data.bands import BandMatch, match_bands
 from hsmamba.data.image import Array, like, take_bands
 from hsmamba.data.units import doubt
 from hsmamba.data.validity import Validity
+from hsmamba.data.windows import spread_pixels
 from hsmamba.errors import HsmambaWarning, SceneError
 from hsmamba.models import Classifier
 
@@ -189,14 +190,9 @@ def check_units(transform: Compose | None, sources: Sources, *, given: bool) -> 
 
 def _sample(source: Array, transform: Compose, on: Source) -> NDArray[Any]:
     """Take valid pixels (N, B) of an even grid over an image."""
-    rows, columns = (np.unique(np.linspace(0, side - 1, _SIDE).astype(int)) for side in source.shape[:2])
     validity = Validity.of(source)
     bands = transform.input_bands(on) if transform.in_channels(on) is not None else None
-    found = []
-    for row in rows:
-        values = np.asarray(source[int(row) : int(row) + 1])
-        good = validity(values, slice(int(row), int(row) + 1), bands=bands)[0, columns]
-        found.append(values[0, columns][good])
+    found = [values[validity(values, *place, bands=bands)] for place, values in spread_pixels(source, _SIDE)]
     return np.concatenate(found)
 
 

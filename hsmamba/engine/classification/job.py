@@ -1,12 +1,13 @@
-"""Classify every pixel of a scene, strip by strip, so that memory does not grow with the scene."""
+"""Classify every pixel of a scene, window by window, so that memory does not grow with the scene."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, NoReturn, TypeAlias, cast
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, NamedTuple, NoReturn, TypeAlias
 
 import numpy as np
 import torch
@@ -14,9 +15,9 @@ from numpy.typing import NDArray
 from torch import nn
 from tqdm.auto import tqdm
 
-from hsmamba.data import Compose, Patches, Scene, like, valid_mask
+from hsmamba.data import Compose, Patches, Scene, like
 from hsmamba.data.image import NanPolicy
-from hsmamba.data.validity import Validity
+from hsmamba.data.validity import check_policy, refuse_invalid
 from hsmamba.engine.classification.chunked import classify_chunks, holds_chunks
 from hsmamba.engine.classification.inputs import (
     Scale,
@@ -30,30 +31,14 @@ from hsmamba.engine.classification.inputs import (
     transform_of,
 )
 from hsmamba.engine.classification.predict import probabilities, shared, shares, ways
-from hsmamba.engine.classification.regularise import Graph, check_regularise, diffused_rows
+from hsmamba.engine.classification.regularise import STEPS, Graph, check_regularise, diffused_rows
+from hsmamba.engine.classification.windows import Wanted, Window, Windows
 from hsmamba.engine.running import ahead, evaluating, progress_bar, team
 from hsmamba.models import Classifier, as_classifier
 
 Write: TypeAlias = "Callable[[int, NDArray[Any], NDArray[np.float32]], None]"
+Make: TypeAlias = "Callable[[NDArray[np.float32]], tuple[NDArray[Any], ...]]"
 _Waiting: TypeAlias = "tuple[NDArray[np.int64], Callable[[], NDArray[np.float32]]]"  # a batch and its probabilities
-
-_STRIP_BYTES = 32 * 2**20  # of which three may be there: one made, one computed, one used
-
-
-class _Strip(NamedTuple):
-    """Rows of a scene and the patches around their pixels.
-
-    Attributes:
-        rows: Which.
-        patches: Of each input of the network; those of some neighbouring rows among them.
-        maps: They are the network's `shared_maps` instead of its inputs.
-        offset: Pixels above the first row in the numbering of the patches.
-    """
-
-    rows: slice
-    patches: list[Patches]
-    maps: bool
-    offset: int
 
 
 class Classification(NamedTuple):
@@ -137,11 +122,8 @@ class ClassifyJob:
 
     Attributes:
         model: The network.
-        sources: The images (H, W, C) that it looks at, by the name of the input.
-        transform: What stands before it, or None.
-        bands: The bands of each source that count for the validity of a pixel; None for all.
-        valid: (H, W) bool, the pixels that have data.
-        wanted: (H, W) bool, those of them to classify.
+        windows: How the images (H, W, C) that it looks at are read.
+        wanted: Tells which pixels of a window to classify, of the valid ones; None for all.
         graph: What the probabilities are diffused on, over all valid pixels; None where they are not.
         batch_size: See `classify`.
         device: See `classify`.
@@ -150,46 +132,39 @@ class ClassifyJob:
     """
 
     model: Classifier
-    sources: Sources
-    transform: Compose | None
-    bands: dict[Source, NDArray[np.int64] | None]
-    valid: NDArray[np.bool_]
-    wanted: NDArray[np.bool_]
+    windows: Windows
+    wanted: Wanted | None
     graph: Graph | None
     batch_size: int | None
     device: torch.device | str | None
     tta: bool
     progress: bool
-    validity: dict[Source, Validity] = field(init=False)
 
-    def __post_init__(self) -> None:
-        """Read off what is invalid in each source."""
-        object.__setattr__(self, "validity", {on: Validity.of(source) for on, source in self.sources.items()})
+    @property
+    def sources(self) -> Sources:
+        """The images (H, W, C) by the name of the input."""
+        return self.windows.sources
 
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns of the result."""
-        return int(self.wanted.shape[0]), int(self.wanted.shape[1])
+        return self.windows.shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """Of the labels."""
         return np.dtype(np.uint8 if self.model.num_classes < 256 else np.uint16)
 
-    def run(self, write: Write) -> None:
+    def run(self, write: Write, *, start: int = 0) -> None:
         """Classify.
 
         Args:
             write: Gets the first row and finished rows (n, W) of the labels and of the confidence, from top to bottom;
                 0 and NaN where a pixel is not wanted.
+            start: Row to go on with, as many as an earlier run of this very job has written; the rows that follow are
+                those of a whole run bit for bit.
         """
-
-        def decide(top: int, scores: NDArray[np.float32]) -> None:
-            best = scores.max(axis=2)
-            labels = np.where(np.isfinite(best), scores.argmax(axis=2) + 1, 0)
-            write(top, labels.astype(self.dtype), best.astype(np.float32))
-
-        self.run_probabilities(decide)
+        self._run(start, self._named, write)
 
     def run_probabilities(self, write: Callable[[int, NDArray[np.float32]], None]) -> None:
         """Classify, and give the probabilities of all classes.
@@ -198,59 +173,100 @@ class ClassifyJob:
             write: Gets the first row and finished rows (n, W, K) of the probabilities, from top to bottom; NaN where a
                 pixel is not wanted.
         """
-        seen = self.wanted if self.graph is None else self.valid
+        self._run(0, lambda scores: (scores,), write)
+
+    def _run(self, start: int, make: Make, write: Callable[..., None]) -> None:
+        """Give the first row and what `make` makes of the probabilities of finished rows, from the row `start` on."""
+        height, width = self.shape
         with (
             evaluating(self.model, self.device) as where,
-            progress_bar(int(seen.sum()), "classify", self.progress) as bar,
+            progress_bar(height * width, "classify", self.progress) as bar,
         ):
-            rows = self._scores(seen, where, bar)
-            if self.graph is not None:
-                rows = diffused_rows(self._with_features(rows, self.graph), self.shape[0])
-            for top, scores in rows:
-                write(top, np.where(self.wanted[top : top + len(scores), :, None], scores, np.float32(np.nan)))
+            bar.update(start * width)
+            if self.graph is None:
+                for top, rows in self._bands(start, self.wanted, make, where, bar):
+                    write(top, *rows)
+                return
+            scores = self._bands(max(0, start - STEPS), None, lambda scores: (scores,), where, bar)
+            for top, diffused in diffused_rows(self._with_features(scores, self.graph), height, start):
+                if self.wanted is not None:
+                    diffused[~self.wanted(slice(top, top + len(diffused)), slice(0, width))] = np.nan
+                write(top, *make(diffused))
 
-    def _scores(
-        self, seen: NDArray[np.bool_], where: torch.device, bar: tqdm[NoReturn]
-    ) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """Give first row and probabilities (n, W, K) of strips from top to bottom, NaN where not seen or not finite.
+    def _named(self, scores: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[np.float32]]:
+        """Name the class of the highest probability (h, w, K), and that probability; 0 and NaN where it is not one."""
+        best = scores.max(axis=2)
+        labels = np.where(np.isfinite(best), scores.argmax(axis=2) + 1, 0)
+        return labels.astype(self.dtype), best
 
-        With several threads, a strip is made while the one before is computed and the one before that is used.
+    def _bands(
+        self, first: int, wanted: Wanted | None, make: Make, where: torch.device, bar: tqdm[NoReturn]
+    ) -> Iterator[tuple[int, tuple[NDArray[Any], ...]]]:
+        """Predict the windows from the row of them on that has the row `first`.
+
+        Yields:
+            The first row of each row of windows, and what `make` made of its probabilities, (n, W, ...) each.
+        """
+        width, held = self.shape[1], []
+        for part, scores in self._predicted(first, wanted, where, bar):
+            held.append(make(scores))
+            if part.columns.stop == width:
+                yield part.rows.start, tuple(np.concatenate(each, axis=1) for each in zip(*held, strict=True))
+                held = []
+
+    def _predicted(
+        self, first: int, wanted: Wanted | None, where: torch.device, bar: tqdm[NoReturn]
+    ) -> Iterator[tuple[Window, NDArray[np.float32]]]:
+        """Give windows and their probabilities (h, w, K), NaN where not seen or not finite.
+
+        With several threads, a window is read while the one before is computed and the one before that is used.
         """
         step, threads = ways(self.model, where)
         step = self.batch_size or step
-        strips = self._strips(seen, where)
-        if threads > 1 and self.graph is None:
-            strips = ahead(strips)
+
+        def prepared() -> Generator[tuple[Window, list[Patches], bool]]:
+            for part in self.windows.read(first, wanted):
+                maps = self._shares(part)
+                yield part, shared(self.model, part.patches, where) if maps else part.patches, maps
 
         def predict(patches: list[Patches], maps: bool, batch: NDArray[np.int64]) -> NDArray[np.float32]:
             inputs = tuple(x(batch).to(where) for x in patches)
             return probabilities(self.model, inputs, tta=self.tta, maps=maps).cpu().numpy()
 
-        def finished(rows: slice, waiting: list[_Waiting]) -> tuple[int, NDArray[np.float32]]:
-            scores = np.full((*seen[rows].shape, self.model.num_classes), np.nan, np.float32)
+        def finished(part: Window, waiting: list[_Waiting]) -> tuple[Window, NDArray[np.float32]]:
+            scores = np.full((*part.seen.shape, self.model.num_classes), np.nan, np.float32)
             for batch, result in waiting:
                 scores.reshape(-1, self.model.num_classes)[batch] = result()
                 bar.update(batch.size)
-            return rows.start, scores
+            bar.update(part.seen.size - int(part.seen.sum()))
+            return part, scores
 
-        held: deque[tuple[slice, list[_Waiting]]] = deque()
-        with team(threads) as submit, closing(strips):
-            for rows, patches, maps, offset in strips:
-                pixels = np.flatnonzero(seen[rows])
+        parts = ahead(prepared()) if threads > 1 and self.graph is None else prepared()
+        held: deque[tuple[Window, list[_Waiting]]] = deque()
+        with team(threads) as submit, closing(parts):
+            for part, patches, maps in parts:
+                pixels = np.flatnonzero(part.seen)
                 batches = [pixels[start : start + step] for start in range(0, pixels.size, step)]
-                waiting = [(batch, submit(predict, patches, maps, batch + offset)) for batch in batches]
-                held.append((rows, waiting))
+                waiting = [(x, submit(predict, patches, maps, part.within_patches(x))) for x in batches]
+                held.append((part, waiting))
                 if threads < 2 or len(held) > 1:
                     yield finished(*held.popleft())
             if held:
                 yield finished(*held.popleft())
 
+    def _shares(self, part: Window) -> bool:
+        """Whether maps for all pixels that were read are less work than those of the patches that are wanted."""
+        if self.tta or not part.patches or not isinstance(self.model, Classifier) or not shares(self.model):
+            return False
+        side = self.model.patch_size - 2 * int(self.model.shared_rim or 0)
+        return int(part.seen.sum()) * side**2 > 2 * int(np.prod(part.patches[0].shape))
+
     def _with_features(
-        self, rows: Iterable[tuple[int, NDArray[np.float32]]], graph: Graph
-    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-        """Add to the probabilities of strips what the graph is made of."""
-        for top, scores in rows:
-            yield scores, graph.features(np.asarray(self.sources["hsi"][top : top + len(scores)]))
+        self, rows: Iterable[tuple[int, tuple[NDArray[np.float32], ...]]], graph: Graph
+    ) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.float32]]]:
+        """Add to the probabilities of rows what the graph is made of."""
+        for top, (scores,) in rows:
+            yield top, scores, graph.features(np.asarray(self.sources["hsi"][top : top + len(scores)]))
 
     def arrays(self) -> tuple[NDArray[Any], NDArray[np.float32]]:
         """Classify and hold the whole result: labels (H, W) and confidence (H, W)."""
@@ -273,53 +289,13 @@ class ClassifyJob:
         self.run_probabilities(keep)
         return whole
 
-    def _whole(self, on: Source) -> NDArray[np.float32]:
-        """Transform a source at once, whose pixels depend on what lies around them."""
-        source, transform = self.sources[on], cast("Compose", self.transform)
-        with np.errstate(over="ignore", invalid="ignore"):
-            return np.asarray(transform(source, on, valid=valid_mask(source, "mask", bands=self.bands[on])))
-
-    def _strips(self, seen: NDArray[np.bool_], where: torch.device) -> Generator[_Strip]:
-        """Cut the scene in strips of rows; see `_Strip`.
-
-        A strip is read with half a patch of neighbouring rows, so its patches equal those of the whole scene.
-        """
-        (height, width), size = self.shape, self.model.patch_size
-        whole = {on: self._whole(on) for on in self.sources if self.transform and self.transform.looks_around(on)}
-        row_bytes = width * (8 * sum(source.shape[2] for source in self.sources.values()) + 4 * self.model.num_classes)
-        step = max(size, _STRIP_BYTES // row_bytes)
-        for top in range(0, height, step):
-            bottom = min(top + step, height)
-            # At the lower edge of the scene the strip reaches up far enough to hold a whole patch.
-            first = max(0, min(top - size // 2, height - size))
-            last = min(max(bottom + size // 2, size), height)
-            cubes = []
-            for name, source in self.sources.items():
-                cube = np.asarray(source[first:last])
-                good = self.validity[name](cube, slice(first, last), bands=self.bands[name])
-                with np.errstate(over="ignore", invalid="ignore"):  # of what is invalid
-                    if name in whole:
-                        cube = whole[name][first:last]
-                    else:
-                        cube = self.transform(cube, on=name) if self.transform is not None else cube.astype(np.float32)
-                cubes.append(Patches(np.where(good[..., None], cube, np.float32(0)), size))
-            maps = self._shares(int(seen[top:bottom].sum()), (last - first) * width)
-            patches = shared(self.model, cubes, where) if maps else cubes
-            yield _Strip(slice(top, bottom), patches, maps, (top - first) * width)
-
-    def _shares(self, pixels: int, area: int) -> bool:
-        """Whether maps for all pixels of a strip are less work than those of the patches that are wanted."""
-        if self.tta or not isinstance(self.model, Classifier) or not shares(self.model):
-            return False
-        return pixels * (self.model.patch_size - 2 * int(self.model.shared_rim or 0)) ** 2 > 2 * area
-
 
 def prepare_classification(
     model: nn.Module,
     scene: Scene | Any,
     transform: Compose | None = None,
     *,
-    wanted: NDArray[np.bool_] | None = None,
+    wanted: NDArray[np.bool_] | Wanted | None = None,
     batch_size: int | None = None,
     device: torch.device | str | None = None,
     nan: NanPolicy = "raise",
@@ -330,7 +306,8 @@ def prepare_classification(
 ) -> ClassifyJob:
     """Check a classification without running it; arguments and errors are those of `classify`.
 
-    Of the valid pixels those alone are classified that `wanted` (H, W), if given, has True.
+    Of the valid pixels those alone are classified that `wanted` has True: an array (H, W), or a function from the rows
+    and columns of a window (two slices) to its pixels (h, w).
 
     Returns:
         The classification; `run` gives its rows one after the other, for results that are to be written and not held.
@@ -348,15 +325,18 @@ def prepare_classification(
     transform = scaled(transform, scale)
     sources = sources_of(classifier, scene)
     bands = {on: _bands(transform, on) for on in sources}
-    valid = np.ones(scene.shape, bool)
-    for on, source in sources.items():
-        valid &= valid_mask(source, nan, bands=bands[on])
+    inside = None if wanted is None else wanted if callable(wanted) else partial(_part, wanted)
+    check_policy(nan)
+    for on, source in sources.items() if nan == "raise" else ():
+        refuse_invalid(source, bands=bands[on], within=inside)
     check_units(transform, sources, given=scale is not None)
-    wanted = valid if wanted is None else valid & wanted
-    graph = Graph.fit(sources["hsi"], valid, bands["hsi"]) if regularise == "on" else None
-    return ClassifyJob(
-        classifier, sources, transform, bands, valid, wanted, graph, batch_size, device, tta, progress
-    )  # fmt: skip
+    graph = Graph.fit(sources, bands) if regularise == "on" else None
+    windows = Windows(sources, transform, bands, classifier.patch_size, classifier.num_classes)
+    return ClassifyJob(classifier, windows, inside, graph, batch_size, device, tta, progress)
+
+
+def _part(wanted: NDArray[np.bool_], rows: slice, columns: slice) -> NDArray[np.bool_]:
+    return wanted[rows, columns]
 
 
 def _bands(transform: Compose | None, on: Source) -> NDArray[np.int64] | None:

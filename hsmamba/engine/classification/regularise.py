@@ -15,7 +15,7 @@ that margin has the result of the whole image; it keeps the sum over the classes
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
@@ -24,9 +24,10 @@ from numpy.typing import NDArray
 
 from hsmamba.data import PCA, Compose, Scene, SelectBands, Standardise
 from hsmamba.data.diffusion import PLAIN, middle, settle, squared, transitions
-from hsmamba.data.image import Array
 from hsmamba.data.splits.pixels import draw
 from hsmamba.data.transforms.gathering import gather
+from hsmamba.data.validity import valid_mask
+from hsmamba.engine.classification.inputs import Source, Sources
 
 Regularise: TypeAlias = Literal["off", "on", "auto"]
 Floats: TypeAlias = "NDArray[np.float32]"
@@ -36,6 +37,8 @@ _FAST = 96  # they leave at most 1 / T_96(1 / a) = 2.4e-6 of the distance to the
 STEPS = _FAST + PLAIN  # and so the margin of a window in pixels; probabilities are exact to about 1e-5
 _COMPONENTS = 12
 _SAMPLE = 4096  # pixels that components and median are taken from
+_WHOLE = 2**22  # pixels of a scene that they are drawn from as a whole
+_SIDE = 64  # of the windows that they are drawn from in a larger one
 _ROWS, _COLUMNS = 256, 1024  # of a window, without its margins
 
 
@@ -52,20 +55,29 @@ class Graph:
     scale: float
 
     @classmethod
-    def fit(cls, hsi: Array, valid: NDArray[np.bool_], bands: NDArray[np.int64] | None) -> Graph:
+    def fit(cls, sources: Sources, bands: Mapping[Source, NDArray[np.int64] | None]) -> Graph:
         """Take components and scale from a sample of a scene that is always the same.
 
+        They are those of 4096 pixels with data, drawn at random from all; in scenes of more than 2^22 pixels, from 256
+        windows of 64 x 64 that are spread evenly.
+
         Args:
-            hsi: (H, W, B).
-            valid: (H, W), the pixels that have data.
-            bands: Indices of the bands that count; None for all.
+            sources: The images (H, W, B), of which the pixels are valid that have data in all.
+            bands: Indices of the bands that count for it; None for all.
         """
-        items = np.sort(draw(np.flatnonzero(valid), _SAMPLE, np.random.default_rng(0)))
-        used = np.arange(hsi.shape[2]) if bands is None else bands
+        hsi = sources["hsi"]
+        used = np.arange(hsi.shape[2]) if bands["hsi"] is None else bands["hsi"]
+        parts = [{on: array[part] for on, array in sources.items()} for part in _sampled((hsi.shape[0], hsi.shape[1]))]
+        masks = [
+            np.all([valid_mask(array, "mask", bands=bands[on]) for on, array in part.items()], axis=0) for part in parts
+        ]
+        valid = np.flatnonzero(np.concatenate([mask.ravel() for mask in masks]))
+        items = np.sort(draw(valid, _SAMPLE, np.random.default_rng(0)))
         count = min(_COMPONENTS, used.size, items.size - 1)
         if count < 1:
             return cls(None, 1.0)
-        spectra, pairs = gather([Scene(hsi)], items, {"hsi": used}, {"hsi": 3}, "mask")
+        scenes = [Scene(part["hsi"]) for part in parts]
+        spectra, pairs = gather(scenes, items, {"hsi": used}, {"hsi": 3}, "mask")
         components = Compose([SelectBands(used), Standardise(), PCA(count)]).fit(spectra["hsi"])
         first, second = np.moveaxis(components(pairs["hsi"]), 1, 0)
         return cls(components, middle(squared(first, second)))
@@ -79,26 +91,45 @@ class Graph:
         return features
 
 
+def _sampled(shape: tuple[int, int]) -> list[tuple[slice, slice]]:
+    """Give the windows that a sample is drawn from: the whole scene, or in a large one some of it."""
+    if shape[0] * shape[1] <= _WHOLE:
+        return [(slice(None), slice(None))]
+    down, across = (
+        [
+            slice(int(first), int(first) + _SIDE)
+            for first in np.unique(np.linspace(0, max(0, side - _SIDE), 16).astype(int))
+        ]
+        for side in shape
+    )
+    return [(rows, columns) for rows in down for columns in across]
+
+
 def check_regularise(value: str, allowed: tuple[str, ...] = get_args(Regularise)) -> None:
     """Raise ValueError unless `regularise` is one of the words."""
     if value not in allowed:
         raise ValueError(f"regularise is {value!r}; expected one of {', '.join(allowed)}")
 
 
-def diffused_rows(strips: Iterable[tuple[Floats, Floats]], height: int) -> Iterator[tuple[int, Floats]]:
+def diffused_rows(
+    strips: Iterable[tuple[int, Floats, Floats]], height: int, start: int = 0
+) -> Iterator[tuple[int, Floats]]:
     """Diffuse the probabilities of a scene whose rows come strip by strip.
 
     Args:
-        strips: Probabilities (n, W, K), NaN where a pixel takes no part, and features (n, W, C), from top to bottom.
+        strips: First row, probabilities (n, W, K), NaN where a pixel takes no part, and features (n, W, C), from top to
+            bottom; of the rows above `start` the last `STEPS` at least.
         height: Rows of the scene.
+        start: Row to begin with, where an earlier run has given what is above.
 
     Yields:
         First row, and diffused probabilities (m, W, K), from top to bottom; the strips decide nothing about them.
     """
-    first = done = 0  # row of the scene that the held rows begin with; rows that were given
+    done, first = start, max(0, start - STEPS)  # rows that were given; row of the scene that the held rows begin with
     held: tuple[Floats, ...] = ()
-    for strip in strips:
-        held = tuple(map(np.concatenate, zip(held, strip, strict=True))) if held else strip
+    for top, *strip in strips:
+        strip = [rows[max(0, first - top) :] for rows in strip]
+        held = tuple(map(np.concatenate, zip(held, strip, strict=True))) if held else tuple(strip)
         last = first + len(held[0])
         while done < height and (last == height or last >= done + _ROWS + STEPS):
             bottom = min(done + _ROWS, height)

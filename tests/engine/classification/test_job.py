@@ -7,6 +7,8 @@ import torch
 import hsmamba
 from hsmamba.data import Patches, Scene
 from hsmamba.engine.classification import job as jobs
+from hsmamba.engine.classification import regularise as regularise_module
+from hsmamba.engine.classification import windows
 from hsmamba.engine.classification.job import prepare_classification
 from hsmamba.engine.classification.predict import shares, ways
 from hsmamba.errors import SceneError
@@ -27,7 +29,7 @@ def test_labels_and_confidence_are_the_softmax_of_each_pixel(make_model, scene, 
 def test_strips_give_what_the_whole_scene_gives(make_model, scene, transform, monkeypatch, patch_size):
     model = make_model(patch_size=patch_size)
     whole = hsmamba.classify(model, scene, transform, progress=False)
-    monkeypatch.setattr(jobs, "_STRIP_BYTES", 1)
+    monkeypatch.setattr(windows, "_WINDOW_BYTES", 1)
     strips = hsmamba.classify(model, scene, transform, batch_size=7, progress=False)
     np.testing.assert_array_equal(strips.labels, whole.labels)
     np.testing.assert_allclose(strips.confidence, whole.confidence, rtol=1e-5)
@@ -35,7 +37,7 @@ def test_strips_give_what_the_whole_scene_gives(make_model, scene, transform, mo
 
 @pytest.mark.parametrize("nan", ["raise", "mask"])
 def test_the_number_of_threads_changes_no_bit(make_model, scene, transform, monkeypatch, nan):
-    monkeypatch.setattr(jobs, "_STRIP_BYTES", 1)
+    monkeypatch.setattr(windows, "_WINDOW_BYTES", 1)
     if nan == "mask":
         scene.hsi[3:5, 4:9, 1] = np.nan
     model, own, results = make_model(), torch.get_num_threads(), []
@@ -84,7 +86,7 @@ def test_what_patches_share_is_computed_once_and_changes_nothing(make_model, mon
     rng = np.random.default_rng(1)
     hsi, aux = rng.normal(size=(23, 17, model.in_chans)), rng.normal(size=(23, 17, 1))
     scene = Scene(hsi.astype(np.float32), aux=aux.astype(np.float32) if model.aux_chans else None)
-    monkeypatch.setattr(jobs, "_STRIP_BYTES", strip_bytes)
+    monkeypatch.setattr(windows, "_WINDOW_BYTES", strip_bytes)
     sizes, plain = [], model.shared_maps
     monkeypatch.setattr(model, "shared_maps", lambda *x: sizes.append(x[0].shape[0]) or plain(*x))
     job = prepare_classification(model, scene, progress=False, scale=1)
@@ -123,37 +125,82 @@ def test_another_forward_or_a_hook_is_called(make_model):
     assert not shares(hsmamba.create_model("md2f_mamba_ref", in_chans=4, num_classes=3, patch_size=5, dim=8))
 
 
-def test_only_a_strip_is_read_at_a_time(make_model, scene, transform, monkeypatch):
+def test_only_a_window_is_read_at_a_time(make_model, scene, transform, monkeypatch):
     class Counting(np.ndarray):
         largest = 0
 
         def __getitem__(self, key):
             part = super().__getitem__(key)
-            if isinstance(key, slice):
-                Counting.largest = max(Counting.largest, part.shape[0])
+            if isinstance(key, tuple) and part.ndim == 3:
+                Counting.largest = max(Counting.largest, *part.shape[:2])
             return part
 
-    # Integers cannot be NaN, so that nothing but the strips is read.
+    # Integers cannot be NaN, so that nothing but the windows is read.
     scene.hsi = (1000 * scene.hsi).astype(np.int16).view(Counting)
-    monkeypatch.setattr(jobs, "_STRIP_BYTES", 1)
+    monkeypatch.setattr(windows, "_WINDOW_BYTES", 1)
     hsmamba.classify(make_model(), scene, transform, nan="raise", scale=1e-3, progress=False)
     assert 0 < Counting.largest <= 5 + 2 * 2 + 5
 
 
-def test_a_job_gives_the_rows_of_the_whole_from_top_to_bottom(make_model, scene, transform, monkeypatch):
-    monkeypatch.setattr(jobs, "_STRIP_BYTES", 1)
+def in_windows(monkeypatch, job, height, width):
+    """Cut a job into windows of about this size."""
+    monkeypatch.setattr(windows, "_WINDOW_BYTES", height * width * job.windows._pixel_bytes())
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 30), (1, 30), (30, 30)])
+def test_a_job_gives_the_rows_of_the_whole_from_top_to_bottom(make_model, scene, transform, monkeypatch, size):
     scene.hsi[3, 4, 1] = np.nan
     model = make_model().train()
     whole = hsmamba.classify(model, scene, transform, nan="mask", progress=False)
     job = prepare_classification(model, scene, transform, nan="mask", progress=False)
+    in_windows(monkeypatch, job, *size)
     rows = []
     job.run(lambda *part: rows.append(part))
     tops, labels, confidence = zip(*rows, strict=True)
-    assert len(rows) > 3 and list(tops) == list(np.cumsum([0, *map(len, labels)])[:-1])
+    assert len(rows) == len(job.windows.cut())
+    assert list(tops) == list(np.cumsum([0, *map(len, labels)])[:-1])
     np.testing.assert_array_equal(np.concatenate(labels), whole.labels)
-    np.testing.assert_array_equal(np.concatenate(confidence), whole.confidence)
+    np.testing.assert_allclose(np.concatenate(confidence), whole.confidence, rtol=1e-5)
     assert (job.shape, job.dtype) == (scene.shape, whole.labels.dtype)
     assert model.training
+
+
+@pytest.mark.parametrize("regularise", ["off", "on"])
+def test_a_job_goes_on_at_a_row_that_was_written_bit_for_bit(make_model, scene, transform, monkeypatch, regularise):
+    monkeypatch.setattr(regularise_module, "_ROWS", 6)
+    monkeypatch.setattr(regularise_module, "STEPS", 8)
+    monkeypatch.setattr(jobs, "STEPS", 8)
+    job = prepare_classification(make_model(), scene, transform, regularise=regularise, progress=False)
+    in_windows(monkeypatch, job, 7, 11)
+    whole, rest = {}, {}
+    job.run(lambda top, *rows: whole.update({top: rows}))
+    assert len(whole) > 3
+    for done in list(whole)[1:]:
+        rest.clear()
+        job.run(lambda top, *rows: rest.update({top: rows}), start=done)
+        assert list(rest) == [top for top in whole if top >= done]
+        for top, rows in rest.items():
+            for one, other in zip(rows, whole[top], strict=True):
+                np.testing.assert_array_equal(one, other)
+
+
+def test_pixels_may_be_wanted_window_by_window_and_others_are_not_read(make_model, scene, transform, monkeypatch):
+    whole = hsmamba.classify(make_model(), scene, transform, progress=False)
+    asked = []
+
+    def wanted(rows, columns):
+        asked.append((rows, columns))
+        y, x = np.mgrid[rows, columns]
+        return (y > 20) & (x < 9)
+
+    scene.hsi = (1000 * scene.hsi).astype(np.int16)
+    scene.hsi[0] = 30_000  # whatever it is
+    job = prepare_classification(make_model(), scene, transform, wanted=wanted, scale=1e-3, progress=False)
+    in_windows(monkeypatch, job, 7, 11)
+    labels, confidence = job.arrays()
+    inside = wanted(slice(0, labels.shape[0]), slice(0, labels.shape[1]))
+    assert len(asked) > 4 and (np.isfinite(confidence) == inside).all() and ((labels > 0) == inside).all()
+    assert (labels == np.where(inside, whole.labels, 0)).mean() > 0.99
 
 
 def test_a_job_of_some_pixels_leaves_the_others(make_model, scene, transform, monkeypatch):

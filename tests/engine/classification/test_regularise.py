@@ -11,7 +11,7 @@ import hsmamba
 from hsmamba import evaluate
 from hsmamba.data import PatchDataset, Scene, Split, group_split
 from hsmamba.engine.classification import job as jobs
-from hsmamba.engine.classification import regularise
+from hsmamba.engine.classification import regularise, windows
 from hsmamba.engine.classification.job import prepare_classification
 from hsmamba.engine.classification.regularise import DIFFUSION, Graph, diffuse, diffused_rows
 from hsmamba.errors import SplitError
@@ -89,12 +89,12 @@ def test_windows_and_strips_give_the_whole(strip, monkeypatch):
     scores, features = random_image(300, 40, spread=0.5)
     whole = diffuse(scores, features)
     monkeypatch.setattr(regularise, "_ROWS", 60)
-    strips = ((scores[top : top + strip], features[top : top + strip]) for top in range(0, 300, strip))
+    strips = ((top, scores[top : top + strip], features[top : top + strip]) for top in range(0, 300, strip))
     tops, rows = zip(*diffused_rows(strips, 300), strict=True)
     assert list(tops) == list(range(0, 300, 60))
     np.testing.assert_allclose(np.concatenate(rows), whole, atol=1e-6)
     monkeypatch.setattr(regularise, "_COLUMNS", 75)
-    turned = [part for _, part in diffused_rows([(on_its_side(scores), on_its_side(features))], 40)]
+    turned = [part for _, part in diffused_rows([(0, on_its_side(scores), on_its_side(features))], 40)]
     np.testing.assert_allclose(np.concatenate(turned), on_its_side(whole), atol=1e-6)
 
 
@@ -106,7 +106,7 @@ def test_the_graph_ends_at_edges_of_the_image_and_its_scale_is_the_median():
     generator = np.random.default_rng(0)
     hsi = generator.normal(0, 0.1, (20, 24, 30))
     hsi[:, 12:] += 2
-    graph = Graph.fit(hsi, np.ones((20, 24), bool), None)
+    graph = Graph.fit({"hsi": hsi}, {"hsi": None})
     features = graph.features(hsi)
     across = ((features[:, 1:] - features[:, :-1]) ** 2).sum(axis=2)
     down = ((features[1:] - features[:-1]) ** 2).sum(axis=2)
@@ -120,8 +120,8 @@ def test_the_graph_ends_at_edges_of_the_image_and_its_scale_is_the_median():
 
 
 def test_scenes_of_one_value_and_of_one_pixel_have_a_graph():
-    for hsi, valid in ((np.ones((4, 5, 3)), np.ones((4, 5), bool)), (np.ones((1, 1, 3)), np.ones((1, 1), bool))):
-        graph = Graph.fit(hsi, valid, None)
+    for hsi in (np.ones((4, 5, 3)), np.ones((1, 1, 3))):
+        graph = Graph.fit({"hsi": hsi}, {"hsi": None})
         assert graph.scale == 1
         assert not graph.features(hsi).any()
 
@@ -130,9 +130,9 @@ def test_bands_that_do_not_count_have_no_say():
     generator = np.random.default_rng(0)
     hsi = generator.normal(size=(9, 9, 6))
     used = np.array([0, 2, 5])
-    graph = Graph.fit(hsi, np.ones((9, 9), bool), used)
+    graph = Graph.fit({"hsi": hsi}, {"hsi": used})
     hsi[..., [1, 3, 4]] = np.nan
-    again = Graph.fit(hsi, np.ones((9, 9), bool), used)
+    again = Graph.fit({"hsi": hsi}, {"hsi": used})
     np.testing.assert_array_equal(again.features(hsi), graph.features(hsi))
 
 
@@ -146,9 +146,9 @@ def test_a_map_is_the_diffused_probabilities_of_all_valid_pixels(
     plain = prepare_classification(model, scene, transform, nan="mask", progress=False)
     probabilities = np.full((*scene.shape, 3), np.nan, np.float32)
 
-    monkeypatch.setattr(jobs, "_STRIP_BYTES", strip_bytes)
+    monkeypatch.setattr(windows, "_WINDOW_BYTES", strip_bytes)
     with jobs.evaluating(model, None) as where, jobs.progress_bar(0, "", False) as bar:
-        for top, rows in plain._scores(plain.valid, where, bar):
+        for top, (rows,) in plain._bands(0, None, lambda scores: (scores,), where, bar):
             probabilities[top : top + len(rows)] = rows
     want = diffuse(probabilities, job.graph.features(scene.hsi))
     labels, confidence = job.arrays()
@@ -219,3 +219,29 @@ def test_what_cannot_be_regularised_is_refused(make_model, scene, split, transfo
 def test_a_model_without_classes_is_refused(make_model, scene, transform):
     with pytest.raises(ValueError, match=r"no classes.*reset_classifier"):
         hsmamba.classify(make_model(num_classes=0), Scene(scene.hsi), transform)
+
+
+@pytest.mark.parametrize("done", [60, 120, 240])
+def test_what_goes_on_at_a_row_gives_the_rows_of_a_whole_run(done, monkeypatch):
+    monkeypatch.setattr(regularise, "_ROWS", 60)
+    monkeypatch.setattr(regularise, "STEPS", 20)
+    scores, features = random_image(300, 40, spread=0.5)
+
+    def strips(first, step):
+        return ((top, scores[top : top + step], features[top : top + step]) for top in range(first, 300, step))
+
+    whole = dict(diffused_rows(strips(0, 37), 300))
+    first = 37 * ((done - 20) // 37)
+    rest = dict(diffused_rows(strips(first, 37), 300, done))
+    assert list(rest) == [top for top in whole if top >= done]
+    for top, rows in rest.items():
+        np.testing.assert_array_equal(rows, whole[top])
+
+
+def test_the_graph_of_a_large_scene_is_that_of_a_sample(monkeypatch):
+    hsi = np.random.default_rng(0).normal(size=(200, 150, 5)).astype(np.float32)
+    whole = Graph.fit({"hsi": hsi}, {"hsi": None})
+    monkeypatch.setattr(regularise, "_WHOLE", 10_000)
+    monkeypatch.setattr(regularise, "_SIDE", 12)
+    sampled = Graph.fit({"hsi": hsi}, {"hsi": None})
+    assert sampled.scale == pytest.approx(whole.scale, rel=0.05) and sampled.scale != whole.scale

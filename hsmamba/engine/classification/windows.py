@@ -1,0 +1,164 @@
+"""Windows of a scene: read, transformed and cut into patches one at a time, so that memory does not grow with it.
+
+A window is read with half a patch of its surroundings, so that its patches equal those of the whole scene. Windows are
+as wide as the scene where so many bytes allow it; else they are cut along the blocks that the file is stored in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from typing import TypeAlias, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hsmamba.data import Compose, Patches, valid_mask
+from hsmamba.data.validity import Validity
+from hsmamba.data.windows import blocks_of, cut_windows, read_window, release
+from hsmamba.engine.classification.inputs import Source, Sources
+
+Wanted: TypeAlias = "Callable[[slice, slice], NDArray[np.bool_]]"  # of rows and columns, (h, w)
+
+# Of what is held of a window: its values as they are read, and what is made of them. Three may be there: one that is
+# read, one that is computed and one whose results are waited for.
+_WINDOW_BYTES = 32 * 2**20
+_BLOCK_BYTES = 2**22  # that are looked at for their validity at once
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of a scene.
+
+    Attributes:
+        rows: Where it lies.
+        columns: Where it lies.
+        seen: (h, w) bool, the pixels that are to be predicted.
+        patches: Of each input of the network, around the pixels of the window and of its surroundings; none where
+            nothing is seen.
+        origin: Row and column in them of the window's first pixel.
+    """
+
+    rows: slice
+    columns: slice
+    seen: NDArray[np.bool_]
+    patches: list[Patches] = field(default_factory=list)
+    origin: tuple[int, int] = (0, 0)
+
+    def within_patches(self, pixels: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the numbers that flat indices (N,) in the window have in `patches`."""
+        y, x = np.divmod(pixels, self.seen.shape[1])
+        flat: NDArray[np.int64] = (y + self.origin[0]) * self.patches[0].shape[1] + x + self.origin[1]
+        return flat
+
+
+@dataclass(frozen=True)
+class Windows:
+    """How the sources of a scene are read.
+
+    Attributes:
+        sources: The images (H, W, C), by the name of the input.
+        transform: What stands before the network, or None.
+        bands: The bands of each source that count for the validity of a pixel; None for all.
+        size: Side P of a patch.
+        classes: K, of the probabilities that are made of a window.
+    """
+
+    sources: Sources
+    transform: Compose | None
+    bands: dict[Source, NDArray[np.int64] | None]
+    size: int
+    classes: int
+    validity: dict[Source, Validity] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Read off what is invalid in each source."""
+        object.__setattr__(self, "validity", {on: Validity.of(source) for on, source in self.sources.items()})
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the scene."""
+        height, width = self.sources["hsi"].shape[:2]
+        return int(height), int(width)
+
+    def cut(self) -> list[list[tuple[slice, slice]]]:
+        """Cut the scene into rows of windows, from top to bottom and from left to right; the scene alone decides."""
+        pixels = _WINDOW_BYTES // self._pixel_bytes()
+        return cut_windows(self.shape, blocks_of(self.sources["hsi"]), pixels, least=self.size)
+
+    def _pixel_bytes(self) -> int:
+        """Bytes of a pixel while its window is read and transformed."""
+        count = 8 * self.classes + 32  # probabilities, and the labels that are made of them
+        for on, source in self.sources.items():
+            bands = int(source.shape[2])
+            made = bands if self.transform is None else self.transform.out_channels(bands, on)
+            count += bands * 2 * source.dtype.itemsize + made * 3 * 4
+        return count
+
+    def read(self, first: int, wanted: Wanted | None) -> Generator[Window]:
+        """Read the windows, from the row of them on that has the row `first`.
+
+        Args:
+            first: Of the rows of the scene.
+            wanted: Tells which pixels are to be predicted where they are valid; None for all.
+        """
+        whole = {on: self._whole(on) for on in self.sources if self.transform and self.transform.looks_around(on)}
+        for windows in self.cut():
+            for rows, columns in windows if windows[0][0].stop > first else ():
+                asked = np.ones((rows.stop - rows.start, columns.stop - columns.start), bool)
+                if wanted is not None:
+                    asked &= wanted(rows, columns)
+                yield self._window(rows, columns, asked, whole)
+            for source in self.sources.values():
+                release(source)
+
+    def _whole(self, on: Source) -> NDArray[np.float32]:
+        """Transform a source at once, whose pixels depend on what lies around them."""
+        source, transform = self.sources[on], cast("Compose", self.transform)
+        with np.errstate(over="ignore", invalid="ignore"):
+            return np.asarray(transform(source, on, valid=valid_mask(source, "mask", bands=self.bands[on])))
+
+    def _window(
+        self, rows: slice, columns: slice, seen: NDArray[np.bool_], whole: dict[Source, NDArray[np.float32]]
+    ) -> Window:
+        """Read a window, of which nothing is read where nothing is to be seen."""
+        if not seen.any():
+            return Window(rows, columns, seen)
+        size, (height, width) = self.size, self.shape
+        (top, bottom), (left, right) = _reach(rows, size, height), _reach(columns, size, width)
+        place = slice(top, bottom), slice(left, right)
+        core = slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left)
+        cubes = []
+        for on in self.sources:
+            cube, good = self._transformed(on, *place, whole.get(on))
+            seen = seen & good[core]
+            cubes.append(cube)
+        if not seen.any():
+            return Window(rows, columns, seen)
+        patches = [Patches(cubes.pop(0), size) for _ in self.sources]
+        return Window(rows, columns, seen, patches, (core[0].start, core[1].start))
+
+    def _transformed(
+        self, on: Source, rows: slice, columns: slice, whole: NDArray[np.float32] | None
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Read a part of a source: what the network sees of it, 0 where it has no data, and where it has."""
+        cube = read_window(self.sources[on], (rows, columns))
+        good = np.ones(cube.shape[:2], bool)
+        step = max(1, _BLOCK_BYTES // max(1, cube[:1].nbytes))
+        for start in range(0, len(cube), step) if self.validity[on].may_lack(cube.dtype) else ():
+            part = slice(start, min(start + step, len(cube)))
+            at = slice(rows.start + part.start, rows.start + part.stop)
+            good[part] = self.validity[on](cube[part], at, columns, bands=self.bands[on])
+        with np.errstate(over="ignore", invalid="ignore"):  # of what is invalid
+            if whole is not None:
+                made = np.array(whole[rows, columns])
+            else:
+                made = self.transform(cube, on=on) if self.transform is not None else cube.astype(np.float32)
+        made[~good] = 0
+        return made, good
+
+
+def _reach(part: slice, size: int, length: int) -> tuple[int, int]:
+    """First and last index that is read for the patches of a part: at an end of the scene enough for a whole patch."""
+    first = max(0, min(part.start - size // 2, length - size))
+    return first, min(max(part.stop + size // 2, size), length)
