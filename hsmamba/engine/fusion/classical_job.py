@@ -34,7 +34,7 @@ class ClassicalJob(FusionJob):
 
     method: Method | None = None
 
-    def _sharpen(self, write: Write, advance: Advance) -> None:
+    def _sharpen(self, write: Write, advance: Advance, start: int) -> None:
         if self.method is None:
             raise TypeError("a classical job has a method; prepare_classical makes one")
         sharpen_whole(self.method, self.images, write, advance)

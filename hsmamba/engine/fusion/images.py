@@ -14,9 +14,8 @@ from torch import Tensor
 
 from hsmamba.data.image import Array
 from hsmamba.data.validity import Validity
+from hsmamba.data.windows import iter_windows
 from hsmamba.ops.resampling import HALF_BAND, mirror_index, upsample
-
-_STRIP_VALUES = 2**24  # of a strip that is looked through for invalid pixels
 
 
 @dataclass(frozen=True)
@@ -185,15 +184,13 @@ class Images:
             image: Image | None = getattr(self, name)
             if image is None or not image.may_be_invalid:
                 continue
-            shape = image.array.shape
-            step = max(1, _STRIP_VALUES // (shape[1] * shape[2]))
-            count, first = 0, (0, 0)
-            for top in range(0, shape[0], step):
-                bad = ~image.valid_rows(slice(top, top + step))
-                if bad.any() and not count:
+            count, first = 0, (int(image.array.shape[0]), 0)
+            for (rows, columns), window in iter_windows(image.array):
+                bad = ~image.validity(window, rows, columns)
+                if bad.any():
                     row, column = np.argwhere(bad)[0]
-                    first = top + int(row), int(column)
-                count += int(bad.sum())
+                    first = min(first, (rows.start + int(row), columns.start + int(column)))
+                    count += int(bad.sum())
             if count:
                 found[name] = count, first
         return found

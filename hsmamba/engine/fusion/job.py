@@ -34,6 +34,8 @@ from hsmamba.engine.running import evaluating, progress_bar
 from hsmamba.errors import SceneError
 from hsmamba.models import FusionNetwork, as_fusion_network
 
+_FINISHED = 2**22  # values that are brought to their units at once, in double precision
+
 
 def fuse(
     model: nn.Module,
@@ -164,29 +166,40 @@ class FusionJob:
         missing = np.nan if self.dtype.kind == "f" else 0
         return self.coarse.nodata if self.coarse.nodata is not None else missing
 
-    def run(self, write: Callable[[int, NDArray[Any]], None]) -> None:
+    def run(self, write: Callable[[int, NDArray[Any]], None], *, start: int = 0) -> None:
         """Fuse.
 
         Args:
             write: Gets the first row and finished rows (n, W, C) of the result, from top to bottom.
+            start: Row to go on with, as many as an earlier run of this very job has written; the rows that follow are
+                those of a whole run bit for bit.
+
+        Raises:
+            ValueError: A `start` for a job that was tuned on its images, which comes out otherwise each time.
         """
+        if start and self.adaptation is not None:
+            raise ValueError(f"start is {start}, but what was tuned to images is another each time; leave start out")
         height, width = self.images.size
+        step = max(1, _FINISHED // (width * self.shape[2]))
 
         def finish(top: int, rows: Tensor) -> None:
-            seen = slice(top, top + rows.shape[1])
-            write(top, self.finished(rows, self.images.valid_rows(seen) if self.mask else None))
+            for first in range(max(top, start), top + rows.shape[1], step):
+                part = rows[:, first - top : first - top + step]
+                seen = slice(first, first + part.shape[1])
+                write(first, self.finished(part, self.images.valid_rows(seen) if self.mask else None))
 
         with progress_bar(height * width, "fuse", self.progress) as bar:
-            self._sharpen(finish, bar.update)
+            bar.update(start * width)
+            self._sharpen(finish, bar.update, start)
 
-    def _sharpen(self, write: Write, advance: Advance) -> None:
+    def _sharpen(self, write: Write, advance: Advance, start: int) -> None:
         options: dict[str, Any] = {"tile": self.tile, "batch_size": self.batch_size}
         if self.adaptation is not None:
             self.adaptation.sharpen(self.images, write, advance, device=self.device, **options)
             return
         with evaluating(self.model, self.device) as where:
             images = replace(self.images, dtype=next(self.model.parameters()).dtype, device=where)
-            fuse_images(self.model, images, write, advance, **options)
+            fuse_images(self.model, images, write, advance, start=start, **options)
 
     def finished(self, rows: Tensor, valid: NDArray[np.bool_] | None) -> NDArray[Any]:
         """Bring the network's output (C, h, w) to units, dtype and mask (h, w) of the result, (h, w, C)."""

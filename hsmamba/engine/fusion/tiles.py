@@ -24,6 +24,7 @@ Write = Callable[[int, Tensor], None]  # gets the first row and the finished row
 Advance = Callable[[int], object]  # gets the number of pixels that are done
 
 TILE = 512  # pixels of the guide, side of a tile
+_BAND = 2**25  # values of a row of tiles, 128 MiB; wide images have less tall ones
 _WINDOW = 16  # coarse pixels, side of the windows of a global network: the usual patches of training
 
 _logger = logging.getLogger(__name__)
@@ -37,8 +38,11 @@ def fuse_images(
     *,
     tile: int | None = None,
     batch_size: int = 8,
+    start: int = 0,
 ) -> None:
     """Fuse in tiles, or in windows where the network's `margin` is None and the image is larger than one.
+
+    Tiles are less tall than wide where a row of them would have more than 2^25 values.
 
     Args:
         model: A network in evaluation mode.
@@ -47,20 +51,23 @@ def fuse_images(
         advance: Takes the progress.
         tile: Side of a tile or a window in coarse pixels; None for the default.
         batch_size: Windows at a time.
+        start: First row that is asked for; of rows above only those come that lie in its tiles.
     """
     margin = model.margin
     whole = measured(model, images)
     longest = max(images.coarse_size)
     if margin is not None:
-        fuse_tiles(model, images, tile or max(1, TILE // images.ratio), margin, write, advance, whole)
+        side = tile or max(1, TILE // images.ratio)
+        tall = min(side, max(1, _BAND // (images.ratio * images.size[1] * model.in_chans)))
+        fuse_tiles(model, images, (tall, side), margin, write, advance, whole, start)
     elif (window := tile or _WINDOW) >= longest:
-        fuse_tiles(model, images, longest, 0, write, advance, whole)
+        fuse_tiles(model, images, (longest, longest), 0, write, advance, whole)
     else:
         _logger.info(
             "%s sees the whole image at once: fused in overlapping windows of %d x %d coarse pixels",
             type(model).__name__, window, window,
         )  # fmt: skip
-        fuse_windows(model, images, window, batch_size, write, advance, whole)
+        fuse_windows(model, images, window, batch_size, write, advance, whole, start)
 
 
 def measured(model: FusionNetwork, images: Images) -> Any:
@@ -87,27 +94,29 @@ def measured(model: FusionNetwork, images: Images) -> Any:
 def fuse_tiles(
     model: FusionNetwork,
     images: Images,
-    tile: int,
+    tile: tuple[int, int],
     margin: int,
     write: Write,
     advance: Advance,
     whole: Any = None,
+    start: int = 0,
 ) -> None:
     """Fuse tile by tile; each is read with the margin that has a say in it, so that tiles equal the whole image.
 
     Args:
         model: A network in evaluation mode; it is told where each tile lies.
         images: What to fuse.
-        tile: Largest side of a tile in coarse pixels.
+        tile: Most rows and columns of a tile in coarse pixels.
         margin: Coarse pixels around it.
         write: Takes the result.
         advance: Takes the progress.
         whole: What `measured` found.
+        start: See `fuse_images`.
     """
     ratio, width = images.ratio, images.size[1]
-    for rows in even_parts(images.coarse_size[0], tile):
+    for rows in even_parts(images.coarse_size[0], tile[0]):
         band: Tensor | None = None
-        for columns in even_parts(images.coarse_size[1], tile):
+        for columns in even_parts(images.coarse_size[1], tile[1]) if rows.stop * ratio > start else ():
             core = fuse_tile(model, images, rows, columns, margin, whole)
             if band is None:
                 band = torch.empty(core.shape[0], core.shape[1], width, dtype=core.dtype)
@@ -219,6 +228,7 @@ def fuse_windows(
     write: Write,
     advance: Advance,
     whole: Any = None,
+    start: int = 0,
 ) -> None:
     """Fuse in overlapping windows of the training size, blended by the rule of LE-Mamba's official tiler.
 
@@ -233,12 +243,15 @@ def fuse_windows(
         write: Takes the result.
         advance: Takes the progress.
         whole: What `measured` found.
+        start: See `fuse_images`; rows above it that come are not whole.
     """
     ratio, (height, width) = images.ratio, images.size
     rows, columns = (_Axis.of(length, window, ratio) for length in images.coarse_size)
     total: Tensor | None = None
     count = torch.zeros(rows.side, images.coarse_size[1] * ratio, dtype=images.dtype, device=images.device)
     for i, top in enumerate(rows.starts):
+        if top * ratio + rows.side <= start:
+            continue
         chosen = [(j, mask) for j in range(len(columns.starts)) if (mask := _weights(rows, columns, i, j, ratio)).any()]
         if chosen:
             ms, *fine = images.window(slice(top, top + rows.side // ratio), slice(0, images.coarse_size[1]))

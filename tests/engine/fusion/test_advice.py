@@ -300,3 +300,11 @@ def test_a_classical_method_is_chosen_by_name():
         text = told(lambda method=method, guide=guide: prepare_classical(method, MS, guide), "{} {}; choose {}")
         for name in re.search(r"choose (.*)", text)[1].split(", "):
             assert prepare_classical(name, MS, guide, progress=False).shape[:2] == guide.shape[:2]
+
+
+def test_what_was_tuned_runs_whole():
+    job = prepare_fusion(weight(), MS, PAN, adapt=0.5, progress=False)
+    rows = []
+    told(lambda: job.run(lambda top, part: rows.append(part), start=8), "leave start out")
+    job.run(lambda top, part: rows.append(part))
+    assert sum(map(len, rows)) == job.shape[0]

@@ -13,6 +13,8 @@ from torch import nn
 import hsmamba
 from hsmamba.data import PCA, Compose, SensorScale
 from hsmamba.engine.fusion import images as _images
+from hsmamba.engine.fusion import job as jobs
+from hsmamba.engine.fusion import tiles
 from hsmamba.engine.fusion.job import prepare_fusion
 from hsmamba.errors import HsmambaWarning, SceneError
 from hsmamba.ops.resampling import upsample
@@ -459,3 +461,35 @@ def test_images_that_have_nothing_in_common_are_not_called_misregistered():
         warnings.simplefilter("error")
         fuse(Copy(2), rng.random((60, 60, 2)), rng.random((120, 120)))
         fuse(Copy(2), np.ones((60, 60, 2)), np.ones((120, 120)))
+
+
+@pytest.mark.parametrize(("name", "options"), [("rsanet", {"tile": 5}), ("le_mamba", {"tile": 8, "batch_size": 3})])
+def test_a_job_goes_on_at_a_row_that_was_written_bit_for_bit(name, options, monkeypatch):
+    monkeypatch.setattr(jobs, "_FINISHED", 7 * 80 * 4)
+    rng = np.random.default_rng(0)
+    ms, guide = rng.random((27, 20, 4)), rng.random((108, 80, 1))
+    torch.manual_seed(0)
+    network = hsmamba.create_model(name, **{"in_chans": 4, "guide_chans": 1, "dim": 8, "scale": 4})
+    job = prepare_fusion(network, ms, guide, maximum=1.0, progress=False, **options)
+    whole, rest = {}, {}
+    job.run(lambda top, rows: whole.update({top: rows}))
+    assert len(whole) > 4
+    for done in list(whole)[1:]:
+        rest.clear()
+        job.run(lambda top, rows: rest.update({top: rows}), start=done)
+        np.testing.assert_array_equal(
+            np.concatenate(list(rest.values())), np.concatenate([rows for top, rows in whole.items() if top >= done])
+        )
+        assert min(rest) == done
+
+
+def test_wide_images_have_less_tall_tiles(monkeypatch):
+    rng = np.random.default_rng(0)
+    ms, guide = rng.random((16, 24, 2)), rng.random((32, 48))
+    job = prepare_fusion(Copy(margin=1), ms, guide, maximum=1.0, tile=16, progress=False)
+    tall, flat = [], []
+    job.run(lambda top, rows: tall.append(rows))
+    monkeypatch.setattr(tiles, "_BAND", 4 * 48 * 2 * 2)
+    job.run(lambda top, rows: flat.append(rows))
+    assert len(tall) == 1 and len(flat) == 4
+    np.testing.assert_allclose(np.concatenate(flat), tall[0], rtol=1e-6)
