@@ -29,7 +29,7 @@ def test_nothing_is_lost_in_a_few_kills_of_each_command():
     out, err = process.communicate()
     assert process.returncode == 0, out + err
     rows = {row[0]: row[1:] for row in map(str.split, out.splitlines()[1:])}
-    assert list(rows) == ["training", "saving", "classify", "fuse", "download"]
+    assert list(rows) == ["training", "saving", "classify", "fuse", "resume", "download"]
     assert all(int(row[1]) >= 5 for row in rows.values())
 
 

@@ -284,6 +284,21 @@ class _Classify(_Output):
         raise LostError("the labels are neither the old nor the new ones")
 
 
+class _Resume(_Classify):
+    """`hsmamba classify --resume`: rows that are kept are those of the whole run, and none are there in the end."""
+
+    def command(self, place: Path, which: int, name: str) -> Callable[[], object]:
+        whole = hsmamba("classify", self.scene, "-m", self.models[which], "-o", place / name, "--json", "--resume")
+
+        def call() -> None:
+            from hsmamba.engine.classification import windows
+
+            windows._WINDOW_BYTES = 1  # so that there are several rows of windows
+            whole()
+
+        return call
+
+
 def _map(place: Path) -> tuple[object, object, object]:
     """Read labels with their tags, confidence and categories of a map; None where there is none."""
     import rasterio
@@ -422,5 +437,6 @@ CASES: dict[str, type[Case]] = {
     "saving": _Saving,
     "classify": _Classify,
     "fuse": _Fuse,
+    "resume": _Resume,
     "download": _Download,
 }
