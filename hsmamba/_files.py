@@ -122,7 +122,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     What a killed process left of the same file is removed.
 
     Yields:
-        A path of the same name, in a folder of its own beside; there is no file yet.
+        A path of the same name, in a folder of its own beside; there is no file yet. It may become a folder,
+        where there is nothing at `path`.
 
     Raises:
         OSError: The place cannot be written; the text names it.
@@ -134,7 +135,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary = folder / path.name
     try:
         yield temporary
-        temporary.chmod(default_mode())
+        if not temporary.is_dir():
+            temporary.chmod(default_mode())
         flush(temporary)
         temporary.replace(path)
         flush(path.parent)

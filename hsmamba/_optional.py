@@ -20,6 +20,7 @@ EXTRAS = {
     "h5py": "geo",
     "shapefile": "geo",
     "shapely": "geo",
+    "zarr": "zarr",
 }
 
 

@@ -20,7 +20,7 @@ _ADVICE = re.compile(rf"(?:^|[;:,.(?] |\b(?:or|and) )(?:{_WORDS})(?![\w=])")
 
 def told(call, *words):
     """What the error of a call says, which has the words in it; {} stands for what is filled in."""
-    with pytest.raises((HsmambaError, ValueError, TypeError)) as caught:
+    with pytest.raises((HsmambaError, ValueError, TypeError, FileExistsError)) as caught:
         call()
     return says(str(caught.value), *words)
 

@@ -15,17 +15,20 @@ from numpy.typing import NDArray
 
 from hsmamba._files import atomic_path
 from hsmamba.data.colours import class_colours
+from hsmamba.data.envi_output import envi_rows
 from hsmamba.data.image import Array
 from hsmamba.data.qgis import class_style, is_free, style_path
 from hsmamba.data.writers import RASTERS, array_rows, raster_file, remove_beside, reserved
+from hsmamba.data.zarr_output import Plan, zarr_rows
 
 WriteMap: TypeAlias = "Callable[[int, NDArray[Any], NDArray[np.float32]], None]"
 
-MAPS = (*RASTERS, ".npz", ".npy")
+PAIRS = (*RASTERS, ".hdr")  # whose confidence is in a second file
+MAPS = (*PAIRS, ".zarr", ".npz", ".npy")
 
 
 def confidence_path(path: str | os.PathLike[str]) -> Path:
-    """Where the confidence of a GeoTIFF map is: `map_confidence.tif` for `map.tif`."""
+    """Where the confidence of a GeoTIFF or ENVI map is: `map_confidence.tif` for `map.tif`."""
     path = Path(path)
     return path.with_name(f"{path.stem}_confidence{path.suffix}")
 
@@ -38,6 +41,7 @@ def map_rows(
     *,
     grid: Array,
     class_names: Sequence[str],
+    cog: bool = False,
 ) -> Iterator[WriteMap]:
     """Write a map of classes and its confidence row by row.
 
@@ -48,11 +52,14 @@ def map_rows(
             style of the user's own is there. The confidence is in `map_confidence.tif`, float32
             with NaN as "no data". Both have the same tag `run`; an older confidence is removed before the map is
             replaced, so that never one of another run lies beside it.
+            `.hdr`: an ENVI classification with its numbers in `map.img`, the confidence in `map_confidence.hdr`.
+            `.zarr`: a Zarr group with the variables `labels` and `confidence`, which must not be there yet.
             `.npz`: arrays `labels` and `confidence`. `.npy`: the labels alone.
         shape: Rows and columns (H, W).
         dtype: Of the labels, uint8 or uint16.
         grid: An image on the same grid, whose place a GeoTIFF gets if it is a DataArray.
         class_names: Names of the classes 1..K.
+        cog: Write GeoTIFFs as Cloud-Optimised GeoTIFFs, in tiles and with overviews.
 
     Yields:
         A function of the first row and finished rows (n, W) of the labels and of the confidence.
@@ -64,8 +71,19 @@ def map_rows(
     """
     suffix = Path(path).suffix.lower()
     if suffix in RASTERS:
-        with _raster_map(Path(path), shape, dtype, grid, class_names) as write:
+        with _raster_map(Path(path), shape, dtype, grid, class_names, cog) as write:
             yield write
+    elif suffix == ".hdr":
+        with _envi_map(Path(path), shape, dtype, grid, class_names) as write:
+            yield write
+    elif suffix == ".zarr":
+        names = {"flag_values": list(range(len(class_names) + 1)), "class_names": ["unclassified", *class_names]}
+        plans = {
+            "labels": Plan(shape, np.dtype(dtype), None, names),
+            "confidence": Plan(shape, np.dtype(np.float32), np.nan),
+        }
+        with zarr_rows(Path(path), plans, grid=grid) as write_parts:
+            yield write_parts
     elif suffix == ".npz":
         with _archive(Path(path), shape, dtype) as write:
             yield write
@@ -78,7 +96,7 @@ def map_rows(
 
 @contextmanager
 def _raster_map(
-    path: Path, shape: tuple[int, int], dtype: np.dtype[Any], grid: Array, class_names: Sequence[str]
+    path: Path, shape: tuple[int, int], dtype: np.dtype[Any], grid: Array, class_names: Sequence[str], cog: bool
 ) -> Iterator[WriteMap]:
     run = {"run": uuid.uuid4().hex}
     names = {f"class_{k}": name for k, name in enumerate(class_names, start=1)}
@@ -92,10 +110,11 @@ def _raster_map(
         atomic_path(path) as label_file,
     ):
         one = (*shape, 1)
-        told: dict[str, Any] = {"grid": grid, "tags": run | names, "colours": colours}
+        told: dict[str, Any] = {"grid": grid, "cog": cog}
+        single = np.dtype(np.float32)
         with (
-            raster_file(confidence_file, one, np.dtype(np.float32), grid=grid, nodata=np.nan, tags=run) as confident,
-            raster_file(label_file, one, dtype, nodata=0, **told) as label,
+            raster_file(confidence_file, one, single, nodata=np.nan, tags=run, **told) as confident,
+            raster_file(label_file, one, dtype, nodata=0, tags=run | names, colours=colours, **told) as label,
         ):
 
             def write(top: int, labels: NDArray[Any], confidence: NDArray[np.float32]) -> None:
@@ -110,6 +129,26 @@ def _raster_map(
         if style is not None:
             style.write_bytes(class_style(class_names))
             style_path(path).unlink(missing_ok=True)
+
+
+@contextmanager
+def _envi_map(
+    path: Path, shape: tuple[int, int], dtype: np.dtype[Any], grid: Array, class_names: Sequence[str]
+) -> Iterator[WriteMap]:
+    one, beside = (*shape, 1), confidence_path(path)
+    colours = class_colours(len(class_names))
+    # The map comes before its confidence, and no older confidence lies beside it then.
+    with (
+        envi_rows(beside, one, np.dtype(np.float32), grid=grid) as confident,
+        envi_rows(path, one, dtype, grid=grid, nodata=0, classes=class_names, colours=colours) as label,
+    ):
+
+        def write(top: int, labels: NDArray[Any], confidence: NDArray[np.float32]) -> None:
+            label(top, labels[..., None])
+            confident(top, confidence[..., None])
+
+        yield write
+        beside.unlink(missing_ok=True)
 
 
 def _write_categories(path: Path, class_names: Sequence[str]) -> None:

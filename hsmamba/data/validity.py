@@ -137,7 +137,7 @@ def refuse_invalid(
     Reads window by window, and nothing where no pixel can be invalid. `within` tells which pixels (h, w) of given rows
     and columns are looked at; all by default.
     """
-    count, first = 0, tuple(hsi.shape[:2])
+    count, first = 0, (int(hsi.shape[0]), 0)
     for (rows, columns), good in _valid_windows(hsi, bands):
         bad = ~good if within is None else ~good & within(rows, columns)
         if bad.any():

@@ -63,6 +63,7 @@ def raster_rows(
     values: Array | None = None,
     nodata: float | None = None,
     tags: Mapping[str, str] | None = None,
+    cog: bool = False,
 ) -> Iterator[WriteRows]:
     """Write a GeoTIFF row by row, so that it never is in memory as a whole; the file is whole or not there.
 
@@ -76,6 +77,7 @@ def raster_rows(
             scales and offsets, units, wavelengths and widths, and further attributes that have a value a band.
         nodata: The value that stands for "no data".
         tags: Further tags of the file.
+        cog: Write a Cloud-Optimised GeoTIFF, in tiles and with overviews, which takes the room of two files meanwhile.
 
     Yields:
         A function of the first row and finished rows (n, W, C).
@@ -85,7 +87,8 @@ def raster_rows(
         OSError: The file cannot be written, or the disk is full.
     """
     with atomic_path(path) as temporary:
-        with raster_file(temporary, shape, dtype, grid=grid, values=values, nodata=nodata, tags=tags) as write:
+        told: dict[str, Any] = {"grid": grid, "values": values, "nodata": nodata, "tags": tags}
+        with raster_file(temporary, shape, dtype, cog=cog, **told) as write:
             yield write
         remove_beside(path)
 
@@ -101,6 +104,7 @@ def raster_file(
     nodata: float | None = None,
     tags: Mapping[str, str] | None = None,
     colours: NDArray[np.float64] | None = None,
+    cog: bool = False,
 ) -> Iterator[WriteRows]:
     """Do what `raster_rows` does in a place that is temporary, and have the file on the disk at the end.
 
@@ -113,7 +117,9 @@ def raster_file(
         nodata: See `raster_rows`.
         tags: See `raster_rows`.
         colours: (K, 3) RGB in 0..1 of the numbers 0..K - 1, for a single band of uint8 or uint16.
+        cog: See `raster_rows`.
     """
+    plain = path.with_name(f"plain-{path.name}") if cog else path
     window = optional_import("rasterio.windows", "to write GeoTIFF files").Window
     dtype = np.dtype(_WIDER.get(dtype.name, dtype.newbyteorder("=")))
     height, width, bands = shape
@@ -124,11 +130,11 @@ def raster_file(
         "compress": "deflate",
         "predictor": 3 if dtype.kind == "f" else 1 + (dtype.itemsize < 8),  # of 64-bit integers not every libtiff knows
         "nodata": nodata,
-        **_crs(grid),
+        **place_profile(grid),
     }
     with _told(path):
-        with _open(path, "w", height=height, width=width, count=bands, dtype=dtype, **profile) as file:
-            _place(file, grid)
+        with _open(plain, "w", height=height, width=width, count=bands, dtype=dtype, **profile) as file:
+            place_points(file, grid)
             _describe(file, grid, values)
             file.update_tags(**(tags or {}))
             if colours is not None:
@@ -139,6 +145,8 @@ def raster_file(
                 file.write(np.moveaxis(rows.astype(dtype, copy=False), 2, 0), window=window(0, top, width, len(rows)))
 
             yield write
+        if cog:
+            _optimise(plain, path, dtype, nearest=colours is not None)
         # GDAL tells of a disk that is full when the file is closed in its log alone.
         with _open(path, "r") as file:
             file.read(window=((height - 1, height), (width - 1, width)))
@@ -150,6 +158,18 @@ def _open(path: Path, mode: str, **profile: Any) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         return rasterio.open(path, mode, driver="GTiff", **profile)
+
+
+def _optimise(plain: Path, path: Path, dtype: np.dtype[Any], *, nearest: bool) -> None:
+    """Copy a GeoTIFF into a Cloud-Optimised one, with overviews; https://gdal.org/drivers/raster/cog.html."""
+    copy = optional_import("rasterio.shutil", "to write GeoTIFF files").copy
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optional_import("rasterio.errors", "").NotGeoreferencedWarning)
+        copy(
+            plain, path, driver="COG", compress="DEFLATE", predictor="YES" if dtype.itemsize < 8 else "NO",
+            bigtiff="IF_SAFER", overview_resampling="NEAREST" if nearest else "AVERAGE",
+        )  # fmt: skip
+    plain.unlink()
 
 
 @contextmanager
@@ -167,8 +187,8 @@ def remove_beside(path: str | os.PathLike[str]) -> None:
         Path(f"{os.fspath(path)}{suffix}").unlink(missing_ok=True)
 
 
-def _crs(grid: Array) -> dict[str, Any]:
-    """CRS and affine transform of a new file."""
+def place_profile(grid: Array) -> dict[str, Any]:
+    """CRS and affine transform of a new file, in rasterio's words."""
     if not is_dataarray(grid):
         return {}
     place, attrs = Georeference.of(grid), crs_variable(grid)
@@ -179,8 +199,8 @@ def _crs(grid: Array) -> dict[str, Any]:
     return {"crs": crs, "transform": affine(*place.affine)}
 
 
-def _place(file: Any, grid: Array) -> None:
-    """Write what else tells a place."""
+def place_points(file: Any, grid: Array) -> None:
+    """Write what else tells a place: control points and polynomials."""
     place = Georeference.of(grid)
     if place is None:
         return
@@ -195,12 +215,12 @@ def _describe(file: Any, grid: Array, values: Array | None) -> None:
     """Write what attributes and coordinates tell, where GDAL and `open_scene` look for it."""
     attrs = result_attributes(grid, values)
     count = file.count
-    if names := _each(attrs.get("long_name"), count):
+    if names := each_band(attrs.get("long_name"), count):
         file.descriptions = tuple(map(str, names))
-    if units := _each(attrs.get("units"), count):
+    if units := each_band(attrs.get("units"), count):
         file.units = tuple(map(str, units))
     for key, plural in (("scale_factor", "scales"), ("add_offset", "offsets")):
-        numbers = _each(attrs.get(plural), count) or _each(attrs.get(key), count)
+        numbers = each_band(attrs.get(plural), count) or each_band(attrs.get(key), count)
         if numbers:
             setattr(file, plural, tuple(map(float, numbers)))
     file.update_tags(**{key: str(value) for key, value in attrs.items() if _is_tag(key, value)})
@@ -215,7 +235,7 @@ def _is_listed(value: Any, count: int) -> bool:
     return isinstance(value, (tuple, list, np.ndarray)) and len(value) == count
 
 
-def _each(value: Any, count: int) -> list[Any]:
+def each_band(value: Any, count: int) -> list[Any]:
     """One value a band, of a list of them or of one for all; empty where there is none."""
     if _is_listed(value, count):
         return list(value)

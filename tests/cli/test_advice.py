@@ -260,3 +260,14 @@ CASES = {
 @pytest.mark.parametrize(("words", "command", "mended"), alternatives(CASES))
 def test_what_an_error_says_works(words, command, mended, shell):
     assert mended(shell, says(shell.fails(*command(shell)), words))
+
+
+def test_what_is_tuned_is_not_resumed(shell):
+    ms, guide = toys.images(32, 32)
+    np.save(shell.folder / "ms.npy", ms.astype(np.float32))
+    np.save(shell.folder / "pan.npy", guide.astype(np.float32))
+    model = hsmamba.save_pretrained(toys.make("rsanet", depth=1, recursions=1), shell.folder / "rsanet")
+    files = (shell.folder / "pan.npy", shell.folder / "ms.npy", "-m", model, "-o", shell.folder / "fused.npy")
+    call = ("fuse", *files, "--maximum", 2047)
+    says(shell.fails(*call, "--adapt", 1, "--resume"), "leave one out")
+    shell(*call, "--resume")

@@ -11,8 +11,10 @@ from hsmamba.data import Compose, PatchDataset, Patches, Scene, Sensor, open_sce
 from hsmamba.data.bands import match_bands
 from hsmamba.data.class_maps import map_rows
 from hsmamba.data.degrade import check_grids, decimate, filter_bands, mtf_filter, mtf_kernels
+from hsmamba.data.outputs import image_rows
 from hsmamba.data.pairs import crops
 from hsmamba.data.sensors import band_gains, get_sensor
+from hsmamba.data.spool import spooled
 from hsmamba.data.srf import read_response, response_matrix
 from hsmamba.data.units import maxima
 from hsmamba.data.validity import valid_mask
@@ -372,3 +374,40 @@ def test_a_larger_scene_or_the_other_axis_is_cut():
     told(lambda: wald_pairs(ms, pan, **options), "Take a larger scene, or the other axis")
     assert wald_pairs(ms.repeat(4, 0), pan.repeat(4, 0), **options).train
     assert wald_pairs(ms.repeat(2, 0), pan.repeat(2, 0), axis="columns", **options).train
+
+
+def test_rows_of_an_interrupted_job_are_mended_as_the_errors_say(tmp_path):
+    rows, path = [((3,), np.dtype(np.uint8))], tmp_path / "map.npy"
+
+    def keep(path, fact="a", *, top=0, resume=True):
+        with spooled(path, {"model": fact}, rows, resume=resume) as spool:
+            spool.write(top, np.zeros((2, 3), np.uint8))
+            return spool.done
+
+    told(lambda: keep(path, top=2), "write from top to bottom")
+    assert keep(path) == 2
+    with spooled(path, {"model": "a"}, rows, resume=True):
+        told(lambda: keep(path), "wait for its end, or name another output")
+        assert keep(tmp_path / "other.npy") == 2
+    assert keep(path) == 2
+    with pytest.raises(KeyboardInterrupt), spooled(path, {"model": "a"}, rows, resume=True) as spool:
+        spool.write(0, np.zeros((2, 3), np.uint8))
+        raise KeyboardInterrupt
+    told(lambda: keep(path, "b", top=2), "leave --resume out to begin anew")
+    warned(lambda: keep(path, "b", resume=False), "begins anew")
+
+
+def test_a_zarr_group_is_written_where_there_is_none(tmp_path):
+    pytest.importorskip("zarr")
+    path = tmp_path / "map.zarr"
+
+    def write(path):
+        with image_rows(path, (2, 3, 1), np.dtype(np.uint8), grid=np.ones((2, 3, 1))) as rows:
+            rows(0, np.ones((2, 3, 1), np.uint8))
+
+    write(path)
+    told(lambda: write(path), "move it away, or name another")
+    write(tmp_path / "other.zarr")
+    path.rename(tmp_path / "old.zarr")
+    write(path)
+    assert (path / ".zmetadata").is_file()

@@ -23,10 +23,10 @@ from hsmamba.errors import HsmambaWarning, MissingExtraError, SceneError
 Header: TypeAlias = "dict[str, str]"
 
 # Codes of "data type"; 6 and 9 are complex. https://www.nv5geospatialsoftware.com/docs/enviheaderfiles.html
-_DTYPES = {1: "u1", 2: "i2", 3: "i4", 4: "f4", 5: "f8", 12: "u2", 13: "u4", 14: "i8", 15: "u8"}
+CODES = {1: "u1", 2: "i2", 3: "i4", 4: "f4", 5: "f8", 12: "u2", 13: "u4", 14: "i8", 15: "u8"}
 _AXES = {"bsq": (1, 2, 0), "bil": (0, 2, 1), "bip": (0, 1, 2)}  # where rows, columns and bands are in the file
 _SUFFIXES = ("", ".img", ".dat", ".raw", ".bsq", ".bil", ".bip", ".bin")
-_PLACE = ("map info", "projection info", "coordinate system string", "geo points", "rpc info")
+PLACE = ("map info", "projection info", "coordinate system string", "geo points", "rpc info")
 _HEADER_BYTES = 2**26
 
 
@@ -172,7 +172,7 @@ def _image(path: Path, header: Header, masked: bool) -> _Image:
     sizes = {name: _integer(path, header, key) for name, key in (("y", "lines"), ("x", "samples"), ("band", "bands"))}
     interleave = header.get("interleave", "bsq").lower()
     axes = _AXES[interleave]
-    dtype = np.dtype("<>"[_integer(path, header, "byte order", 0)] + _DTYPES[_integer(path, header, "data type")])
+    dtype = np.dtype("<>"[_integer(path, header, "byte order", 0)] + CODES[_integer(path, header, "data type")])
     shape = tuple(sizes[name] for _, name in sorted(zip(axes, sizes, strict=True)))
     offset = _integer(path, header, "header offset", 0)
     data = _data_file(path, header, interleave)
@@ -197,10 +197,10 @@ def _check_layout(path: Path, header: Header) -> None:
     if (interleave := header.get("interleave", "bsq").lower()) not in _AXES:
         raise SceneError(f"{str(path)!r} has the interleave {interleave!r}; expected bsq, bil or bip: mend the header")
     code, order = _integer(path, header, "data type"), _integer(path, header, "byte order", 0)
-    if code not in _DTYPES or order not in (0, 1):
+    if code not in CODES or order not in (0, 1):
         raise SceneError(
             f"{str(path)!r} has the data type {code} and the byte order {order}; expected a type of real numbers, "
-            f"{', '.join(map(str, _DTYPES))}, and 0 or 1"
+            f"{', '.join(map(str, CODES))}, and 0 or 1"
         )
     if (offset := _integer(path, header, "header offset", 0)) < 0:
         raise SceneError(f"{str(path)!r} has the header offset {offset}; expected 0 or more: mend the header")
@@ -289,7 +289,7 @@ def _scales(path: Path, header: Header, bands: int) -> dict[str, Any]:
 
 def _place(path: Path, header: Header) -> Place:
     """Have GDAL understand the fields that tell a place, by a header of a pixel in memory that has them alone."""
-    fields = {key: header[key] for key in _PLACE if header.get(key, "").strip("{} \n")}
+    fields = {key: header[key] for key in PLACE if header.get(key, "").strip("{} \n")}
     check_crs(path, " ".join(fields.values()))
     if not _is_usable(path, fields):
         fields.pop("map info", None)
