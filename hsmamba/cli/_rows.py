@@ -21,6 +21,9 @@ ResumeOption = Annotated[
     bool, typer.Option("--resume", help="Go on where an interrupted run of this command stopped, with the same result.")
 ]
 
+AreaOption = Annotated[
+    Path | None, typer.Option(help="Polygons (.shp, .geojson, .gpkg) outside of which nothing is made.")
+]
 CogOption = Annotated[bool, typer.Option("--cog", help="Write .tif as Cloud-Optimised GeoTIFF, with overviews.")]
 
 

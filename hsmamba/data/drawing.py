@@ -156,7 +156,7 @@ def _drawn(
 ) -> Numbers:
     """Draw numbered features, and say which of them, and of the classes, are not to be seen."""
     notes = []
-    geometries = _on_the_ground(path, features, place.crs)
+    geometries = on_the_ground(path, features, place.crs)
     inside = [_overlaps(one, place, shape) for one in geometries]
     if outside := len(inside) - sum(inside):
         notes.append(f"{outside} of {len(inside)} features lie outside the scene")
@@ -174,13 +174,17 @@ def _drawn(
     return found
 
 
-def _on_the_ground(path: Path, features: Features, crs: str | None) -> list[Geometry]:
-    """Bring geometries to the CRS of the image."""
+def on_the_ground(path: Path, features: Features, crs: str | None) -> list[Geometry]:
+    """Bring geometries of a file to the CRS of an image.
+
+    Raises:
+        SceneError: Their own is not known, or cannot be that of these coordinates.
+    """
     warp = optional_import("rasterio.warp", "to reproject polygons")
     theirs, ours = as_crs(path, features.crs), optional_import("rasterio.crs", "").CRS.from_user_input(crs)
     if theirs == ours:
         return features.geometries
-    reach = max((abs(edge) for one in features.geometries for edge in _bounds(one)), default=0.0)
+    reach = max((abs(edge) for one in features.geometries for edge in bounds(one)), default=0.0)
     if theirs.is_geographic and reach > _DEGREES:
         raise SceneError(
             f"{str(path)!r} has coordinates up to {reach:.0f}, which are no degrees; GeoJSON is in longitude and "
@@ -192,11 +196,12 @@ def _on_the_ground(path: Path, features: Features, crs: str | None) -> list[Geom
 def _overlaps(geometry: Geometry, place: Georeference, shape: tuple[int, int]) -> bool:
     """Whether the bounding box of a geometry meets that of a grid; that of one beyond a projection is not finite."""
     (left, bottom), (right, top) = (edge(np.asarray(place.corners(shape)), axis=0) for edge in (np.min, np.max))
-    west, south, east, north = _bounds(geometry)
+    west, south, east, north = bounds(geometry)
     return bool(west <= right and east >= left and south <= top and north >= bottom and np.isfinite(west + east))
 
 
-def _bounds(geometry: Geometry) -> tuple[float, float, float, float]:
+def bounds(geometry: Geometry) -> tuple[float, float, float, float]:
+    """West, south, east and north of a geometry."""
     west, south, east, north = optional_import("rasterio.features", "to draw polygons").bounds(geometry)
     return float(west), float(south), float(east), float(north)
 

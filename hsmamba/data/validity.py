@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from hsmamba.data.image import FILL_TOLERANCE, FILLS, VALID, Array, NanPolicy, is_dataarray, iter_strips
-from hsmamba.data.windows import Place, iter_windows
+from hsmamba.data.windows import Place, Within, iter_windows
 from hsmamba.errors import SceneError
-
-Within: TypeAlias = "Callable[[slice, slice], npt.NDArray[np.bool_]]"  # of rows and columns, (h, w)
 
 HUGE = 1e30  # no quantity is as large, and float32 overflows soon after
 
@@ -138,7 +136,7 @@ def refuse_invalid(
     and columns are looked at; all by default.
     """
     count, first = 0, (int(hsi.shape[0]), 0)
-    for (rows, columns), good in _valid_windows(hsi, bands):
+    for (rows, columns), good in _valid_windows(hsi, bands, within):
         bad = ~good if within is None else ~good & within(rows, columns)
         if bad.any():
             row, column = np.argwhere(bad)[0]
@@ -152,12 +150,14 @@ def refuse_invalid(
         )
 
 
-def _valid_windows(hsi: Array, bands: npt.ArrayLike | None) -> Iterator[tuple[Place, npt.NDArray[np.bool_]]]:
+def _valid_windows(
+    hsi: Array, bands: npt.ArrayLike | None, within: Within | None = None
+) -> Iterator[tuple[Place, npt.NDArray[np.bool_]]]:
     """Give the valid pixels of windows of an image, where pixels can be invalid."""
     validity = Validity.of(hsi)
     if not validity.may_lack(hsi.dtype):
         return
-    for (rows, columns), window in iter_windows(hsi):  # as much as is well read at once
+    for (rows, columns), window in iter_windows(hsi, within=within):  # as much as is well read at once
         for start, block in iter_strips(window, _BLOCK_BYTES):
             part = slice(rows.start + start, rows.start + start + block.shape[0])
             yield (part, columns), validity(block, part, columns, bands=bands)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from hsmamba.data.image import STRIP_BYTES, Array, is_dataarray
 
+Within: TypeAlias = "Callable[[slice, slice], npt.NDArray[np.bool_]]"  # of rows and columns, (h, w)
 Place: TypeAlias = "tuple[slice, slice]"  # rows and columns
 
 
@@ -49,13 +50,19 @@ def read_window(array: Array, place: Place) -> npt.NDArray[Any]:
     return np.asarray(array[rows] if columns == slice(0, array.shape[1]) else array[rows, columns])
 
 
-def iter_windows(array: Array, max_bytes: int = STRIP_BYTES) -> Iterator[tuple[Place, npt.NDArray[Any]]]:
-    """Read an image (H, W, C) in windows of about so many bytes, each block of its file once where that is possible."""
+def iter_windows(
+    array: Array, max_bytes: int = STRIP_BYTES, *, within: Within | None = None
+) -> Iterator[tuple[Place, npt.NDArray[Any]]]:
+    """Read an image (H, W, C) in windows of about so many bytes, each block of its file once where that is possible.
+
+    Windows without a pixel `within` are left out.
+    """
     pixel = max(1, array.dtype.itemsize * int(np.prod(array.shape[2:], dtype=np.int64)))
     shape = int(array.shape[0]), int(array.shape[1])
     for row in cut_windows(shape, blocks_of(array), max(1, max_bytes // pixel)):
         for place in row:
-            yield place, read_window(array, place)
+            if within is None or within(*place).any():
+                yield place, read_window(array, place)
 
 
 def spread_pixels(
@@ -75,11 +82,11 @@ def spread_pixels(
             part = slice(int(row), int(row) + 1)
             yield (part, columns), np.asarray(array[part])[:, columns]
         return
-    few = max(1, round(side**0.5))
-    starts = [np.unique(np.linspace(0, max(0, n - few), few).astype(int)) for n in shape]
+    few = max(1, round(side**0.5 / 2))  # windows along a side
+    starts = [np.unique(np.linspace(0, max(0, length - side // few), few).astype(int)) for length in shape]
     for top in starts[0]:
         for left in starts[1]:
-            place = slice(int(top), int(top) + few), slice(int(left), int(left) + few)
+            place = slice(int(top), int(top) + side // few), slice(int(left), int(left) + side // few)
             yield place, read_window(array, place)
 
 

@@ -7,7 +7,18 @@ import numpy as np
 import pytest
 import torch
 
-from hsmamba.data import Compose, PatchDataset, Patches, Scene, Sensor, open_scene, simulate_bands, wald_pairs
+from hsmamba.data import (
+    Compose,
+    PatchDataset,
+    Patches,
+    Scene,
+    Sensor,
+    open_image,
+    open_scene,
+    simulate_bands,
+    wald_pairs,
+)
+from hsmamba.data.area import open_area
 from hsmamba.data.bands import match_bands
 from hsmamba.data.class_maps import map_rows
 from hsmamba.data.degrade import check_grids, decimate, filter_bands, mtf_filter, mtf_kernels
@@ -21,6 +32,7 @@ from hsmamba.data.validity import valid_mask
 from hsmamba.errors import HsmambaWarning
 from tests.advice import alternatives, told, warned
 from tests.data.files.samples import cube, truth, write_npz, write_tif
+from tests.data.files.vector_samples import box, point, write_geojson
 from tests.data.test_wald import BROKEN, COLLAR, MS, PAN, make, same
 
 CUBE, TRUTH = cube(np.float32), truth()
@@ -411,3 +423,22 @@ def test_a_zarr_group_is_written_where_there_is_none(tmp_path):
     path.rename(tmp_path / "old.zarr")
     write(path)
     assert (path / ".zmetadata").is_file()
+
+
+def test_an_area_is_taken_where_the_errors_say_so(tmp_path):
+    pytest.importorskip("rioxarray")
+    numbers = np.ones((40, 60, 2), np.uint16)
+    image, path = open_image(write_tif(tmp_path / "scene.tif", numbers)), tmp_path / "a.geojson"
+    fields = {"k": 1}
+    write_geojson(path, [(box(5, 5, 9, 9), fields)])
+    told(
+        lambda: open_area(path, numbers),
+        "give a GeoTIFF, or an ENVI file with map info and coordinate system, or leave the area out",
+    )
+    assert open_area(path, image).meets((40, 60))
+    write_geojson(path, [(box(5, 5, 9, 9), fields), (point(3, 3), fields)])
+    told(lambda: open_area(path, image), "give polygons alone for an area")
+    write_geojson(path, [(box(5, 5, 9, 9), fields)], crs="urn:ogc:def:crs:EPSG::32601")
+    told(lambda: open_area(path, image), "give those of its ground, or write them anew with the CRS that they are in")
+    write_geojson(path, [(box(5, 5, 9, 9), fields)])
+    assert open_area(path, image).meets((40, 60))

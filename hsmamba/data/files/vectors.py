@@ -8,8 +8,9 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     import sqlite3
 
 Geometry: TypeAlias = "dict[str, Any]"  # as GeoJSON has it
+
+Choose: TypeAlias = "Callable[[Sequence[str]], str | None]"  # of the fields one, or none
 
 _DRAWN = ("Polygon", "MultiPolygon", "Point", "MultiPoint")
 _MAGIC = (9994).to_bytes(4, "big")  # of a shapefile
@@ -41,13 +44,14 @@ def is_vector(path: Any) -> bool:
     return Path(path).suffix.lower() in _READERS
 
 
-def read_features(path: Path, field: str | None, layer: str | None = None) -> Features:
+def read_features(path: Path, field: str | None, layer: str | None = None, *, valued: bool = True) -> Features:
     """Read geometries and the values of a field.
 
     Args:
         path: A `.shp`, `.geojson`, `.json` or `.gpkg`.
         field: Name of the field; not needed where there is just one.
         layer: Name of the layer of a GeoPackage; not needed where there is just one.
+        valued: False for geometries alone: no field is chosen, and all values are None.
 
     Raises:
         SceneError: No such file, field or layer, lines or curves, or a damaged file.
@@ -55,7 +59,8 @@ def read_features(path: Path, field: str | None, layer: str | None = None) -> Fe
     """
     check_file(path)
     with reading(path):
-        found = _READERS[path.suffix.lower()](path, field, layer)
+        choose = partial(_field, path, chosen=field) if valued else _no_field
+        found = _READERS[path.suffix.lower()](path, choose, layer)
         if kinds := {str(geometry["type"]) for geometry in found.geometries} - set(_DRAWN):
             raise SceneError(
                 f"{str(path)!r} has features of the kind {', '.join(sorted(kinds))}; expected polygons or points: "
@@ -98,7 +103,11 @@ def _field(path: Path, fields: Sequence[str], chosen: str | None) -> str:
     return chosen
 
 
-def _read_shapefile(path: Path, field: str | None, layer: str | None) -> Features:
+def _no_field(fields: Sequence[str]) -> None:
+    """Choose none."""
+
+
+def _read_shapefile(path: Path, choose: Choose, layer: str | None) -> Features:
     shapefile = optional_import("shapefile", "to read shapefiles")
     table = _beside(path, ".dbf")
     if table is None:
@@ -108,13 +117,15 @@ def _read_shapefile(path: Path, field: str | None, layer: str | None) -> Feature
         # Opened files, for a path may be taken for an archive or an address.
         opened = {name: stack.enter_context(part.open("rb")) for name, part in parts.items() if part is not None}
         reader = stack.enter_context(shapefile.Reader(**opened, encoding=_codec(_text_beside(path, ".cpg"))))
-        name = _field(path, [str(one[0]) for one in reader.fields if one[0] != "DeletionFlag"], field)
+        name = choose([str(one[0]) for one in reader.fields if one[0] != "DeletionFlag"])
         every = list(reader.iterShapeRecords())
         if opened["shp"].seek(0) or opened["shp"].read(4) != _MAGIC or len(every) != reader.numRecords:
             raise ValueError(f"it has {len(every)} shapes for the {reader.numRecords} rows of its table")
         records = [one for one in every if one.shape.shapeType != shapefile.NULL]
         geometries = [one.shape.__geo_interface__ for one in records]
-        return Features(geometries, [one.record[name] for one in records], _text_beside(path, ".prj"))
+        return Features(
+            geometries, [None if name is None else one.record[name] for one in records], _text_beside(path, ".prj")
+        )
 
 
 def _beside(path: Path, suffix: str) -> Path | None:
@@ -142,17 +153,19 @@ def _codec(named: str | None) -> str:
     return "latin-1"
 
 
-def _read_geojson(path: Path, field: str | None, layer: str | None) -> Features:
+def _read_geojson(path: Path, choose: Choose, layer: str | None) -> Features:
     content = json.loads(path.read_text(encoding="utf-8-sig"))
     records = [one for one in content["features"] if one.get("geometry")]
     properties = [one.get("properties") or {} for one in records]
-    name = _field(path, list(dict.fromkeys(key for one in properties for key in one)), field)
+    name = choose(list(dict.fromkeys(key for one in properties for key in one)))
     crs = content.get("crs")  # of files before RFC 7946, which has longitude and latitude alone
     where = crs["properties"].get("name") if crs else "OGC:CRS84"
-    return Features([one["geometry"] for one in records], [one.get(name) for one in properties], where)
+    return Features(
+        [one["geometry"] for one in records], [None if name is None else one.get(name) for one in properties], where
+    )
 
 
-def _read_geopackage(path: Path, field: str | None, layer: str | None) -> Features:
+def _read_geopackage(path: Path, choose: Choose, layer: str | None) -> Features:
     """Read a layer by the tables of OGC 12-128, clauses 1.1.2 and 2.1."""
     wkb = optional_import("shapely.wkb", "to read GeoPackages")
     geometry = optional_import("shapely.geometry", "to read GeoPackages")
@@ -166,9 +179,10 @@ def _read_geopackage(path: Path, field: str | None, layer: str | None) -> Featur
         table = layer or next(iter(tables))
         shape = _quoted(tables[table])
         columns = base.execute(f"PRAGMA table_info({_quoted(table)})").fetchall()  # number, name, type, ..., key
-        name = _field(path, [column[1] for column in columns if column[1] != tables[table] and not column[5]], field)
-        query = f"SELECT {shape}, {_quoted(name)} FROM {_quoted(table)} WHERE {shape} IS NOT NULL"
-        rows = [(_without_header(blob), value) for blob, value in base.execute(query)]
+        name = choose([column[1] for column in columns if column[1] != tables[table] and not column[5]])
+        value = "NULL" if name is None else _quoted(name)
+        query = f"SELECT {shape}, {value} FROM {_quoted(table)} WHERE {shape} IS NOT NULL"
+        rows = [(_without_header(blob), found) for blob, found in base.execute(query)]
         crs = base.execute(
             "SELECT s.organization, s.organization_coordsys_id, s.definition FROM gpkg_spatial_ref_sys s "
             "JOIN gpkg_geometry_columns g ON g.srs_id = s.srs_id WHERE g.table_name = ?",

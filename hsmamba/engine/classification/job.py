@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 from hsmamba.data import Compose, Patches, Scene, like
 from hsmamba.data.image import NanPolicy
 from hsmamba.data.validity import check_policy, refuse_invalid
+from hsmamba.data.windows import Within
 from hsmamba.engine.classification.chunked import classify_chunks, holds_chunks
 from hsmamba.engine.classification.inputs import (
     Scale,
@@ -32,7 +33,7 @@ from hsmamba.engine.classification.inputs import (
 )
 from hsmamba.engine.classification.predict import probabilities, shared, shares, ways
 from hsmamba.engine.classification.regularise import STEPS, Graph, check_regularise, diffused_rows
-from hsmamba.engine.classification.windows import Wanted, Window, Windows
+from hsmamba.engine.classification.windows import Window, Windows
 from hsmamba.engine.running import ahead, evaluating, progress_bar, team
 from hsmamba.models import Classifier, as_classifier
 
@@ -133,7 +134,7 @@ class ClassifyJob:
 
     model: Classifier
     windows: Windows
-    wanted: Wanted | None
+    wanted: Within | None
     graph: Graph | None
     batch_size: int | None
     device: torch.device | str | None
@@ -200,7 +201,7 @@ class ClassifyJob:
         return labels.astype(self.dtype), best
 
     def _bands(
-        self, first: int, wanted: Wanted | None, make: Make, where: torch.device, bar: tqdm[NoReturn]
+        self, first: int, wanted: Within | None, make: Make, where: torch.device, bar: tqdm[NoReturn]
     ) -> Iterator[tuple[int, tuple[NDArray[Any], ...]]]:
         """Predict the windows from the row of them on that has the row `first`.
 
@@ -215,7 +216,7 @@ class ClassifyJob:
                 held = []
 
     def _predicted(
-        self, first: int, wanted: Wanted | None, where: torch.device, bar: tqdm[NoReturn]
+        self, first: int, wanted: Within | None, where: torch.device, bar: tqdm[NoReturn]
     ) -> Iterator[tuple[Window, NDArray[np.float32]]]:
         """Give windows and their probabilities (h, w, K), NaN where not seen or not finite.
 
@@ -295,7 +296,7 @@ def prepare_classification(
     scene: Scene | Any,
     transform: Compose | None = None,
     *,
-    wanted: NDArray[np.bool_] | Wanted | None = None,
+    wanted: NDArray[np.bool_] | Within | None = None,
     batch_size: int | None = None,
     device: torch.device | str | None = None,
     nan: NanPolicy = "raise",

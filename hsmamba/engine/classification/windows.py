@@ -6,19 +6,17 @@ as wide as the scene where so many bytes allow it; else they are cut along the b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from dataclasses import dataclass, field
-from typing import TypeAlias, cast
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hsmamba.data import Compose, Patches, valid_mask
 from hsmamba.data.validity import Validity
-from hsmamba.data.windows import blocks_of, cut_windows, read_window, release
+from hsmamba.data.windows import Within, blocks_of, cut_windows, read_window, release
 from hsmamba.engine.classification.inputs import Source, Sources
-
-Wanted: TypeAlias = "Callable[[slice, slice], NDArray[np.bool_]]"  # of rows and columns, (h, w)
 
 # Of what is held of a window: its values as they are read, and what is made of them. Three may be there: one that is
 # read, one that is computed and one whose results are waited for.
@@ -95,7 +93,7 @@ class Windows:
             count += bands * 2 * source.dtype.itemsize + made * 3 * 4
         return count
 
-    def read(self, first: int, wanted: Wanted | None) -> Generator[Window]:
+    def read(self, first: int, wanted: Within | None) -> Generator[Window]:
         """Read the windows, from the row of them on that has the row `first`.
 
         Args:

@@ -15,6 +15,7 @@ from hsmamba.data.files.lazy import as_image
 from hsmamba.data.image import VALID, Array, NanPolicy, is_dataarray, keep_crs, result_attributes
 from hsmamba.data.units import Maximum
 from hsmamba.data.validity import check_policy
+from hsmamba.data.windows import Within
 from hsmamba.engine.chunked import is_chunked
 from hsmamba.engine.fusion.adapt import Adapt, Adaptation, adapt_to
 from hsmamba.engine.fusion.chunked import fuse_chunks
@@ -134,6 +135,7 @@ class FusionJob:
         progress: See `fuse`.
         dims: Of the coarse image as it came, which those of the result are.
         adaptation: What was found by tuning on the images, with its report; None without `adapt`.
+        wanted: Tells which pixels of a window of the result are made; the others are invalid. None for all.
     """
 
     model: FusionNetwork
@@ -146,6 +148,7 @@ class FusionJob:
     progress: bool
     dims: tuple[str, ...]
     adaptation: Adaptation | None = None
+    wanted: Within | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -161,7 +164,7 @@ class FusionJob:
     @property
     def fill_value(self) -> float | None:
         """What stands for "no data" in the result; None where it has none."""
-        if not self.mask:
+        if not self.mask and self.wanted is None:
             return self.coarse.nodata
         missing = np.nan if self.dtype.kind == "f" else 0
         return self.coarse.nodata if self.coarse.nodata is not None else missing
@@ -186,11 +189,19 @@ class FusionJob:
             for first in range(max(top, start), top + rows.shape[1], step):
                 part = rows[:, first - top : first - top + step]
                 seen = slice(first, first + part.shape[1])
-                write(first, self.finished(part, self.images.valid_rows(seen) if self.mask else None))
+                write(first, self.finished(part, self._valid(seen)))
 
         with progress_bar(height * width, "fuse", self.progress) as bar:
             bar.update(start * width)
             self._sharpen(finish, bar.update, start)
+
+    def _valid(self, rows: slice) -> NDArray[np.bool_] | None:
+        """Which pixels of some rows are valid and wanted; None where all are."""
+        valid = self.images.valid_rows(rows) if self.mask else None
+        if self.wanted is None:
+            return valid
+        inside = self.wanted(rows, slice(0, self.shape[1]))
+        return inside if valid is None else valid & inside
 
     def _sharpen(self, write: Write, advance: Advance, start: int) -> None:
         options: dict[str, Any] = {"tile": self.tile, "batch_size": self.batch_size}
@@ -199,7 +210,7 @@ class FusionJob:
             return
         with evaluating(self.model, self.device) as where:
             images = replace(self.images, dtype=next(self.model.parameters()).dtype, device=where)
-            fuse_images(self.model, images, write, advance, start=start, **options)
+            fuse_images(self.model, images, write, advance, start=start, wanted=self.wanted, **options)
 
     def finished(self, rows: Tensor, valid: NDArray[np.bool_] | None) -> NDArray[Any]:
         """Bring the network's output (C, h, w) to units, dtype and mask (h, w) of the result, (h, w, C)."""
@@ -259,9 +270,13 @@ def prepare_fusion(
     nan: NanPolicy = "raise",
     gains: Gains = "match",
     adapt: float | Adapt | None = None,
+    wanted: Within | None = None,
     progress: bool = True,
 ) -> FusionJob:
     """Check a fusion, and tune it where `adapt` says so, without running it; the words are those of `fuse`.
+
+    Those pixels alone are made that `wanted`, a function from rows and columns of a window of the result (two slices)
+    to its pixels (h, w), has True; tiles without such a pixel are not read.
 
     Returns:
         The fusion; `run` gives its rows one after the other, for results that are to be written and not held.
@@ -292,7 +307,7 @@ def prepare_fusion(
         images = with_gains(network, images)
     dims = dims_of(given[coarse])
     scaled: Image = getattr(images, coarse)
-    job = FusionJob(network, images, scaled, tile, batch_size, device, nan == "mask", progress, dims)
+    job = FusionJob(network, images, scaled, tile, batch_size, device, nan == "mask", progress, dims, None, wanted)
     return job if how is None else replace(job, adaptation=adapt_to(network, images, how, device=device))
 
 

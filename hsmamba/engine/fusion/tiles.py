@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hsmamba.data.windows import Within
 from hsmamba.engine.fusion.images import Images
 from hsmamba.engine.running import placed
 from hsmamba.layers.fusion import Place, pad_sides
@@ -39,6 +40,7 @@ def fuse_images(
     tile: int | None = None,
     batch_size: int = 8,
     start: int = 0,
+    wanted: Within | None = None,
 ) -> None:
     """Fuse in tiles, or in windows where the network's `margin` is None and the image is larger than one.
 
@@ -52,6 +54,7 @@ def fuse_images(
         tile: Side of a tile or a window in coarse pixels; None for the default.
         batch_size: Windows at a time.
         start: First row that is asked for; of rows above only those come that lie in its tiles.
+        wanted: Tells which pixels of a window of the result are asked for; 0 is written where tiles have none.
     """
     margin = model.margin
     whole = measured(model, images)
@@ -59,15 +62,15 @@ def fuse_images(
     if margin is not None:
         side = tile or max(1, TILE // images.ratio)
         tall = min(side, max(1, _BAND // (images.ratio * images.size[1] * model.in_chans)))
-        fuse_tiles(model, images, (tall, side), margin, write, advance, whole, start)
+        fuse_tiles(model, images, (tall, side), margin, write, advance, whole, start, wanted)
     elif (window := tile or _WINDOW) >= longest:
-        fuse_tiles(model, images, (longest, longest), 0, write, advance, whole)
+        fuse_tiles(model, images, (longest, longest), 0, write, advance, whole, start, wanted)
     else:
         _logger.info(
             "%s sees the whole image at once: fused in overlapping windows of %d x %d coarse pixels",
             type(model).__name__, window, window,
         )  # fmt: skip
-        fuse_windows(model, images, window, batch_size, write, advance, whole, start)
+        fuse_windows(model, images, window, batch_size, write, advance, whole, start, wanted)
 
 
 def measured(model: FusionNetwork, images: Images) -> Any:
@@ -100,6 +103,7 @@ def fuse_tiles(
     advance: Advance,
     whole: Any = None,
     start: int = 0,
+    wanted: Within | None = None,
 ) -> None:
     """Fuse tile by tile; each is read with the margin that has a say in it, so that tiles equal the whole image.
 
@@ -112,18 +116,29 @@ def fuse_tiles(
         advance: Takes the progress.
         whole: What `measured` found.
         start: See `fuse_images`.
+        wanted: See `fuse_images`.
     """
-    ratio, width = images.ratio, images.size[1]
+    ratio, (height, width) = images.ratio, images.size
     for rows in even_parts(images.coarse_size[0], tile[0]):
+        tall = min(rows.stop * ratio, height) - rows.start * ratio
         band: Tensor | None = None
         for columns in even_parts(images.coarse_size[1], tile[1]) if rows.stop * ratio > start else ():
+            if not _asked(wanted, rows, columns, ratio, images.size):
+                advance(tall * (min(columns.stop * ratio, width) - columns.start * ratio))
+                continue
             core = fuse_tile(model, images, rows, columns, margin, whole)
             if band is None:
-                band = torch.empty(core.shape[0], core.shape[1], width, dtype=core.dtype)
+                band = torch.zeros(core.shape[0], tall, width, dtype=core.dtype)
             band[:, :, columns.start * ratio : columns.stop * ratio] = core.cpu()
             advance(core.shape[1] * core.shape[2])
-        if band is not None:
-            write(rows.start * ratio, band)
+        if rows.stop * ratio > start:
+            write(rows.start * ratio, torch.zeros(model.in_chans, tall, width) if band is None else band)
+
+
+def _asked(wanted: Within | None, rows: slice, columns: slice, ratio: int, size: tuple[int, int]) -> bool:
+    """Whether a pixel of a window of coarse rows and columns is asked for."""
+    here = (slice(part.start * ratio, min(part.stop * ratio, n)) for part, n in zip((rows, columns), size, strict=True))
+    return wanted is None or bool(wanted(*here).any())
 
 
 def fuse_tile(
@@ -229,6 +244,7 @@ def fuse_windows(
     advance: Advance,
     whole: Any = None,
     start: int = 0,
+    wanted: Within | None = None,
 ) -> None:
     """Fuse in overlapping windows of the training size, blended by the rule of LE-Mamba's official tiler.
 
@@ -244,17 +260,24 @@ def fuse_windows(
         advance: Takes the progress.
         whole: What `measured` found.
         start: See `fuse_images`; rows above it that come are not whole.
+        wanted: See `fuse_images`.
     """
     ratio, (height, width) = images.ratio, images.size
     rows, columns = (_Axis.of(length, window, ratio) for length in images.coarse_size)
-    total: Tensor | None = None
     count = torch.zeros(rows.side, images.coarse_size[1] * ratio, dtype=images.dtype, device=images.device)
+    total: Tensor | None = None
     for i, top in enumerate(rows.starts):
         if top * ratio + rows.side <= start:
             continue
-        chosen = [(j, mask) for j in range(len(columns.starts)) if (mask := _weights(rows, columns, i, j, ratio)).any()]
+        here = slice(top, top + rows.side // ratio)
+        chosen = [
+            (j, mask)
+            for j, left in enumerate(columns.starts)
+            if _asked(wanted, here, slice(left, left + columns.side // ratio), ratio, images.size)
+            and (mask := _weights(rows, columns, i, j, ratio)).any()
+        ]
         if chosen:
-            ms, *fine = images.window(slice(top, top + rows.side // ratio), slice(0, images.coarse_size[1]))
+            ms, *fine = images.window(here, slice(0, images.coarse_size[1]))
             band = (ms, *(pad_sides(x, ratio) for x in fine))  # where there is no ms, the last coarse pixel may be cut
         for first in range(0, len(chosen), batch_size):
             part = chosen[first : first + batch_size]
@@ -264,14 +287,16 @@ def fuse_windows(
             if total is None:
                 total = fused.new_zeros(fused.shape[1], *count.shape)
             for place, (_, mask), result in zip(places, part, fused, strict=True):
-                here = slice(place * ratio, place * ratio + columns.side)
+                across = slice(place * ratio, place * ratio + columns.side)
                 weights = torch.from_numpy(mask).to(count)
-                total[:, :, here] += result * weights
-                count[:, here] += weights
+                total[:, :, across] += result * weights
+                count[:, across] += weights
         end = rows.side if rows.is_last(i) else (rows.starts[i + 1] - top) * ratio
-        if total is not None and end:
+        if total is None:
+            total = count.new_zeros(model.in_chans, *count.shape)
+        if end:
             done = min(end, height - top * ratio)
-            write(top * ratio, (total[:, :done, :width] / count[:done, :width]).cpu())
+            write(top * ratio, (total[:, :done, :width] / count[:done, :width].clamp(min=1)).cpu())
             advance(done * width)
             total, count = (F.pad(x[..., end:, :], (0, 0, 0, end)) for x in (total, count))
 

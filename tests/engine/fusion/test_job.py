@@ -493,3 +493,28 @@ def test_wide_images_have_less_tall_tiles(monkeypatch):
     job.run(lambda top, rows: flat.append(rows))
     assert len(tall) == 1 and len(flat) == 4
     np.testing.assert_allclose(np.concatenate(flat), tall[0], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "options"), [("rsanet", {"tile": 5}), ("le_mamba", {"tile": 8})])
+def test_pixels_that_are_wanted_are_those_of_the_whole_and_the_others_invalid(name, options):
+    rng = np.random.default_rng(0)
+    ms, guide = rng.random((27, 20, 4)).astype(np.float32), rng.random((108, 80, 1))
+    torch.manual_seed(0)
+    network = hsmamba.create_model(name, **{"in_chans": 4, "guide_chans": 1, "dim": 8, "scale": 4})
+    inside = np.zeros((108, 80), bool)
+    inside[70:90, 50:71] = True
+    read = []
+
+    def wanted(rows, columns):
+        read.append((rows, columns))
+        return inside[rows, columns]
+
+    whole, part = (
+        prepare_fusion(network, ms, guide, maximum=1.0, progress=False, **options, **more)
+        for more in ({}, {"wanted": wanted})
+    )
+    want, got = np.empty(whole.shape), np.empty(whole.shape)
+    for job, result in ((whole, want), (part, got)):
+        job.run(lambda top, rows, result=result: result.__setitem__(slice(top, top + len(rows)), rows))
+    np.testing.assert_allclose(got[inside], want[inside], atol=1e-6)
+    assert np.isnan(got[~inside]).all() and np.isnan(part.fill_value) and read
