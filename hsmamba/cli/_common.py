@@ -27,6 +27,12 @@ app = typer.Typer(
 
 QuietFlag = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors and warnings alone.", callback=be_quiet)]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+TilesArgument = Annotated[
+    list[str],
+    typer.Argument(
+        help="A .mat, .npy, .npz, ENVI .hdr, GeoTIFF or .vrt file, an address, 'indian_pines', or tiles of one grid."
+    ),
+]
 SceneArgument = Annotated[str, typer.Argument(help="A .mat, .npy, .npz, ENVI .hdr or GeoTIFF file, or 'indian_pines'.")]
 VariableOption = Annotated[str | None, typer.Option(help="Name of the cube in a file with several arrays.")]
 LabelsOption = Annotated[
@@ -90,7 +96,7 @@ def shows_progress(as_json: bool) -> bool:
 
 
 def open_or_load(
-    path: str,
+    path: str | list[str],
     variable: str | None,
     labels: Path | None = None,
     labels_variable: str | None = None,
@@ -98,7 +104,7 @@ def open_or_load(
     classes: str | None = None,
     labels_field: str | None = None,
 ) -> Scene:
-    """Open a file, or load a scene by its name."""
+    """Open a file or tiles, or load a scene by its name."""
     from hsmamba.data import load_scene, open_scene
 
     options: dict[str, Any] = {
@@ -109,7 +115,9 @@ def open_or_load(
         "aux": aux,
         "classes": None if classes is None else _legend(classes),
     }
-    if Path(path).suffix or Path(path).exists():
+    if isinstance(path, list) and len(path) == 1:
+        path = path[0]
+    if isinstance(path, list) or Path(path).suffix or Path(path).exists():
         return open_scene(path, **options)
     if given := [f"--{name.replace('_', '-')}" for name, value in options.items() if value is not None]:
         raise ValueError(f"{path!r} is the name of a scene, which has all it needs; leave {' and '.join(given)} out")

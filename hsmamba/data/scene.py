@@ -14,7 +14,9 @@ import numpy.typing as npt
 from hsmamba.data.bands import wavelengths_of
 from hsmamba.data.drawing import draw_labels
 from hsmamba.data.files.content import Content, is_real, reading
+from hsmamba.data.files.geotiff import is_remote, read_remote
 from hsmamba.data.files.lazy import rows_first
+from hsmamba.data.files.mosaic import join_tiles
 from hsmamba.data.files.readers import open_file
 from hsmamba.data.files.vectors import is_vector
 from hsmamba.data.georeference import check_same_ground
@@ -145,7 +147,7 @@ def _check_length(values: npt.NDArray[Any], bands: int, what: str) -> None:
 
 
 def open_scene(
-    path: PathLike,
+    path: PathLike | Sequence[PathLike],
     *,
     variable: str | None = None,
     labels: PathLike | Array | None = None,
@@ -167,7 +169,10 @@ def open_scene(
     (`hsmamba.data.products`), with scale and offset in the attributes of the DataArray.
 
     Args:
-        path: The file with the hyperspectral cube, or a product's folder, metadata or main file.
+        path: The file with the hyperspectral cube, or a product's folder, metadata or main file. Several rasters of one
+            grid are the tiles of a mosaic, and so are those of a virtual raster (`.vrt`): one scene, as large as all of
+            them, in which the last tile counts that has data. A GeoTIFF may be an address (`https://`, `s3://`,
+            `/vsicurl/` and others of GDAL), of which the windows are fetched that are read.
         variable: Name of the cube in a `.mat` or `.npz`; not needed where just one array has three dimensions.
         labels: Label map: a file of any of these formats or an array (H, W). By default, a `.mat` or `.npz` with just
             one two-dimensional integer array on the grid of the cube has that as its labels; failing that, one of
@@ -194,9 +199,7 @@ def open_scene(
             parts that do not fit each other; labels of several bands, or that are no whole numbers.
         MissingExtraError: The format needs a package that is not installed.
     """
-    path = Path(path)
-    product = find_product(path)
-    main = product() if product else open_file(path, masked=True)
+    main, path, product = _opened(path, masked=True)
     three = [name for name, found in main.variables.items() if len(found.shape) == 3]
     hsi = _take(path, main, three, variable, "variable", "array with three dimensions (rows, columns, bands)")
     grid = (int(hsi.shape[0]), int(hsi.shape[1])) if hsi.ndim == 3 else (0, 0)
@@ -226,11 +229,11 @@ def open_scene(
     )
 
 
-def open_image(path: PathLike, *, variable: str | None = None) -> Array:
+def open_image(path: PathLike | Sequence[PathLike], *, variable: str | None = None) -> Array:
     """Open one image of a pair that is to be fused, as it is stored.
 
     Args:
-        path: A file of a format, or a product, that `open_scene` reads.
+        path: A file of a format, a product, tiles or an address, as `open_scene` reads them.
         variable: Name of the image in a `.mat` or `.npz`; not needed where just one array has two or three dimensions.
 
     Returns:
@@ -242,15 +245,31 @@ def open_image(path: PathLike, *, variable: str | None = None) -> Array:
         SceneError: No such file, an unknown or damaged format, several arrays to choose from (listed in the text).
         MissingExtraError: The format needs a package that is not installed.
     """
-    path = Path(path)
-    content = _open(path, masked=False)
+    content, path, _ = _opened(path, masked=False)
     images = [name for name, found in content.variables.items() if len(found.shape) in (2, 3)]
     return _take(path, content, images, variable, "variable", "array of two or three dimensions (rows, columns, bands)")
 
 
-def _open(path: Path, *, masked: bool) -> Content:
-    product = find_product(path)
-    return product() if product else open_file(path, masked=masked)
+def _opened(path: PathLike | Sequence[PathLike], *, masked: bool) -> tuple[Content, Path, bool]:
+    """Open a file, a product, tiles or an address; with the path to name it by, and whether it is a product."""
+    if isinstance(path, (str, os.PathLike)):
+        product = None if is_remote(path) else find_product(Path(path))
+        return _open(path, masked=masked), Path(path), product is not None
+    paths = list(path)
+    if not paths:
+        raise SceneError("there are no tiles in an empty list; give the paths of one raster or more")
+    if len(paths) == 1:
+        return _opened(paths[0], masked=masked)
+    tiles = [(Path(one), _open(one, masked=masked)) for one in paths]
+    with reading(tiles[0][0]):
+        return join_tiles(tiles, masked=masked), tiles[0][0], False
+
+
+def _open(path: PathLike, *, masked: bool) -> Content:
+    if is_remote(path):
+        return read_remote(str(path), masked)
+    product = find_product(Path(path))
+    return product() if product else open_file(Path(path), masked=masked)
 
 
 def _take(path: Path, content: Content, names: list[str], chosen: str | None, argument: str, wanted: str) -> Array:
@@ -318,8 +337,7 @@ def _open_aux(
 ) -> Array | None:
     content = main
     if isinstance(aux, (str, os.PathLike)):
-        path = Path(aux)
-        content = _open(path, masked=True)
+        path, content = Path(aux), _open(aux, masked=True)
     elif aux is not None or chosen is None:
         return aux
     fitting = [name for name, found in content.variables.items() if found.shape[:2] == grid and len(found.shape) < 4]

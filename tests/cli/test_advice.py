@@ -271,3 +271,11 @@ def test_what_is_tuned_is_not_resumed(shell):
     call = ("fuse", *files, "--maximum", 2047)
     says(shell.fails(*call, "--adapt", 1, "--resume"), "leave one out")
     shell(*call, "--resume")
+
+
+def test_a_map_of_a_large_scene_is_no_picture(shell, monkeypatch):
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("rasterio")
+    monkeypatch.setattr("hsmamba.cli.classify._MOST_DRAWN", 100)
+    says(shell.fails(*shell.classify("map.png")), "write .tif instead of .png")
+    assert shell.saved("map.tif")

@@ -31,7 +31,7 @@ from hsmamba.data.units import maxima
 from hsmamba.data.validity import valid_mask
 from hsmamba.errors import HsmambaWarning
 from tests.advice import alternatives, told, warned
-from tests.data.files.samples import cube, truth, write_npz, write_tif
+from tests.data.files.samples import cube, truth, write_npz, write_tif, write_tile, write_vrt
 from tests.data.files.vector_samples import box, point, write_geojson
 from tests.data.test_wald import BROKEN, COLLAR, MS, PAN, make, same
 
@@ -106,10 +106,12 @@ def srf(folder, *lines):
 def mapped(path):
     """Write a map of classes."""
     pytest.importorskip("rasterio", reason="needs the geo extra")
+    if path.suffix == ".zarr":
+        pytest.importorskip("zarr", reason="needs the zarr extra")
     grid = np.zeros((2, 2, 1))
     with map_rows(path, (2, 2), np.dtype(np.uint8), grid=grid, class_names=("a",)) as write:
         write(0, np.ones((2, 2), np.uint8), np.ones((2, 2), np.float32))
-    return path.is_file()
+    return path.exists()
 
 
 def cut(size):
@@ -442,3 +444,56 @@ def test_an_area_is_taken_where_the_errors_say_so(tmp_path):
     told(lambda: open_area(path, image), "give those of its ground, or write them anew with the CRS that they are in")
     write_geojson(path, [(box(5, 5, 9, 9), fields)])
     assert open_area(path, image).meets((40, 60))
+
+
+def test_tiles_become_one_image_as_the_errors_say(tmp_path):
+    pytest.importorskip("rioxarray")
+    rasterio = pytest.importorskip("rasterio")
+    whole = np.random.default_rng(0).integers(1, 99, (20, 12, 2)).astype(np.uint16)
+    one = write_tile(tmp_path / "a.tif", whole[:10])
+
+    def tile(row=10, array=whole[10:], **more):
+        return write_tile(tmp_path / "b.tif", array, row, **more)
+
+    def is_whole(found):
+        return np.array_equal(found, whole)
+
+    told(lambda: open_image([]), "give the paths of one raster or more")
+    told(lambda: open_image([one, tile(15)]), "write them with one (nodata), or give tiles without gaps")
+    assert is_whole(open_image([one, tile()]))
+    with_nodata = [write_tile(tmp_path / "a.tif", whole[:10], nodata=0), tile(15, nodata=0)]
+    assert open_image(with_nodata).shape == (25, 12, 2)
+    told(lambda: open_image([with_nodata[0], tile(nodata=100)]), "write them with one")
+    assert is_whole(open_image([with_nodata[0], tile(nodata=0)]))
+    told(lambda: open_image([one, tile(10.4)]), "reproject it to that grid")
+    told(lambda: open_image([one, tile(pixel=20)]), "give tiles of one grid, or reproject {} to that of the other")
+    np.save(tmp_path / "b.npy", whole)
+    told(lambda: open_image([one, tmp_path / "b.npy"]), "give as tiles GeoTIFFs, or ENVI files with map info")
+    turned = tile()
+    with rasterio.open(turned, "r+") as file:
+        file.transform = file.transform @ rasterio.Affine.rotation(9)
+    told(lambda: open_image([one, turned]), "reproject it to the grid of the others")
+    covered = tile()
+    with rasterio.open(covered, "r+") as file:
+        file.write_mask(np.eye(10, 12) == 0)
+    told(lambda: open_image([one, covered]), 'write it with a value that stands for "no data" instead')
+    for beside in tmp_path.glob("b.tif*"):
+        beside.unlink()
+    assert is_whole(open_image([one, tile()]))
+
+
+def test_a_virtual_raster_is_read_by_its_tiles_where_the_errors_say_so(tmp_path):
+    pytest.importorskip("rioxarray")
+    whole = np.random.default_rng(0).integers(1, 99, (20, 12, 2)).astype(np.uint16)
+    paths = [write_tile(tmp_path / f"{row}.tif", whole[row : row + 10], row) for row in (0, 10)]
+    path = write_vrt(tmp_path / "all.vrt", paths, whole.shape, inner="<LUT>1:2</LUT>")
+    told(lambda: open_image(path), "write it as a GeoTIFF (gdal_translate), or give the tiles themselves")
+    assert np.array_equal(open_image(paths), whole)
+    told(lambda: open_image(write_vrt(path, paths, whole.shape, size=(9, 9))), "give the tiles themselves")
+
+
+def test_what_is_no_geotiff_is_fetched_before_it_is_opened(tmp_path):
+    pytest.importorskip("rioxarray")
+    told(lambda: open_image("https://127.0.0.1/a.npy"), "fetch the file, and open it here")
+    np.save(tmp_path / "a.npy", np.ones((3, 3, 1)))
+    assert open_image(tmp_path / "a.npy").shape == (3, 3, 1)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import glob
 import warnings
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 _SAMPLED_ROWS = 32  # of a band that is called alpha
+_STORES = {"s3": "/vsis3/", "gs": "/vsigs/", "az": "/vsiaz/"}
 _RATIO = 2000  # of the values to the file; no compression of images comes near
 
 
@@ -38,9 +41,52 @@ def read_geotiff(path: Path, masked: bool) -> Content:
         optional_import(package, "to read GeoTIFF files")
     check_sidecars(path)
     check_crs(path, tiff_text(path))
-    with _open(str(path.absolute())) as file:
+    return _content(path, str(path.absolute()), masked)
+
+
+def read_remote(address: str, masked: bool) -> Content:
+    """Open a raster on object storage or a web server lazily: its windows are fetched when they are read.
+
+    Args:
+        address: What GDAL's virtual file systems take (`/vsicurl/`, `/vsis3/`, `/vsigs/`, `/vsiaz/`), or `http://`,
+            `https://`, `s3://`, `gs://` or `az://`; see `gdal_name`.
+        masked: See `read_geotiff`.
+
+    Raises:
+        SceneError: It is no GeoTIFF, or cannot be fetched.
+    """
+    for package in ("rasterio", "rioxarray", "xarray"):
+        optional_import(package, "to read GeoTIFF files")
+    named = cast("Path", address)  # what is called a path below is written in messages alone
+    if not urlsplit(address).path.lower().endswith((".tif", ".tiff")):
+        raise SceneError(f"{address!r} is no address of a GeoTIFF (.tif); fetch the file, and open it here")
+    errors = optional_import("rasterio.errors", "to read GeoTIFF files")
+    try:
+        return _content(named, gdal_name(address), masked)
+    except errors.RasterioError as error:
+        raise SceneError(
+            f"{address!r} could not be read ({error}); check the address, and what GDAL is told of the network and of "
+            "credentials"
+        ) from error
+
+
+def gdal_name(address: str) -> str:
+    """The name by which GDAL fetches an address; as it is, unless it begins as an address does."""
+    scheme, colon, rest = address.partition("://")
+    kind = {"http": "/vsicurl/http://", "https": "/vsicurl/https://", **_STORES}.get(scheme.lower() if colon else "")
+    return address if kind is None else f"{kind}{rest}"
+
+
+def is_remote(path: object) -> bool:
+    """Tell whether a path is an address that `read_remote` takes."""
+    known = ("http://", "https://", *(f"{scheme}://" for scheme in _STORES), "/vsicurl/", *_STORES.values())
+    return isinstance(path, str) and path.lower().startswith(known)
+
+
+def _content(path: Path, name: str, masked: bool) -> Content:
+    with _open(name) as file:
         _check(path, file)
-        source = _source(path, file, masked)
+        source = _source(path, name, file, masked)
         told = Told(path, file, source.indexes)
         facts = band_facts(told)
         cube = describe(lay(lazy_raster(source, path), place_of(file)), facts.wavelengths, facts.fwhm)
@@ -68,7 +114,16 @@ def _open(path: str, mode: str = "r") -> Any:
     with warnings.catch_warnings():
         # Plain TIFF crops are welcome; whoever needs a place sees that there is none.
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-        return rasterio.open(path, mode, driver="GTiff", sharing=False)
+        with _fetching(path):
+            return rasterio.open(path, mode, driver="GTiff", sharing=False)
+
+
+def _fetching(path: str) -> AbstractContextManager[Any]:
+    """Tell GDAL to look for nothing beside a remote file, and to ask again where a server stumbles."""
+    if not path.startswith("/vsi"):
+        return nullcontext()
+    options = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_HTTP_MAX_RETRY": "3", "GDAL_HTTP_RETRY_DELAY": "1"}
+    return cast("AbstractContextManager[Any]", optional_import("rasterio", "to read GeoTIFF files").Env(**options))
 
 
 def _check(path: Path, file: Any) -> None:
@@ -79,6 +134,8 @@ def _check(path: Path, file: Any) -> None:
         )
     if len(set(file.dtypes)) > 1 or np.dtype(_numpy_name(file.dtypes[0])).kind not in "biuf":
         raise SceneError(f"{str(path)!r} has values of {', '.join(sorted(set(file.dtypes)))}; expected real numbers")
+    if not isinstance(path, Path):
+        return
     itemsize = np.dtype(file.dtypes[0]).itemsize
     shapes = [(file.height, file.width, file.count), *((*shape, file.count) for shape in set(file.block_shapes))]
     check_size(path, max(shapes, key=lambda shape: int(np.prod(shape, dtype=object))), itemsize, ratio=_RATIO)
@@ -92,6 +149,7 @@ def _numpy_name(dtype: str) -> str:
 class _Tiff:
     """The values of a file, read window by window under a lock: GDAL's datasets are not for several threads."""
 
+    name: str  # GDAL's
     manager: Any
     lock: Any
     size: tuple[int, int]
@@ -114,7 +172,7 @@ class _Tiff:
     def window(self, rows: slice, columns: slice, bands: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
         indexes = [self.indexes[band] for band in bands]
         window = ((rows.start, rows.stop), (columns.start, columns.stop))
-        with self.lock:
+        with self.lock, _fetching(self.name):
             file = self.manager.acquire()
             values = file.read(indexes, window=window).transpose(1, 2, 0)
             if self.dtype == self.stored and not self.masked:
@@ -150,13 +208,14 @@ class _Tiff:
         return [(top, min(top + step, self.size[0])) for top in range(0, self.size[0], step)]
 
 
-def _source(path: Path, file: Any, masked: bool) -> _Tiff:
+def _source(path: Path, name: str, file: Any, masked: bool) -> _Tiff:
     xarray = optional_import("xarray", "to read GeoTIFF files")
     alpha = _alpha(path, file)
     indexes = tuple(i for i in file.indexes if i != alpha)
     stored = np.dtype(file.dtypes[0])
     source = _Tiff(
-        xarray.backends.CachingFileManager(_open, str(path.absolute()), mode="r"),
+        name,
+        xarray.backends.CachingFileManager(_open, name, mode="r"),
         xarray.backends.locks.SerializableLock(),
         (file.height, file.width),
         stored,
@@ -166,7 +225,7 @@ def _source(path: Path, file: Any, masked: bool) -> _Tiff:
         alpha,
         masked,
     )
-    if source.mask:
+    if source.mask and isinstance(path, Path):
         _check_mask(path, file)
     if (source.mask or alpha) and not any(source.invalid_rows(file, *s).any() for s in source.strips(len(indexes) + 1)):
         return replace(source, mask="", alpha=0)

@@ -11,6 +11,7 @@ from hsmamba.data.files.geotiff import read_geotiff
 from hsmamba.data.files.guard import check_file
 from hsmamba.data.files.matlab import read_mat
 from hsmamba.data.files.numpy_files import read_npy, read_npz
+from hsmamba.data.files.vrt import read_vrt
 from hsmamba.errors import SceneError
 
 READERS: dict[str, Callable[[Path, bool], Content]] = {
@@ -20,6 +21,7 @@ READERS: dict[str, Callable[[Path, bool], Content]] = {
     ".hdr": read_envi,
     ".tif": read_geotiff,
     ".tiff": read_geotiff,
+    ".vrt": read_vrt,
 }
 
 

@@ -68,3 +68,35 @@ def write_tif(path, array, *, pixel=30, nodata=None, tags=(), texts=(), imagery=
         for band, text in enumerate(texts, start=1):
             file.set_band_description(band, text)
     return path
+
+
+def write_tile(path, array, row=0, column=0, *, tags=(), **more):
+    """Write a tile at a place of the grid of `write_tif`."""
+    rasterio = pytest.importorskip("rasterio", reason="needs the geo extra")
+    write_tif(path, array, tags=tags, **more)
+    with rasterio.open(path, "r+") as file:
+        file.transform = file.transform @ rasterio.Affine.translation(column, row)
+    return path
+
+
+def write_vrt(path, paths, shape, origin=(0, 0), *, nodata=None, band_of=lambda band: band, inner="", size=None):
+    """Write what gdalbuildvrt writes."""
+    rasterio = pytest.importorskip("rasterio", reason="needs the geo extra")
+    sources, bands = [], []
+    with rasterio.open(paths[0]) as file:
+        first, crs = file.transform @ rasterio.Affine.translation(-origin[1], -origin[0]), file.crs.to_wkt()
+    for band in range(1, shape[2] + 1):
+        sources = [
+            f'<ComplexSource><SourceFilename relativeToVRT="1">{one.relative_to(path.parent)}</SourceFilename>'
+            f"<SourceBand>{band_of(band)}</SourceBand>{inner}</ComplexSource>"
+            for one in paths
+        ]
+        fill = "" if nodata is None else f"<NoDataValue>{nodata}</NoDataValue>"
+        bands.append(f'<VRTRasterBand dataType="UInt16" band="{band}">{fill}{"".join(sources)}</VRTRasterBand>')
+    rows, columns = size or shape[:2]
+    transform = ", ".join(map(repr, first.to_gdal()))
+    path.write_text(
+        f'<VRTDataset rasterXSize="{columns}" rasterYSize="{rows}"><SRS>{crs}</SRS>'
+        f"<GeoTransform>{transform}</GeoTransform>{''.join(bands)}</VRTDataset>"
+    )
+    return path
