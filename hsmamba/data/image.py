@@ -104,11 +104,12 @@ def neighbour_pairs(array: Array, pixels: npt.ArrayLike, window: int) -> npt.NDA
     """
     height, width = int(array.shape[0]), int(array.shape[1])
     inside = windows_around(pixel_mask(check_pixels(pixels, (height, width)), (height, width)), window)
-    index = np.arange(height * width).reshape(height, width)
-    across = inside[:, 1:] & inside[:, :-1]
-    down = inside[1:] & inside[:-1]
-    first = np.concatenate([index[:, :-1][across], index[:-1][down]])
-    second = np.concatenate([index[:, 1:][across], index[1:][down]])
+    # Flat indices of the left and of the upper one of each pair.
+    left, upper = (
+        rows * width + columns
+        for rows, columns in (np.nonzero(inside[:, 1:] & inside[:, :-1]), np.nonzero(inside[1:] & inside[:-1]))
+    )
+    first, second = np.concatenate([left, upper]), np.concatenate([left + 1, upper + width])
     return np.stack([gather_pixels(array, first), gather_pixels(array, second)], axis=1)
 
 

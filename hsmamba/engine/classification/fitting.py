@@ -22,6 +22,7 @@ from hsmamba.zoo.arguments import rehearse
 
 PIXELS_A_COMPONENT = 10  # fewer describe the noise of the weak components, not the scene
 _MOST_FITTED = 50_000
+_MOST_LOOKED_AT = 2**22  # pixels of a scene that they are drawn from
 _ALL = 2**62  # no training pixels are as many
 REDUCTIONS: dict[str, Callable[[int], list[Step]]] = {
     "pca": lambda count: [PCA(count), Standardise()],
@@ -128,16 +129,29 @@ def fitting_pixels(scenes: Sequence[Scene], split: Split, least: int) -> NDArray
         least: How many are enough.
 
     Returns:
-        int64 (N,) items; of all pixels a random sample that is always the same.
+        int64 (N,) items; of all pixels a random sample that is always the same, in a scene of more than 2^22 pixels out
+        of rows that are spread evenly and have as many.
     """
     if split.train.size >= least:
         return split.train
-    valid = []
+    found, start = [], 0
     for scene, trains in zip(scenes, by_scene(scenes, split.train), strict=True):
-        mask = valid_mask(scene.hsi, "mask", bands=scene.good_bands) & (trains.size > 0)
-        valid.append((mask if scene.aux is None else mask & valid_mask(scene.aux, "mask")).ravel())
-    items = np.flatnonzero(np.concatenate(valid))
+        if trains.size:
+            found.append(start + _valid_pixels(scene))
+        start += scene.shape[0] * scene.shape[1]
+    items = np.concatenate(found) if found else np.zeros(0, np.int64)
     return np.sort(draw(items, _MOST_FITTED, np.random.default_rng(0)))
+
+
+def _valid_pixels(scene: Scene) -> NDArray[np.int64]:
+    """Flat indices of valid pixels: of all, or of evenly spread rows of a large scene."""
+    height, width = scene.shape
+    step = max(1, height // max(1, _MOST_LOOKED_AT // width))
+    mask = valid_mask(scene.hsi[::step], "mask", bands=scene.good_bands)
+    if scene.aux is not None:
+        mask &= valid_mask(scene.aux[::step], "mask")
+    rows, columns = np.nonzero(mask)
+    return rows * step * width + columns
 
 
 def with_transform(

@@ -328,11 +328,12 @@ def prepare_classification(
     bands = {on: _bands(transform, on) for on in sources}
     inside = None if wanted is None else wanted if callable(wanted) else partial(_part, wanted)
     check_policy(nan)
+    windows = Windows(sources, transform, bands, classifier.patch_size, classifier.num_classes)
+    windows.check_memory()
     for on, source in sources.items() if nan == "raise" else ():
         refuse_invalid(source, bands=bands[on], within=inside)
     check_units(transform, sources, given=scale is not None)
     graph = Graph.fit(sources, bands) if regularise == "on" else None
-    windows = Windows(sources, transform, bands, classifier.patch_size, classifier.num_classes)
     return ClassifyJob(classifier, windows, inside, graph, batch_size, device, tta, progress)
 
 

@@ -14,13 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsmamba.data import Compose, Patches, valid_mask
+from hsmamba.data.memory import available_bytes
 from hsmamba.data.validity import Validity
 from hsmamba.data.windows import Within, blocks_of, cut_windows, read_window, release
 from hsmamba.engine.classification.inputs import Source, Sources
+from hsmamba.errors import SceneError
 
 # Of what is held of a window: its values as they are read, and what is made of them. Three may be there: one that is
 # read, one that is computed and one whose results are waited for.
 _WINDOW_BYTES = 32 * 2**20
+_WHOLE_BYTES = 12  # of a channel of a pixel, where an image is transformed as a whole
 _BLOCK_BYTES = 2**22  # that are looked at for their validity at once
 
 
@@ -83,6 +86,21 @@ class Windows:
         """Cut the scene into rows of windows, from top to bottom and from left to right; the scene alone decides."""
         pixels = _WINDOW_BYTES // self._pixel_bytes()
         return cut_windows(self.shape, blocks_of(self.sources["hsi"]), pixels, least=self.size)
+
+    def check_memory(self) -> None:
+        """Raise SceneError where the transform takes an image as a whole that does not fit into memory."""
+        height, width = self.shape
+        for on, source in self.sources.items():
+            if self.transform is None or not self.transform.looks_around(on):
+                continue
+            needed = height * width * _WHOLE_BYTES * self.transform.out_channels(int(source.shape[2]), on)
+            there = available_bytes()
+            if there is not None and needed > there:
+                raise SceneError(
+                    f"the transform has a step that takes the image as a whole (Diffuse), {needed / 1e9:.2g} GB for "
+                    f"{height} x {width} pixels, and {there / 1e9:.2g} GB are free; take a part of the scene at a "
+                    "time, or a model without that step"
+                )
 
     def _pixel_bytes(self) -> int:
         """Bytes of a pixel while its window is read and transformed."""

@@ -2,9 +2,11 @@
 
 import re
 
+import numpy as np
 import pytest
 
 import hsmamba
+from hsmamba.data import MNF, Compose, Diffuse, Scene, Standardise
 from hsmamba.engine import recipe as recipes
 from hsmamba.engine.classification import recipe as room
 from tests.advice import told
@@ -34,3 +36,17 @@ def test_a_recipe_is_given_as_a_file_and_without_options_of_other_tasks(recipe, 
     assert recipes.load_recipe(tmp_path / "toy.toml") == recipe
     told(lambda: recipes.run(recipe, tmp_path / "runs", minutes=1), "leave it out (what can be is {})")
     assert recipes.run(recipe, tmp_path / "runs", seeds=[0], progress=False).record["runs"]
+
+
+def test_a_part_of_a_scene_fits_where_the_whole_does_not(monkeypatch):
+    hsi = np.random.default_rng(0).normal(size=(40, 40, 6)).astype(np.float32)
+    scene = Scene(hsi)
+    transform = Compose([Standardise(), MNF(3), Diffuse((0.9,))]).fit_scene(scene, np.arange(1600))
+    model = hsmamba.create_model("lda", in_chans=6, num_classes=3, windows=(1,))
+    monkeypatch.setattr("hsmamba.engine.classification.windows.available_bytes", lambda: 40 * 40 * 6 * 10)
+
+    def classify(hsi):
+        return hsmamba.classify(model, Scene(hsi), transform, scale=1, progress=False)
+
+    told(lambda: classify(hsi), "take a part of the scene at a time, or a model without that step")
+    assert classify(hsi[:20]).labels.shape == (20, 40)
