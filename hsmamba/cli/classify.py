@@ -18,7 +18,7 @@ from hsmamba.cli._common import (
     NanOption,
     QuietFlag,
     ScaleOption,
-    SceneArgument,
+    TilesArgument,
     VariableOption,
     app,
     check_writable,
@@ -29,18 +29,26 @@ from hsmamba.cli._common import (
     shows_progress,
     tell,
 )
+from hsmamba.cli._rows import AreaOption, CogOption, ResumeOption, kept_rows
 
 if TYPE_CHECKING:
     from hsmamba.data import Scene
     from hsmamba.data.class_maps import WriteMap
+    from hsmamba.data.spool import Spool
     from hsmamba.engine.classification.job import ClassifyJob
+
+
+_MOST_DRAWN = 2**26  # pixels of a picture
 
 
 @app.command("classify")
 def classify_command(
-    scene: SceneArgument,
+    scene: TilesArgument,
     model: Annotated[str, typer.Option("--model", "-m", help=MODEL_HELP)],
-    out: Annotated[list[Path], typer.Option("--out", "-o", help="Output: .tif, .npz, .npy or .png; may be repeated.")],
+    out: Annotated[
+        list[Path],
+        typer.Option("--out", "-o", help="Output: .tif, .hdr (ENVI), .zarr, .npz, .npy, .png; may be repeated."),
+    ],
     variable: VariableOption = None,
     aux: AuxOption = None,
     nan: NanOption = "raise",
@@ -52,22 +60,28 @@ def classify_command(
         str, typer.Option(help="on: diffuse the probabilities between neighbours that look alike; off.")
     ] = "off",
     batch_size: Annotated[int | None, typer.Option(help="Pixels at a time.")] = None,
+    area: AreaOption = None,
+    cog: CogOption = False,
+    resume: ResumeOption = False,
     device: DeviceOption = None,
     quiet: QuietFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Classify every pixel of a scene and write the map, row by row."""
-    from hsmamba.data.class_maps import MAPS, confidence_path
+    import numpy as np
+
+    from hsmamba.data.area import open_area
+    from hsmamba.data.class_maps import MAPS, PAIRS, confidence_path
     from hsmamba.data.qgis import style_path
     from hsmamba.data.writers import RASTERS
 
-    rasters = [path for path in out if path.suffix.lower() in RASTERS]
-    beside = [confidence_path(path) for path in rasters]
-    written = (*out, *beside, *map(style_path, rasters))
+    beside = [confidence_path(path) for path in out if path.suffix.lower() in PAIRS]
+    written = (*out, *beside, *(style_path(path) for path in out if path.suffix.lower() in RASTERS))
     if len({path.absolute() for path in (*out, *beside)}) < len(out) + len(beside):
         raise ValueError("two of the outputs are one file (map.tif also writes map_confidence.tif); rename one")
+    inputs: list[str | Path] = [*scene, *(path for path in (aux, area) if path is not None)]
     for path in (*out, *beside):
-        check_writable(path, (*MAPS, ".png"), [scene, *([] if aux is None else [aux])])
+        check_writable(path, (*MAPS, ".png"), inputs)
     factors = numbers(scale)
     opened = open_or_load(scene, variable, aux=aux)
     from hsmamba.engine.classification.classes import shown_in_classes
@@ -79,10 +93,15 @@ def classify_command(
         "batch_size": batch_size, "nan": nan, "scale": factors, "tta": tta, "regularise": regularise,
         "progress": shows_progress(as_json),
     }  # fmt: skip
-    job = prepare_classification(network, opened, **options)
+    wanted = None if area is None else open_area(area, opened.hsi)
+    job = prepare_classification(network, opened, wanted=wanted, **options)
     start = time.perf_counter()
     opened = shown_in_classes(network, opened)
-    counts = _run(job, out, opened)
+    decided = {"variable": variable, **options, "progress": None, "device": device}
+    row = (job.shape[1],)
+    rows = [(row, job.dtype), (row, np.dtype(np.float32))]
+    with kept_rows(out[0], network, inputs, decided, rows, job.shape[0], resume=resume) as spool:
+        counts = _run(job, out, opened, spool, cog=cog)
     seconds = time.perf_counter() - start
     if as_json:
         tell({"pixels": counts, "seconds": seconds, "files": [str(path) for path in written]})
@@ -92,7 +111,7 @@ def classify_command(
     say(f"wrote {', '.join(map(str, written))}; took {seconds:.1f} s")
 
 
-def _run(job: ClassifyJob, out: list[Path], scene: Scene) -> dict[str, int]:
+def _run(job: ClassifyJob, out: list[Path], scene: Scene, spool: Spool, *, cog: bool) -> dict[str, int]:
     """Run a classification once into all outputs; return the number of pixels by class."""
     import numpy as np
 
@@ -105,7 +124,7 @@ def _run(job: ClassifyJob, out: list[Path], scene: Scene) -> dict[str, int]:
             outputs.enter_context(
                 _picture(path, job.shape, job.dtype, scene)
                 if path.suffix.lower() == ".png"
-                else map_rows(path, job.shape, job.dtype, grid=grid, class_names=names)
+                else map_rows(path, job.shape, job.dtype, grid=grid, class_names=names, cog=cog)
             )
             for path in out
         ]
@@ -115,7 +134,13 @@ def _run(job: ClassifyJob, out: list[Path], scene: Scene) -> dict[str, int]:
             for one in writers:
                 one(top, labels, confidence)
 
-        job.run(write)
+        def keep(top: int, labels: Any, confidence: Any) -> None:
+            write(top, labels, confidence)
+            spool.write(top, labels, confidence)
+
+        for top, rows in spool.read():
+            write(top, *rows)
+        job.run(keep, start=spool.done)
     return {name: int(n) for name, n in zip(("unclassified", *names), counts, strict=True) if n}
 
 
@@ -127,6 +152,8 @@ def _picture(path: Path, shape: tuple[int, int], dtype: Any, scene: Scene) -> It
     from hsmamba import viz
     from hsmamba._files import atomic_path
 
+    if shape[0] * shape[1] > _MOST_DRAWN:
+        raise ValueError(f"a picture holds its {shape[0]} x {shape[1]} pixels in memory; write .tif instead of .png")
     whole = np.zeros(shape, dtype), np.zeros(shape, np.float32)
 
     def write(top: int, *rows: Any) -> None:

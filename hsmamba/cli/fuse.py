@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,20 +23,22 @@ from hsmamba.cli._common import (
     shows_progress,
     tell,
 )
+from hsmamba.cli._rows import AreaOption, CogOption, ResumeOption, kept_rows
 from hsmamba.cli._running import in_options
 from hsmamba.errors import HsmambaWarning
 
 if TYPE_CHECKING:
+    from hsmamba.data.spool import Spool
     from hsmamba.data.writers import WriteRows
     from hsmamba.engine.fusion.job import FusionJob
-
-_SUFFIXES = (".tif", ".tiff", ".npy")
 
 
 @app.command("fuse")
 def fuse_command(
-    ms: Annotated[Path, typer.Argument(help="The coarse image (MS, HSI): GeoTIFF, ENVI .hdr, .npy, .mat; - for none.")],
-    guide: Annotated[Path, typer.Argument(help="The sharp image (PAN, RGB, SAR) of the same ground.")],
+    ms: Annotated[
+        str, typer.Argument(help="The coarse image (MS, HSI): .tif, .vrt, ENVI .hdr, .npy, .mat; - for none.")
+    ],
+    guide: Annotated[str, typer.Argument(help="The sharp image (PAN, RGB, SAR) of the same ground.")],
     model: Annotated[
         str,
         typer.Option(
@@ -45,9 +47,9 @@ def fuse_command(
             help=f"{MODEL_HELP} Or a classical method: EXP, Brovey, GSA, MTF-GLP-HPM, MTF-GLP-FS, MTF-GLP-HPM-R.",
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Output: .tif or .npy.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Output: .tif, .hdr (ENVI), .zarr or .npy.")],
     ms_up: Annotated[
-        Path | None, typer.Option(help="The coarse image on the guide's grid; with - as MS where it is all there is.")
+        str | None, typer.Option(help="The coarse image on the guide's grid; with - as MS where it is all there is.")
     ] = None,
     maximum: Annotated[
         str | None,
@@ -69,14 +71,26 @@ def fuse_command(
     ] = None,
     ms_variable: Annotated[str | None, typer.Option(help="Name of MS in a file with several arrays.")] = None,
     guide_variable: Annotated[str | None, typer.Option(help="Name of the guide in a file with several arrays.")] = None,
+    area: AreaOption = None,
+    cog: CogOption = False,
+    resume: ResumeOption = False,
     device: DeviceOption = None,
     quiet: QuietFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Sharpen a coarse image with a guide; the result lies on the guide's grid, in the units of the coarse image."""
-    images = {"ms": None if str(ms) == "-" else ms, "guide": guide, "ms_up": ms_up}
-    check_writable(out, _SUFFIXES, [path for path in images.values() if path is not None])
+    from hsmamba.data.area import open_area
+    from hsmamba.data.outputs import IMAGES, image_rows
+
+    images = {"ms": None if ms == "-" else ms, "guide": guide, "ms_up": ms_up}
+    inputs: list[str | Path] = [path for path in (*images.values(), area) if path is not None]
+    check_writable(out, IMAGES, inputs)
+    if resume and adapt is not None:
+        raise ValueError(
+            "what --adapt tunes is another network each time, so that --resume cannot go on with it; leave one out"
+        )
     opened = _opened(images, {"ms": ms_variable, "guide": guide_variable})
+    wanted = None if area is None else open_area(area, opened["guide"])
     options = {"maximum": numbers(maximum), "tile": tile, "batch_size": batch_size, "adapt": adapt, "gains": gains}
     given = {name: value for name, value in options.items() if value is not None}
     with warnings.catch_warnings(record=True) as told:
@@ -85,12 +99,19 @@ def fuse_command(
     notes = [in_options(str(note.message)) for note in told if issubclass(note.category, HsmambaWarning)]
     for note in notes:
         typer.echo(f"hsmamba: warning: {note}", err=True)
+    job = replace(job, wanted=wanted)
     report = None if job.adaptation is None else job.adaptation.report
     if report is not None and not as_json:
         say(report)
     start = time.perf_counter()
-    with _writer(out, job) as write:
-        job.run(write)
+    decided = {"model": model, "guide": guide_variable, "ms": ms_variable, **options, "sensor": sensor, "nan": nan}
+    place = {"grid": job.images.guide.array, "values": job.coarse.array}
+    row = [(job.shape[1:], job.dtype)]
+    with (
+        kept_rows(out, job.model, inputs, decided, row, job.shape[0], resume=resume) as spool,
+        image_rows(out, job.shape, job.dtype, nodata=job.fill_value, cog=cog, **place) as write,
+    ):
+        _run(job, write, spool)
     seconds = time.perf_counter() - start
     height, width, bands = job.shape
     if as_json:
@@ -101,7 +122,7 @@ def fuse_command(
     say(f"took {seconds:.1f} s, {height * width / seconds:,.0f} pixels a second")
 
 
-def _opened(images: dict[str, Path | None], variables: dict[str, str | None]) -> dict[str, Any]:
+def _opened(images: dict[str, str | None], variables: dict[str, str | None]) -> dict[str, Any]:
     """Open the images, and tell the order where they are swapped."""
     from hsmamba.data import open_image
 
@@ -137,11 +158,13 @@ def _job(model: str, images: dict[str, Any], given: dict[str, Any], *, sensor: s
     return prepare_classical(model, images["ms"], images["guide"], sensor=sensor or "generic", **options)
 
 
-def _writer(path: Path, job: FusionJob) -> AbstractContextManager[WriteRows]:
-    """Open the output for rows; it appears when it is whole."""
-    from hsmamba.data.writers import array_rows, raster_rows
+def _run(job: FusionJob, write: WriteRows, spool: Spool) -> None:
+    """Write what is kept of an interrupted run, and go on."""
 
-    if path.suffix.lower() == ".npy":
-        return array_rows(path, job.shape, job.dtype)
-    grid, values = job.images.guide.array, job.coarse.array
-    return raster_rows(path, job.shape, job.dtype, grid=grid, values=values, nodata=job.fill_value)
+    def keep(top: int, rows: Any) -> None:
+        write(top, rows)
+        spool.write(top, rows)
+
+    for top, (rows,) in spool.read():
+        write(top, rows)
+    job.run(write if job.adaptation is not None else keep, start=spool.done)

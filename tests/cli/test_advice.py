@@ -267,7 +267,7 @@ def test_what_is_tuned_is_not_resumed(shell):
     np.save(shell.folder / "ms.npy", ms.astype(np.float32))
     np.save(shell.folder / "pan.npy", guide.astype(np.float32))
     model = hsmamba.save_pretrained(toys.make("rsanet", depth=1, recursions=1), shell.folder / "rsanet")
-    files = (shell.folder / "pan.npy", shell.folder / "ms.npy", "-m", model, "-o", shell.folder / "fused.npy")
+    files = (shell.folder / "ms.npy", shell.folder / "pan.npy", "-m", model, "-o", shell.folder / "fused.npy")
     call = ("fuse", *files, "--maximum", 2047)
     says(shell.fails(*call, "--adapt", 1, "--resume"), "leave one out")
     shell(*call, "--resume")

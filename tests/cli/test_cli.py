@@ -10,11 +10,13 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
+import torch
 
 import hsmamba
 from hsmamba import cli
+from hsmamba.data import PCA, Compose, Standardise
 from tests.conftest import ROOT, run_python
-from tests.data.files.samples import write_swapped_envi, write_tif
+from tests.data.files.samples import write_swapped_envi, write_tif, write_tile, write_vrt
 from tests.data.files.vector_samples import box, write_geojson
 
 
@@ -556,3 +558,129 @@ def test_an_exported_weight_is_a_model_of_its_own(run, tmp_path):
     assert code == 0 and out.startswith("ok  ")
     code, _, err = run("export", "rsanet.ikonos", tmp_path)
     assert code == 2 and "holds something other than a model" in err
+
+
+@pytest.fixture
+def interrupted(run, monkeypatch):
+    """Run a command that is interrupted once so many writes of its rows are done."""
+    from hsmamba.data.spool import Spool
+    from hsmamba.engine.classification import windows
+    from hsmamba.engine.fusion import job
+
+    monkeypatch.setattr(windows, "_WINDOW_BYTES", 1)
+    monkeypatch.setattr(job, "_FINISHED", 1)
+    usual = Spool.write
+
+    def call(writes, *args):
+        left = writes
+
+        def write(self, *rows):
+            nonlocal left
+            if not left:
+                raise KeyboardInterrupt
+            left -= 1
+            usual(self, *rows)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Spool, "write", write)
+            return run(*args)
+
+    return call
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A classifier of small patches, so that a small scene has many windows."""
+    torch.manual_seed(0)
+    model = hsmamba.create_model("lda", in_chans=4, num_classes=3, windows=(1, 3))
+    torch.nn.init.normal_(model.head.weight)
+    pixels = np.random.default_rng(0).normal(size=(50, 10))
+    return hsmamba.save_pretrained(model, tmp_path / "small", transform=Compose([Standardise(), PCA(4)]).fit(pixels))
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".tif"])
+def test_an_interrupted_map_goes_on_with_the_same_result(run, interrupted, small, scene_file, tmp_path, suffix):
+    if suffix == ".tif":
+        pytest.importorskip("rasterio")
+    out, whole = tmp_path / f"map{suffix}", tmp_path / f"whole{suffix}"
+    args = ("classify", scene_file, "-m", small, "-o", out)
+    assert run("classify", scene_file, "-m", small, "-o", whole)[0] == 0
+    code, _, err = interrupted(2, *args)
+    assert code == 130 and "--resume goes on there" in err and not out.exists()
+    code, _, err = interrupted(1, *args, "--resume")
+    assert code == 130 and "going on after" in err
+    code, _, err = run(*args, "--tta", "--resume")
+    assert code == 2 and "is another job (tta: false there, true here)" in err
+    code, _, err = run(*args, "--resume")
+    assert code == 0 and "going on after" in err
+    assert read_map(out) == read_map(whole)
+    assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def read_map(path):
+    if path.suffix == ".npz":
+        with np.load(path) as arrays:
+            return arrays["labels"].tobytes(), arrays["confidence"].tobytes()
+    rasterio = pytest.importorskip("rasterio")
+    with rasterio.open(path) as file, rasterio.open(path.with_stem(f"{path.stem}_confidence")) as beside:
+        return file.read().tobytes(), beside.read().tobytes()
+
+
+def test_without_resume_an_interrupted_map_begins_anew_and_that_is_said(run, interrupted, small, scene_file, tmp_path):
+    args = ("classify", scene_file, "-m", small, "-o", tmp_path / "map.npz")
+    assert interrupted(2, *args)[0] == 130
+    code, _, err = run(*args)
+    assert code == 0 and "begins anew" in err and "--resume" in err
+    assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_an_interrupted_fusion_goes_on_with_the_same_result(run, interrupted, tmp_path):
+    from tests.engine.fusion.toys import make
+
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "ms.npy", rng.random((12, 10, 4)).astype(np.float32))
+    np.save(tmp_path / "pan.npy", rng.random((48, 40)).astype(np.float32))
+    model = hsmamba.save_pretrained(make("rsanet", depth=1, recursions=1), tmp_path / "model", data={"maximum": 1.0})
+    args = ("fuse", tmp_path / "ms.npy", tmp_path / "pan.npy", "-m", model, "--tile", 4, "-o")
+    assert run(*args, tmp_path / "whole.npy")[0] == 0
+    assert interrupted(11, *args, tmp_path / "fused.npy")[0] == 130
+    code, _, err = run(*args, tmp_path / "fused.npy", "--resume")
+    assert code == 0 and "going on after 11 of 48 rows" in err
+    assert (tmp_path / "fused.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
+
+
+def test_an_area_limits_a_map_and_an_image(run, small, tmp_path):
+    rasterio = pytest.importorskip("rasterio")
+    rng = np.random.default_rng(0)
+    scene = write_tif(tmp_path / "scene.tif", rng.normal(size=(24, 24, 10)).astype(np.float32))
+    write_geojson(tmp_path / "area.geojson", [(box(3, 4, 9, 12), {"a": 1, "b": 2})])
+    files = ("-o", tmp_path / "part.tif", "--area", tmp_path / "area.geojson", "--cog")
+    for args in (("-o", tmp_path / "whole.tif"), files):
+        assert run("classify", scene, "-m", small, *args)[0] == 0
+    with rasterio.open(tmp_path / "part.tif") as part, rasterio.open(tmp_path / "whole.tif") as whole:
+        found, labels = part.read(1), whole.read(1)
+    want = np.zeros_like(labels)
+    want[3:12, 4:16] = labels[3:12, 4:16]
+    np.testing.assert_array_equal(found, want)
+    code, _, err = run("classify", tmp_path / "scene.tif", "-m", small, "-o", tmp_path / "area.geojson", *files[2:4])
+    assert code == 2 and "choose .tif" in err
+
+
+def test_tiles_and_a_virtual_raster_become_the_map_of_the_whole(run, small, tmp_path):
+    rasterio = pytest.importorskip("rasterio")
+    cube = np.random.default_rng(0).normal(size=(24, 20, 10)).astype(np.float32)
+    parts = [(0, 0, 14, 20), (14, 0, 24, 9), (14, 9, 24, 20)]
+    tiles = [write_tile(tmp_path / f"{k}.tif", cube[a:c, b:d], a, b) for k, (a, b, c, d) in enumerate(parts)]
+    scenes = {
+        "whole": [write_tif(tmp_path / "scene.tif", cube)],
+        "tiles": tiles,
+        "vrt": [write_vrt(tmp_path / "all.vrt", tiles, cube.shape)],
+    }
+    found = {}
+    for name, paths in scenes.items():
+        out = tmp_path / f"{name}_map.tif"
+        code, _, err = run("classify", *paths, "-m", small, "-o", out)
+        assert code == 0, err
+        with rasterio.open(out) as file:
+            found[name] = file.read().tobytes(), file.transform, file.crs
+    assert found["tiles"] == found["vrt"] == found["whole"]
