@@ -5,9 +5,17 @@ menus; dark mode and search need no script from elsewhere.
 """
 
 import os
+import sys
+import warnings
+from pathlib import Path
 from typing import Any
 
 import hsmamba
+
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+
+# Examples show what is said, and not where this machine keeps the code.
+warnings.formatwarning = lambda message, category, *_args, **_more: f"{category.__name__}: {message}\n"
 
 project = "hsmamba"
 author = "the hsmamba developers"
@@ -21,8 +29,16 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
     "sphinx_design",
+    "sphinx_gallery.gen_gallery",
 ]
-exclude_patterns = ["results", "recipes"]
+exclude_patterns = [
+    "results",
+    "recipes",
+    "_ext",
+    "gallery/*.ipynb",
+    "sg_execution_times.rst",
+    "gallery/sg_execution_times.rst",
+]
 
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
@@ -52,6 +68,20 @@ doctest_global_setup = "import logging, warnings; warnings.simplefilter('ignore'
 doctest_test_doctest_blocks = ""  # only what pages mark as a doctest
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
+
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples/gallery",
+    "gallery_dirs": "gallery",
+    "filename_pattern": "/gallery/",
+    "image_scrapers": ("figures.save_figures",),
+    "capture_repr": (),
+    "download_all_examples": False,
+    "remove_config_comments": True,
+    "show_memory": False,
+    "show_signature": False,
+    "min_reported_time": 0,
+    "within_subsection_order": "figures.Order",
+}
 
 html_theme = "furo"
 html_title = "hsmamba"

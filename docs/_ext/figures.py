@@ -1,0 +1,40 @@
+"""The gallery: order of the examples, and their figures.
+
+sphinx-gallery asks pyplot for figures, which knows nothing of those of `hsmamba.viz`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from matplotlib.figure import Figure
+from sphinx_gallery.scrapers import figure_rst
+
+ORDER = (
+    *("classify", "few_labels", "two_sources", "own_splits", "smoothing", "sharpen_landsat8", "adapt"),
+    *("hyperspectral_rgb", "own_training_loop", "linear_probe", "new_architecture"),
+)
+
+
+class Order:
+    """Key to sort by: from what everyone does to what few do; files that nobody has named come last."""
+
+    def __init__(self, _folder: str) -> None: ...
+
+    def __call__(self, name: str) -> tuple[int, str]:
+        """Return the place of an example, given the name of its file."""
+        stem = name.removesuffix(".py")
+        return (ORDER.index(stem) if stem in ORDER else len(ORDER)), stem
+
+
+def save_figures(_block: Any, variables: dict[str, Any], conf: dict[str, Any]) -> str:
+    """Save the figures that a block of an example has given names, and return the text that shows them."""
+    names = variables["example_globals"]
+    shown = names.setdefault("__shown__", [])
+    paths = []
+    for figure in [value for value in names.values() if isinstance(value, Figure) and value not in shown]:
+        path = next(variables["image_path_iterator"])
+        figure.savefig(path, dpi=90)
+        shown.append(figure)
+        paths.append(path)
+    return str(figure_rst(paths, conf["src_dir"]))
