@@ -8,25 +8,53 @@ import pytest
 from tests.conftest import ROOT
 
 
-@pytest.fixture(scope="module")
-def make_tables():
-    spec = importlib.util.spec_from_file_location("make_tables", ROOT / "tools" / "make_tables.py")
+def program(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-@pytest.mark.parametrize(
-    "page",
-    [
-        *("README.md", "docs/data.md", "docs/models.md", "docs/models/mim.md", "docs/models/msfmamba.md"),
-        *("docs/training_fusion.md", "docs/papers.md"),
-    ],
-)
+@pytest.fixture(scope="module")
+def make_tables():
+    return program("make_tables")
+
+
+def page_of(family):
+    return f"docs/models/{family}.md"
+
+
+PAGES = [
+    *("README.md", "docs/index.md", "docs/models.md", "docs/training_fusion.md"),
+    *("docs/data.md", "docs/papers.md"),
+    *map(page_of, ("cf2n", "le_mamba", "md2f_mamba", "mim", "mmapp", "msfmamba", "ramsf", "rsanet")),
+]
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_tables_are_up_to_date(make_tables, page):
     text = (ROOT / page).read_text(encoding="utf-8")
-    assert re.search(r"<!-- (families|sets|papers|models|fixed|idtrees|fusion) -->\n\|", text)
+    assert all(re.search(rf"<!-- {name} -->\n[|:]", text) for name in make_tables.PAGES[page])
     assert make_tables.updated(page, text) == text, "run: python tools/make_tables.py"
+
+
+def test_every_family_has_a_page_and_a_card(make_tables):
+    from hsmamba.models import registry
+
+    families = {name for name, known in registry().items() if known.cfg.default_tag is not None}
+    assert {name.partition(".")[0] for name in make_tables.CARDS} == families
+    for name, (_, page) in make_tables.CARDS.items():
+        picture = f"images/families/{name}.webp"
+        assert (ROOT / "docs" / picture).is_file(), f"run: python tools/draw_families.py {name}"
+        assert f"{page}.md" in (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+        assert name in (ROOT / page_of(page)).read_text(encoding="utf-8")
+
+
+def test_the_site_is_checked_for_links_that_lead_nowhere(tmp_path):
+    (tmp_path / "index.html").write_text('<a href="other.html#here">1</a> <a href="https://x.org/y">2</a>')
+    (tmp_path / "other.html").write_text('<p id="here"> <img src="gone.png"> <a href="index.html#gone">3</a>')
+    wrong = program("check_site").wrong_links(tmp_path)
+    assert wrong == ["other.html: gone.png: no such file", "other.html: index.html#gone: no such place in it"]
 
 
 def test_the_listing_is_up_to_date(make_tables):

@@ -29,9 +29,14 @@ ARCHITECTURES = "hsmamba/zoo/architectures.json"
 PAGES = {
     "README.md": ("families",),
     "docs/data.md": ("sets",),
+    "docs/index.md": ("cards",),
     "docs/models.md": ("models", "results", "classical"),
-    "docs/models/mim.md": ("fixed",),
-    "docs/models/msfmamba.md": ("idtrees",),
+    **{
+        f"docs/models/{name}.md": ("weights",)
+        for name in ("cf2n", "le_mamba", "md2f_mamba", "mmapp", "ramsf", "rsanet")
+    },
+    "docs/models/mim.md": ("weights", "fixed"),
+    "docs/models/msfmamba.md": ("weights", "idtrees"),
     "docs/papers.md": ("papers",),
     "docs/training_fusion.md": ("fusion",),
     "docs/benchmark_results.md": ("few_labels", "disjoint", "two_sources", "pansharpening", "cave"),
@@ -42,6 +47,62 @@ FIGURES = {  # of each data set: resolution, metrics
     "cave_x4": {"reduced": ("PSNR", "SSIM", "SAM", "ERGAS")},
     "cave_x8": {"reduced": ("PSNR", "SSIM", "SAM", "ERGAS")},
 }
+
+CARDS = {  # the weight that tools/draw_families.py draws, of every family: its title and page
+    "md2f_mamba.indian_pines": ("MD2F-Mamba", "md2f_mamba"),
+    "mim.indian_pines": ("MiM", "mim"),
+    "mim_v3.indian_pines": ("MiM, version 3", "mim"),
+    "msfmamba.idtrees2020": ("MSFMamba", "msfmamba"),
+    "cf2n.ikonos": ("CF2N", "cf2n"),
+    "le_mamba.cave_x4": ("LE-Mamba", "le_mamba"),
+    "mmapp.ikonos": ("MMAPP", "mmapp"),
+    "ramsf.ikonos": ("RAMSF", "ramsf"),
+    "rsanet.ikonos": ("RSANet", "rsanet"),
+}
+
+
+def cards() -> str:
+    """One card a family: picture, what it is, the figures of the weight that made the picture, how to use it."""
+    records, parts = load_manifest(), []
+    for name, (title, page) in CARDS.items():
+        record, cfg = records[name], registry()[name.partition(".")[0]].cfg
+        use = "sharp = hsmamba.fuse(model, ms, pan)"
+        if cfg.task != "fusion":
+            use = "labels, confidence = hsmamba.classify(model, scene)"
+        elif record.model_args["guide_chans"] > 1:
+            use = use.replace("pan", "rgb")
+        parts.append(
+            f""":::{{grid-item-card}} [{title}](models/{page}.md)
+:img-top: images/families/{name}.webp
+:img-alt: Before and after {name}
+
+{cfg.summary}.
+
+**{record.data["name"]}:** {figure(record)}
+
+```python
+model = hsmamba.create_model("{name}", pretrained=True)
+{use}
+```
+:::"""
+        )
+    return "::::{grid} 1 2 2 3\n:gutter: 3\n\n" + "\n\n".join(parts) + "\n::::"
+
+
+def weights_table(page: str) -> str:
+    """One row a weight of a page's architectures: its input, its data, figures and terms."""
+    rows = ["| weight | input | on the test part of its data | terms |", "|---|---|---|---|"]
+    for name, record in sorted(load_manifest().items()):
+        args = record.model_args
+        if not name.startswith(page):
+            continue
+        if "scale" in args:
+            size = f"{args['in_chans']} bands, guide of {args['guide_chans']}, ratio {args['scale']}"
+        else:
+            more = f" and {args['aux_chans']} of a second source" if args.get("aux_chans") else ""
+            size = f"{record.bands} bands{more}, patches of {args['patch_size']} x {args['patch_size']}"
+        rows.append(f"| `{name}` | {size} | {record.data['name']}: {figure(record)} | {record.license} |")
+    return "\n".join(rows)
 
 
 def families_table() -> str:
@@ -173,7 +234,7 @@ def papers_table() -> str:
         size = f"crops of {how['crop']}" if recipe.task == "fusion" else f"patches of {recipe.model_args['patch_size']}"
         setting = f"{how['epochs']} epochs, {rate}, batches of {how['batch_size']}, {size}"
         figures = "; ".join(
-            f"{part}: " + ", ".join(f"{metric} {_figure(spread)}" for metric, spread in metrics.items())
+            f"{part}: " + ", ".join(f"{metric} {_spread(spread)}" for metric, spread in metrics.items())
             for part, metrics in recipe.paper.figures.items()
         )
         data = recipe.scene if recipe.task == "classification" else recipe.dataset
@@ -181,7 +242,7 @@ def papers_table() -> str:
     return "\n".join(rows)
 
 
-def _figure(spread: tuple[float, float]) -> str:
+def _spread(spread: tuple[float, float]) -> str:
     mean, deviation = spread
     return f"{mean:g}" + (f" ± {deviation:g}" if deviation == deviation else "")
 
@@ -197,6 +258,8 @@ def updated(page: str, text: str) -> str:
     """Return a page with its tables made anew; a table stands between `<!-- name -->` and `<!-- /name -->`."""
     tables = {
         "families": families_table,
+        "cards": cards,
+        "weights": partial(weights_table, Path(page).stem),
         "models": models_table,
         "results": results_table,
         "classical": classical_table,
