@@ -96,6 +96,12 @@ def _escape_types(_app: Any, _what: str, _name: str, _obj: Any, _options: Any, l
     lines[:] = [line.replace("bool_]", r"bool\_]") if line.startswith(":vartype") else line for line in lines]
 
 
+def _skip_fields(_app: Any, _what: str, _name: str, obj: Any, skip: bool, _options: Any) -> bool:
+    """Skip what a named tuple says of its fields, which its own docstring says better."""
+    return skip or str(getattr(obj, "__doc__", "")).startswith("Alias for field number")
+
+
 def setup(app: Any) -> None:
     """Register what the pages need."""
     app.connect("autodoc-process-docstring", _escape_types, priority=900)  # after napoleon
+    app.connect("autodoc-skip-member", _skip_fields)

@@ -86,7 +86,7 @@ model = hsmamba.create_model("{name}", pretrained=True)
 ```
 :::"""
         )
-    return "::::{grid} 1 2 2 3\n:gutter: 3\n\n" + "\n\n".join(parts) + "\n::::"
+    return "::::{grid} 1 1 2 2\n:gutter: 3\n\n" + "\n\n".join(parts) + "\n::::"
 
 
 def weights_table(page: str) -> str:
