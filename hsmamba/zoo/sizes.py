@@ -26,6 +26,20 @@ def looks_like_ours(architecture: str, state: Mapping[str, Tensor]) -> bool:
     return 2 * len(state.keys() & network.state_dict().keys()) > len(state)
 
 
+def shared_names(architecture: str, state: Mapping[str, Tensor]) -> tuple[float, float]:
+    """Compare the names of a state with those of an architecture at its defaults.
+
+    Returns:
+        The share of the state's names that the architecture has, and of all names those that both have.
+    """
+    try:
+        names = rehearse(models.entry(architecture), {}, len(state), architecture).state_dict().keys()
+    except ManifestError:
+        return 0.0, 0.0
+    both = len(state.keys() & names)
+    return both / max(len(state), 1), both / max(len(state.keys() | names), 1)
+
+
 def tell_args(architecture: str, state: Mapping[str, Tensor], given: Mapping[str, Any], *, what: str) -> dict[str, Any]:
     """Find the arguments with which an architecture has the shapes of a state with our own names.
 

@@ -490,10 +490,30 @@ def test_convert_makes_a_model_folder_of_an_official_checkpoint(run, tmp_path):
     x = torch.randn(2, 4, 5, 5)
     want = article_logits(x, {k.removeprefix("module."): v for k, v in state["state_dict"].items()})
     torch.testing.assert_close(hsmamba.create_model(f"local-dir:{tmp_path / 'out'}")(x), want, rtol=1e-4, atol=1e-3)
+    code, told, err = run("convert", path, tmp_path / "out3")
+    assert code == 0, err
+    assert "a checkpoint of the official md2f_mamba_ref, under 'state_dict': " in told and "in_chans=4" in told
     path.write_bytes(b"not a checkpoint")
     code, _, err = run("convert", path, tmp_path / "out2", "--arch", "md2f_mamba_ref")
     assert code == 2
     assert "cannot be read as a checkpoint" in err
+
+
+def test_convert_names_a_checkpoint_that_is_none_of_the_released_networks(run, tmp_path):
+    """Such as the file in Mamba-in-Mamba's repository: names of version 3, other shapes, a decoder beside."""
+    torch = pytest.importorskip("torch")
+    from tests.oracles import mim
+
+    state = {key: value.float() for key, value in mim.state_v3(3, 4, 3, 1, 8, 2).items()}
+    more = {"mim_1.T_mamba1.cls_token": torch.zeros(1, 1, 8), "back.0.weight": torch.zeros(8, 8, 3, 3)}
+    torch.save({**state, **more}, tmp_path / "epoch200_0.02.pth")
+    code, _, err = run("convert", tmp_path / "epoch200_0.02.pth", tmp_path / "out")
+    assert code == 2 and not (tmp_path / "out").exists()
+    assert "with the names of the official mim_v3, but is none of that network as it was released" in err
+    assert "back.0.weight" in err and "cls_token" in err
+    torch.save({"resnet.conv1.weight": torch.zeros(2, 3)}, tmp_path / "other.pth")
+    code, _, err = run("convert", tmp_path / "other.pth", tmp_path / "out")
+    assert code == 2 and "1 tensors with 6 numbers" in err and "neither of an official le_mamba" in err
 
 
 @pytest.mark.parametrize(

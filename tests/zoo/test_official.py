@@ -13,7 +13,7 @@ import hsmamba
 from hsmamba.data import Scene, random_split
 from hsmamba.errors import HsmambaError, WeightsError
 from hsmamba.zoo.files import load_tensors
-from hsmamba.zoo.official import read_official, unwrapped
+from hsmamba.zoo.official import architecture_of, read_nested, read_official, unwrapped
 from tests.models.samples import tiny
 from tests.oracles import le_mamba, msfmamba
 from tests.oracles.md2f_mamba import article_state
@@ -39,6 +39,25 @@ def test_the_state_is_found_in_its_nest_and_averaged_weights_come_first(held, tm
     torch.save(held, tmp_path / "official.pth")
     state = read_official(tmp_path / "official.pth")
     assert {key: value.sum().item() for key, value in state.items()} == {"conv.weight": 4.0, "conv.bias": 0.0}
+
+
+def test_where_the_state_lies_is_told(tmp_path):
+    torch.save({"net": {"params_ema": STATE}}, tmp_path / "official.pth")
+    assert read_nested(tmp_path / "official.pth")[1] == ("net", "params_ema")
+    torch.save(STATE, tmp_path / "official.pth")
+    assert read_nested(tmp_path / "official.pth")[1] == ()
+
+
+@pytest.mark.parametrize("name", ["md2f_mamba", "msfmamba", "le_mamba", "cf2n"])
+def test_the_names_of_a_state_of_ours_tell_its_network(name):
+    assert architecture_of(tiny(name).state_dict()) == (name, False)
+
+
+def test_a_state_of_another_network_is_named_with_what_it_holds():
+    with pytest.raises(
+        WeightsError, match=r"2 tensors with 6 numbers, among them conv\.weight, conv\.bias: these are the"
+    ):
+        architecture_of(STATE)
 
 
 def test_a_nest_that_lies_in_itself_ends(tmp_path):

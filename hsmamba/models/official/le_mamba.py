@@ -8,6 +8,9 @@ from torch import Tensor, nn
 
 from hsmamba.models.official.shared import count, merge_config, rename
 
+# Tensors that every official state has, and none of another network.
+MARKS = {"le_mamba": ("intro.weight", "lemm_encoders.0.mods.0.mamba.op.Ds", "middle_blks.mods.0.mamba.op.Ds")}
+
 _OFFICIAL_NAMES = {
     r"^intro\.": "stem.",
     r"^ending\.": "head.",

@@ -8,6 +8,9 @@ from torch import Tensor, nn
 
 from hsmamba.models.official.shared import merge_config
 
+# Tensors that every state of the article has, and none of another network.
+MARKS = {"md2f_mamba_ref": ("init_extractor.conv2d.0.weight", "ms_lfem.pos_enc.enc", "classifier.2.weight")}
+
 # Names of the article's listing -> ours, by prefix; `.op` is a wrapper of the listing.
 _OFFICIAL_NAMES = {
     "mdconv.dw_sq": "mdconv.square",

@@ -12,6 +12,12 @@ from torch import Tensor, nn
 from hsmamba.errors import WeightsError
 from hsmamba.models.official.shared import merge_config, rename
 
+# Tensors that every official state of a version has, and none of another one or of another network.
+MARKS = {
+    "mim_v1": ("mim_1.T_mamba.to_patch_embedding.0.weight", "mim_1.T_mamba.layers.0.layers.0.layernorm.weight"),
+    "mim_v2": ("embed.weight", "mim_1.T_mamba.U1", "mlp_head.3.weight"),
+    "mim_v3": ("mim_1.T_mamba1.pos_embedding", "mim_1.T_mamba1.layers.0.proj3.weight", "mlp_head.3.weight"),
+}
 # What the official networks own and never use, by version.
 _NEVER_USED = {
     "1": r"(mim_[234]|regression|mim_1\.T_mamba\.(cls_token|pro))\b|"

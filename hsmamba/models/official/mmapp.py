@@ -8,6 +8,9 @@ from torch import Tensor, nn
 
 from hsmamba.models.official.shared import count, merge_attention, merge_config, rename
 
+# Tensors that every official state has, and none of another network.
+MARKS = {"mmapp": ("pb.head_conv.weight", "mb.head_conv.weight", "F1.0.RB1.conv1.weight")}
+
 _OFFICIAL_NAMES = {
     r"^pb\.head_conv\.": "pan_stages.0.conv.",
     r"^pb\.mid_conv\.": "pan_stages.1.conv.",

@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from hsmamba.models.official.shared import merge_config, rename
 
 # Patterns of the official names -> ours, applied in this order.
+# Tensors that every official state has, and none of another network.
+MARKS = {"msfmamba": ("fusionlinear_fusion.weight", "layers.0.sar_conv.0.weight", "layers.0.MBh.ln_1.weight")}
+
 _OFFICIAL_NAMES = {
     r"^fusionlinear_fusion\.": "head.",
     r"\.sar_conv\.": ".aux_conv.",

@@ -9,6 +9,9 @@ from torch import Tensor, nn
 
 from hsmamba.models.official.shared import merge_config, rename
 
+# Tensors that every official state has, and none of another network.
+MARKS = {"ramsf": ("blk_1_32.0.weight", "blk_8_32.0.weight", "DE_HH_HH.conv0.weight")}
+
 _OFFICIAL_NAMES = {
     r"^blk_1_32\.": "detail.guide_stem.",
     r"^blk_8_32\.": "detail.ms_stem.",

@@ -8,6 +8,9 @@ from torch import Tensor, nn
 
 from hsmamba.models.official.shared import count, merge_attention, merge_config, rename
 
+# Tensors that every official state has, and none of another network.
+MARKS = {"rsanet": ("head_conv.0.weight", "RB1.conv1.weight", "tail_conv.weight")}
+
 _OFFICIAL_NAMES = {
     r"^head_conv\.0\.": "head.",
     r"^tail_conv\.": "tail.",

@@ -4,11 +4,14 @@ import importlib.util
 
 import pytest
 import torch
+from safetensors import safe_open
 
 import hsmamba
 from hsmamba.bench.transcriptions import mmapp, ramsf, rsanet
 from hsmamba.errors import WeightsError
 from hsmamba.models import entry
+from hsmamba.zoo.official import architecture_of, official_marks
+from tests.conftest import golden_files
 from tests.models.samples import NAMES, tiny
 from tests.oracles import le_mamba, md2f_mamba, mim, msfmamba
 
@@ -45,6 +48,26 @@ def test_a_checkpoint_loads_as_it_is_and_from_data_parallel(arch):
     wrapped = {f"module.{key}": value for key, value in state.items()}
     model, again = (hsmamba.load_official(arch, s).state_dict() for s in (state, wrapped))
     assert model.keys() == again.keys() and all(torch.equal(model[key], again[key]) for key in model)
+
+
+@pytest.mark.parametrize("arch", STATES)
+def test_the_names_tell_whose_checkpoint_it_is(arch):
+    state = STATES[arch][0]()
+    assert architecture_of(state) == (arch, True)
+    assert architecture_of({f"module.{key}": value for key, value in state.items()}) == (arch, True)
+    marks = official_marks()
+    assert [name for name, names in marks.items() if set(names) <= state.keys()] == [arch]
+    assert {*STATES, "mim_v1", "mim_v2"} == {*marks}
+
+
+@pytest.mark.parametrize("path", golden_files("*__*.safetensors"), ids=lambda path: path.stem)
+def test_the_names_of_the_goldens_tell_their_networks(path):
+    with safe_open(path, "pt") as file:
+        names = {key.removeprefix("state/") for key in file.keys() if key.startswith("state/")}  # noqa: SIM118
+    if not names:
+        pytest.skip("a golden without a state")
+    expected = path.stem.partition("__")[0].replace("verbatim", "ref")
+    assert [arch for arch, marks in official_marks().items() if names.issuperset(marks)] == [expected]
 
 
 @pytest.mark.parametrize("arch", STATES)
