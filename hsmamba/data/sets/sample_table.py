@@ -18,7 +18,7 @@ INDIAN_PINES_FIXED = replace(
 )
 DFC2018_CROP = Facts(
     "Houston 2018, a crop",
-    page="https://machinelearning.ee.uh.edu/2018-ieee-grss-data-fusion-challenge-fusion-of-multispectral-lidar-and-hyperspectral-data/",
+    page="https://machinelearning.ee.uh.edu",
     license="research, IEEE GRSS Data Fusion Contest 2018",
     citation=SOURCE_SCENES["houston2018"].facts.citation,
     sensor="ITRES CASI-1500 and a colour camera",
@@ -117,7 +117,7 @@ SENTINEL2 = Facts(
 )
 EO1 = Facts(
     "EO-1, Paris",
-    page="https://www.usgs.gov/centers/eros/science/usgs-eros-archive-earth-observing-one-eo-1-advanced-land-imager-ali",
+    page="https://www.usgs.gov",
     license="public domain",
     citation="USGS and NASA, EO-1",
     sensor="Hyperion, 128 bands of 30 m, and the PAN of ALI, 10 m",
