@@ -113,11 +113,11 @@ def test_what_is_made_consistent_row_by_row_is_that_of_the_whole_image(rows, mon
     job = adapted(make(), ms, pan, Adapt(steps=0))
     plain, both = (
         dataclasses.replace(job, tile=9, adaptation=dataclasses.replace(job.adaptation, chosen=chosen))
-        for chosen in (tuned_alone.seen[-1], Consistent(tuned_alone.seen[-1], 1))
+        for chosen in (tuned_alone.seen[-1], Consistent(tuned_alone.seen[-1], 3))
     )
     monkeypatch.setattr("hsmamba.engine.fusion.candidates._ROWS", rows)
     tensors = [torch.from_numpy(np.asarray(x)).permute(2, 0, 1)[None] for x in (ran(plain), ms)]
-    want = BackProjection("generic", 4, 1)(*tensors)[0].permute(1, 2, 0).numpy()
+    want = BackProjection("generic", 4, 3)(*tensors)[0].permute(1, 2, 0).numpy()
     np.testing.assert_allclose(ran(both), want, rtol=1e-4)
     assert np.abs(want / ran(plain) - 1).max() > 1e-3
 
