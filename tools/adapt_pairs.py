@@ -3,8 +3,10 @@
     python tools/adapt_pairs.py DATA OUT.csv --seconds 120 --pairs quickbird ikonos --networks ramsf cf2n
 
 DATA is the folder of data (HSMAMBA_DATA). The rows of OUT.csv, one for each pair, network and method, say how the
-network as it was, what `adapt` chose, the fitted filters alone and the classical methods do on the test rows, which
-`adapt` has not seen. A pair and network that are there already are not measured again.
+network as it was, what `adapt` chose and the classical methods do on the test rows, which `adapt` has not seen. With
+--from-coarse it does not see the upper rows either: it tunes on the coarse image and the guide of the test rows, a
+scale below the one that is judged, as `hsmamba.fuse` does with a user's pair. What is there already is not measured
+again.
 """
 
 from __future__ import annotations
@@ -20,9 +22,10 @@ import torch
 from hsmamba import create_model
 from hsmamba.data import load_pairs
 from hsmamba.data.pairs import FusionPair, FusionPairs
-from hsmamba.engine.fusion.adapt import Adapt, Adaptation, adapt_to_pairs
+from hsmamba.engine.fusion.adapt import Adapt, Adaptation, adapt_to, adapt_to_pairs
 from hsmamba.engine.fusion.classical import methods_for
 from hsmamba.engine.fusion.evaluate import predict
+from hsmamba.engine.fusion.images import Image, Images
 from hsmamba.engine.results import Row, write_results
 from hsmamba.metrics import fusion as metrics
 from hsmamba.models import as_fusion_network
@@ -43,36 +46,43 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", default=NETWORKS)
     parser.add_argument("--seconds", type=float, default=None)
     parser.add_argument("--steps", type=int, default=None)
+    parser.add_argument("--from-coarse", action="store_true")
     given = parser.parse_args()
+    tuned_on = "coarse test rows" if given.from_coarse else "upper rows"
     rows: list[Row] = list(csv.DictReader(given.out.open())) if given.out.is_file() else []
     for name in given.pairs:
         pairs = load_pairs(name, given.data, val=0, test=0.3)
         for network in given.networks:
-            if any((row["pair"], row["network"]) == (name, network) for row in rows):
+            if any((row["pair"], row["network"], row["tuned_on"]) == (name, network, tuned_on) for row in rows):
                 continue
-            rows += measured(name, pairs, network, Adapt(seconds=given.seconds, steps=given.steps))
+            how = Adapt(seconds=given.seconds, steps=given.steps, sensor=pairs.sensor)
+            rows += measured(name, pairs, network, how, tuned_on)
             write_results(given.out, rows)
 
 
-def measured(name: str, pairs: FusionPairs, architecture: str, how: Adapt) -> list[Row]:
-    """Measure one network on one pair; nothing where the network has no such ratio."""
+def measured(name: str, pairs: FusionPairs, architecture: str, how: Adapt, tuned_on: str) -> list[Row]:
+    """Measure one network on one pair; nothing where it has no such ratio or the coarse image is too small."""
     sizes: dict[str, Any] = {"in_chans": pairs.in_chans, "guide_chans": pairs.guide_chans, "scale": pairs.ratio}
     torch.manual_seed(0)
     try:
         network = as_fusion_network(create_model(architecture, **sizes))
+        start = time.perf_counter()
+        pair = pairs.test[0]
+        if tuned_on == "upper rows":
+            adaptation = adapt_to_pairs(network, pairs, how)
+        else:
+            ms, guide = (Image(tensor.permute(1, 2, 0).numpy()) for tensor in (pair.ms, pair.guide))
+            adaptation = adapt_to(network, Images(ms, guide, None, pairs.ratio, fill=False), how)
     except ValueError as error:
         print(f"{name}, {architecture}: {error}")
         return []
-    start = time.perf_counter()
-    adaptation = adapt_to_pairs(network, pairs, how)
     seconds = time.perf_counter() - start
     print(f"{name}: {adaptation.report}\n", flush=True)
-    pair = pairs.test[0]
     fused = {"adapted": adaptation.predict(pair), "as it was": predict(network, pair)}
     for method, function in methods_for(pairs.guide_chans, pairs.ratio, pairs.sensor).items():
         fused[method] = function(pair.ms[None], pair.guide[None])[0]
     return [
-        {"pair": name, "network": architecture, "method": method, **_figures(image, pair, pairs),
+        {"pair": name, "tuned_on": tuned_on, "network": architecture, "method": method, **_figures(image, pair, pairs),
          "used": _used(adaptation) if method == "adapted" else "", "steps": adaptation.report.steps,
          "seconds": round(seconds, 1)}
         for method, image in fused.items()
