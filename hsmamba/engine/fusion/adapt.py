@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from hsmamba.baselines import BackProjection
+from hsmamba.baselines.regression import LowPass
 from hsmamba.data.pairs import FusionPair, FusionPairs
 from hsmamba.data.sensors import Sensor, band_gains, get_sensor
 from hsmamba.engine.fusion.candidates import Blend, Candidate, Consistent, Running, sharpen_by
@@ -35,6 +36,7 @@ JUDGED = ("SAM", "ERGAS", "Q2n")
 FILTERS = "fitted filters"
 _SHARES = (0.25, 0.5, 0.75, 1.0)  # of a correction, that are compared
 _ROUNDS = (1, 3, 10)  # of back-projection
+_MOST = 2.0  # times what plain up-sampling leaves over of MS, that filters may
 _FINE = 1e-9  # of figures that are 0 where nothing is wrong
 _logger = logging.getLogger(__name__)
 
@@ -283,10 +285,10 @@ class _Contest:
         self.parts = parts()
         self.enter_classical()
         seconds = self.enter_network()
-        self.enter_filters()
-        self.enter_tuned(spare=2 * seconds)  # the comparison of the tuned network takes as long, and some
-        if self.holds:
-            self.enter_blend()
+        if self.enter_filters():
+            self.enter_tuned(spare=2 * seconds)  # the comparison of the tuned network takes as long, and some
+            if self.holds:
+                self.enter_blend()
         self.enter_consistent()
         return self.decided()
 
@@ -304,11 +306,28 @@ class _Contest:
             self._enter(self.own, self.network, [run(self.network, pair) for pair in self._plain()])
         return time.monotonic() - began
 
-    def enter_filters(self) -> None:
-        """Fit the filters and compare them."""
+    def enter_filters(self) -> bool:
+        """Fit the filters and compare them; False where they are of no use at the full scale."""
         self.base.fit(self.parts.tune).eval()
+        mine, theirs = (self._left_over(way) for way in (partial(run, self.base), lambda pair: pair.ms_up))
+        if mine > _MOST * theirs:
+            self.notes.append(
+                f"the fitted filters, and {self.own} as their correction, are left out: at the full scale they leave "
+                f"{mine:.2g} of the spread of ms over, plain up-sampling {theirs:.2g}; they were tuned on too little"
+            )
+            return False
         alone = Tuned(self.base, None, torch.ones(self.network.in_chans), 0.0)
         self._enter(FILTERS, alone, [run(self.base, pair) for pair in self.parts.held])
+        return True
+
+    def _left_over(self, way: Callable[[FusionPair], Tensor]) -> float:
+        """Tell what a result lacks of MS on its grid at the full scale, in spreads of the bands, in the mean."""
+        low_pass = LowPass(self.sensor, self.network.in_chans, self.network.scale)
+        total = 0.0
+        for pair in self.parts.full:
+            lacking = (pair.ms - low_pass.down(way(pair)[None])[0]).flatten(1).double().square().mean(1).sqrt()
+            total += float((lacking / pair.ms.flatten(1).double().std(1).clamp_min(_FINE)).mean())
+        return total / max(1, len(self.parts.full))
 
     def enter_tuned(self, spare: float) -> None:
         """Train the network as a correction of the filters, and compare shares of it."""

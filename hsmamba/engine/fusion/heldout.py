@@ -44,12 +44,14 @@ class Parts:
         share: Of the valid pixels of the image that are held out.
         sharpness: MTF of MS at its Nyquist frequency relative to the guide on its grid; None where the truth is known,
             so that nothing passes from one scale to another.
+        full: The held-out tiles at the full scale, without truth; none where the truth is known.
     """
 
     tune: tuple[FusionPair, ...]
     held: tuple[FusionPair, ...]
     share: float
     sharpness: float | None = None
+    full: tuple[FusionPair, ...] = ()
 
     @property
     def words(self) -> str:
@@ -78,11 +80,19 @@ def cut_parts(images: Images, sensor: Sensor, seed: int) -> Parts:
     """
     ratio = images.ratio
 
+    def whole(box: Box) -> tuple[Tensor, Tensor]:
+        parts = [[slice(x.start * ratio**n, x.stop * ratio**n) for x in box] for n in (1, 2)]
+        ms, guide = (_read(x, y, fill=images.fill) for x, y in zip((images.ms, images.guide), parts, strict=True))
+        return ms, guide
+
     def read(box: Box) -> tuple[Tensor, Tensor]:
         """Read MS and the guide on its grid."""
-        parts = [[slice(x.start * ratio**n, x.stop * ratio**n) for x in box] for n in (1, 2)]
-        truth, guide = (_read(x, y, fill=images.fill) for x, y in zip((images.ms, images.guide), parts, strict=True))
-        return truth, degrade_pan(guide, ratio=ratio)
+        ms, guide = whole(box)
+        return ms, degrade_pan(guide, ratio=ratio)
+
+    def at_full_scale(box: Box, name: str) -> FusionPair:
+        ms, guide = whole(box)
+        return _guided(FusionPair(name, ms[0], guide[0], upsample(ms, ratio)[0], None), ratio, sensor)
 
     tuned, held, share = _boxes(_good_blocks(images), ratio, seed)
     sharpness = relative_mtf([(ms[0], guide[0]) for ms, guide in map(read, tuned)], ratio)
@@ -91,7 +101,7 @@ def cut_parts(images: Images, sensor: Sensor, seed: int) -> Parts:
         truth, guide = read(box)
         return _simulated(name, truth, blurred(guide, blur_of(sharpness, sensor, truth.shape[1])), ratio, sensor)
 
-    return Parts(_named(cut, tuned), _named(cut, held), share, sharpness)
+    return Parts(_named(cut, tuned), _named(cut, held), share, sharpness, _named(at_full_scale, held))
 
 
 def parts_of(image: AnyImage, ratio: int, sensor: Sensor, seed: int) -> Parts:
@@ -178,11 +188,15 @@ def _cells(shape: tuple[int, ...], ratio: int) -> list[Box]:
 
 def _simulated(name: str, truth: Tensor, guide: Tensor, ratio: int, sensor: Sensor) -> FusionPair:
     """Simulate the pair of a truth (1, C, H, W) beside a guide of its grid."""
-    pair = simulated_pair(name, truth[0], guide[0], ratio=ratio, sensor=sensor)
-    low = _low_pass(guide, sensor, truth.shape[1], ratio)
+    return _guided(simulated_pair(name, truth[0], guide[0], ratio=ratio, sensor=sensor), ratio, sensor)
+
+
+def _guided(pair: FusionPair, ratio: int, sensor: Sensor) -> FusionPair:
+    """Put what is derived of a pair's guide behind it."""
+    low = _low_pass(pair.guide[None], sensor, len(pair.ms), ratio)
     explained = _Explained.of([(pair.ms, low[0])])(pair.ms)
     derived = upsample(torch.cat([low, explained[None]], dim=1), ratio)
-    return pair._replace(guide=torch.cat([guide, derived], dim=1)[0])
+    return pair._replace(guide=torch.cat([pair.guide, derived[0]]))
 
 
 @dataclass(frozen=True)

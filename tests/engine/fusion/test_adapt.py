@@ -147,6 +147,23 @@ def test_only_what_is_fair_is_chosen(monkeypatch):
         np.testing.assert_allclose(got, image[0].permute(1, 2, 0).numpy() * 2047, rtol=1e-10)
 
 
+def test_filters_that_leave_more_of_ms_over_than_up_sampling_are_left_out(monkeypatch):
+    ms, pan = small()
+    fit = _adapt.Injection.fit
+
+    def wild(self, pairs):
+        fit(self, pairs)
+        if wild.by:
+            self.guide_taps.data += wild.by
+        return self
+
+    monkeypatch.setattr(_adapt.Injection, "fit", wild)
+    for wild.by in (0.0, 2.0):
+        report = adapted(make(), ms, pan, Adapt(steps=0)).adaptation.report
+        assert ("fitted filters" in report.figures) == (not wild.by) == (not report.notes)
+    assert "leave" in report.notes[0] and report.used.startswith(report.classical)
+
+
 def test_the_classical_method_itself_is_used_where_nothing_is_better(monkeypatch):
     ms, pan = small()
     monkeypatch.setattr(_adapt.Injection, "fit", lambda self, pairs: self)
