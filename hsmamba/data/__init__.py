@@ -21,7 +21,7 @@ from hsmamba.data.transforms.components import MNF, PCA
 from hsmamba.data.transforms.compose import Compose
 from hsmamba.data.transforms.diffuse import Diffuse
 from hsmamba.data.transforms.step import Step
-from hsmamba.data.transforms.steps import Blank, MinMax, SelectBands, SensorScale, Standardise
+from hsmamba.data.transforms.steps import AddShape, Blank, MinMax, SelectBands, SensorScale, Standardise
 from hsmamba.data.validity import valid_mask
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ _WITH_TORCH = (
 __all__ = [
     "MNF",
     "PCA",
+    "AddShape",
     "Blank",
     "Compose",
     "Diffuse",

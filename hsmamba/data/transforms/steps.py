@@ -98,6 +98,27 @@ class Blank(Step):
         return np.zeros(array.shape, np.float32)
 
 
+class AddShape(Step):
+    """Add to B bands the same bands divided by the length of the pixel's spectrum, as root mean square: 2 B bands.
+
+    Light and shade multiply all bands alike (the spectral angle does not see them: Kruse et al., "The Spectral Image
+    Processing System", Remote Sensing of Environment 44 (1993)), so the added ones carry over between slopes, haze and
+    scenes, while those that came in still know how bright a pixel is. A spectrum of zeros stays zeros. Bands are to be
+    counts or reflectances here, and so come before `Standardise`; needs no fitting.
+    """
+
+    kind = "add_shape"
+
+    def out_channels(self, in_channels: int) -> int:
+        """Return the number of bands with those that are added."""
+        return 2 * super().out_channels(in_channels)
+
+    def _apply(self, array: Spectra) -> npt.NDArray[np.float32]:
+        values = array.astype(np.float64)
+        length = np.sqrt(np.square(values).mean(axis=-1, keepdims=True))
+        return np.concatenate([values, values / np.where(length == 0, 1, length)], axis=-1).astype(np.float32)
+
+
 class _BandByBand(Step):
     """A step that takes a number from each band and divides by another, in this order of `fitted_arrays`."""
 
@@ -140,5 +161,6 @@ class MinMax(_BandByBand):
 
 
 STEPS: dict[str, type[Step]] = {
-    step.kind: step for step in (SelectBands, Resample, SensorScale, Blank, Standardise, MinMax, PCA, MNF, Diffuse)
+    step.kind: step
+    for step in (SelectBands, Resample, SensorScale, Blank, AddShape, Standardise, MinMax, PCA, MNF, Diffuse)
 }

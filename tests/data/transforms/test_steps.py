@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hsmamba.data import Blank, Compose, MinMax, SelectBands, SensorScale, Standardise
+from hsmamba.data import AddShape, Blank, Compose, MinMax, SelectBands, SensorScale, Standardise
 from hsmamba.data.transforms.steps import STEPS
 from hsmamba.errors import SceneError
 from tests.data.transforms.samples import BANDS, pixels
@@ -46,6 +46,20 @@ def test_blank_leaves_one_source_out(tmp_path):
     for one in (transform, Compose.load(tmp_path / "transform.safetensors")):
         assert not one(heights, on="aux").any() and one(heights, on="aux").dtype == np.float32
         np.testing.assert_allclose(one(pixels).std(0), 1, atol=1e-6)
+
+
+def test_shapes_do_not_see_how_bright_a_pixel_is(tmp_path):
+    data = pixels()
+    data[0] = 0
+    result = AddShape()(data)
+    assert result.dtype == np.float32 and result.shape == (len(data), 2 * BANDS)
+    assert np.array_equal(result[:, :BANDS], data.astype(np.float32)) and not result[0].any()
+    np.testing.assert_allclose(np.square(result[1:, BANDS:]).mean(axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(AddShape()(3 * data)[:, BANDS:], result[:, BANDS:], rtol=1e-6)
+    transform = Compose([AddShape(), Standardise()]).fit(data)
+    transform.save(tmp_path / "transform.safetensors")
+    again = Compose.load(tmp_path / "transform.safetensors")
+    assert again.num_features == 2 * BANDS and np.array_equal(again(data), transform(data))
 
 
 def test_every_kind_of_step_is_named_after_its_entry():
