@@ -31,6 +31,7 @@ class PatchDataset(Dataset[Sample]):
 
     Attributes:
         labels: int64 (N,) label of each item as in the scenes: 0 = unlabelled, 1..K.
+        usable: bool (N,) whether an item has data; one without is unlabelled.
         groups: int64 (N,) number of the scene of each item, for splits by scene.
         class_names: Names of the classes, from the scenes.
         transform: The fitted transform of the scenes.
@@ -64,7 +65,7 @@ class PatchDataset(Dataset[Sample]):
         check_scenes(scenes)
         self.class_names = scenes[0].class_names
         self.transform, self.patch_size = transform, int(patch_size)
-        labels, self._hsi, self._aux = [], [], []
+        labels, valid, self._hsi, self._aux = [], [], [], []
         for scene in scenes:
             hsi, usable = _transformed(scene.hsi, transform, "hsi", nan)
             self._hsi.append(Patches(hsi, patch_size, padding=padding))
@@ -73,7 +74,9 @@ class PatchDataset(Dataset[Sample]):
                 self._aux.append(Patches(aux, patch_size, padding=padding))
                 usable &= usable_aux
             labels.append(np.where(usable, np.asarray(scene.labels), 0).astype(np.int64).ravel())
+            valid.append(usable.ravel())
         self.labels: npt.NDArray[np.int64] = np.concatenate(labels)
+        self.usable: npt.NDArray[np.bool_] = np.concatenate(valid)
         self._starts = np.cumsum([0, *map(len, labels)])
         self.groups: npt.NDArray[np.int64] = np.repeat(np.arange(len(labels)), [len(part) for part in labels])
 

@@ -170,6 +170,7 @@ class Classifier(Network):
             whose patches have nothing in common.
         reduction: Kind of the components that `hsmamba.finetune` brings the bands of a scene to where no transform is
             given: "pca", "pca-unscaled", "mnf" or "diffused".
+        learns_unlabelled: Whether its `fit` takes `unlabelled`, too: patches of pixels, of which no label is told.
 
     Shape:
         hsi: (B, in_chans, P, P), aux: (B, aux_chans, P, P), float. Output: logits (B, num_classes), or features
@@ -180,6 +181,7 @@ class Classifier(Network):
     aux_chans: int = 0
     reduction: str = "pca"
     shared_rim: int | None = None
+    learns_unlabelled: bool = False
     num_features: int
     head: nn.Module
 

@@ -13,6 +13,7 @@ from hsmamba.data import MNF, PCA, Compose, Diffuse, Scene, Split, Standardise, 
 from hsmamba.data.image import NanPolicy
 from hsmamba.data.splits.pixels import draw
 from hsmamba.data.transforms.gathering import by_scene
+from hsmamba.data.transforms.steps import AddShape
 from hsmamba.data.validity import valid_mask
 from hsmamba.engine.classification.inputs import Scale, alike, scaled, transform_of
 from hsmamba.errors import HsmambaWarning, SceneError
@@ -55,8 +56,9 @@ def default_transform(
         in_chans: Bands that the model takes.
         nan: "raise" refuses invalid pixels, "mask" leaves them out.
         reduction: Kind of the components: "pca", standardised; "pca-unscaled", as they are; "mnf"; or "diffused":
-            `MNF`, a third of it spectral, and `Diffuse`, always fitted on all valid pixels. `Classifier.reduction` says
-            which a model wants.
+            `MNF`, a third of it spectral, and `Diffuse`, always fitted on all valid pixels; of several scenes with
+            fewer than ten training pixels a component it is the PCA of spectra and of their shapes (`AddShape`) in
+            place of `MNF`. `Classifier.reduction` says which a model wants.
         levels: Of diffused components: how often they come, as they are and by the first shares of `Diffuse()`.
 
     Returns:
@@ -87,9 +89,11 @@ def default_transform(
             f"it with in_chans={max(pixels.size - 1, 1) * in_chans // count} or less"
             + (f", or with in_chans={bands}" if reduction.startswith("pca") else "")
         )
-    steps: list[Step] = [Standardise()]
+    # Few labels tell little of weak components, the less so in the light of other scenes.
+    shapes = diffused and len(scenes) > 1 and split.train.size < PIXELS_A_COMPONENT * count
+    steps: list[Step] = [AddShape(), Standardise()] if shapes else [Standardise()]
     if reduces:
-        steps += REDUCTIONS[reduction](count)
+        steps += REDUCTIONS["pca-unscaled" if shapes else reduction](count)
     if diffused and levels > 1:
         steps.append(Diffuse(_SHARES[: levels - 1]))
     if aux:

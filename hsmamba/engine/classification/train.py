@@ -16,6 +16,7 @@ from torch import Tensor
 
 from hsmamba.data import Compose, PatchDataset, Scene, Split, augment_d4, erase_rim
 from hsmamba.data.image import NanPolicy
+from hsmamba.data.splits.pixels import draw
 from hsmamba.engine.classification.classes import (
     class_names,
     dataset_in_model_classes,
@@ -31,6 +32,8 @@ from hsmamba.engine.training import Keeping, Record, Run, TrainingResult, Traini
 from hsmamba.errors import HsmambaWarning, SplitError
 from hsmamba.metrics import ClassificationReport
 from hsmamba.models import Classifier, TrainingLogits, numbers_of
+
+_MOST_UNLABELLED = 2**15  # pixels
 
 
 @dataclass(frozen=True)
@@ -163,7 +166,14 @@ def _fit(
             hsi, aux, target = dataset.batch(split.train[first : first + size])
             yield hsi.to(where), None if aux is None else aux.to(where), target
 
-    cast(Any, model).fit(batches())
+    def unlabelled() -> Iterator[tuple[Tensor, Tensor | None]]:
+        items = _to_learn_from(dataset, split)
+        for first in range(0, items.size, size):
+            hsi, aux, _ = dataset.batch(items[first : first + size])
+            yield hsi.to(where), None if aux is None else aux.to(where)
+
+    beside = {"unlabelled": unlabelled()} if model.learns_unlabelled else {}
+    cast(Any, model).fit(batches(), **beside)
     finish(model)
     record: Record = {"epoch": 1}
     validation = None
@@ -172,6 +182,12 @@ def _fit(
         record |= _figures(validation, loss)
     record["seconds"] = time.perf_counter() - start
     return ClassificationResult([record], 1, settings, validation, split)
+
+
+def _to_learn_from(dataset: PatchDataset, split: Split) -> NDArray[np.int64]:
+    """Choose items to learn from without their labels: of the scenes with training pixels, always the same ones."""
+    seen = np.isin(dataset.groups, np.unique(dataset.groups[split.train]))
+    return np.sort(draw(np.flatnonzero(dataset.usable & seen), _MOST_UNLABELLED, np.random.default_rng(0)))
 
 
 def _prepare(
