@@ -170,7 +170,7 @@ class Classifier(Network):
             whose patches have nothing in common.
         reduction: Kind of the components that `hsmamba.finetune` brings the bands of a scene to where no transform is
             given: "pca", "pca-unscaled", "mnf" or "diffused".
-        learns_unlabelled: Whether its `fit` takes `unlabelled`, too: patches of pixels, of which no label is told.
+        learns_unlabelled: Whether its `fit` takes `unlabelled`, too: patches of its one scene, without labels.
 
     Shape:
         hsi: (B, in_chans, P, P), aux: (B, aux_chans, P, P), float. Output: logits (B, num_classes), or features

@@ -9,6 +9,7 @@ import torch
 import hsmamba
 from hsmamba.data import Split, block_split
 from hsmamba.engine.classification.fitting import default_transform, sizes_for
+from hsmamba.models.graph_trees import GraphTrees
 from tests.models.test_graph_lda import fields
 from tests.models.test_lda import patches
 
@@ -71,6 +72,18 @@ def test_no_label_beside_those_of_the_training_is_looked_at():
         hsmamba.finetune(model, replace(scene, labels=labels), kept, progress=False)
         models.append(model.state_dict())
     assert all(torch.equal(models[0][name], models[1][name]) for name in models[0])
+
+
+def test_pixels_without_labels_are_those_of_the_one_scene_to_classify(monkeypatch):
+    given = []
+    monkeypatch.setattr(GraphTrees, "fit", lambda self, batches, unlabelled=(): given.append(list(unlabelled)))
+    scene = fields()
+    train = block_split(scene.labels, patch_size=5, fraction=0.05, seed=1).train
+    for scenes in ([scene], [scene, scene]):
+        split = Split(train, np.empty(0, np.int64), np.empty(0, np.int64), (1, 1600 * len(scenes)), "some")
+        model = hsmamba.create_model("graph_trees", num_classes=3, **sizes_for("graph_trees", 10, scenes=len(scenes)))
+        hsmamba.finetune(model, scenes, split, progress=False)
+    assert sum(len(hsi) for hsi, aux in given[0]) == 1600 and given[1] == []
 
 
 def test_other_scenes_are_classified_by_what_is_near():

@@ -167,12 +167,13 @@ def _fit(
             yield hsi.to(where), None if aux is None else aux.to(where), target
 
     def unlabelled() -> Iterator[tuple[Tensor, Tensor | None]]:
-        items = _to_learn_from(dataset, split)
+        items = np.sort(draw(np.flatnonzero(dataset.usable), _MOST_UNLABELLED, np.random.default_rng(0)))
         for first in range(0, items.size, size):
             hsi, aux, _ = dataset.batch(items[first : first + size])
             yield hsi.to(where), None if aux is None else aux.to(where)
 
-    beside = {"unlabelled": unlabelled()} if model.learns_unlabelled else {}
+    # Of one scene these are the pixels to classify; those of others carried less over to further scenes.
+    beside = {"unlabelled": unlabelled()} if model.learns_unlabelled and not dataset.groups.any() else {}
     cast(Any, model).fit(batches(), **beside)
     finish(model)
     record: Record = {"epoch": 1}
@@ -182,12 +183,6 @@ def _fit(
         record |= _figures(validation, loss)
     record["seconds"] = time.perf_counter() - start
     return ClassificationResult([record], 1, settings, validation, split)
-
-
-def _to_learn_from(dataset: PatchDataset, split: Split) -> NDArray[np.int64]:
-    """Choose items to learn from without their labels: of the scenes with training pixels, always the same ones."""
-    seen = np.isin(dataset.groups, np.unique(dataset.groups[split.train]))
-    return np.sort(draw(np.flatnonzero(dataset.usable & seen), _MOST_UNLABELLED, np.random.default_rng(0)))
 
 
 def _prepare(
