@@ -84,10 +84,11 @@ def labels_of(scenes: Sequence[Scene]) -> NDArray[np.int64]:
 def make_split(scenes: Sequence[Scene], spec: Values, seed: int) -> Split:
     """Make a split of a suite.
 
-    Kinds: "random" and "block" of one scene, as `random_split` and `block_split`; "plots" as `group_split`, by scene;
-    "stored", of the package. The last two take a `count`: so many of the training pixels of each class are drawn (or
-    all that there are), the others are left out of the split. `count` is of the pixels of training; what a method sets
-    aside of them to validate on is never of the test.
+    Kinds: "random" and "block" of one scene, as `random_split` and `block_split`; "plots" as `group_split`, by scene,
+    of all scenes or of those that a stored split trains and validates on (`within` is its name, and its test pixels
+    are on neither side); "stored", of the package. The last two take a `count`: so many of the training pixels of each
+    class are drawn (or all that there are), the others are left out of the split. `count` is of the pixels of training;
+    what a method sets aside of them to validate on is never of the test.
 
     Raises:
         SplitError: It cannot be made.
@@ -99,14 +100,23 @@ def make_split(scenes: Sequence[Scene], spec: Values, seed: int) -> Split:
         return random_split(labels.reshape(scenes[0].shape), seed=seed, **arguments)
     if kind == "block":
         return block_split(labels.reshape(scenes[0].shape), seed=seed, **arguments)
-    amount = arguments.pop("count", None)
+    amount, within = arguments.pop("count", None), arguments.pop("within", None)
     if kind == "stored":
-        split = load_split(**arguments)
-        split.check(labels.reshape(scenes[0].shape if len(scenes) == 1 else (1, labels.size)))
+        split = _stored(scenes, labels, **arguments)
     else:
+        if within is not None:
+            own = _stored(scenes, labels, within)
+            labels = np.where(np.isin(np.arange(labels.size), np.union1d(own.train, own.val)), labels, 0)
         groups = np.repeat(np.arange(len(scenes)), [scene.shape[0] * scene.shape[1] for scene in scenes])
         split = group_split(labels, groups, seed=seed, **arguments)
     return split if amount is None else _thinned(split, labels, amount, seed)
+
+
+def _stored(scenes: Sequence[Scene], labels: NDArray[np.int64], name: str) -> Split:
+    """Load a split of the package, which must be of these scenes."""
+    split = load_split(name)
+    split.check(labels.reshape(scenes[0].shape if len(scenes) == 1 else (1, labels.size)))
+    return split
 
 
 def _thinned(split: Split, labels: NDArray[np.int64], amount: int, seed: int) -> Split:

@@ -34,7 +34,7 @@ SPLITS: Mapping[str, Mapping[str, frozenset[str]]] = {
         "random": frozenset({"count", "fraction", "cap"}),
         "block": frozenset({"patch_size", "fraction", "block_size", "strict"}),
         "stored": frozenset({"name", "count"}),
-        "plots": frozenset({"test", "count"}),
+        "plots": frozenset({"test", "count", "within"}),
     },
     "fusion": {
         "own": frozenset({"val", "test", "guard", "axis"}),

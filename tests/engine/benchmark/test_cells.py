@@ -69,6 +69,18 @@ def test_splits_of_every_kind(tmp_path):
         make_split(plots, {"kind": "stored", "name": "enmap_potsdam", "count": 5}, 0)
 
 
+def test_plots_within_a_stored_split_leave_its_test_pixels_alone(monkeypatch):
+    plots = [toy(k, np.random.default_rng(k).integers(0, 4, (12, 12))) for k in range(9)]
+    labels = np.concatenate([plot.labels.ravel() for plot in plots])
+    whole = make_split(plots, {"kind": "plots", "test": 0.3}, 1)
+    own = whole.with_validation(labels, fraction=0.1)
+    monkeypatch.setattr("hsmamba.engine.benchmark.classification.load_split", {"own": own}.get)
+    inner = make_split(plots, {"kind": "plots", "test": 0.3, "within": "own", "count": 5}, 2)
+    assert not set(own.test // 144) & set(np.union1d(inner.train, inner.test) // 144)
+    assert set(np.union1d(own.train, own.val) // 144) == set(np.union1d(inner.train, inner.test) // 144)
+    assert np.bincount(labels[inner.train]).tolist() == [0, 5, 5, 5]
+
+
 def test_fusion_on_own_rows_and_on_an_image_left_out(tmp_path, images):
     places = {(cell.data.name, cell.split, cell.method.name): cell for cell in cells(tmp_path, FUSION)}
     own, others = (run_cell(places["ikonos", split, "GSA"], images) for split in ("own", "others"))
