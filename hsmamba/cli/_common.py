@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -80,14 +81,19 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 
 def say(text: object = "") -> None:
-    """Print a result for people, unless the command is to be quiet."""
-    if not is_quiet():
+    """Print a result for people, unless the command is to be quiet; of several processes the first does so for all."""
+    if not is_quiet() and _is_first():
         typer.echo(str(text))
 
 
 def tell(found: object) -> None:
-    """Print a result for programs as JSON, or a text that was asked for."""
-    typer.echo(found if isinstance(found, str) else json.dumps(found))
+    """Print a result for programs as JSON, or a text that was asked for; once for all processes of a launch."""
+    if _is_first():
+        typer.echo(found if isinstance(found, str) else json.dumps(found))
+
+
+def _is_first() -> bool:
+    return int(os.environ.get("WORLD_SIZE") or 1) < 2 or int(os.environ.get("RANK") or 0) == 0
 
 
 def shows_progress(as_json: bool) -> bool:

@@ -37,6 +37,7 @@ def finetune_pair(
     from hsmamba import evaluate, finetune, save_pretrained
     from hsmamba.data import open_image, wald_pairs
     from hsmamba.data.wald import ratio_of
+    from hsmamba.engine.parallel import group
 
     if model is None:
         raise ValueError(f"give a fusion network with --model: {', '.join(_architectures())}, or a weight")
@@ -51,11 +52,12 @@ def finetune_pair(
     result = finetune(network, pairs, progress=shows_progress(as_json), **folder.keeping(), **chosen(**settings))
     if pairs.test:
         note("the training is over; judging the held-out rows beside the classical methods")
-    report = evaluate(network, pairs) if pairs.test else None
+    report = group().on_first(lambda: evaluate(network, pairs) if pairs.test else None)
     data = {"name": name, "sensor": pairs.sensor.name, "maximum": pairs.maximum, "seed": settings["seed"]}
     terms = license_of(network, license, None)
     figures = _figures(report) if report else None
-    save_pretrained(network, folder.model, metrics=figures, data=data, license=terms, bands=pairs.in_chans)
+    kept: dict[str, Any] = {"metrics": figures, "data": data, "license": terms, "bands": pairs.in_chans}
+    group().on_first(lambda: save_pretrained(network, folder.model, **kept))
     if as_json:
         test = report.to_dict() if report else None
         tell({"model": str(folder.model), "best_epoch": result.best_epoch, "test": test})

@@ -44,6 +44,7 @@ def finetune_scene(
     from hsmamba import evaluate, finetune, save_pretrained
     from hsmamba.engine.classification.network import network_for
     from hsmamba.engine.classification.train import fits_in_one_step
+    from hsmamba.engine.parallel import group
 
     seed = settings["seed"]
     torch.manual_seed(seed)
@@ -55,10 +56,12 @@ def finetune_scene(
     result = finetune(
         network, opened, split, nan=nan, scale=scale, progress=shows_progress(as_json), **keeping, **chosen(**settings)
     )
-    report = evaluate(network, opened, result.split, nan=nan, progress=shows_progress(as_json))
+    shown = shows_progress(as_json)
+    report = group().on_first(lambda: evaluate(network, opened, result.split, nan=nan, progress=shown))
     data = {"name": opened.name or scene, "source": opened.source, "license": opened.license, "seed": seed}
     terms = license_of(network, license, opened.license)
-    save_pretrained(network, folder.model, split=result.split, metrics=report.percent(), data=data, license=terms)
+    kept: dict[str, Any] = {"metrics": report.percent(), "data": data, "license": terms}
+    group().on_first(lambda: save_pretrained(network, folder.model, split=result.split, **kept))
     if as_json:
         tell({"model": str(folder.model), "best_epoch": result.best_epoch, "test": report.to_dict()})
         return

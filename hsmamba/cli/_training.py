@@ -68,15 +68,20 @@ class RunFolder:
 
         If the new run were killed at once, a later --resume would else continue the old one.
         """
-        from hsmamba.engine.lock import only_run
         from hsmamba.engine.pace import deadline
+        from hsmamba.engine.parallel import group
 
         if self.overwrite:
-            with only_run(self.checkpoint):
-                self.checkpoint.unlink(missing_ok=True)
+            group().on_first(self._make_room)
         resumed = self.checkpoint if self.resume and self.checkpoint.exists() else None
         stop: Callback | None = None if self.minutes is None else deadline(self.minutes)
         return {"checkpoint": self.checkpoint, "resume": resumed, "log": self.log, "callback": stop}
+
+    def _make_room(self) -> None:
+        from hsmamba.engine.lock import only_run
+
+        with only_run(self.checkpoint):
+            self.checkpoint.unlink(missing_ok=True)
 
 
 def chosen(**settings: Any) -> dict[str, Any]:

@@ -21,12 +21,13 @@ def benchmark_command(
     """Run what is missing of a benchmark, and print its tables; a killed run loses the running cells alone."""
     from hsmamba._files import write_text
     from hsmamba.engine.benchmark import load_suite, run_suite, to_latex, to_markdown
+    from hsmamba.engine.parallel import group
 
     chosen = load_suite(suite)
     table = out / f"{chosen.name}.csv"
     check_writable(table)
     rows = run_suite(chosen, table, methods=method or (), data=data, jobs=jobs, tell=say)
     text = to_markdown(chosen, rows)
-    write_text(table.with_suffix(".md"), text)
-    write_text(table.with_suffix(".tex"), to_latex(chosen, rows))
+    group().on_first(lambda: write_text(table.with_suffix(".md"), text))
+    group().on_first(lambda: write_text(table.with_suffix(".tex"), to_latex(chosen, rows)))
     say(f"\n{text}\nresults in {table}, tables in {table.with_suffix('.md')} and {table.with_suffix('.tex')}")

@@ -107,9 +107,7 @@ class Launch(Group):
         """Return the loss of a share; all processes begin with the weights of the first."""
         # Looking for unused parameters keeps the order in which gradients are summed the same from the first step on,
         # so that a resumed run, which has a first step of its own, goes on bit for bit.
-        wrapped: Loss = DistributedDataParallel(
-            _Step(model, loss), broadcast_buffers=False, find_unused_parameters=True
-        )
+        wrapped: Loss = DistributedDataParallel(_Step(model, loss), find_unused_parameters=True)
         return wrapped
 
     def share(self, batch: T, least: int = 1) -> tuple[T, float]:

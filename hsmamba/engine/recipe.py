@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 from hsmamba.data.sets.catalog import CATALOG
 from hsmamba.engine.classification import recipe as classification
 from hsmamba.engine.fusion import recipe as fusion
+from hsmamba.engine.parallel import group
 from hsmamba.engine.results import Outcome
 from hsmamba.errors import ManifestError
 
@@ -121,6 +122,8 @@ def run(
 ) -> Outcome:
     """Run a recipe, or what is left of it.
 
+    In several processes of `accelerate launch` all train each network together, the first judges and writes.
+
     Args:
         recipe: The recipe.
         out: Folder of the runs, with `results.csv`.
@@ -164,5 +167,5 @@ def publish(recipe: Recipe, out: str | Path, folder: str | Path) -> Path:
     Raises:
         HsmambaError: Runs are missing.
     """
-    written: Path = TASKS[recipe.task].publish(recipe, Path(out), folder)
+    written: Path = group().on_first(lambda: TASKS[recipe.task].publish(recipe, Path(out), folder))
     return written

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from hsmamba._files import atomic_path
+from hsmamba.engine.parallel import group
 from hsmamba.metrics.report import HEADLINES
 
 Row: TypeAlias = "dict[str, Any]"
@@ -87,5 +88,6 @@ def summarise(rows: Iterable[Row]) -> dict[str, dict[str, dict[str, float]]]:
 
 
 def machine(device: str | None) -> str:
-    """Name where a run was trained: the device, or the CPU's architecture and threads."""
-    return device or f"{platform.machine()}, {torch.get_num_threads()} threads"
+    """Name where a run was trained: the device, or the CPU's architecture and threads, of each process of a launch."""
+    one = device or f"{platform.machine()}, {torch.get_num_threads()} threads"
+    return one if (count := group().size) == 1 else f"{count} processes: {one}"

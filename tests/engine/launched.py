@@ -14,8 +14,14 @@ import torch
 
 import hsmamba
 from hsmamba.data import Scene, random_split, wald_pairs
+from hsmamba.engine import recipe as recipes
+from hsmamba.engine.benchmark import load_suite, run_suite
+from hsmamba.engine.classification import recipe as recipe_module
 from hsmamba.engine.parallel import group
 from hsmamba.errors import TrainingError
+from hsmamba.metrics.report import HEADLINES
+from tests.conftest import ROOT
+from tests.engine.benchmark.suites import CLASSIFICATION, write
 from tests.engine.fusion.toys import images
 
 EPOCHS = 3
@@ -89,6 +95,27 @@ def resumed(folder):
     return {**found, "told": told, "whole": train(model=classifier(drop_rate=0.3))}
 
 
+def ran(folder):
+    """What a recipe gave, but for what differs from run to run."""
+    recipe = recipes.load_recipe(ROOT / "tests" / "engine" / "classification" / "toy.toml")
+    recipe_module.load_scenes = lambda name, root: [scene()]
+    nothing = {"split": "random", "seed": 0, "method": "none", **dict.fromkeys(HEADLINES, 1)}
+    recipe_module.baseline_rows = lambda *_: [nothing]
+    outcome = recipes.run(recipe, folder / "recipe", splits=["random"], seeds=[0], progress=False)
+    runs = outcome.record["runs"]
+    return [{key: value for key, value in row.items() if key not in ("minutes", "machine")} for row in runs]
+
+
+def held(folder):
+    """The rows of a benchmark, but for when and how fast they were made."""
+    (folder / "suite").mkdir(exist_ok=True)
+    here = folder / "suite" / str(group().rank)
+    here.mkdir()
+    suite = load_suite(write(here, CLASSIFICATION, ("seeds = [0, 1]", "seeds = [0]")))
+    rows = run_suite(suite, folder / "suite.csv")
+    return [{key: row[key] for key in ("method", "oa", "aa", "cell", "split_sha256")} for row in rows]
+
+
 def refused():
     """What is said where the processes' settings, or their devices, are not the same."""
     said = []
@@ -104,6 +131,7 @@ def main():
     folder, here = Path(sys.argv[1]), group()
     found = {name: train(name) for name in CLASSIFIERS} | {name: sharpen(name) for name in FUSION}
     found |= {"resumed": resumed(folder), "refused": refused(), "size": here.size}
+    found |= {"recipe": ran(folder), "benchmark": held(folder)}
     (folder / f"process{here.rank}.json").write_text(json.dumps(found))
 
 

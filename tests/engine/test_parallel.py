@@ -4,10 +4,12 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
+from hsmamba.engine.benchmark import run
 from hsmamba.engine.parallel import group
 from hsmamba.engine.results import read_results
 from tests.conftest import ROOT
@@ -78,7 +80,29 @@ def test_the_first_process_alone_writes_and_tells(found):
     assert [process["resumed"]["told"] for process in processes] == [[1, 2], []]
     assert [row["epoch"] for row in read_results(folder / "history.csv")] == [1, 2]
     written = {path.name for path in folder.iterdir() if not path.name.startswith("process")}
-    assert written == {"run.pt", "history.csv"}
+    assert written == {"run.pt", "history.csv", "recipe", "suite", "suite.csv"}
+
+
+def test_a_recipe_is_trained_by_all_and_written_by_the_first(found, tmp_path):
+    (want,) = launched.ran(tmp_path)
+    processes, folder = found
+    for process in processes:
+        (row,) = process["recipe"]
+        assert row.keys() == want.keys()
+        for key, value in want.items():
+            assert row[key] == pytest.approx(value, abs=0.6) if isinstance(value, float) else row[key] == value
+    there = {path.relative_to(tmp_path) for path in tmp_path.rglob("*") if not path.is_dir()}
+    assert there == {path.relative_to(folder) for path in (folder / "recipe").rglob("*") if not path.is_dir()}
+    (row,) = read_results(folder / "recipe" / "results.csv")
+    assert row["machine"].startswith("2 processes: ")
+
+
+def test_the_cells_of_a_benchmark_are_shared_out_and_the_same(found, tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "_workers", lambda jobs: ThreadPoolExecutor(1))
+    want = launched.held(tmp_path)
+    processes, folder = found
+    assert [process["benchmark"] for process in processes] == [want, want]
+    assert len(read_results(folder / "suite.csv")) == len(want) == 2
 
 
 def test_processes_that_differ_are_refused_in_all_of_them(found):

@@ -7,19 +7,23 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Collection, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
 from hsmamba._files import HeldError, acquire, release
 from hsmamba.engine.benchmark.cells import run_cell
 from hsmamba.engine.benchmark.suite import Cell, Suite
+from hsmamba.engine.parallel import group
 from hsmamba.engine.results import Row, read_results, write_results
 from hsmamba.errors import HsmambaError
 
 Tell: TypeAlias = "Callable[[str], None]"
+Result: TypeAlias = "tuple[Cell, Row | str]"  # a cell, and its row or why it failed
+Results: TypeAlias = "Callable[[Executor, list[Cell]], Iterator[Result]]"
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -38,6 +42,9 @@ def run_suite(
     Every finished cell is a row of the table, which is written whole or not at all: a killed run loses the running
     cells. A cell is known by the hash of its data set, split, seed and settings, so a change of these runs it anew and
     replaces the row of the same names.
+
+    The processes of `accelerate launch` share the cells, `jobs` each at a time, and the first writes the table when
+    all have done theirs.
 
     Args:
         suite: The suite.
@@ -58,13 +65,15 @@ def run_suite(
         raise ValueError(f"jobs is {jobs}; expected 1 or more processes")
     if unknown := sorted(set(methods) - suite.methods.keys()):
         raise ValueError(f"the suite has no method {', '.join(unknown)}; it has {', '.join(suite.methods)}")
-    table = Path(table)
-    with _only_run(table):
-        rows = read_results(table)
+    table, here = Path(table), group()
+    with ExitStack() as stack:
+        here.on_first(lambda: stack.enter_context(_only_run(table)))
+        rows = here.on_first(lambda: read_results(table))
         there = {row["cell"] for row in rows}
         wanted = [cell for cell in suite.cells() if not methods or cell.method.name in methods]
         missing = [cell for cell in wanted if cell.sha256 not in there]
-        failed = _run(suite, missing, rows, table, None if data is None else str(data), jobs, tell)
+        share = partial(_results, jobs=jobs, root=None if data is None else str(data), table=table)
+        failed = _run(suite, missing, rows, table, share, jobs, tell)
     if failed:
         first, why = next(iter(failed.items()))
         raise HsmambaError(
@@ -96,35 +105,55 @@ def rows_of(suite: Suite, rows: list[Row]) -> list[Row]:
 
 
 def _run(
-    suite: Suite, missing: list[Cell], rows: list[Row], table: Path, root: str | None, jobs: int, tell: Tell | None
+    suite: Suite, missing: list[Cell], rows: list[Row], table: Path, results: Results, jobs: int, tell: Tell | None
 ) -> dict[str, str]:
     """Run cells, put their rows into the table, and return why those failed that did."""
     if not missing:
         return {}
-    failed: dict[str, str] = {}
+    here, failed, done = group(), {}, 0
     with _workers(min(jobs, len(missing))) as pool:
-        futures: dict[Future[Row], Cell] = {pool.submit(_work, cell, root): cell for cell in missing}
-        for done, future in enumerate(as_completed(futures), start=1):
-            cell = futures[future]
+        for cell, row in _shared(missing, jobs, partial(results, pool)):
+            done += 1
             name = ", ".join(map(str, cell.place))
-            try:
-                row = future.result()
-            except BrokenProcessPool:
-                raise HsmambaError(
-                    f"a process of the benchmark was ended from outside, maybe for want of memory; lower jobs ({jobs}) "
-                    f"and run again: the finished cells are in {str(table)!r}"
-                ) from None
-            except _FailedCell as error:
-                failed[name] = str(error)
-                said = f"failed: {error}"
+            if isinstance(row, str):
+                failed[name] = row
+                said = f"failed: {row}"
             else:
                 _put(rows, row, suite)
-                write_results(table, rows)
+                here.on_first(partial(write_results, table, rows))
                 said = "  ".join(f"{metric} {row[metric]}" for metric in suite.metrics)
                 said += f"  ({row['train_seconds'] + row['test_seconds']:.1f} s)"
-            if tell is not None:
+            if tell is not None and here.is_first:
                 tell(f"{done}/{len(missing)} {name}: {said}")
     return failed
+
+
+def _shared(cells: list[Cell], jobs: int, results: Callable[[list[Cell]], Iterator[Result]]) -> Iterator[Result]:
+    """Give the results of cells as they come; in a launch round by round, each process's share of a round."""
+    here = group()
+    if here.size == 1:
+        yield from results(cells)
+        return
+    step = jobs * here.size
+    for first in range(0, len(cells), step):
+        mine = cells[first : first + step][here.rank :: here.size]
+        for part in here.gathered(list(results(mine))):
+            yield from part
+
+
+def _results(pool: Executor, cells: list[Cell], *, jobs: int, root: str | None, table: Path) -> Iterator[Result]:
+    """Run cells in processes; give the row of each, or why it failed."""
+    futures: dict[Future[Row], Cell] = {pool.submit(_work, cell, root): cell for cell in cells}
+    for future in as_completed(futures):
+        try:
+            yield futures[future], future.result()
+        except BrokenProcessPool:
+            raise HsmambaError(
+                f"a process of the benchmark was ended from outside, maybe for want of memory; lower jobs ({jobs}) "
+                f"and run again: the finished cells are in {str(table)!r}"
+            ) from None
+        except _FailedCell as error:
+            yield futures[future], str(error)
 
 
 def _put(rows: list[Row], row: Row, suite: Suite) -> None:
@@ -175,6 +204,7 @@ def _begin() -> None:
     import torch
 
     torch.set_num_threads(1)
+    os.environ.pop("WORLD_SIZE", None)  # a cell is a process's own, also in a launch
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

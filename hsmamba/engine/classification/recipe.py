@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +23,7 @@ from hsmamba.engine.classification.baselines import judge_baselines
 from hsmamba.engine.classification.evaluate import evaluate_classifier, labels_of
 from hsmamba.engine.classification.train import ClassificationResult, settings_for, train_classifier
 from hsmamba.engine.paper import Paper, mean_and_deviation
+from hsmamba.engine.parallel import group
 from hsmamba.engine.results import Outcome, Row, machine, read_results, summarise, write_results
 from hsmamba.engine.training import Keeping
 from hsmamba.errors import HsmambaError, HsmambaWarning, ManifestError, MissingExtraError
@@ -138,17 +140,18 @@ def run(
         HsmambaWarning: scikit-learn is not installed, so that there are no baselines.
     """
     scenes = load_scenes(recipe.scene, data)
-    rows, others = read_results(out / "results.csv"), read_results(out / BASELINES)
+    here = group()
+    rows, others = here.on_first(lambda: (read_results(out / "results.csv"), read_results(out / BASELINES)))
     for name in splits or recipe.splits:
         for seed in seeds or recipe.seeds:
             if not any(row["split"] == name and row["seed"] == seed for row in rows):
                 rows.append(_run(recipe, scenes, name, seed, out / f"{name}-seed{seed}", data, device, progress))
                 rows.sort(key=lambda row: (row["split"] != recipe.publish, row["split"], row["seed"]))
-                write_results(out / "results.csv", rows)
+                here.on_first(partial(write_results, out / "results.csv", rows))
             if not any(row["split"] == name and row["seed"] == seed for row in others):
-                others += _baselines(recipe, scenes, name, seed, data)
+                others += here.on_first(partial(_baselines, recipe, scenes, name, seed, data))
                 if others:
-                    write_results(out / BASELINES, others)
+                    here.on_first(partial(write_results, out / BASELINES, others))
     summary = summarise(rows)
     lines = []
     for name, metrics in summary.items():
@@ -182,7 +185,7 @@ def _baselines(recipe: Recipe, scenes: list[Scene], name: str, seed: int, root: 
         return baseline_rows(recipe, scenes, name, seed, root)
     except MissingExtraError as error:
         warnings.warn(
-            f"no classical classifiers beside: {error}; then run the recipe again", HsmambaWarning, stacklevel=3
+            f"no classical classifiers beside: {error}; then run the recipe again", HsmambaWarning, stacklevel=4
         )
         return []
 
@@ -229,7 +232,6 @@ def _run(
 ) -> Row:
     data = scenes[0] if len(scenes) == 1 else scenes
     split = make_split(recipe, data, name, seed, root)
-    patch_size = int(recipe.model_args["patch_size"])
     validation: Row = dict.fromkeys(("val_oa", "val_loss"), "")
     if name == recipe.publish and recipe.holdout:
         trial = split
@@ -240,6 +242,26 @@ def _run(
         validation = {"val_oa": round(100 * last["val_oa"], 2), "val_loss": round(last["val_loss"], 4)}
     whole = without_validation(split)
     model, result = _train(recipe, data, whole, seed, folder, device, progress)
+    rest = (recipe, scenes, model, result, name, seed, split, whole, validation, folder, device)
+    return group().on_first(lambda: _judged(*rest))
+
+
+def _judged(
+    recipe: Recipe,
+    scenes: list[Scene],
+    model: Classifier,
+    result: ClassificationResult,
+    name: str,
+    seed: int,
+    split: Split,
+    whole: Split,
+    validation: Row,
+    folder: Path,
+    device: str | None,
+) -> Row:
+    """Judge what was trained on a whole split, and write it; its row."""
+    data = scenes[0] if len(scenes) == 1 else scenes
+    patch_size = int(recipe.model_args["patch_size"])
     report = evaluate_classifier(model, data, split, tta=recipe.tta)
     row: Row = {
         "split": name,

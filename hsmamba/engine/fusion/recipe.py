@@ -22,6 +22,7 @@ from hsmamba.engine.fusion.evaluate import FULL, REDUCED, evaluate_fusion
 from hsmamba.engine.fusion.train import FusionResult, FusionSettings, train_fusion
 from hsmamba.engine.pace import deadline
 from hsmamba.engine.paper import Paper, mean_and_deviation
+from hsmamba.engine.parallel import group
 from hsmamba.engine.results import Outcome, Row, machine, write_results
 from hsmamba.engine.training import Keeping, make_settings
 from hsmamba.errors import HsmambaError, ManifestError
@@ -114,6 +115,13 @@ def run(
     settings = settings_of(recipe, pairs)
     keeping = Keeping.in_folder(out, callback=None if minutes is None else deadline(minutes), progress=progress)
     result = train_fusion(model, pairs, settings, keeping=keeping)
+    return group().on_first(lambda: _judged(recipe, pairs, model, result, out, device))
+
+
+def _judged(
+    recipe: Recipe, pairs: FusionPairs, model: FusionNetwork, result: FusionResult, out: Path, device: str | None
+) -> Outcome:
+    """Judge what was trained, and write it."""
     model.half().float()  # stored in half the space; the figures are of what is stored
     report = evaluate_fusion(model, pairs, gains="match" if recipe.paper is None else None)
     write_results(out / "results.csv", rows_of(report), COLUMNS)
