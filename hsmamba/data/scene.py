@@ -11,7 +11,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from hsmamba._html import picture, table, titled
 from hsmamba.data.bands import wavelengths_of
+from hsmamba.data.composites import thumbnail
 from hsmamba.data.drawing import draw_labels
 from hsmamba.data.files.content import Content, is_real, reading
 from hsmamba.data.files.geotiff import is_remote, read_remote
@@ -107,6 +109,16 @@ class Scene:
             labelled = int(np.count_nonzero(np.asarray(self.labels)))
             parts.append(f"{labelled} labelled pixels of {self.num_classes} classes")
         return f"Scene({self.name!r}: {'; '.join(parts)})"
+
+    def _repr_html_(self) -> str:
+        """Show a small picture and what it holds, in notebooks."""
+        rows = [("source", self.source), ("licence", self.license)]
+        if self.labels is not None:
+            counts = np.bincount(np.asarray(self.labels).ravel(), minlength=self.num_classes + 1)[1:]
+            names = self.class_names or tuple(f"class {k}" for k in range(1, len(counts) + 1))
+            rows.append(("classes", ", ".join(f"{name} ({n})" for name, n in zip(names, counts, strict=False))))
+        small = picture(thumbnail(self.hsi, self.wavelengths), "composite of three bands")
+        return titled(repr(self), small, table([row for row in rows if row[1]]))
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from hsmamba._files import write_text
+from hsmamba._html import curves, titled
 from hsmamba.engine.checkpoint import check_kept, read_checkpoint, write_checkpoint
 from hsmamba.engine.lock import only_run
 from hsmamba.engine.pace import Pace
@@ -203,6 +204,11 @@ class TrainingResult(Generic[Settings]):
             return f"{told})"
         figures = ", ".join(f"{key} {value:.4g}" for key, value in self.history[-1].items() if key != "epoch")
         return f"{told}; at last {figures})"
+
+    def _repr_html_(self) -> str:
+        """Show the curves, in notebooks."""
+        names = [name for name in self.history[0] if name not in ("epoch", "lr", "seconds")] if self.history else []
+        return titled(repr(self), curves({name: [record[name] for record in self.history] for name in names}))
 
     @property
     def seconds(self) -> float:

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from hsmamba._html import table, titled
 from hsmamba.metrics.classification import confusion_matrix
 
 HEADLINES = ("oa", "aa", "kappa", "mean_f1")  # of a classifier, the figures that papers compare
@@ -96,6 +97,14 @@ class ClassificationReport:
         figures = ", ".join(f"{title} {value:.2f}" for title, value in named)
         return f"ClassificationReport({figures}; {int(self.confusion.sum())} pixels of {len(self.class_names)} classes)"
 
+    def _repr_html_(self) -> str:
+        """Show the table of classes and the headline figures, in notebooks."""
+        rows = zip(self.class_names, self.support, self.per_class, self.f1, strict=True)
+        body = [(name, n, f"{100 * acc:.2f}", f"{100 * f1:.2f}") for name, n, acc, f1 in rows]
+        others = [(name, *report.percent().values()) for name, report in self.baselines.items()]
+        beside = table([("this model", *self.percent().values()), *others], ("", *_COLUMNS))
+        return titled(repr(self), table(body, ("class", "pixels", "accuracy", "F1")), beside)
+
     def percent(self) -> dict[str, float]:
         """Return the figures of `HEADLINES` in percent with two digits, as results and records hold them."""
         return {key: round(100 * getattr(self, key), 2) for key in HEADLINES}
@@ -169,6 +178,16 @@ class FusionReport:
         """Say the network's figures at reduced resolution; `print` shows the tables."""
         figures = ", ".join(f"{key} {value:.4g}" for key, value in self.mean().get(self.model, {}).items())
         return f"FusionReport({self.model!r}: {figures or 'no figures'}; {len(self.reduced)} images)"
+
+    def _repr_html_(self) -> str:
+        """Show both tables, means over the images, in notebooks."""
+        parts = []
+        for title, full in (("reduced resolution", False), ("full resolution", True)):
+            if means := self.mean(full=full):
+                columns = list(next(iter(means.values())))
+                rows = [(name, *(f"{row[column]:.4f}" for column in columns)) for name, row in means.items()]
+                parts.append(table(rows, (title, *columns)))
+        return titled(repr(self), *parts)
 
     def mean(self, *, full: bool = False) -> dict[str, Figures]:
         """Average over the images, by method."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from hsmamba.errors import SceneError
 from hsmamba.layers.fusion import Place
+from hsmamba.models._face import Face
 from hsmamba.ops.resampling import upsample
 
 # Patterns of parameter names, from the input to the output, as timm's `group_parameters` takes them.
@@ -66,7 +67,7 @@ class TrainingImages(Protocol):
         """Loss against the true sharp image (B, C, H, W), beside the coarse image on its grid."""
 
 
-class Network(nn.Module):
+class Network(Face, nn.Module):
     """What both kinds of networks carry.
 
     Attributes:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 import numpy.typing as npt
 
+from hsmamba._html import table, titled
 from hsmamba.data.arrays import read_arrays, write_arrays
 from hsmamba.data.bands import BandMatch
 from hsmamba.data.image import Array, NanPolicy, iter_strips, like
@@ -315,6 +316,17 @@ class Compose:
         self.wavelengths, self.fwhm = (
             _checked(arrays, name, (bands,)) if name in arrays else None for name in ("wavelengths", "fwhm")
         )
+
+    def _repr_html_(self) -> str:
+        """Show the steps and the bands between them, in notebooks."""
+        rows = []
+        for on in ("hsi", "aux"):
+            bands = self._in_channels.get(on)
+            for step in self._steps(on):
+                before = bands
+                bands = None if bands is None else step.out_channels(bands)
+                rows.append((on, repr(step), "" if before is None else f"{before} to {bands} bands"))
+        return titled(f"Compose of {len(self.steps)} steps", table(rows, ("input", "step", "")))
 
     def __repr__(self) -> str:
         """Show the constructor call."""
