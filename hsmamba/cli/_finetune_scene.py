@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hsmamba.cli._common import named, open_or_load, say, shows_progress, tell
@@ -20,6 +21,7 @@ def finetune_scene(
     fraction: float | None,
     count: int | None,
     cap: bool,
+    split_file: Path | None,
     disjoint: bool,
     bands: int | None,
     patch_size: int | None,
@@ -32,8 +34,10 @@ def finetune_scene(
     as_json: bool,
 ) -> None:
     """Train, judge and save; the arguments are the command's, `opening` what `open_or_load` takes after the name."""
-    if (fraction is None) == (count is None):
-        raise ValueError("give either --fraction (0.05 is 5 % of each class) or --count (pixels of each class)")
+    if sum(given is not None for given in (fraction, count, split_file)) != 1:
+        raise ValueError(
+            "give one of --fraction (0.05 is 5 % of each class), --count (pixels of each class) and --split (a file)"
+        )
     if disjoint and (fraction is None or cap):
         raise ValueError("--disjoint takes --fraction, and no --cap")
     opened = open_or_load(scene, *opening)
@@ -41,7 +45,7 @@ def finetune_scene(
         raise SceneError(f"{scene} has no labels; give a label image with --labels")
     import torch
 
-    from hsmamba import evaluate, finetune, save_pretrained
+    from hsmamba import Split, evaluate, finetune, save_pretrained
     from hsmamba.engine.classification.network import network_for
     from hsmamba.engine.classification.train import fits_in_one_step
     from hsmamba.engine.parallel import group
@@ -49,7 +53,10 @@ def finetune_scene(
     seed = settings["seed"]
     torch.manual_seed(seed)
     network = network_for(named(model), opened, components=bands, patch_size=patch_size, device=device)
-    split = _split(opened, network.patch_size if disjoint else None, fraction, count, cap, seed)
+    if split_file is not None:
+        split = Split.load(split_file)
+    else:
+        split = _split(opened, network.patch_size if disjoint else None, fraction, count, cap, seed)
     at_once, keeping = fits_in_one_step(network), folder.keeping()
     if at_once:  # nothing to keep on the way, and nothing random
         settings, keeping = {**settings, "seed": None}, {"callback": keeping["callback"]}

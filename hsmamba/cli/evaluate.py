@@ -53,6 +53,7 @@ def evaluate_command(
             "validation pixels of the split."
         ),
     ] = "off",
+    batch_size: Annotated[int | None, typer.Option(help="Pixels at a time.")] = None,
     baselines: Annotated[
         bool,
         typer.Option("--baselines", help="Fit classical classifiers on the training pixels and show them beside."),
@@ -77,6 +78,6 @@ def evaluate_command(
         chosen = Split.load(split)
     else:
         chosen = split_of(model)
-    options: Any = {"nan": nan, "scale": numbers(scale), "tta": tta, "regularise": regularise}
+    options: Any = {"nan": nan, "scale": numbers(scale), "tta": tta, "regularise": regularise, "batch_size": batch_size}
     report = evaluate(network, opened, chosen, baselines=baselines, progress=shows_progress(as_json), **options)
     tell(report.to_json() if as_json else f"{chosen.id}\n\n{report}")

@@ -31,7 +31,7 @@ _PAIR = "Of a pair of images"
 _ONE_TASK: dict[str, tuple[str, ...]] = {
     "scene": (
         "scene", "labels", "variable", "labels_variable", "labels_field", "classes", "aux", "fraction", "count", "cap",
-        "disjoint", "scale", "patch_size", "bands",
+        "split", "disjoint", "scale", "patch_size", "bands",
     ),
     "pair": (
         "ms", "guide", "ms_variable", "guide_variable", "ratio", "sensor", "maximum", "val", "test", "steps", "crop",
@@ -59,6 +59,7 @@ def finetune_command(
     fraction: Annotated[float | None, typer.Option(help="Share of each class's pixels to train on.")] = None,
     count: Annotated[int | None, typer.Option(help="Pixels of each class to train on.")] = None,
     cap: Annotated[bool, typer.Option("--cap", help="Take fewer of a class that has no more.")] = False,
+    split: Annotated[Path | None, typer.Option(help="A split file, instead of these: Split.save writes one.")] = None,
     disjoint: Annotated[bool, typer.Option("--disjoint", help="Spatially disjoint blocks (with --fraction).")] = False,
     scale: ScaleOption = None,
     patch_size: Annotated[int | None, typer.Option(help="Side of the patches; default the architecture's.")] = None,
@@ -132,7 +133,7 @@ def finetune_command(
         return
     finetune_scene(
         model or "md2f_mamba", scene or "", opening=(variable, labels, labels_variable, aux, classes, labels_field),
-        fraction=fraction, count=count, cap=cap, disjoint=disjoint, scale=numbers(scale), bands=bands,
+        fraction=fraction, count=count, cap=cap, split_file=split, disjoint=disjoint, scale=numbers(scale), bands=bands,
         patch_size=patch_size, settings=settings, **common,
     )  # fmt: skip
 

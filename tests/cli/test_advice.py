@@ -217,9 +217,10 @@ CASES = {
     "two of the outputs are one file (map.tif also writes map_confidence.tif); rename one": (
         lambda shell: shell.classify("map.npy", "map.npy"), lambda shell, text: shell.saved("map.npy", "map2.npy")
     ),
-    "give either --fraction (0.05 is 5 % of each class) or --count (pixels of each class)": (
+    "give one of --fraction (0.05 is 5 % of each class), --count (pixels of each class) and --split (a file)": (
         lambda shell: shell.finetune(count=()),
         (
+            lambda shell, text: tuned(shell, count=(option(text, "split"), split(shell))),
             lambda shell, text: tuned(shell, count=(*re.findall(r"(--fraction) \(([\d.]+)", text)[0],)),
             lambda shell, text: tuned(shell, count=(option(text, "count"), 20)),
         ),
