@@ -85,3 +85,13 @@ def test_every_command_of_the_readme_exists():
     used = set(re.findall(r"\bhsmamba ([a-z]+)\b(?= |`|$)", text, re.MULTILINE))
     assert {"demo", "classify"} <= used & commands
     assert used & {"list", "info", "train", "verify"} <= commands
+
+
+@pytest.mark.slow
+def test_the_first_lines_of_the_readme_run_as_they_are(tmp_path, monkeypatch):
+    pytest.importorskip("sklearn", reason="needs the demo extra")
+    monkeypatch.chdir(tmp_path)
+    block = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)[1]
+    names = {}
+    exec(block, names)
+    assert names["labels"].shape == (90, 90) and names["sharp"].shape == (192, 256, 7)
