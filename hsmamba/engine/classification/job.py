@@ -308,7 +308,7 @@ def prepare_classification(
     """Check a classification without running it; arguments and errors are those of `classify`.
 
     Of the valid pixels those alone are classified that `wanted` has True: an array (H, W), or a function from the rows
-    and columns of a window (two slices) to its pixels (h, w).
+    and columns of a window (two slices) to its pixels (h, w), which alone are looked at with `nan="raise"`.
 
     Returns:
         The classification; `run` gives its rows one after the other, for results that are to be written and not held.
@@ -331,7 +331,7 @@ def prepare_classification(
     windows = Windows(sources, transform, bands, classifier.patch_size, classifier.num_classes)
     windows.check_memory()
     for on, source in sources.items() if nan == "raise" else ():
-        refuse_invalid(source, bands=bands[on], within=inside)
+        refuse_invalid(source, bands=bands[on], within=wanted if callable(wanted) else None)
     check_units(transform, sources, given=scale is not None)
     graph = Graph.fit(sources, bands) if regularise == "on" else None
     return ClassifyJob(classifier, windows, inside, graph, batch_size, device, tta, progress)
