@@ -9,6 +9,7 @@ import math
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hsmamba.ops import selective_scan
@@ -41,7 +42,7 @@ class S6(nn.Module):
 
     Shape:
         u: (B, K, d, L), driver: (B, K, e, L). Output: (B, K, d, L); with `return_last_state` also the
-        states after the last step (B, K, d, N).
+        states after the last step (B, K, d, N). One scan takes any number of sequences in the place of K.
     """
 
     def __init__(
@@ -79,20 +80,19 @@ class S6(nn.Module):
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Scan u (B, K, d, L), with steps, B and C from the driver (B, K, e, L), or from u itself."""
         b, scans, d, length = u.shape
-        # Products of small matrices, one for each scan of each sample: several times as fast as grouped convolutions.
-        x = self.x_proj_weight @ (u if driver is None else driver)
+        x = _project(self.x_proj_weight, u if driver is None else driver)
         if self.x_proj_bias is not None:
             x = x + self.x_proj_bias.unsqueeze(-1)
         r, B, C = torch.split(x, [self.dt_rank, self.d_state, self.d_state], dim=2)  # (B, K, R | N | N, L)
-        delta = self.dt_proj_weight @ r
+        delta = _project(self.dt_proj_weight, r)
         result = selective_scan(
             u.flatten(1, 2),
             delta.flatten(1, 2),
-            -self.A_log.exp().flatten(0, 1),
+            -self.A_log.exp().expand(scans, -1, -1).flatten(0, 1),
             B,
             C,
-            self.D.flatten(),
-            delta_bias=self.dt_proj_bias.flatten(),
+            self.D.expand(scans, -1).flatten(),
+            delta_bias=self.dt_proj_bias.expand(scans, -1).flatten(),
             delta_softplus=True,
             return_last_state=return_last_state,
         )
@@ -100,6 +100,16 @@ class S6(nn.Module):
             return result.reshape(b, scans, d, length)
         y, last = result
         return y.reshape(b, scans, d, length), last.reshape(b, scans, d, self.d_state)
+
+
+def _project(weight: Tensor, x: Tensor) -> Tensor:
+    """Map each step of K sequences by their own matrices, or by one: (K or 1, w, e) and (B, K, e, L) -> (B, K, w, L).
+
+    Products of small matrices are several times as fast as grouped convolutions of size 1.
+    """
+    if len(weight) == 1 and x.stride(2) == 1:  # a step's numbers are neighbours in memory: one large product
+        return F.linear(x.permute(0, 3, 1, 2), weight[0]).permute(0, 2, 3, 1)
+    return weight @ x
 
 
 def no_weight_decay_names(model: nn.Module, *more: str) -> set[str]:

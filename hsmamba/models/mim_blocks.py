@@ -244,9 +244,13 @@ class VimV2(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Mix."""
         q = self.proj(self.norm(x))
-        u = torch.cat([F.softplus(conv(q)) for conv in self.convs]).mT.unsqueeze(1)  # (2 N, 1, D, L)
-        y = self.ssm(u).mT.reshape(2, *x.shape).sum(0)
-        out: Tensor = F.silu(q) * y + x
+        # Both sequences side by side in the channels, as the scan reads them: one product, no copy.
+        weight, bias = (
+            torch.cat(both) for both in zip(*((conv.weight, conv.bias) for conv in self.convs), strict=True)
+        )
+        u = F.softplus(F.linear(q, weight, bias)).view(*q.shape[:2], 2, q.shape[2]).permute(0, 2, 3, 1)  # (N, 2, D, L)
+        first, second = self.ssm(u).mT.unbind(1)
+        out: Tensor = torch.addcmul(x, F.silu(q), first + second)
         return out
 
 
@@ -298,10 +302,11 @@ class VimV3(nn.Module):
         normed = self.norm(x)
         z, q = F.silu(self.proj_z(normed)), self.proj_x(normed)
         # The flip stands before the convolution: behind it, torch traces the layout of the flip's gradient wrongly.
-        u = torch.stack([self.convs[0](q), self.convs[1](q.flip(1))], dim=1)  # (N, 2, L, D)
-        forward, backward = self.ssm(F.softplus(u).mT).mT.unbind(1)
+        u = torch.cat([self.convs[0](q), self.convs[1](q.flip(1))], dim=2)  # (N, L, 2 D), as the scan reads it
+        u = F.softplus(u).view(*q.shape[:2], 2, q.shape[2]).permute(0, 2, 3, 1)  # (N, 2, D, L)
+        forward, backward = self.ssm(u).mT.unbind(1)
         mask = index_mask(length, released_centre(length), x)[:, None]
-        return z * F.silu(forward * mask) + z * F.silu(backward.flip(1) * mask) + x
+        return torch.addcmul(x, z, F.silu(forward * mask) + F.silu(backward.flip(1) * mask))
 
 
 class MixerPaper(nn.Module):

@@ -51,6 +51,31 @@ def test_s6_is_the_recurrence_of_each_scan(batch, scans, d_inner, d_state, dt_ra
         torch.testing.assert_close(module(u, driver, return_last_state=True), (y, last))
 
 
+@pytest.mark.parametrize("scans", [1, 3])
+def test_the_layout_of_the_sequences_changes_nothing(scans):
+    torch.manual_seed(0)
+    module = S6(4, 4, 2, scans=scans, d_driver=3).double()
+    u, driver = (torch.randn(2, scans, d, 6, dtype=torch.float64) for d in (4, 3))
+    wanted = module(u, driver)
+    tokens = [x.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1) for x in (u, driver)]
+    assert all(x.stride(2) == 1 for x in tokens)
+    got = module(*tokens)
+    torch.testing.assert_close(got, wanted)
+    slope = torch.randn_like(wanted)
+    gradients = (torch.autograd.grad(y, list(module.parameters()), slope) for y in (got, wanted))
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_one_scan_takes_several_sequences_in_any_layout():
+    torch.manual_seed(0)
+    module = S6(3, 4, 2, proj_bias=True).double()
+    tokens = torch.randn(2, 6, 3 * 3, dtype=torch.float64)  # (B, L, K d)
+    u = tokens.unflatten(2, (3, 3)).permute(0, 2, 3, 1)
+    with torch.no_grad():
+        torch.testing.assert_close(module(u), torch.cat([module(u[:, k : k + 1]) for k in range(3)], dim=1))
+
+
 def test_the_initialisation_is_mambas():
     torch.manual_seed(0)
     module = S6(40, 5, 9, scans=3)
