@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from hsmamba.layers.fusion import Place
 from hsmamba.models import FusionNetwork, numbers_of
 
 T = TypeVar("T")
+R = TypeVar("R")
 Submit: TypeAlias = "Callable[..., Callable[[], Any]]"
 
 
@@ -121,6 +123,18 @@ def team(threads: int) -> Iterator[Submit]:
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(own)  # the workers' number would be the one of threads to come
+
+
+def in_turn(submit: Submit, work: Callable[[T], R], items: Iterable[T], most: int) -> Iterator[tuple[T, R]]:
+    """Give items and what becomes of them in their order, while a team works on `most` that follow; 0 for one alone."""
+    waiting: deque[tuple[T, Callable[[], R]]] = deque()
+    for item in items:
+        waiting.append((item, submit(work, item)))
+        if len(waiting) > most:
+            first, result = waiting.popleft()
+            yield first, result()
+    for first, result in waiting:
+        yield first, result()
 
 
 def ahead(items: Iterable[T]) -> Generator[T]:

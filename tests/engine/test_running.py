@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import hsmamba
-from hsmamba.engine.running import ahead, evaluating, team
+from hsmamba.engine.running import ahead, evaluating, in_turn, team
 from tests.engine.fusion.toys import images, make
 
 
@@ -99,6 +99,18 @@ def test_what_fails_in_a_team_fails_at_its_result_and_ends_the_rest(three_thread
         waiting[0]()
     assert len(begun) < 200
     assert torch.get_num_threads() == 3
+
+
+@pytest.mark.parametrize("most", [0, 2])
+def test_no_more_is_begun_than_is_asked_for(most):
+    begun = []
+    with team(1) as submit:
+        for i, (item, result) in enumerate(
+            in_turn(submit, lambda x: 10 * x, (begun.append(i) or i for i in range(6)), most)
+        ):
+            assert (item, result) == (i, 10 * i)
+            assert len(begun) == min(6, i + 1 + most)
+    assert begun == list(range(6))
 
 
 def test_the_next_item_is_made_ahead():

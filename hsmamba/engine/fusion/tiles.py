@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -17,12 +17,13 @@ from torch import Tensor
 
 from hsmamba.data.windows import Within
 from hsmamba.engine.fusion.images import Images
-from hsmamba.engine.running import placed
+from hsmamba.engine.running import Submit, in_turn, placed, team
 from hsmamba.layers.fusion import Place, pad_sides
 from hsmamba.models import FusionNetwork
 
 Write = Callable[[int, Tensor], None]  # gets the first row and the finished rows (C, n, W), from top to bottom
 Advance = Callable[[int], object]  # gets the number of pixels that are done
+_Windows = list[tuple[int, NDArray[np.bool_]]]  # first coarse column, and which pixels go into the result
 
 TILE = 512  # pixels of the guide, side of a tile
 _BAND = 2**25  # values of a row of tiles, 128 MiB; wide images have less tall ones
@@ -266,39 +267,61 @@ def fuse_windows(
     rows, columns = (_Axis.of(length, window, ratio) for length in images.coarse_size)
     count = torch.zeros(rows.side, images.coarse_size[1] * ratio, dtype=images.dtype, device=images.device)
     total: Tensor | None = None
-    for i, top in enumerate(rows.starts):
-        if top * ratio + rows.side <= start:
-            continue
-        here = slice(top, top + rows.side // ratio)
-        chosen = [
-            (j, mask)
-            for j, left in enumerate(columns.starts)
-            if _asked(wanted, here, slice(left, left + columns.side // ratio), ratio, images.size)
-            and (mask := _weights(rows, columns, i, j, ratio)).any()
-        ]
-        if chosen:
-            ms, *fine = images.window(here, slice(0, images.coarse_size[1]))
-            band = (ms, *(pad_sides(x, ratio) for x in fine))  # where there is no ms, the last coarse pixel may be cut
-        for first in range(0, len(chosen), batch_size):
-            part = chosen[first : first + batch_size]
-            places = [columns.starts[j] for j, _ in part]
-            with placed(model, None, whole) if whole is not None else nullcontext():
-                fused = model(*_cut(band, places, columns.side // ratio, ratio))
+    # Networks of the zoo are shared by threads; what was measured of the image is told to one call at a time.
+    alone = whole is not None or count.device.type != "cpu" or not isinstance(model, FusionNetwork)
+    threads = 1 if alone else torch.get_num_threads()
+    with team(threads) as submit:
+        for i, top in enumerate(rows.starts):
+            if top * ratio + rows.side <= start:
+                continue
+            here = slice(top, top + rows.side // ratio)
+            chosen = [
+                (left, mask)
+                for j, left in enumerate(columns.starts)
+                if _asked(wanted, here, slice(left, left + columns.side // ratio), ratio, images.size)
+                and (mask := _weights(rows, columns, i, j, ratio)).any()
+            ]
+            for part, fused in _sharpened(model, images, here, chosen, columns.side, whole, (submit, threads, batch_size)):
+                if total is None:
+                    total = fused.new_zeros(fused.shape[1], *count.shape)
+                for (place, mask), result in zip(part, fused, strict=True):
+                    across = slice(place * ratio, place * ratio + columns.side)
+                    weights = torch.from_numpy(mask).to(count)
+                    total[:, :, across] += result * weights
+                    count[:, across] += weights
+            end = rows.side if rows.is_last(i) else (rows.starts[i + 1] - top) * ratio
             if total is None:
-                total = fused.new_zeros(fused.shape[1], *count.shape)
-            for place, (_, mask), result in zip(places, part, fused, strict=True):
-                across = slice(place * ratio, place * ratio + columns.side)
-                weights = torch.from_numpy(mask).to(count)
-                total[:, :, across] += result * weights
-                count[:, across] += weights
-        end = rows.side if rows.is_last(i) else (rows.starts[i + 1] - top) * ratio
-        if total is None:
-            total = count.new_zeros(model.in_chans, *count.shape)
-        if end:
-            done = min(end, height - top * ratio)
-            write(top * ratio, (total[:, :done, :width] / count[:done, :width].clamp(min=1)).cpu())
-            advance(done * width)
-            total, count = (F.pad(x[..., end:, :], (0, 0, 0, end)) for x in (total, count))
+                total = count.new_zeros(model.in_chans, *count.shape)
+            if end:
+                done = min(end, height - top * ratio)
+                write(top * ratio, (total[:, :done, :width] / count[:done, :width].clamp(min=1)).cpu())
+                advance(done * width)
+                total, count = (F.pad(x[..., end:, :], (0, 0, 0, end)) for x in (total, count))
+
+
+def _sharpened(
+    model: FusionNetwork,
+    images: Images,
+    rows: slice,
+    windows: _Windows,
+    side: int,
+    whole: Any,
+    how: tuple[Submit, int, int],
+) -> Iterator[tuple[_Windows, Tensor]]:
+    """Sharpen the windows of one row of them; `how` has the team, its threads and the windows at a time."""
+    if not windows:
+        return
+    (submit, threads, size), ratio = how, images.ratio
+    ms, *fine = images.window(rows, slice(0, images.coarse_size[1]))
+    band = (ms, *(pad_sides(x, ratio) for x in fine))  # where there is no ms, the last coarse pixel may be cut
+
+    def sharpen(part: _Windows) -> Tensor:
+        with placed(model, None, whole) if whole is not None else nullcontext():
+            fused: Tensor = model(*_cut(band, [place for place, _ in part], side // ratio, ratio))
+        return fused
+
+    parts = [windows[first : first + size] for first in range(0, len(windows), size)]
+    yield from in_turn(submit, sharpen, parts, 2 * threads if threads > 1 else 0)
 
 
 def _cut(band: tuple[Tensor | None, ...], places: list[int], side: int, ratio: int) -> tuple[Tensor | None, ...]:

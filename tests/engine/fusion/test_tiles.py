@@ -97,3 +97,19 @@ def test_a_coarse_image_on_the_guides_grid_need_not_have_whole_coarse_pixels():
     assert np.isfinite(got).all()
     whole = fuse(4, None, pan[:93, :119], lms[:93, :119], tile=32)
     np.testing.assert_allclose(got[:16, :16], whole[:16, :16])  # the corner is that of the first window alone
+
+
+@pytest.mark.parametrize("size", [(9, 11), (16, 21)])
+def test_windows_side_by_side_give_what_one_after_the_other_gives(size):
+    torch.manual_seed(0)
+    model = hsmamba.create_model("mmapp", in_chans=2, dim=4, depth=1, scale=2)
+    rng, own, results = np.random.default_rng(0), torch.get_num_threads(), []
+    ms, guide = rng.random((*size, 2)), rng.random((2 * size[0], 2 * size[1]))
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            results.append(hsmamba.fuse(model, ms, guide, maximum=1, tile=8, batch_size=1, progress=False))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(own)
+    np.testing.assert_array_equal(*results)
