@@ -281,7 +281,8 @@ def fuse_windows(
                 if _asked(wanted, here, slice(left, left + columns.side // ratio), ratio, images.size)
                 and (mask := _weights(rows, columns, i, j, ratio)).any()
             ]
-            for part, fused in _sharpened(model, images, here, chosen, columns.side, whole, (submit, threads, batch_size)):
+            how = submit, threads, batch_size
+            for part, fused in _sharpened(model, images, here, chosen, columns.side, whole, how):
                 if total is None:
                     total = fused.new_zeros(fused.shape[1], *count.shape)
                 for (place, mask), result in zip(part, fused, strict=True):
