@@ -120,7 +120,7 @@ def fuse_command(folder: Path, model: Path, gigabytes: float) -> tuple[list[str]
     height = RATIO * max(TILE // RATIO, round(gigabytes * 1e9 / (width * 2 * (1 + MS_BANDS / RATIO**2)) / RATIO))
     guide = sparse_tiff(folder / "pan.tif", height, width, 1)
     ms = sparse_tiff(folder / "ms.tif", height // RATIO, width // RATIO, MS_BANDS)
-    return ["fuse", str(guide), str(ms), "-m", str(model), "-o", str(folder / "fused.tif")], height
+    return ["fuse", str(ms), str(guide), "-m", str(model), "-o", str(folder / "fused.tif")], height
 
 
 COMMANDS = {"classify": (classifier, classify_command), "fuse": (sharpener, fuse_command)}
