@@ -39,6 +39,7 @@ PAGES = {
     "docs/models/msfmamba.md": ("weights", "idtrees"),
     "docs/papers.md": ("papers",),
     "docs/training_fusion.md": ("fusion",),
+    "docs/fusion.md": ("adapt",),
     "docs/benchmark_results.md": ("few_labels", "disjoint", "two_sources", "pansharpening", "cave"),
 }
 FIGURES = {  # of each data set: resolution, metrics
@@ -247,6 +248,20 @@ def _spread(spread: tuple[float, float]) -> str:
     return f"{mean:g}" + (f" ± {deviation:g}" if deviation == deviation else "")
 
 
+def adapt_table() -> str:
+    """What `tools/adapt_pairs.py` measured: one row a pair and ground that was tuned on, SAM / ERGAS / Q2n."""
+    rows = read_results(ROOT / "docs" / "results" / "adapt" / "pairs.csv")
+    lines = ["| pair | tuned on | used | it | best classical by each |", "|---|---|---|---:|---:|"]
+    for pair, ground in dict.fromkeys((row["pair"], row["tuned_on"]) for row in rows):
+        here = [row for row in rows if (row["pair"], row["tuned_on"]) == (pair, ground)]
+        mine = next(row for row in here if row["method"] == "adapted")
+        theirs = [row for row in here if row["method"] not in ("adapted", "as it was")]
+        best = {key: (max if key == "Q2n" else min)(row[key] for row in theirs) for key in ("SAM", "ERGAS", "Q2n")}
+        cells = (" / ".join(f"{found[key]:.4g}" for key in best) for found in (mine, best))
+        lines.append(f"| {pair} | {ground} | {mine['used']} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def benchmark_tables(name: str) -> str:
     """Make the tables of a suite from its file in docs/results/benchmark, as `hsmamba benchmark` writes them."""
     suite = load_suite(name)
@@ -268,6 +283,7 @@ def updated(page: str, text: str) -> str:
         "fusion": fusion_table,
         "sets": sets_table,
         "papers": papers_table,
+        "adapt": adapt_table,
         **{name: partial(benchmark_tables, name) for name in list_suites()},
     }
     for name in PAGES[page]:
