@@ -47,7 +47,7 @@ class Shell:
     def saved(self, *outs):
         """Classify to files, and tell whether they are there."""
         self(*self.classify(*outs))
-        return all((self.folder / out).is_file() for out in outs)
+        return all((self.folder / out).exists() for out in outs)
 
 
 def images():

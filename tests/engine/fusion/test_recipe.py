@@ -61,7 +61,7 @@ def test_the_command_line_trains_by_a_recipe(run, recipe, tmp_path, monkeypatch)
     arguments = ["train", tmp_path / "toy.toml", "-o", tmp_path / "runs", "--publish", tmp_path / "weight", "--json"]
     code, _, err = run(*arguments)
     assert code == 2
-    assert "give the folder that holds worldview2_ikonos/imgIK.mat as root= (--data on the command line)" in err
+    assert "give the folder that holds worldview2_ikonos/imgIK.mat as --data" in err
     code, out, _ = run(*arguments, "--data", tmp_path / "data", "--minutes", 0)
     assert code == 0 and json.loads(out)["reduced"]["IKONOS, test"]["ramsf"]["PSNR"] > 0
     assert (tmp_path / "weight" / "model.safetensors").is_file()
