@@ -24,6 +24,11 @@ settings.register_profile("hsmamba", deadline=None)
 settings.load_profile("hsmamba")
 
 
+def pytest_collection_modifyitems(items):
+    """Begin with the weights: a long test that is left to the end keeps one process busy while the others wait."""
+    items.sort(key=lambda item: not item.nodeid.startswith("tests/weights"))
+
+
 def golden_files(pattern):
     """The project's own small goldens, and the official ones where they are at hand."""
     return [
