@@ -63,7 +63,7 @@ def read_remote(address: str, masked: bool) -> Content:
     errors = optional_import("rasterio.errors", "to read GeoTIFF files")
     try:
         return _content(named, gdal_name(address), masked)
-    except errors.RasterioError as error:
+    except (errors.RasterioError, errors.RasterioIOError) as error:  # the second was none of the first
         raise SceneError(
             f"{address!r} could not be read ({error}); check the address, and what GDAL is told of the network and of "
             "credentials"
