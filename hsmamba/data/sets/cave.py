@@ -142,6 +142,7 @@ def load_cave(
             simulated_pair(*images(name, training[name], val_size), **options) for name in training if name in val
         ),
         test=tuple(simulated_pair(*images(name, path, None), **options) for name, path in test.items()),
+        wavelengths=tuple(400.0 + 10 * band for band in range(CAVE_BANDS)),
     )
 
 
