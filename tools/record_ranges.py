@@ -21,8 +21,6 @@ from hsmamba.zoo.files import entry_of
 from hsmamba.zoo.manifest import load_manifest, manifest_path, weights_folder, write_manifest
 from hsmamba.zoo.records import WeightRecord
 
-CAVE = np.arange(400, 701, 10.0)
-
 
 def of_scenes(recipe: Any, transform: Compose, split: Split, data: str | None) -> Any:
     """Note the ranges of a classifier's training pixels; return the wavelengths."""
@@ -42,7 +40,7 @@ def of_pairs(recipe: Any, transform: Compose, data: str | None) -> Any:
     sources: Any = ("hsi", "aux")
     for on, pixels, means in zip(sources, pairs.spectra(), pairs.means(), strict=True):
         transform.note_range(on, pixels, means)
-    return CAVE if recipe.dataset == "cave" else np.array(pairs.sensor.wavelengths)
+    return np.array(pairs.wavelengths or pairs.sensor.wavelengths)
 
 
 def updated(record: WeightRecord, data: str | None) -> WeightRecord:
