@@ -1,6 +1,5 @@
 """The compiled kernel of window attention: every instruction set, all widths, nothing outside an array."""
 
-import subprocess
 import sys
 
 import pytest
@@ -10,7 +9,8 @@ from hypothesis import strategies as st
 
 from hsmamba.layers.window_attention import window_attention
 from hsmamba.ops import attention, cpu
-from tests.ops.scan_cases import ROOT, STATUS
+from tests.ops.guarded import run_guarded
+from tests.ops.scan_cases import STATUS
 
 LEVELS = ["baseline", "avx2", "avx512"]
 pytestmark = [
@@ -72,20 +72,8 @@ def test_a_library_from_before_it_had_attention_is_no_hindrance(monkeypatch):
 
 
 _GUARDED = """
-import ctypes, sys
-import torch
-sys.path.insert(0, "tools")
-from guard_kernel import Guarded
-from hsmamba.ops import cpu
 from hsmamba.ops.attention import attend
-levels = ["baseline", "avx2", "avx512"]
-kept = []
-def guarded(shape, behind):
-    count = torch.Size(shape).numel()
-    kept.append(Guarded(4 * count, behind))
-    floats = (ctypes.c_float * count).from_address(kept[-1].address)
-    return torch.frombuffer(floats, dtype=torch.float32).view(shape).zero_()
-for level in levels[: levels.index(cpu.level()) + 1]:
+for level in levels:
     cpu.level = lambda: level
     for width in (3, 4, 7, 16, 17, 33):
         for d in (3, 4):
@@ -98,7 +86,4 @@ for level in levels[: levels.index(cpu.level()) + 1]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="pages are protected by Linux's call")
 def test_no_access_outside_an_array():
-    run = subprocess.run(
-        [sys.executable, "-c", _GUARDED], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
+    run_guarded(_GUARDED)

@@ -2,6 +2,7 @@
 
    There is no C library behind it: no allocation, no threads, no mathematics but its own. The caller brings scratch memory
    and runs the same function on several threads, which take runs of tasks from a shared counter. */
+#include "adaptive.h"
 #include "attention.h"
 #include "scan.h"
 
@@ -29,9 +30,11 @@ int DllMainCRTStartup(void *library, unsigned long reason, void *reserved) {
 #define LEVEL baseline
 #define VL 4
 #define FORWARD_MANY 4 /* states that one loop over time keeps in registers */
+#define PIXEL_VECTORS 1 /* for which an adaptive convolution keeps its outputs in registers */
 #define BACKWARD_MANY 2
 #include "vectors.h"
 #include "attention_kernel.h"
+#include "adaptive_kernel.h"
 #include "scan_kernel.h"
 
 #if defined(__x86_64__)
@@ -40,9 +43,11 @@ int DllMainCRTStartup(void *library, unsigned long reason, void *reserved) {
 #define LEVEL avx2
 #define VL 8
 #define FORWARD_MANY 4
+#define PIXEL_VECTORS 1
 #define BACKWARD_MANY 2
 #include "vectors.h"
 #include "attention_kernel.h"
+#include "adaptive_kernel.h"
 #include "scan_kernel.h"
 #pragma clang attribute pop
 
@@ -51,10 +56,12 @@ int DllMainCRTStartup(void *library, unsigned long reason, void *reserved) {
 #define LEVEL avx512
 #define VL 16
 #define FORWARD_MANY 8
+#define PIXEL_VECTORS 2
 #define BACKWARD_MANY 4
 #define HAVE_SCALEF
 #include "vectors.h"
 #include "attention_kernel.h"
+#include "adaptive_kernel.h"
 #include "scan_kernel.h"
 #pragma clang attribute pop
 

@@ -390,6 +390,7 @@ EXPORT void FN(hsmamba_exp_rounds)(const float *x, float *sums, int64_t count, i
 #undef VL
 #undef FORWARD_MANY
 #undef BACKWARD_MANY
+#undef PIXEL_VECTORS
 #undef FN
 #undef JOIN
 #undef JOIN2

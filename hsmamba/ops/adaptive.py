@@ -1,0 +1,66 @@
+"""The compiled kernel of convolutions with scaled taps: in the library of the scan, for CPU tensors in float32."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hsmamba.ops import cpu
+
+OUTPUT_BLOCK = 8  # csrc/adaptive.h
+
+_int = ctypes.c_int64
+
+
+class _Maps(ctypes.Structure):
+    _fields_ = [("data", ctypes.c_void_p), ("image", _int), ("channel", _int), ("row", _int)]
+
+
+class _Adaptive(ctypes.Structure):
+    _fields_ = [
+        *((name, _int) for name in ("images", "channels", "outputs", "height", "width", "kernel")),
+        *((name, _Maps) for name in ("x", "taps", "out")),
+        ("weights", ctypes.c_void_p),
+    ]
+
+
+def _kernel() -> Any:
+    """The function at this machine's level; None without a library, or in one that was compiled before there was it."""
+    return getattr(cpu.load(), f"hsmamba_adaptive_{cpu.level()}", None)
+
+
+def takes(padded: Tensor, taps: Tensor, weight: Tensor) -> bool:
+    """Whether the kernel convolves these tensors (see `convolve`; weight (M, C, k, k)).
+
+    On vectors of four numbers a library's matrix product is faster.
+    """
+    if cpu.level() == "baseline":
+        return False
+    fits = all(x.device.type == "cpu" and x.dtype == torch.float32 for x in (padded, taps, weight))
+    return fits and padded.stride(3) == taps.stride(3) == 1 and _kernel() is not None
+
+
+def arranged(weight: Tensor) -> Tensor:
+    """Bring weights (M, C, k, k) into the order that the kernel reads them in: (M / 8 rounded up, k^2, C, 8)."""
+    outputs = F.pad(weight, (0, 0, 0, 0, 0, 0, 0, -len(weight) % OUTPUT_BLOCK))
+    blocks = outputs.reshape(-1, OUTPUT_BLOCK, weight.shape[1], weight[0, 0].numel())
+    return blocks.permute(0, 3, 2, 1).contiguous()
+
+
+def convolve(padded: Tensor, taps: Tensor, weights: Tensor, kernel: int, out: Tensor) -> None:
+    """Convolve on the calling thread; the interpreter lock is released.
+
+    Args:
+        padded: (B, C, H + kernel - 1, W + kernel - 1), float32; in this and the others, pixels of a row are contiguous.
+        taps: (B, kernel^2, H, W).
+        weights: What `arranged` gives.
+        kernel: Odd side of the kernel.
+        out: Takes the result, (B, M, H, W).
+    """
+    maps = (_Maps(x.data_ptr(), *x.stride()[:3]) for x in (padded, taps, out))
+    sizes = len(out), padded.shape[1], *out.shape[1:]
+    _kernel()(ctypes.byref(_Adaptive(*sizes, kernel, *maps, weights.data_ptr())))
