@@ -185,7 +185,8 @@ def read_json(path: Path) -> Any:
     try:
         if (size := path.stat().st_size) > _JSON_BYTES:
             raise ValueError(f"it has {size} bytes, and {_JSON_BYTES} are the most that is read")
-        value = json.loads(path.read_text(encoding="utf-8"), parse_float=_finite, parse_constant=_finite)
+        text = path.read_text(encoding="utf-8")
+        value = json.loads(text, parse_float=_finite, parse_int=_whole, parse_constant=_finite)
         _check_json(value)
     except (OSError, ValueError, RecursionError) as error:
         raise ManifestError(f"{path} cannot be read as JSON ({error}); restore it, or fetch it again") from error
@@ -197,6 +198,12 @@ def _finite(text: str) -> float:
     if not math.isfinite(number := float(text)):
         raise ValueError(f"{text} is no finite number")
     return number
+
+
+def _whole(text: str) -> int:
+    """Read a whole number; Python's have no end, and one of 400 digits is no number to whatever computes."""
+    _finite(text)
+    return int(text)
 
 
 def _check_json(value: Any) -> None:

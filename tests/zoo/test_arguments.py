@@ -83,6 +83,7 @@ def test_the_number_of_parameters_on_record_is_compared(model_folder):
     [
         ('{"library": "hsmamba", "x": NaN}', "no finite number"),
         ('{"library": "hsmamba", "x": 1e999}', "no finite number"),
+        ('{"library": "hsmamba", "x": 1' + 400 * "0" + "}", "no finite number"),
         ('{"library": "hsmamba", "x": ' + "[" * 40 + "]" * 40 + "}", "nested deeper"),
         ('{"library": "hsmamba", "x": "\\ud800"}', "surrogate"),
         ("9" * 5000, "cannot be read as JSON"),
