@@ -42,4 +42,6 @@ def make_schedule(optimizer: torch.optim.Optimizer, settings: Any, steps: int) -
             cycle_limit=_CYCLES, **warmup,
         ),
     }  # fmt: skip
-    return makers[settings.schedule]()
+    # timm tells the log that a cosine of one step is none.
+    plain = settings.schedule == "cosine" and settings.epochs * steps == 1
+    return makers["constant" if plain else settings.schedule]()

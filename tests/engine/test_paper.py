@@ -85,6 +85,11 @@ def test_schedules_of_the_rate():
     assert rates(schedule="constant", warmup_epochs=2)[:5].tolist() == pytest.approx([0.01, 0.2575, 0.505, 0.7525, 1])
 
 
+def test_a_cosine_of_one_step_is_a_constant_without_a_word(caplog):
+    assert rates(steps=1, epochs=1).tolist() == [1]
+    assert not caplog.records
+
+
 def test_unknown_schedules_and_optimizers_are_refused():
     with pytest.raises(ValueError, match=f"schedule is 'fast'; it is one of {', '.join(SCHEDULES)}"):
         ClassificationSettings(schedule="fast")
