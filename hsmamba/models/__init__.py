@@ -7,6 +7,7 @@ from hsmamba.models import (
     graph_trees,
     lda,
     le_mamba,
+    mambahsi,
     md2f_mamba,
     mim,
     mmapp,
@@ -27,10 +28,12 @@ from hsmamba.models._base import (
     as_network,
     numbers_of,
 )
+from hsmamba.models._dense import DenseClassifier
 from hsmamba.models._registry import ModelCfg, RegistryEntry, entry, example_inputs, register_model, registry
 
 __all__ = [
     "Classifier",
+    "DenseClassifier",
     "FusionNetwork",
     "ModelCfg",
     "Network",
@@ -49,6 +52,7 @@ __all__ = [
     "graph_trees",
     "lda",
     "le_mamba",
+    "mambahsi",
     "md2f_mamba",
     "mim",
     "mmapp",

@@ -155,15 +155,18 @@ def patterns_within(prefix: str, patterns: str | list[tuple[str, Any]]) -> list[
 class Classifier(Network):
     """A classifier of patches: `forward(hsi, aux=None) -> logits`; a version implements `forward_features`.
 
-    One with a `shared_rim` implements its two parts instead, `shared_maps` and `from_maps`.
+    One with a `shared_rim` implements its two parts instead, `shared_maps` and `from_maps`. One that takes whole images
+    and tells of each pixel is a `hsmamba.models.DenseClassifier`.
 
     Args:
         in_chans: Bands of the (transformed) patch.
         num_classes: Classes K; 0 for no head.
-        patch_size: Side P of the patch.
+        patch_size: Side P of the patch; None for a network of whole images.
         aux_chans: Channels of the second source; 0 for a network of one source.
 
     Attributes:
+        window: Of a network of whole images: side of the largest image that it is given at once, as pixels count. A
+            larger scene goes through it in windows that overlap, and trains it in random ones.
         num_features: Width of the features in front of the head.
         head_drop: Dropout before the head.
         head: The last linear layer; an identity where there is no class.
@@ -178,15 +181,17 @@ class Classifier(Network):
         (B, num_features) without a head.
     """
 
-    SIZES = ("in_chans", "num_classes", "patch_size", "aux_chans")
+    SIZES: ClassVar[tuple[str, ...]] = ("in_chans", "num_classes", "patch_size", "aux_chans")
     aux_chans: int = 0
     reduction: str = "pca"
     shared_rim: int | None = None
     learns_unlabelled: bool = False
+    patch_size: int | None
+    window: int = 1024
     num_features: int
     head: nn.Module
 
-    def __init__(self, in_chans: int, num_classes: int, patch_size: int, aux_chans: int = 0) -> None:
+    def __init__(self, in_chans: int, num_classes: int, patch_size: int | None, aux_chans: int = 0) -> None:
         super().__init__()
         self.in_chans, self.num_classes, self.patch_size, self.aux_chans = in_chans, num_classes, patch_size, aux_chans
 
@@ -207,9 +212,10 @@ class Classifier(Network):
     @property
     def pretrained_cfg(self) -> dict[str, Any]:
         """See `Network.pretrained_cfg`; with the input, the number of classes and the name of the head."""
+        side = self.window if self.patch_size is None else self.patch_size
         sizes = {
             "num_classes": self.num_classes,
-            "input_size": (self.in_chans, self.patch_size, self.patch_size),
+            "input_size": (self.in_chans, side, side),
             "classifier": "head",
         }
         return super().pretrained_cfg | sizes
@@ -225,8 +231,9 @@ class Classifier(Network):
         self.head = self._new_head().to(device=like.device, dtype=like.dtype)
 
     def fits(self, shape: torch.Size) -> bool:
-        """Whether patches of this shape (B, C, H, W) are what the network takes."""
-        return len(shape) == 4 and tuple(shape[1:]) == (self.in_chans, self.patch_size, self.patch_size)
+        """Whether patches of this shape (B, C, H, W), or images, are what the network takes."""
+        sides = shape[2:] if self.patch_size is None else (self.patch_size, self.patch_size)
+        return len(shape) == 4 and tuple(shape[1:]) == (self.in_chans, *sides)
 
     def check_inputs(self, hsi: Tensor, aux: Tensor | None = None) -> None:
         """Refuse inputs that do not fit.
@@ -234,11 +241,13 @@ class Classifier(Network):
         Raises:
             ValueError: An input is missing, is one too many or has another shape; the text says what would fit.
         """
-        side = self.patch_size
+        side, whole = self.patch_size, self.patch_size is None
+        sides = "H, W" if whole else f"{side}, {side}"
         if not self.fits(hsi.shape):
+            sizes = "in_chans= of your image" if whole else "in_chans= and patch_size= of your patches"
             raise ValueError(
-                f"hsi is {tuple(hsi.shape)}; this model takes (B, {self.in_chans}, {side}, {side}). Apply the "
-                f"transform of the weight, or create the model with in_chans= and patch_size= of your patches"
+                f"hsi is {tuple(hsi.shape)}; this model takes (B, {self.in_chans}, {sides}). Apply the transform of "
+                f"the weight, or create the model with {sizes}"
             )
         if not self.aux_chans:
             if aux is not None:
@@ -249,9 +258,9 @@ class Classifier(Network):
         if aux is None:
             raise ValueError(
                 f"this model has two inputs and aux is missing: model(hsi, aux) with aux (B, {self.aux_chans}, "
-                f"{side}, {side}), the LiDAR or SAR patches on the pixels of hsi"
+                f"{sides}), the LiDAR or SAR {'image' if whole else 'patches'} on the pixels of hsi"
             )
-        expected = (hsi.shape[0], self.aux_chans, side, side)
+        expected = (hsi.shape[0], self.aux_chans, *hsi.shape[2:])
         if tuple(aux.shape) != expected:
             raise ValueError(
                 f"aux is {tuple(aux.shape)}; beside hsi {tuple(hsi.shape)} it must be {expected}, on the same pixels. "
@@ -421,8 +430,8 @@ def as_classifier(model: nn.Module) -> Classifier:
     """Take a module as a classifier: one of the zoo, compiled or not, or a module of one's own with its attributes.
 
     Args:
-        model: A `Classifier`, or a module with `in_chans`, `aux_chans` (0 for none), `num_classes`, `patch_size` and
-            `forward(hsi, aux=None)`.
+        model: A `Classifier`, or a module with `in_chans`, `aux_chans` (0 for none), `num_classes`, `patch_size` (None
+            where it takes whole images and gives logits for each pixel) and `forward(hsi, aux=None)`.
 
     Returns:
         The same module, with what a classifier carries.

@@ -59,6 +59,7 @@ class RegistryEntry:
     cfg: ModelCfg
 
 
+_SIDE = 16  # of an image for a network of whole images
 _ENTRIES: dict[str, RegistryEntry] = {}
 
 
@@ -143,7 +144,8 @@ def example_inputs(model: nn.Module, batch_size: int = 2, *, seed: int = 0) -> t
         seed: Seed of the white noise; the caller's random state is left alone.
 
     Returns:
-        `(hsi (B, in_chans, P, P),)` or `(hsi, aux (B, aux_chans, P, P))` for a classifier;
+        `(hsi (B, in_chans, P, P),)` or `(hsi, aux (B, aux_chans, P, P))` for a classifier, of P = 16 where it takes
+        whole images;
         `(ms (B, in_chans, 16, 16), guide (B, guide_chans, 16 r, 16 r))` for a fusion network of scale r.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -156,5 +158,6 @@ def example_inputs(model: nn.Module, batch_size: int = 2, *, seed: int = 0) -> t
         fusion = as_fusion_network(model)
         return noise(fusion.in_chans, 16), noise(fusion.guide_chans, 16 * fusion.scale)
     classifier = as_classifier(model)
-    hsi = noise(classifier.in_chans, classifier.patch_size)
-    return (hsi, noise(classifier.aux_chans, classifier.patch_size)) if classifier.aux_chans else (hsi,)
+    side = _SIDE if classifier.patch_size is None else classifier.patch_size
+    hsi = noise(classifier.in_chans, side)
+    return (hsi, noise(classifier.aux_chans, side)) if classifier.aux_chans else (hsi,)

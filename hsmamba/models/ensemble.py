@@ -84,7 +84,8 @@ class Ensemble(Classifier):
 
     def inputs_of(self, member: Classifier, hsi: Tensor, aux: Tensor | None) -> tuple[Tensor, ...]:
         """Cut out of patches what a member takes."""
-        first, size = self.patch_size // 2 - member.patch_size // 2, member.patch_size
+        size = member.patch_size or 0
+        first = (self.patch_size or 0) // 2 - size // 2
         window = (slice(first, first + size), slice(first, first + size))
         inputs: tuple[Tensor, ...] = (hsi[:, : member.in_chans, window[0], window[1]],)
         if aux is not None and member.aux_chans:
@@ -166,7 +167,10 @@ def _member(member: Mapping[str, Any], num_classes: int) -> Classifier:
     found = entry(member["architecture"])
     if found.name == "ensemble" or found.cfg.task != "classification":
         raise ValueError(f"a member is of the architecture {found.name!r}; members are single classifiers")
-    return as_classifier(found.entry_point(num_classes=num_classes, **args))
+    built = as_classifier(found.entry_point(num_classes=num_classes, **args))
+    if built.patch_size is None:
+        raise ValueError(f"a member is of the architecture {found.name!r}, of whole images; members are of patches")
+    return built
 
 
 def _shares(weights: Sequence[float] | None, count: int) -> list[float]:

@@ -87,7 +87,7 @@ class GraphLDA(Classifier):
     def forward_features(self, hsi: Tensor, aux: Tensor | None = None) -> Tensor:
         """Take the centre, and the means of the second source: (B, num_features)."""
         self.check_inputs(hsi, aux)
-        centre = hsi[..., self.patch_size // 2, self.patch_size // 2]
+        centre = hsi[..., hsi.shape[2] // 2, hsi.shape[3] // 2]
         return centre if aux is None else torch.cat([centre, self.means(aux)], dim=1)
 
     @torch.no_grad()

@@ -65,7 +65,7 @@ class ShrinkageLDA(Classifier):
                 f"{largest} then), or give a larger window"
             )
         super().__init__(in_chans, num_classes, side, aux_chans)
-        self.means = MultiScaleMeans(windows_within(windows, self.patch_size))
+        self.means = MultiScaleMeans(windows_within(windows, side))
         self.add_head(len(self.means.windows) * (in_chans + aux_chans), 0.0)
 
     def forward_features(self, hsi: Tensor, aux: Tensor | None = None) -> Tensor:

@@ -89,7 +89,8 @@ class MiM(Classifier):
 
     def fits(self, shape: torch.Size) -> bool:
         """Whether patches of this shape are what the network takes: any height and width with the right product."""
-        return len(shape) == 4 and (shape[1], shape[2] * shape[3]) == (self.in_chans, self.patch_size**2)
+        pixels = (self.patch_size or 0) ** 2
+        return len(shape) == 4 and (shape[1], shape[2] * shape[3]) == (self.in_chans, pixels)
 
     def fuse(self, tokens: Tensor) -> Tensor:
         """WMF: the mean token of each scan, weighted by softmax(k_weights): (4 B, T, D) -> (B, D)."""

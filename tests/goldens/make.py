@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from hsmamba.bench.transcriptions import mmapp, ramsf, rsanet
-from tests.oracles import le_mamba, md2f_mamba, mim, msfmamba, tiling
+from tests.oracles import le_mamba, mambahsi, md2f_mamba, mim, msfmamba, tiling
 
 
 def rand(*shape):
@@ -95,6 +95,22 @@ def make_msfmamba():
     return config, state, {"hsi": hsi, "x": x}, [f"layers.0.{name}" for name in (*names, "hsi_conv.0.weight")], run
 
 
+def make_mambahsi():
+    config = dict(in_channels=3, num_classes=3, hidden_dim=8, token_num=2, group_num=2)
+    state = mambahsi.random_state(3, 3, 8, tokens=2, neck=6, seed=7)
+    (x,) = randn(8, (2, 3, 9, 7))
+    spatial, spectral = "mamba.2.spa_mamba", "mamba.0.spe_mamba"
+    wanted = ("patch_embedding.0.weight", "mamba.4.weights", f"{spatial}.mamba.A_log", f"{spatial}.mamba.conv1d.weight")
+    wanted = (*wanted, f"{spectral}.mamba.x_proj.weight", f"{spectral}.proj.0.bias", "cls_head.0.weight")
+
+    def run():
+        taps = {}
+        logits = mambahsi.mambahsi(x, state, 2, 2, taps)
+        return {"logits": logits} | {f"tap/{i:02d}_{name}": tap for i, (name, tap) in enumerate(taps.items())}
+
+    return config, state, {"x": x}, wanted, run
+
+
 def make_mim(variant):
     sizes = dict(channels=4, num_classes=3, image_size=3, patch_size=1, dim=3)
     (x,) = randn(variant, (2, 4, 3, 3))
@@ -147,7 +163,7 @@ def save(tensors, path, **metadata):
 
 MAKERS = {
     **dict(le_mamba=make_le_mamba, mmapp=make_mmapp, ramsf=make_ramsf, rsanet=make_rsanet),
-    **dict(md2f_mamba_ref=make_md2f_mamba_ref, msfmamba=make_msfmamba),
+    **dict(mambahsi=make_mambahsi, md2f_mamba_ref=make_md2f_mamba_ref, msfmamba=make_msfmamba),
     **{f"mim_v{variant}": lambda variant=variant: make_mim(variant) for variant in (1, 2, 3)},
 }
 

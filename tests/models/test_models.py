@@ -66,14 +66,15 @@ def test_classifier_contract(name):
     inputs = example_inputs(model, 2)
     features = model.forward_features(*inputs)
     pooled = model.forward_head(features, pre_logits=True)
-    assert pooled.shape == (2, model.num_features)
+    pixels = () if model.patch_size else inputs[0].shape[2:]  # of a network of whole images
+    assert pooled.shape == (2, model.num_features, *pixels)
     torch.testing.assert_close(model.forward_head(features), model(*inputs))
-    assert model(*inputs).shape == (2, 5)
+    assert model(*inputs).shape == (2, 5, *pixels)
     heads = model.get_classifier()
     assert all(isinstance(head, nn.Linear) for head in (heads if isinstance(heads, nn.ModuleList) else [heads]))
     model.reset_classifier(7)
     assert model.num_classes == 7
-    assert model(*inputs).shape == (2, 7)
+    assert model(*inputs).shape == (2, 7, *pixels)
     model.reset_classifier(0)
     torch.testing.assert_close(model(*inputs), pooled)
     torch.testing.assert_close(tiny(name, num_classes=0).eval()(*inputs).shape, pooled.shape)

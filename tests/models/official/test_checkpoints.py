@@ -13,7 +13,7 @@ from hsmamba.models import entry
 from hsmamba.zoo.official import architecture_of, official_marks
 from tests.conftest import golden_files
 from tests.models.samples import NAMES, tiny
-from tests.oracles import le_mamba, md2f_mamba, mim, msfmamba
+from tests.oracles import le_mamba, mambahsi, md2f_mamba, mim, msfmamba
 
 RANDOM = rsanet.random_state
 STATES = {  # by architecture: a small official state, a tensor of it and what the error calls it
@@ -22,6 +22,10 @@ STATES = {  # by architecture: a small official state, a tensor of it and what t
     "msfmamba": (
         lambda: msfmamba.random_state(3, 10, 5, 1, 1, 2, 0.25),
         ("layers.0.MBx.self_attention.DWconv2.weight", r"layers\.0\.aux_spatial\.mixer\.coarse_conv\.weight"),
+    ),
+    "mambahsi": (
+        lambda: mambahsi.random_state(3, 2, 8),
+        ("mamba.2.spa_mamba.mamba.A_log", r"encoders\.1\.spatial\.mamba\.ssm\.A_log"),
     ),
     "le_mamba": (
         lambda: RANDOM(le_mamba.le_mamba_shapes(le_mamba.TINY), 0),
