@@ -156,7 +156,7 @@ class SceneClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         model: An architecture, made for the data, or a weight, which is trained further; names as for `create_model`.
         model_args: Further arguments of an architecture.
         components: How many components of the bands an architecture sees; default what suits it.
-        patch_size: Side of the patches; default the model's.
+        patch_size: Side of the patches; default the model's. Not for a model of whole images.
         preprocessing: Fitted transform; default as for `hsmamba.finetune`.
         epochs: As for `finetune`, as are the next ones; None for what suits the model.
         lr: Peak learning rate.
@@ -247,11 +247,12 @@ class SceneClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             self.model_ = network_for(
                 self.model, scene, patch_size=self.patch_size, device=self.device, **self._sizes(scene, table)
             )
-            if table and self.model_.patch_size > 1:
+            side = self.model_.patch_size
+            if table and side != 1:
+                sees = "whole images" if side is None else f"patches of {side} x {side} pixels"
                 raise SceneError(
-                    f"a table has no neighbours, and {self.model} looks at patches of {self.model_.patch_size} x "
-                    f'{self.model_.patch_size} pixels; give the scene, or take model="lda", '
-                    'model_args={"windows": (1,)}'
+                    f"a table has no neighbours, and {self.model} looks at {sees}; give the scene, or take "
+                    'model="lda", model_args={"windows": (1,)}'
                 )
             transform = Compose([Standardise()]).fit(X) if table and self.preprocessing is None else self.preprocessing
             named = {"epochs": self.epochs, "lr": self.lr, "batch_size": self.batch_size, "seed": self.seed or None}

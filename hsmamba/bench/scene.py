@@ -78,7 +78,14 @@ class Row(NamedTuple):
 
 
 def _patch_loop(model: Classifier, images: Sequence[NDArray[np.float32]], peer: str | None = None) -> Tensor:
-    """Classify as the papers' code does: patches of all pixels, batch after batch, on torch's own threads."""
+    """Classify as the papers' code does: patches of all pixels, batch after batch, on torch's own threads.
+
+    A network of whole images gets the image.
+    """
+    if model.patch_size is None:
+        with torch.inference_mode(), scanning_with(PEERS[peer]) if peer else contextlib.nullcontext():
+            inputs = (torch.from_numpy(image).permute(2, 0, 1)[None] for image in images)
+            return torch.as_tensor(model.eval()(*inputs)).softmax(1)
     cubes = [Patches(image, model.patch_size) for image in images]
     height, width = cubes[0].shape
     found = []
@@ -140,7 +147,7 @@ def _subject(model: Any, size: int | None, aim: float) -> tuple[dict[str, Callab
     if isinstance(model, FusionNetwork):
         return _sharpening(model, size or _FUSED_SIDE)
     if size is None:
-        few = max(16, model.patch_size)
+        few = max(16, model.patch_size or 0)
         run = _classifying(model, few)[0][OURS]
         run()
         size = int(np.clip(few * aim / seconds(run), few, 512))

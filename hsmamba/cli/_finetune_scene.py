@@ -56,7 +56,7 @@ def finetune_scene(
     if split_file is not None:
         split = Split.load(split_file)
     else:
-        split = _split(opened, network.patch_size if disjoint else None, fraction, count, cap, seed)
+        split = _split(opened, (network.patch_size or 1) if disjoint else None, fraction, count, cap, seed)
     at_once, keeping = fits_in_one_step(network), folder.keeping()
     if at_once:  # nothing to keep on the way, and nothing random
         settings, keeping = {**settings, "seed": None}, {"callback": keeping["callback"]}

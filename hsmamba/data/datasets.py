@@ -101,6 +101,26 @@ class PatchDataset(Dataset[Sample]):
         aux = self._gather(self._aux, items) if self._aux else None
         return hsi, aux, torch.from_numpy(self.labels[items] - 1)
 
+    def image(self, number: int) -> tuple[Tensor, Tensor | None, npt.NDArray[np.bool_], int]:
+        """Return a whole scene as the patches are cut from it.
+
+        Args:
+            number: Of the scene, as `groups` has it.
+
+        Returns:
+            hsi float32 (C, H, W), aux likewise or None, the pixels that have data (H, W) bool, and the number of the
+            item that is its first pixel.
+
+        Raises:
+            IndexError: There is no such scene.
+        """
+        if not 0 <= number < len(self._hsi):
+            raise IndexError(f"there is no scene {number}; the dataset has 0..{len(self._hsi) - 1}")
+        first, last = (int(self._starts[i]) for i in (number, number + 1))
+        patches = self._hsi[number]
+        aux = self._aux[number].image if self._aux else None
+        return patches.image, aux, self.usable[first:last].reshape(patches.shape), first
+
     def __getitem__(self, index: int) -> Sample:
         """Return one item: (hsi (C, P, P), target), or (hsi, aux, target) where the scenes have an auxiliary input."""
         return self.__getitems__([index])[0]

@@ -84,6 +84,12 @@ class Patches:
         last = self.channels > 1 and plane == 1
         self._format = torch.channels_last if last else torch.contiguous_format
 
+    @property
+    def image(self) -> Tensor:
+        """The cube (C, H, W) without its padding; a view."""
+        first, (height, width) = self.patch_size // 2, self.shape
+        return self.padded[:, first : first + height, first : first + width]
+
     def __call__(self, pixels: Pixels) -> Tensor:
         """Gather the patches of pixels (N,), flat indices row * W + column: float32 (N, C, P, P), contiguous.
 

@@ -22,9 +22,9 @@ from hsmamba.engine.classification.fitting import default_transform
 from hsmamba.engine.classification.inputs import Scale
 from hsmamba.engine.classification.job import Classification, classify
 from hsmamba.engine.classification.regularise import Regularise
+from hsmamba.engine.classification.runs import ClassificationSettings
 from hsmamba.engine.classification.train import (
     ClassificationResult,
-    ClassificationSettings,
     fits_in_one_step,
     settings_for,
     train_classifier,

@@ -13,11 +13,13 @@ from typing import Any, NoReturn, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from tqdm.auto import tqdm
 
 from hsmamba.layers.fusion import Place
-from hsmamba.models import FusionNetwork, numbers_of
+from hsmamba.models import FusionNetwork, example_inputs, numbers_of
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -158,3 +160,22 @@ def hidden(shown: bool) -> bool | None:
     A log file would hold every step of it.
     """
     return None if shown else True
+
+
+class _Largest(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes the bytes of the largest tensor that is made."""
+
+    bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        self.bytes = max([self.bytes, *(x.nbytes for x in tree_leaves(out) if isinstance(x, Tensor))])
+        return out
+
+
+def largest_bytes(model: nn.Module) -> float:
+    """Bytes of the largest tensor that a network in evaluation mode makes of a sample, which one call on two tells."""
+    few = 2
+    with _Largest() as largest:  # type: ignore[no-untyped-call]
+        model(*example_inputs(model, few))
+    return float(largest.bytes) / few

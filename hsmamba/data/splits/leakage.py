@@ -16,7 +16,7 @@ from hsmamba.errors import SplitError
 class LeakageReport:
     """How far the test side of a split was seen in training."""
 
-    patch_size: int
+    patch_size: int | None
     test_pixels: int
     inside_train: int  # test pixels that lie inside the patch of a training pixel
     inside_val: int  # and of a validation pixel
@@ -28,25 +28,24 @@ class LeakageReport:
 
     def __str__(self) -> str:
         """Say it in a line."""
-        return (
-            f"{self.inside_train} of {self.test_pixels} test pixels ({100 * self.share:.1f} %) lie inside a training "
-            f"patch of {self.patch_size} x {self.patch_size} pixels"
-        )
+        side = self.patch_size
+        where = "an image of training pixels" if side is None else f"a training patch of {side} x {side} pixels"
+        return f"{self.inside_train} of {self.test_pixels} test pixels ({100 * self.share:.1f} %) lie inside {where}"
 
 
-def leakage(split: Split, patch_size: int, shapes: Sequence[tuple[int, int]] | None = None) -> LeakageReport:
+def leakage(split: Split, patch_size: int | None, shapes: Sequence[tuple[int, int]] | None = None) -> LeakageReport:
     """Count the test pixels that lie inside a patch which training (or validation) looks at.
 
     Args:
         split: The split.
-        patch_size: Side P; a pixel sits at index P // 2 of its patch.
+        patch_size: Side P; a pixel sits at index P // 2 of its patch. None for a network that looks at whole scenes.
         shapes: Rows and columns of each scene, where the split is one of the items of several.
 
     Raises:
         SplitError: The split has another number of items than the scenes have pixels.
         ValueError: `patch_size` is below 1.
     """
-    if patch_size < 1:
+    if patch_size is not None and patch_size < 1:
         raise ValueError(f"patch_size is {patch_size}; expected 1 or more")
     shapes = [split.shape] if shapes is None else shapes
     starts = np.cumsum([0, *(height * width for height, width in shapes)])
@@ -56,6 +55,7 @@ def leakage(split: Split, patch_size: int, shapes: Sequence[tuple[int, int]] | N
     inside = {"train": 0, "val": 0}
     for part in inside:
         for shape, start, end in zip(shapes, starts[:-1], starts[1:], strict=True):
-            reached = windows_around(parts[part][start:end].reshape(shape), patch_size).ravel()
-            inside[part] += int((reached & parts["test"][start:end]).sum())
+            centres = parts[part][start:end].reshape(shape)
+            reached = np.full(shape, centres.any()) if patch_size is None else windows_around(centres, patch_size)
+            inside[part] += int((reached.ravel() & parts["test"][start:end]).sum())
     return LeakageReport(patch_size, split.test.size, inside["train"], inside["val"])

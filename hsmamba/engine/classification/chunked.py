@@ -52,18 +52,20 @@ def classify_chunks(
         Labels and confidence, DataArrays that dask holds; they come of one computation, so ask for both at once.
 
     Raises:
-        SceneError: As for `classify`; or the transform, or `regularise`, looks at the whole scene.
+        SceneError: As for `classify`; or the network, the transform or `regularise` looks at the whole scene.
     """
     check_policy(nan)
     if regularise == "on":
         raise SceneError('regularise="on" looks at the whole scene at once; load the scene before with .compute()')
     scene = scene if isinstance(scene, Scene) else Scene(scene)
-    job = prepare(model, _sample(scene, as_classifier(model).patch_size), transform, nan="mask", **options)
+    size = as_classifier(model).patch_size
+    if size is None:
+        raise SceneError("the network looks at the whole scene at once; load the scene before with .compute()")
+    job = prepare(model, _sample(scene, size), transform, nan="mask", **options)
     transform = job.windows.transform
     if transform is not None and any(transform.looks_around(on) for on in job.sources):
         raise SceneError("the transform looks at the whole scene at once; load the scene before with .compute()")
     images = [scene.hsi if on == "hsi" else scene.aux for on in job.sources]
-    size = job.model.patch_size
     chunks = next(image.chunks for image in images if is_chunked(image))
     blocks = Blocks(block_sizes(chunks, size))
     plan = _Plan(blocks, size // 2, nan, tuple(map(Tags.of, images)))

@@ -106,7 +106,7 @@ def check_fits(model: Classifier, scene: Scene, transform: Compose | None) -> No
     Raises:
         SceneError: Another number of bands or channels, no auxiliary source, or smaller than a patch.
     """
-    size = model.patch_size
+    size = model.patch_size or 1
     if min(scene.shape) < size:
         raise SceneError(
             f"the scene is {scene.shape[0]} x {scene.shape[1]} pixels, smaller than the model's {size} x {size} "

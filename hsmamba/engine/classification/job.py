@@ -20,6 +20,7 @@ from hsmamba.data.image import NanPolicy
 from hsmamba.data.validity import check_policy, refuse_invalid
 from hsmamba.data.windows import Within
 from hsmamba.engine.classification.chunked import classify_chunks, holds_chunks
+from hsmamba.engine.classification.images import check_memory, pixel_probabilities, tell_of_windows
 from hsmamba.engine.classification.inputs import (
     Scale,
     Source,
@@ -74,6 +75,9 @@ def classify(
     Where model and scene both know their wavelengths, the model's bands are found by them: in any order, among others,
     or resampled by their response.
 
+    A network of whole images (`patch_size` None) sees the scene at once, or in windows that overlap where it has more
+    pixels than a square of the network's `window`. What has no data is the mean of the rest to it.
+
     Of a DataArray that dask holds the result is one that dask holds, too: block by block with the patches' margin,
     equal to that of the image in memory, computed when it is asked for (`docs/cluster.md`).
 
@@ -82,14 +86,15 @@ def classify(
         scene: A `Scene`, or its hyperspectral image alone: (H, W, B) numpy array or xarray.DataArray.
         transform: Fitted preprocessing; default the one that came with the model, or none.
         batch_size: Pixels at a time; default as many as fit a CPU's cache (8 to 256), 4096 on a GPU. On a CPU, batches
-            run side by side, as many as torch has threads.
+            run side by side, as many as torch has threads. Of no use to a network of whole images.
         device: Where to compute; default where the model is.
         nan: "raise" refuses invalid pixels (`hsmamba.data.valid_mask` says which are), "mask" leaves them
             unclassified.
         scale: What the scene's numbers are to be multiplied by to be those that the model was trained on: one number
             for the hyperspectral image, or a pair (of it, of the auxiliary source). Default 1, where the numbers look
             like those of the training; 1, given, takes them as they are.
-        tta: Average the probabilities over the eight flips and quarter turns of each patch (8 times the work).
+        tta: Average the probabilities over the eight flips and quarter turns of each patch, or of the image (8 times
+            the work).
         regularise: "on" diffuses the probabilities between pixels that lie side by side and look alike
             (`hsmamba.engine.classification.regularise`).
         progress: Show a progress bar.
@@ -98,14 +103,14 @@ def classify(
         Labels and confidence; for a DataArray with its coordinates and CRS.
 
     Raises:
-        SceneError: Bands, sources or size do not fit the model, its numbers lie far off those of the training, or
-            pixels are invalid with `nan="raise"`.
+        SceneError: Bands, sources or size do not fit the model, its numbers lie far off those of the training, pixels
+            are invalid with `nan="raise"`, or the image does not fit into memory.
         TypeError: The model is no classifier.
         ValueError: A `nan`, a `scale` or a `regularise` that is none.
 
     Warns:
         HsmambaWarning: The numbers lie off those of the training, but not so far that they must be of another unit; or
-            bands were reordered, selected or resampled.
+            bands were reordered, selected or resampled; or a network of whole images sees the scene in windows.
     """
     options: dict[str, Any] = {"batch_size": batch_size, "device": device, "scale": scale, "tta": tta}
     options |= {"nan": nan, "regularise": regularise, "progress": progress}
@@ -222,6 +227,9 @@ class ClassifyJob:
 
         With several threads, a window is read while the one before is computed and the one before that is used.
         """
+        if self.model.patch_size is None:
+            yield from self._predicted_images(first, wanted, where, bar)
+            return
         step, threads = ways(self.model, where)
         step = self.batch_size or step
 
@@ -255,11 +263,25 @@ class ClassifyJob:
             if held:
                 yield finished(*held.popleft())
 
+    def _predicted_images(
+        self, first: int, wanted: Within | None, where: torch.device, bar: tqdm[NoReturn]
+    ) -> Iterator[tuple[Window, NDArray[np.float32]]]:
+        """See `_predicted`, of a network of whole images."""
+        check_memory(self.model, self.shape, where)
+        for part in self.windows.read(first, wanted):
+            scores = np.full((*part.seen.shape, self.model.num_classes), np.nan, np.float32)
+            if part.patches:
+                images, valid = tuple(x.image for x in part.patches), torch.from_numpy(part.valid)
+                found = pixel_probabilities(self.model, images, valid, where, tta=self.tta).numpy()
+                scores[part.seen] = found[part.core][part.seen]
+            bar.update(part.seen.size)
+            yield part, scores
+
     def _shares(self, part: Window) -> bool:
         """Whether maps for all pixels that were read are less work than those of the patches that are wanted."""
         if self.tta or not part.patches or not isinstance(self.model, Classifier) or not shares(self.model):
             return False
-        side = self.model.patch_size - 2 * int(self.model.shared_rim or 0)
+        side = self.windows.size - 2 * int(self.model.shared_rim or 0)
         return int(part.seen.sum()) * side**2 > 2 * int(np.prod(part.patches[0].shape))
 
     def _with_features(
@@ -328,8 +350,12 @@ def prepare_classification(
     bands = {on: _bands(transform, on) for on in sources}
     inside = None if wanted is None else wanted if callable(wanted) else partial(_part, wanted)
     check_policy(nan)
-    windows = Windows(sources, transform, bands, classifier.patch_size, classifier.num_classes)
+    whole = classifier.patch_size is None
+    sides: Any = {"size": classifier.patch_size or 1, "image": classifier.window if whole else None}
+    windows = Windows(sources, transform, bands, classes=classifier.num_classes, **sides)
     windows.check_memory()
+    if whole:
+        tell_of_windows(windows.shape, classifier.window)
     for on, source in sources.items() if nan == "raise" else ():
         refuse_invalid(source, bands=bands[on], within=wanted if callable(wanted) else None)
     check_units(transform, sources, given=scale is not None)

@@ -8,12 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from hsmamba.data import PatchDataset, Patches
-from hsmamba.engine.running import evaluating, progress_bar, team
-from hsmamba.models import Classifier, example_inputs, numbers_of
+from hsmamba.engine.classification.images import predict_images
+from hsmamba.engine.running import evaluating, largest_bytes, progress_bar, team
+from hsmamba.models import Classifier, numbers_of
 
 _CACHED = 4 * 2**20  # bytes of the largest tensor of a batch that a core's cache holds well
 _FEWEST, _MOST = 8, 256  # patches at a time
@@ -23,17 +22,6 @@ _SHARED_ROWS = 8  # of maps at a time: what makes them is many times wider
 def default_batch_size(device: torch.device) -> int:
     """Pixels at a time that keep a device busy without filling it."""
     return _MOST if device.type == "cpu" else 4096
-
-
-class _Largest(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes the bytes of the largest tensor that is made."""
-
-    bytes = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        self.bytes = max([self.bytes, *(x.nbytes for x in tree_leaves(out) if isinstance(x, Tensor))])
-        return out
 
 
 def ways(model: Classifier, device: torch.device) -> tuple[int, int]:
@@ -46,10 +34,7 @@ def ways(model: Classifier, device: torch.device) -> tuple[int, int]:
     """
     if device.type != "cpu" or not isinstance(model, Classifier):
         return default_batch_size(device), 1
-    few = 2
-    with _Largest() as largest:  # type: ignore[no-untyped-call]
-        model(*example_inputs(model, few))
-    fitting = _CACHED * few // max(1, largest.bytes)
+    fitting = int(_CACHED // max(1, largest_bytes(model)))
     return max(_FEWEST, min(_MOST, 1 << fitting.bit_length() - 1 if fitting else 0)), torch.get_num_threads()
 
 
@@ -108,7 +93,8 @@ def shared(model: Classifier, cubes: list[Patches], device: torch.device) -> lis
             images = images or [x.new_empty(height, *x.shape[1:]) for x in maps]
             for image, rows in zip(images, maps, strict=True):
                 image[top:bottom] = rows
-    return [Patches.within(image.permute(2, 0, 1), model.patch_size - 2 * rim) for image in images]
+    side = cubes[0].patch_size - 2 * rim
+    return [Patches.within(image.permute(2, 0, 1), side) for image in images]
 
 
 def predict_items(
@@ -125,7 +111,7 @@ def predict_items(
 
     Args:
         model: A classifier; its mode and device are left as they were.
-        dataset: The patches.
+        dataset: The patches; of a network of whole images, its scenes.
         items: (N,) indices into the dataset.
         batch_size: Patches at a time; default what `ways` says.
         device: Where to compute; default where the model is.
@@ -135,6 +121,8 @@ def predict_items(
     Returns:
         (N, K) float32 on the CPU.
     """
+    if model.patch_size is None:
+        return predict_images(model, dataset, items, device=device, tta=tta, progress=progress)
     with (
         evaluating(model, device) as where,
         progress_bar(len(items), "classify", progress) as bar,

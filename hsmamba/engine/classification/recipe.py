@@ -115,7 +115,7 @@ def make_split(
         kinds = "stored" if isinstance(data, list) else ", ".join(("stored", "distributed", *_SPLITS))
         raise ManifestError(f"the recipe's split {name!r} is of kind {kind!r}; kinds are {kinds}")
     if kind == "block":
-        arguments.setdefault("patch_size", recipe.model_args["patch_size"])
+        arguments.setdefault("patch_size", recipe.model_args.get("patch_size", 1))
     return _SPLITS[kind](np.asarray(data.labels), seed=seed, **arguments)
 
 
@@ -261,7 +261,6 @@ def _judged(
 ) -> Row:
     """Judge what was trained on a whole split, and write it; its row."""
     data = scenes[0] if len(scenes) == 1 else scenes
-    patch_size = int(recipe.model_args["patch_size"])
     report = evaluate_classifier(model, data, split, tta=recipe.tta)
     row: Row = {
         "split": name,
@@ -270,7 +269,7 @@ def _judged(
         "split_sha256": split.sha256,
         "train_pixels": int(whole.train.size),
         "test_pixels": int(split.test.size),
-        "leakage": round(leakage(whole, patch_size, [scene.shape for scene in scenes]).share, 4),
+        "leakage": round(leakage(whole, model.patch_size, [scene.shape for scene in scenes]).share, 4),
         "epochs": len(result.history),
         **validation,
         **report.percent(),

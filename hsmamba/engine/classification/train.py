@@ -6,19 +6,17 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hsmamba.data import Compose, PatchDataset, Scene, Split, augment_d4, erase_rim
+from hsmamba.data import Compose, PatchDataset, Scene, Split
 from hsmamba.data.image import NanPolicy
 from hsmamba.data.splits.pixels import draw
 from hsmamba.engine.classification.classes import (
-    class_names,
     dataset_in_model_classes,
     scenes_in_model_classes,
     tell_of_untrained,
@@ -26,53 +24,14 @@ from hsmamba.engine.classification.classes import (
 from hsmamba.engine.classification.evaluate import labels_of
 from hsmamba.engine.classification.fitting import with_transform
 from hsmamba.engine.classification.inputs import Scale, check_fits, check_units, sources_of, used_sources
-from hsmamba.engine.classification.predict import default_batch_size, predict_items
-from hsmamba.engine.parallel import Group
-from hsmamba.engine.training import Keeping, Record, Run, TrainingResult, TrainingSettings, finish, make_settings
+from hsmamba.engine.classification.predict import default_batch_size
+from hsmamba.engine.classification.runs import ClassificationSettings, ImageRun, PatchRun, figures_of, validate
+from hsmamba.engine.training import Keeping, Record, TrainingResult, finish, make_settings
 from hsmamba.errors import HsmambaWarning, SplitError
 from hsmamba.metrics import ClassificationReport
-from hsmamba.models import Classifier, TrainingLogits, numbers_of
+from hsmamba.models import Classifier, numbers_of
 
 _MOST_UNLABELLED = 2**15  # pixels
-
-
-@dataclass(frozen=True)
-class ClassificationSettings(TrainingSettings):
-    """What decides the course of a classifier's training run; further fields are those of `TrainingSettings`.
-
-    Attributes:
-        label_smoothing: Of the cross-entropy.
-        class_weights: "balanced" (inverse frequency among the training pixels), K numbers, or None.
-        mixup: Alpha of mixup; 0 for none.
-        jitter: Standard deviation of an offset added to the transformed bands, one draw for each channel of each patch;
-            0 for none.
-        erase: Probability that the outer rings of a patch are set to 0 (`hsmamba.data.erase_rim`); 0 for none.
-        val_fraction: Share of each class's training pixels set aside for validation where the split has none.
-    """
-
-    label_smoothing: float = 0.1
-    class_weights: Literal["balanced"] | Sequence[float] | None = None
-    mixup: float = 0.0
-    jitter: float = 0.0
-    erase: float = 0.0
-    val_fraction: float = 0.1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.check_at_least(mixup=0, jitter=0, erase=0)
-        self.check_below_one("label_smoothing", "val_fraction")
-        weights = self.class_weights
-        if not (weights is None or weights == "balanced" or _usable(weights)):
-            raise ValueError(
-                f"class_weights is {weights!r}; it is 'balanced', None or a finite number for each class, none below 0 "
-                "and one above"
-            )
-
-
-def _usable(weights: Any) -> bool:
-    """Whether weights are numbers that a loss can be made of."""
-    numbers = isinstance(weights, tuple) and all(type(w) in (int, float) and 0 <= w < float("inf") for w in weights)
-    return numbers and sum(weights) > 0
 
 
 def fits_in_one_step(model: Classifier) -> bool:
@@ -143,7 +102,8 @@ def train_classifier(
     dataset, split = _prepare(model, data, split, transform, settings, nan, scale)
     if fits_in_one_step(model):
         return _fit(model, dataset, split, settings, device)
-    run = _ClassificationRun(model, dataset, split, settings, device)
+    kind = PatchRun if model.patch_size is not None else ImageRun
+    run = kind(model, dataset, split, settings, device)
     run.go(keeping)
     validation = validate(model, dataset, split, group=run.group)[0] if run.validates else None
     return ClassificationResult(run.history, run.best["epoch"], settings, validation, split)
@@ -180,7 +140,7 @@ def _fit(
     validation = None
     if split.val.size:
         validation, loss = validate(model, dataset, split)
-        record |= _figures(validation, loss)
+        record |= figures_of(validation, loss)
     record["seconds"] = time.perf_counter() - start
     return ClassificationResult([record], 1, settings, validation, split)
 
@@ -213,7 +173,7 @@ def _prepare(
         for scene in scenes:
             check_fits(model, scene, transform)
             check_units(transform, sources_of(model, scene), given=scale is not None)
-        data = PatchDataset(scenes, transform, model.patch_size, nan=nan)
+        data = PatchDataset(scenes, transform, model.patch_size or 1, nan=nan)
         split = _on_valid(split, data.labels)
     tell_of_untrained(model, labels[split.train], names)
     if data.transform is not model.transform and model.record is not None:
@@ -233,102 +193,3 @@ def _on_valid(split: Split, labels: NDArray[np.int64]) -> Split:
     listed = ", ".join(f"{n} of {part}" for part, n in lost.items())
     warnings.warn(f"left out pixels of the split that are invalid: {listed}", HsmambaWarning, stacklevel=5)
     return replace(split, **kept, id=f"{split.id}-valid")
-
-
-class _ClassificationRun(Run[Classifier]):
-    """The training run of a classifier."""
-
-    settings: ClassificationSettings
-    least = 2  # norms of networks that end in one value a sample have no variance of one
-    shown = ("loss", "val_oa")
-
-    def __init__(
-        self,
-        model: Classifier,
-        dataset: PatchDataset,
-        split: Split,
-        settings: ClassificationSettings,
-        device: torch.device | str | None,
-    ) -> None:
-        super().__init__(model, settings, split.sha256, -(-split.train.size // settings.batch_size), device)
-        self.dataset, self.split, self.validates = dataset, split, split.val.size > 0
-        self.num_classes = model.num_classes
-        self.weight = self._class_weights()
-
-    def _class_weights(self) -> Tensor | None:
-        weights, num_classes = self.settings.class_weights, self.num_classes
-        if weights is None:
-            return None
-        if weights == "balanced":
-            counts = np.bincount(self.dataset.labels[self.split.train], minlength=num_classes + 1)[1:]
-            present = counts > 0  # a class without pixels has no say, not the greatest one
-            weights = list(np.where(present, counts.sum() / (present.sum() * np.maximum(counts, 1)), 0.0))
-        if len(weights) != num_classes:
-            raise ValueError(f"class_weights is {weights!r}; it is 'balanced', None or {num_classes} numbers")
-        return torch.tensor(weights, dtype=torch.float32, device=self.device)
-
-    def batches(self, generator: torch.Generator) -> Iterator[tuple[list[Tensor], Tensor]]:
-        """Give all training patches once, in random order."""
-        size = self.settings.batch_size
-        order = self.split.train[torch.randperm(self.split.train.size, generator=generator).numpy()]
-        for start in range(0, order.size, size):
-            yield self._batch(order[start : start + size], generator)
-
-    def loss(self, batch: tuple[list[Tensor], Tensor]) -> tuple[Tensor, int, Record]:
-        """Cross-entropy, or the network's own loss."""
-        inputs, target = batch
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.amp):
-            output: Tensor | TrainingLogits = self.model(*inputs)
-        options: dict[str, Any] = {"weight": self.weight, "label_smoothing": self.settings.label_smoothing}
-        if isinstance(output, Tensor):
-            logits, loss = output, F.cross_entropy(output.float(), target, **options)
-        else:  # a network with outputs for training alone, which bring their loss
-            logits, loss = output.logits, output.loss(target, **options)
-        right = float((logits.argmax(1) == target.argmax(1)).sum())
-        return loss, len(target), {"train_oa": right}
-
-    def judge(self, model: Classifier) -> tuple[Record, tuple[float, float]]:
-        """Overall accuracy, then loss."""
-        report, loss = validate(model, self.dataset, self.split, self.device, self.group)
-        return _figures(report, loss), (report.oa, -loss)
-
-    def _batch(self, items: NDArray[np.int64], generator: torch.Generator) -> tuple[list[Tensor], Tensor]:
-        """Cut and augment patches; the target is (N, K) probabilities, mixed where the patches are."""
-        hsi, aux, labels = self.dataset.batch(items)
-        sources = [hsi] if aux is None else [hsi, aux]
-        target = F.one_hot(labels, self.num_classes).float()
-        if self.settings.augment:
-            sources = list(augment_d4(*sources, generator=generator))
-        if self.settings.jitter:
-            sources = [x + self.settings.jitter * torch.randn(*x.shape[:2], 1, 1, generator=generator) for x in sources]
-        if self.settings.erase:
-            sources = list(erase_rim(*sources, probability=self.settings.erase, generator=generator))
-        if self.settings.mixup:
-            # A Beta draw as a ratio of Gamma draws would use the global state: numpy's generator is seeded from ours.
-            draw = np.random.default_rng(int(torch.randint(2**31, (1,), generator=generator)))
-            share = float(draw.beta(self.settings.mixup, self.settings.mixup))
-            other = torch.randperm(len(items), generator=generator)
-            sources = [share * x + (1 - share) * x[other] for x in sources]
-            target = share * target + (1 - share) * target[other]
-        return [x.to(self.device) for x in sources], target.to(self.device)
-
-
-def validate(
-    model: Classifier,
-    dataset: PatchDataset,
-    split: Split,
-    device: torch.device | None = None,
-    group: Group | None = None,
-) -> tuple[ClassificationReport, float]:
-    """Compute the metrics and the mean loss of a model on the validation pixels, of which each process takes a part."""
-    group = group or Group()
-    items = np.array_split(split.val, group.size)[group.rank]
-    scores = torch.cat(group.gathered(predict_items(model, dataset, items, device=device)))
-    truth = dataset.labels[split.val]
-    loss = F.nll_loss(scores.clamp_min(1e-12).log(), torch.as_tensor(truth).long() - 1)
-    names = class_names(model, dataset.class_names)
-    return ClassificationReport.from_labels(truth, scores.argmax(1).numpy() + 1, names), float(loss)
-
-
-def _figures(report: ClassificationReport, loss: float) -> Record:
-    return {"val_loss": loss, "val_oa": report.oa, "val_aa": report.aa, "val_kappa": report.kappa}

@@ -1,7 +1,8 @@
 """Windows of a scene: read, transformed and cut into patches one at a time, so that memory does not grow with it.
 
 A window is read with half a patch of its surroundings, so that its patches equal those of the whole scene. Windows are
-as wide as the scene where so many bytes allow it; else they are cut along the blocks that the file is stored in.
+as wide as the scene where so many bytes allow it; else they are cut along the blocks that the file is stored in. A
+network of whole images gets the whole scene, or parts as `images` cuts them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from hsmamba.data import Compose, Patches, valid_mask
 from hsmamba.data.memory import available_bytes
 from hsmamba.data.validity import Validity
 from hsmamba.data.windows import Within, blocks_of, cut_windows, read_window, release
+from hsmamba.engine.classification.images import cut_image, read_around
 from hsmamba.engine.classification.inputs import Source, Sources
 from hsmamba.errors import SceneError
 
@@ -37,6 +39,8 @@ class Window:
         seen: (h, w) bool, the pixels that are to be predicted.
         patches: Of each input of the network, around the pixels of the window and of its surroundings; none where
             nothing is seen.
+        valid: (h', w') bool, the pixels of the window and of its surroundings that have data; empty where nothing is
+            seen.
         origin: Row and column in them of the window's first pixel.
     """
 
@@ -44,7 +48,14 @@ class Window:
     columns: slice
     seen: NDArray[np.bool_]
     patches: list[Patches] = field(default_factory=list)
+    valid: NDArray[np.bool_] = field(default_factory=lambda: np.zeros((0, 0), bool))
     origin: tuple[int, int] = (0, 0)
+
+    @property
+    def core(self) -> tuple[slice, slice]:
+        """Where the window lies in what was read."""
+        (top, left), (height, width) = self.origin, self.seen.shape
+        return slice(top, top + height), slice(left, left + width)
 
     def within_patches(self, pixels: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the numbers that flat indices (N,) in the window have in `patches`."""
@@ -61,8 +72,9 @@ class Windows:
         sources: The images (H, W, C), by the name of the input.
         transform: What stands before the network, or None.
         bands: The bands of each source that count for the validity of a pixel; None for all.
-        size: Side P of a patch.
+        size: Side P of a patch; 1 for a network of whole images.
         classes: K, of the probabilities that are made of a window.
+        image: Side of the largest image that a network of whole images is given; None for one of patches.
     """
 
     sources: Sources
@@ -70,6 +82,7 @@ class Windows:
     bands: dict[Source, NDArray[np.int64] | None]
     size: int
     classes: int
+    image: int | None = None
     validity: dict[Source, Validity] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -84,6 +97,8 @@ class Windows:
 
     def cut(self) -> list[list[tuple[slice, slice]]]:
         """Cut the scene into rows of windows, from top to bottom and from left to right; the scene alone decides."""
+        if self.image is not None:
+            return cut_image(self.shape, self.image)
         pixels = _WINDOW_BYTES // self._pixel_bytes()
         return cut_windows(self.shape, blocks_of(self.sources["hsi"]), pixels, least=self.size)
 
@@ -140,19 +155,28 @@ class Windows:
         """Read a window, of which nothing is read where nothing is to be seen."""
         if not seen.any():
             return Window(rows, columns, seen)
-        size, (height, width) = self.size, self.shape
-        (top, bottom), (left, right) = _reach(rows, size, height), _reach(columns, size, width)
-        place = slice(top, bottom), slice(left, right)
-        core = slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left)
-        cubes = []
+        place = self._reach(rows, self.shape[0]), self._reach(columns, self.shape[1])
+        top, left = rows.start - place[0].start, columns.start - place[1].start
+        core = slice(top, top + seen.shape[0]), slice(left, left + seen.shape[1])
+        cubes, valid = [], np.ones((place[0].stop - place[0].start, place[1].stop - place[1].start), bool)
         for on in self.sources:
             cube, good = self._transformed(on, *place, whole.get(on))
-            seen = seen & good[core]
+            valid &= good
             cubes.append(cube)
+        seen = seen & valid[core]
         if not seen.any():
             return Window(rows, columns, seen)
-        patches = [Patches(cubes.pop(0), size) for _ in self.sources]
-        return Window(rows, columns, seen, patches, (core[0].start, core[1].start))
+        patches = [Patches(cubes.pop(0), self.size) for _ in self.sources]
+        return Window(rows, columns, seen, patches, valid, (top, left))
+
+    def _reach(self, part: slice, length: int) -> slice:
+        """What is read of a dimension for a part of it: at an end of the scene enough for a whole patch."""
+        if self.image is not None:
+            whole = part.stop - part.start == length
+            return part if whole else read_around(part, self.image, length)
+        size = self.size
+        first = max(0, min(part.start - size // 2, length - size))
+        return slice(first, min(max(part.stop + size // 2, size), length))
 
     def _transformed(
         self, on: Source, rows: slice, columns: slice, whole: NDArray[np.float32] | None
@@ -172,9 +196,3 @@ class Windows:
                 made = self.transform(cube, on=on) if self.transform is not None else cube.astype(np.float32)
         made[~good] = 0
         return made, good
-
-
-def _reach(part: slice, size: int, length: int) -> tuple[int, int]:
-    """First and last index that is read for the patches of a part: at an end of the scene enough for a whole patch."""
-    first = max(0, min(part.start - size // 2, length - size))
-    return first, min(max(part.stop + size // 2, size), length)

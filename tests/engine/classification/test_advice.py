@@ -8,7 +8,10 @@ import pytest
 import hsmamba
 from hsmamba.data import MNF, Compose, Diffuse, Scene, Standardise
 from hsmamba.engine import recipe as recipes
+from hsmamba.engine.classification import images, runs
 from hsmamba.engine.classification import recipe as room
+from hsmamba.engine.parallel import Group
+from hsmamba.errors import HsmambaWarning
 from tests.advice import told
 from tests.engine.classification.test_recipe import TOML
 
@@ -50,3 +53,24 @@ def test_a_part_of_a_scene_fits_where_the_whole_does_not(monkeypatch):
 
     told(lambda: classify(hsi), "take a part of the scene at a time, or a model without that step")
     assert classify(hsi[:20]).labels.shape == (20, 40)
+
+
+def test_what_a_network_of_whole_images_cannot_take_is_mended(scene, split, monkeypatch):
+    model = hsmamba.create_model("mambahsi", in_chans=12, num_classes=3, dim=8, neck_dim=8, d_state=2)
+    quick = {"epochs": 1, "warmup_epochs": 0, "progress": False}
+    words = "mixup and erase are for patches, and {} takes whole images; leave them out, or 0"
+    told(lambda: hsmamba.finetune(model, scene, split, mixup=0.2, **quick), words)
+    with monkeypatch.context() as several:
+        two = Group()
+        two.size = 2
+        several.setattr(runs, "group", lambda: two)
+        told(
+            lambda: hsmamba.finetune(model, scene, split, **quick), "start it in one process, and other seeds or scenes"
+        )
+    hsmamba.finetune(model, scene, split, mixup=0, **quick)
+    monkeypatch.setattr(images, "_FEW", 0)
+    monkeypatch.setattr(images, "available_bytes", lambda: 10**5)
+    text = told(lambda: hsmamba.classify(model, scene, progress=False), "set model.window = {} or less")
+    model.window = int(re.search(r"window = (\d+)", text)[1])
+    with pytest.warns(HsmambaWarning, match="sees it in windows"):
+        assert (hsmamba.classify(model, scene, progress=False).labels > 0).all()
