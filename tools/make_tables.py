@@ -101,7 +101,8 @@ def weights_table(page: str) -> str:
             size = f"{args['in_chans']} bands, guide of {args['guide_chans']}, ratio {args['scale']}"
         else:
             more = f" and {args['aux_chans']} of a second source" if args.get("aux_chans") else ""
-            size = f"{record.bands} bands{more}, patches of {args['patch_size']} x {args['patch_size']}"
+            side = args.get("patch_size")
+            size = f"{record.bands} bands{more}, " + (f"patches of {side} x {side}" if side else "whole images")
         rows.append(f"| `{name}` | {size} | {record.data['name']}: {figure(record)} | {record.license} |")
     return "\n".join(rows)
 
@@ -232,8 +233,15 @@ def papers_table() -> str:
             continue
         how = recipe.finetune
         rate = f"{how.get('optimizer', 'adamw')} {how['lr']:g}, {how.get('schedule', 'cosine')}"
-        size = f"crops of {how['crop']}" if recipe.task == "fusion" else f"patches of {recipe.model_args['patch_size']}"
-        setting = f"{how['epochs']} epochs, {rate}, batches of {how['batch_size']}, {size}"
+        size = "whole images"
+        if "batch_size" in how:
+            side = (
+                f"crops of {how['crop']}"
+                if recipe.task == "fusion"
+                else f"patches of {recipe.model_args['patch_size']}"
+            )
+            size = f"batches of {how['batch_size']}, {side}"
+        setting = f"{how['epochs']} epochs, {rate}, {size}"
         figures = "; ".join(
             f"{part}: " + ", ".join(f"{metric} {_spread(spread)}" for metric, spread in metrics.items())
             for part, metrics in recipe.paper.figures.items()
