@@ -47,8 +47,8 @@ class FusionSettings(TrainingSettings):
         crop: Side of the crops in pixels of the guide's grid; None takes 8 coarse pixels, or as many as fit.
         gain_jitter: Each band and each channel of the guide of a crop is multiplied by exp(u), u at random between
             -gain_jitter and gain_jitter, so that the network does not rely on how bright they are; 0 for none.
-        loss: "l1", "l1+ssim" (0.1 times 1 - SSIM more) or "l1+sam" (0.01 times the mean spectral angle more); a network
-            that brings its own loss (MMAPP) takes that.
+        loss: "l1", "mse" (the mean squared error), "l1+ssim" (0.1 times 1 - SSIM more) or "l1+sam" (0.01 times the mean
+            spectral angle more); a network that brings its own loss (MMAPP) takes that.
     """
 
     epochs: int = 100
@@ -60,13 +60,13 @@ class FusionSettings(TrainingSettings):
     lr_bands: int = 8
     crop: int | None = None
     gain_jitter: float = 0.0
-    loss: Literal["l1", "l1+ssim", "l1+sam"] = "l1"
+    loss: Literal["l1", "mse", "l1+ssim", "l1+sam"] = "l1"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_at_least(steps=1, crop=1, lr_bands=1, gain_jitter=0)
-        if self.loss not in ("l1", "l1+ssim", "l1+sam"):
-            raise ValueError(f"loss is {self.loss!r}; it is 'l1', 'l1+ssim' or 'l1+sam'")
+        if self.loss not in ("l1", "mse", "l1+ssim", "l1+sam"):
+            raise ValueError(f"loss is {self.loss!r}; it is 'l1', 'mse', 'l1+ssim' or 'l1+sam'")
 
 
 def fusion_settings(model: FusionNetwork, given: Mapping[str, Any]) -> FusionSettings:
@@ -172,13 +172,14 @@ class _FusionRun(Run[FusionNetwork]):
             yield _brightened(batch, self.settings.gain_jitter, generator) if self.settings.gain_jitter else batch
 
     def loss(self, batch: FusionPair) -> tuple[Tensor, int, Record]:
-        """Mean absolute error (and SSIM), or the network's own loss."""
+        """Mean absolute error (and SSIM) or mean squared error, or the network's own loss."""
         ms, guide, ms_up, gt = (torch.as_tensor(tensor).to(self.device) for tensor in batch[1:])
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.amp):
             output: Tensor | TrainingImages = self.model(ms, guide, ms_up)
         if not isinstance(output, Tensor):
             return output.loss(gt, ms_up), len(gt), {}
-        loss = F.l1_loss(output.float(), gt)
+        error = F.mse_loss if self.settings.loss == "mse" else F.l1_loss
+        loss = error(output.float(), gt)
         if self.settings.loss == "l1+ssim":
             loss = loss + SSIM_SHARE * (1 - gaussian_ssim(output.float(), gt))
         if self.settings.loss == "l1+sam":

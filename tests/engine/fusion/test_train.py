@@ -30,7 +30,20 @@ def test_what_can_be_learnt_is_learnt(pairs):
     assert result.validation["val_psnr"] == pytest.approx(max(scores)[0])
 
 
-@pytest.mark.parametrize("options", [{}, {"ema_decay": 0.9}, {"augment": False, "loss": "l1+ssim"}, {"loss": "l1+sam"}])
+def test_the_squared_error_is_a_loss(pairs):
+    first, second = (
+        hsmamba.finetune(make(), pairs, **QUICK | {"epochs": 1, "steps": 1, "batch_size": 1}, loss=loss).history[0][
+            "loss"
+        ]
+        for loss in ("l1", "mse")
+    )
+    assert first**2 < second < first  # of errors below 1 that are not all equal
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"ema_decay": 0.9}, {"augment": False, "loss": "l1+ssim"}, {"loss": "l1+sam"}, {"loss": "mse"}],
+)
 def test_a_resumed_run_gives_the_same_bits(pairs, tmp_path, options):
     settings = QUICK | {"epochs": 3} | options
     whole, broken = make(), make()
@@ -79,7 +92,7 @@ def test_without_validation_the_last_epoch_is_kept():
 def test_what_does_not_fit_is_named(pairs):
     with pytest.raises(SceneError, match=r"ms is \(1, 4, .* takes \(B, 8, h, w\)"):
         hsmamba.finetune(make(in_chans=8), pairs, **QUICK)
-    with pytest.raises(ValueError, match=r"loss is 'l2'; it is 'l1', 'l1\+ssim' or 'l1\+sam'"):
+    with pytest.raises(ValueError, match=r"loss is 'l2'; it is 'l1', 'mse', 'l1\+ssim' or 'l1\+sam'"):
         hsmamba.finetune(make(), pairs, loss="l2")
 
 
