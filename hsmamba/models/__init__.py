@@ -15,6 +15,7 @@ from hsmamba.models import (
     ramsf,
     residual,
     rsanet,
+    ssftt,
 )
 from hsmamba.models._base import (
     Classifier,
@@ -63,4 +64,5 @@ __all__ = [
     "registry",
     "residual",
     "rsanet",
+    "ssftt",
 ]

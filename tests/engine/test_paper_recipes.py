@@ -27,6 +27,7 @@ TINY = {
     "rsanet": {"dim": 8, "depth": 1},
     "ramsf": {"dim": 8, "mlp_dims": [8]},
     "cf2n": {"dim": 8, "depth": 1},
+    "ssftt": {"dim": 16, "filters": 2},
 }
 MAKERS = {
     **{f"pancollection_{name}": (layouts.pancollection, name, bands) for name, bands in (("wv3", 8), ("qb", 4))},

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from hsmamba.bench.transcriptions import mmapp, ramsf, rsanet
-from tests.oracles import le_mamba, mambahsi, md2f_mamba, mim, msfmamba, tiling
+from tests.oracles import le_mamba, mambahsi, md2f_mamba, mim, msfmamba, ssftt, tiling
 
 
 def rand(*shape):
@@ -111,6 +111,21 @@ def make_mambahsi():
     return config, state, {"x": x}, wanted, run
 
 
+def make_ssftt():
+    config = dict(heads=2, patch_size=7)
+    state = ssftt.random_state(bands=5, classes=3, tokens=4, dim=6, mlp_dim=5, depth=1, filters=2, seed=7)
+    (x,) = randn(8, (3, 5, 7, 7))
+    block = "transformer.layers.0"
+    wanted = ("token_wA", "token_wV", "cls_token", "pos_embedding", f"{block}.0.fn.fn.to_qkv.weight")
+    wanted = (*wanted, f"{block}.1.fn.fn.net.0.bias", "conv3d_features.0.weight", "conv2d_features.1.weight")
+
+    def run():
+        logits, tokens, features = ssftt.ssftt(x, state, config["heads"])
+        return {"logits": logits, "tap/00_tokens": tokens, "tap/01_features": features}
+
+    return config, state, {"x": x}, wanted, run
+
+
 def make_mim(variant):
     sizes = dict(channels=4, num_classes=3, image_size=3, patch_size=1, dim=3)
     (x,) = randn(variant, (2, 4, 3, 3))
@@ -163,7 +178,7 @@ def save(tensors, path, **metadata):
 
 MAKERS = {
     **dict(le_mamba=make_le_mamba, mmapp=make_mmapp, ramsf=make_ramsf, rsanet=make_rsanet),
-    **dict(mambahsi=make_mambahsi, md2f_mamba_ref=make_md2f_mamba_ref, msfmamba=make_msfmamba),
+    **dict(mambahsi=make_mambahsi, md2f_mamba_ref=make_md2f_mamba_ref, msfmamba=make_msfmamba, ssftt=make_ssftt),
     **{f"mim_v{variant}": lambda variant=variant: make_mim(variant) for variant in (1, 2, 3)},
 }
 

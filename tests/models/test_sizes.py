@@ -40,6 +40,8 @@ PARAMETERS = [
     ("msfmamba_houston2018", {}, 2_969_068),
     ("ramsf", {}, 666_350),
     ("ramsf", CAVE, 696_965),
+    ("ssftt", {}, 153_224),
+    ("ssftt", {"num_classes": 9}, 152_769),
 ]
 REFUSED = [
     *(("cf2n", kwargs, "dim must be a multiple of 4") for kwargs in ({"dim": 6}, {"dim": 4, "reduction": 8})),
@@ -79,6 +81,12 @@ REFUSED = [
     ("rsanet", {"kernel_size": 2}, "must be odd and num_heads divide"),
     ("rsanet", {"window_size": 6}, "must be odd and num_heads divide"),
     ("rsanet", {"num_heads": 2}, "must be odd and num_heads divide"),
+    ("ssftt", {"in_chans": 2}, "in_chans >= 3"),
+    ("ssftt", {"patch_size": 4}, "patch_size >= 5"),
+    ("ssftt", {"patch_size": 100}, "patches end at 99"),
+    ("ssftt", {"num_heads": 3}, "num_heads must divide dim"),
+    ("ssftt", {"depth": 0}, "at least 1"),
+    ("ssftt", {"scale_by": "x"}, "'head' or 'width'"),
 ]
 
 

@@ -13,7 +13,7 @@ from hsmamba.models import entry
 from hsmamba.zoo.official import architecture_of, official_marks
 from tests.conftest import golden_files
 from tests.models.samples import NAMES, tiny
-from tests.oracles import le_mamba, mambahsi, md2f_mamba, mim, msfmamba
+from tests.oracles import le_mamba, mambahsi, md2f_mamba, mim, msfmamba, ssftt
 
 RANDOM = rsanet.random_state
 STATES = {  # by architecture: a small official state, a tensor of it and what the error calls it
@@ -42,6 +42,10 @@ STATES = {  # by architecture: a small official state, a tensor of it and what t
     "rsanet": (
         lambda: RANDOM(rsanet.rsanet_shapes(**rsanet.RELEASED), 0),
         ("RB2.conv1.attention1.2.conv2.weight", r"blocks\.1\.conv1\.taps\.2\.qkv\.weight"),
+    ),
+    "ssftt": (
+        lambda: ssftt.random_state(5, 3, 4, 8, 4, 1),
+        ("transformer.layers.0.0.fn.fn.to_qkv.bias", r"blocks\.0\.attn\.qkv\.bias"),
     ),
 }
 
