@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -26,7 +27,27 @@ def pad_sides(image: Tensor, multiple: int = 1, min_side: int = 1) -> Tensor:
         length = image.shape[axis]
         target = -(-max(length, min_side) // multiple) * multiple
         if target != length:
-            period = max(2 * (length - 1), 1)
-            index = torch.arange(target, device=image.device) % period
-            image = image.index_select(axis, torch.minimum(index, period - index))
+            image = _reflected(image, axis, 0, target - length)
     return image
+
+
+def box_mean(image: Tensor, side: int) -> Tensor:
+    """Average (B, C, H, W) over a square of an odd side around each pixel, the image reflected at its border.
+
+    Args:
+        image: (B, C, H, W), of any size.
+        side: Odd side of the square.
+
+    Returns:
+        (B, C, H, W).
+    """
+    for axis in (2, 3):
+        image = _reflected(image, axis, side // 2, side // 2)
+    return F.avg_pool2d(image, side, stride=1)
+
+
+def _reflected(image: Tensor, axis: int, before: int, after: int) -> Tensor:
+    """Extend an axis at both ends by reflection (border sample not repeated), however short it is."""
+    period = max(2 * (image.shape[axis] - 1), 1)
+    index = torch.arange(-before, image.shape[axis] + after, device=image.device) % period
+    return image.index_select(axis, torch.minimum(index, period - index))

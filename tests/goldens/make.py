@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from hsmamba.bench.transcriptions import mmapp, ramsf, rsanet
-from tests.oracles import le_mamba, mambahsi, md2f_mamba, mim, msfmamba, ssftt, tiling
+from tests.oracles import le_mamba, mambahsi, md2f_mamba, mim, msfmamba, pannet, plain, ssftt, tiling
 
 
 def rand(*shape):
@@ -52,6 +52,19 @@ def make_ramsf():
     inputs = {"pan": rand(2, 2, 12, 20), "lms": rand(2, 3, 12, 20), "ms": rand(2, 3, 3, 5)}
     wanted = ("imnet_64.layers.0.weight", "imnet_128.layers.4.bias", "DE_LH.conv1.weight", "blk_8_32.1.weight")
     return config, state, inputs, wanted, lambda: {"sr": ramsf.ramsf(*inputs.values(), state, config)}
+
+
+def make_pannet():
+    config = dict(spectral_num=3, pan_num=2, channel=4, num_res=2, ratio=4)
+    state = plain.random_state(pannet.pannet_shapes(**config), seed=9)
+    inputs = {"ms": rand(2, 3, 3, 5), "pan": rand(2, 2, 12, 20), "lms": rand(2, 3, 12, 20)}
+    wanted = ("deconv.weight", "deconv.bias", "conv1.weight", "res2.conv20.weight", "res1.conv21.bias", "conv3.weight")
+
+    def run():
+        sharp, start, up = pannet.pannet(*inputs.values(), state)
+        return {"sr": sharp, "tap/00_start": start, "tap/01_up": up}
+
+    return config, state, inputs, wanted, run
 
 
 def make_le_mamba():
@@ -178,6 +191,7 @@ def save(tensors, path, **metadata):
 
 MAKERS = {
     **dict(le_mamba=make_le_mamba, mmapp=make_mmapp, ramsf=make_ramsf, rsanet=make_rsanet),
+    **dict(pannet=make_pannet),
     **dict(mambahsi=make_mambahsi, md2f_mamba_ref=make_md2f_mamba_ref, msfmamba=make_msfmamba, ssftt=make_ssftt),
     **{f"mim_v{variant}": lambda variant=variant: make_mim(variant) for variant in (1, 2, 3)},
 }

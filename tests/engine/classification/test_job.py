@@ -72,15 +72,18 @@ def test_networks_of_the_zoo_share_their_threads_and_other_modules_do_not(make_m
         torch.set_num_threads(own)
 
 
-def make_msfmamba():
-    torch.manual_seed(0)
-    return hsmamba.create_model("msfmamba", in_chans=9, num_classes=3, patch_size=5, d_state=2)
+SHARERS = {
+    "md2f_mamba": {"in_chans": 4, "patch_size": 6, "dim": 16, "filters": 2},
+    "msfmamba": {"in_chans": 9, "patch_size": 5, "d_state": 2},
+    "ssftt": {"in_chans": 5, "patch_size": 7, "dim": 8, "filters": 2},
+}
 
 
 @pytest.mark.parametrize("strip_bytes", [1, 2**20])
-@pytest.mark.parametrize("name", ["md2f_mamba", "msfmamba"])
-def test_what_patches_share_is_computed_once_and_changes_nothing(make_model, monkeypatch, name, strip_bytes):
-    model = (make_model(patch_size=6) if name == "md2f_mamba" else make_msfmamba()).eval()
+@pytest.mark.parametrize("name", SHARERS)
+def test_what_patches_share_is_computed_once_and_changes_nothing(monkeypatch, name, strip_bytes):
+    torch.manual_seed(0)
+    model = hsmamba.create_model(name, num_classes=3, **SHARERS[name]).eval()
     for norm in (x for x in model.modules() if isinstance(x, torch.nn.modules.batchnorm._BatchNorm)):
         torch.nn.init.normal_(norm.running_mean)
     rng = np.random.default_rng(1)
