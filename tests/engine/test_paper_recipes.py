@@ -27,6 +27,7 @@ TINY = {
     "rsanet": {"dim": 8, "depth": 1},
     "ramsf": {"dim": 8, "mlp_dims": [8]},
     "cf2n": {"dim": 8, "depth": 1},
+    "msdcnn": {"dims": [6, 3], "shallow_dims": [4, 3]},
     "pannet": {"dim": 8, "depth": 1},
     "ssftt": {"dim": 16, "filters": 2},
 }

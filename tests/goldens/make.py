@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from hsmamba.bench.transcriptions import mmapp, ramsf, rsanet
-from tests.oracles import le_mamba, mambahsi, md2f_mamba, mim, msfmamba, pannet, plain, ssftt, tiling
+from tests.oracles import le_mamba, mambahsi, md2f_mamba, mim, msdcnn, msfmamba, pannet, plain, ssftt, tiling
 
 
 def rand(*shape):
@@ -65,6 +65,19 @@ def make_pannet():
         return {"sr": sharp, "tap/00_start": start, "tap/01_up": up}
 
     return config, state, inputs, wanted, run
+
+
+def make_msdcnn():
+    sizes = dict(spectral_num=3, pan_num=2)
+    state = plain.random_state(msdcnn.msdcnn_shapes(dims=(6, 3), shallow_dims=(4, 3), **sizes), seed=10)
+    inputs = {"pan": rand(2, 2, 8, 12), "lms": rand(2, 3, 8, 12)}
+    wanted = ("conv1.weight", "conv2_3.weight", "conv4_1.bias", "conv5.weight", "shallow1.weight", "shallow3.bias")
+
+    def run():
+        sharp, deep, shallow, first = msdcnn.msdcnn(*inputs.values(), state, "paper")
+        return {"sr": sharp, "tap/00_deep": deep, "tap/01_shallow": shallow, "tap/02_block1": first}
+
+    return sizes | {"variant": "paper"}, state, inputs, wanted, run
 
 
 def make_le_mamba():
@@ -191,7 +204,7 @@ def save(tensors, path, **metadata):
 
 MAKERS = {
     **dict(le_mamba=make_le_mamba, mmapp=make_mmapp, ramsf=make_ramsf, rsanet=make_rsanet),
-    **dict(pannet=make_pannet),
+    **dict(msdcnn=make_msdcnn, pannet=make_pannet),
     **dict(mambahsi=make_mambahsi, md2f_mamba_ref=make_md2f_mamba_ref, msfmamba=make_msfmamba, ssftt=make_ssftt),
     **{f"mim_v{variant}": lambda variant=variant: make_mim(variant) for variant in (1, 2, 3)},
 }

@@ -22,7 +22,7 @@ from tests.conftest import ROOT
 from tests.engine.fusion.toys import Copy, ground
 from tests.models.samples import FUSION, tiny
 
-LOCAL = [("pannet", 2), ("pannet", 3), ("pannet", 4), ("pannet", 8)]
+LOCAL = [("msdcnn", 3), ("msdcnn", 4), ("pannet", 2), ("pannet", 3), ("pannet", 4), ("pannet", 8)]
 LOCAL += [("ramsf", 2), ("ramsf", 4), ("ramsf", 8), ("rsanet", 3), ("rsanet", 4)]
 
 
@@ -58,7 +58,7 @@ def test_every_network_says_how_far_it_looks(name):
 
 def test_margins_are_those_of_the_user_guide():
     page = (ROOT / "docs" / "fusion.md").read_text(encoding="utf-8")
-    for title, name in (("PanNet", "pannet"), ("RAMSF", "ramsf"), ("RSANet", "rsanet")):
+    for title, name in (("MSDCNN", "msdcnn"), ("PanNet", "pannet"), ("RAMSF", "ramsf"), ("RSANet", "rsanet")):
         assert f"| {title} | {hsmamba.create_model(name).margin} |" in page
 
 
@@ -92,7 +92,7 @@ def test_tiles_equal_the_whole_image(name, scale, given):
     np.testing.assert_allclose(got, whole(model, ms, guide, ms_up), atol=1e-9)
 
 
-@pytest.mark.parametrize("name", ["pannet", "ramsf", "rsanet"])
+@pytest.mark.parametrize("name", ["msdcnn", "pannet", "ramsf", "rsanet"])
 def test_tiles_equal_the_whole_image_in_single_precision(name):
     model = network(name)
     ms, guide = scene(40, 120, 4, dtype=np.float32)
@@ -101,7 +101,7 @@ def test_tiles_equal_the_whole_image_in_single_precision(name):
     np.testing.assert_allclose(got, whole(model, ms, guide), atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["pannet", "ramsf", "rsanet"])
+@pytest.mark.parametrize("name", ["msdcnn", "pannet", "ramsf", "rsanet"])
 @pytest.mark.parametrize("size", [(61, 90), (64, 88)])
 def test_tiles_equal_the_whole_image_where_there_is_no_coarse_one(name, size):
     model = network(name).double()

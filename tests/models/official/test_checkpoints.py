@@ -13,7 +13,7 @@ from hsmamba.models import entry
 from hsmamba.zoo.official import architecture_of, official_marks
 from tests.conftest import golden_files
 from tests.models.samples import NAMES, tiny
-from tests.oracles import le_mamba, mambahsi, md2f_mamba, mim, msfmamba, pannet, plain, ssftt
+from tests.oracles import le_mamba, mambahsi, md2f_mamba, mim, msdcnn, msfmamba, pannet, plain, ssftt
 
 RANDOM = rsanet.random_state
 STATES = {  # by architecture: a small official state, a tensor of it and what the error calls it
@@ -34,6 +34,10 @@ STATES = {  # by architecture: a small official state, a tensor of it and what t
     "mmapp": (
         lambda: RANDOM(mmapp.mmapp_shapes(**mmapp.RELEASED | {"width": 2, "n_bands": 2, "n_fusion_blocks": 1}), 0),
         ("F2.0.RB1.conv1.attention1.2.fc.weight", r"levels\.1\.blocks\.0\.conv1\.taps\.2\.mix"),
+    ),
+    "msdcnn": (
+        lambda: plain.random_state(msdcnn.msdcnn_shapes(dims=(6, 3), shallow_dims=(4, 3)), 0),
+        ("conv2_3.weight", r"block1\.scales\.2\.weight"),
     ),
     "pannet": (
         lambda: plain.random_state(pannet.pannet_shapes(channel=4), 0),
