@@ -11,7 +11,7 @@ from tests.conftest import ROOT
 PACKAGE = ROOT / "hsmamba"
 ZOO = (
     *("records", "files", "arguments", "build", "ensembles", "hub", "manifest", "listing", "card"),
-    *("pickles", "sizes", "official", "source", "save", "factory", "info"),
+    *("pickles", "sizes", "official", "source", "save", "factory", "check", "info"),
 )
 
 

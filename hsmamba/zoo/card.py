@@ -46,7 +46,7 @@ import hsmamba
 {load}
 ```
 
-The weights are verified by their SHA-256; the fitted transform comes with them as `model.transform`.
+The weights are verified by their SHA-256; the fitted transform comes with them as `model.transform`.{check}
 
 ## Licence
 
@@ -58,7 +58,9 @@ The weights: {license}. The data has its own terms, see above.
 """
 
 
-def model_card(architecture: str, model: ModelFacts, *, name: str | None = None, repo_id: str | None = None) -> str:
+def model_card(
+    architecture: str, model: ModelFacts, *, name: str | None = None, repo_id: str | None = None, check: bool = False
+) -> str:
     """Write the model card of a trained model.
 
     Args:
@@ -66,6 +68,7 @@ def model_card(architecture: str, model: ModelFacts, *, name: str | None = None,
         model: What is known of it: a record of the manifest or a model folder.
         name: Name of the weight, "architecture.tag"; None for a model of one's own.
         repo_id: The Hub repository that the card belongs to, `owner/repo`; None where there is none yet.
+        check: Whether `check.safetensors` lies beside.
 
     Returns:
         Markdown that opens with YAML front matter: licence, library, tags, pipeline tag, datasets and metrics.
@@ -98,6 +101,7 @@ def model_card(architecture: str, model: ModelFacts, *, name: str | None = None,
         results=metrics_table(figures) or "Not recorded.",
         recipe=_training(model.recipe),
         load="\n".join(_load_lines(name, repo_id)),
+        check=_check_line(repo_id) if check else "",
         license=_plain(model.license),
         citation=cfg.citation or "hsmamba: a zoo of remote-sensing models with pretrained weights",
     )
@@ -216,6 +220,14 @@ def _load_lines(name: str | None, repo_id: str | None) -> Iterator[str]:
     if name is None or repo_id is not None:
         yield f'model = hsmamba.create_model("hf-hub:{repo_id or "owner/repo"}")  # from the Hub'
     yield 'model = hsmamba.create_model("local-dir:path/to/this/folder")  # from a copy of this folder'
+
+
+def _check_line(repo_id: str | None) -> str:
+    place = f"hf-hub:{repo_id}" if repo_id else "path/to/this/folder"
+    return (
+        f"\n{_code(f'hsmamba verify {place}')} compares what your machine computes with `check.safetensors`: small "
+        "inputs as the network takes them, and what it gave for them."
+    )
 
 
 def _front_matter(architecture: str, model: ModelFacts, task: str, dataset: str | None) -> str:

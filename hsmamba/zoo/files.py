@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # torch is imported where it is used: to look into folders an
     from torch import Tensor
 
 CONFIG = "config.json"
-FILES = {"model": "model.safetensors", "transform": "transform.safetensors", "split": "split.safetensors"}
+FILES = {which: f"{which}.safetensors" for which in ("model", "transform", "split", "check")}
 
 
 def sha256_file(path: str | os.PathLike[str]) -> str:

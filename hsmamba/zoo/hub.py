@@ -85,6 +85,19 @@ def download_verified(
     return path
 
 
+def holds(repo_id: str, filename: str, *, revision: str, token: str | None = None) -> bool:
+    """Ask the Hub whether a repository has a file at a revision; False also where there is no such repository.
+
+    Raises:
+        WeightsError: The Hub refuses or cannot be reached.
+    """
+    from huggingface_hub import HfApi
+
+    api = HfApi(token=token, library_name="hsmamba", library_version=__version__)
+    with _explained(f"{filename} of {repo_id} at {revision}"):
+        return bool(api.file_exists(repo_id, filename, revision=revision))
+
+
 def upload(
     folder: Path,
     repo_id: str,

@@ -86,11 +86,20 @@ def rows(pattern: str = "*", *, pretrained: bool = False, task: str | None = Non
         if matches(name, pattern) and task in (None, known[name.partition(".")[0]].task)
     ]  # fmt: skip
     return [
-        (name, sizes_in_words(records[name].model_args), f"{records[name].data['name']}: {figure(records[name])}")
+        (name, sizes_in_words(records[name].model_args), _figure_and_place(records[name]))
         if pretrained
         else (name, size_in_words(known[name].params), known[name].summary)
         for name in sorted(chosen, key=natural)
     ]
+
+
+def _figure_and_place(record: WeightRecord) -> str:
+    """Write data and figure of a weight, and where it is fetched from if the package does not hold it."""
+    text = f"{record.data['name']}: {figure(record)}"
+    if record.hub is None or manifest.is_embedded(record):
+        return text
+    size = sum(entry.bytes for entry in record.files.values()) / 1e6
+    return f"{text}; fetched from {record.hub.repo_id} when it is asked for, {size:.1f} MB"
 
 
 def size_in_words(params: int) -> str:

@@ -45,6 +45,11 @@ def weights_folder() -> Path:
     return _PACKAGE / "weights"
 
 
+def is_embedded(record: WeightRecord) -> bool:
+    """Whether the installed package holds a weight's tensors; all others are fetched from the Hub when asked for."""
+    return (weights_folder() / record.name / record.file).is_file()
+
+
 def load_manifest(path: str | os.PathLike[str] | None = None) -> dict[str, WeightRecord]:
     """Read a manifest.
 

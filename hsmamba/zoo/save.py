@@ -13,6 +13,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,8 +97,6 @@ def save_pretrained(
         WeightsError: The folder holds something else, cannot be written, or another process has been saving into it
             for a minute.
     """
-    from safetensors.torch import save_file
-
     from hsmamba.models import as_network
 
     network = as_network(getattr(model, "_orig_mod", model))  # a compiled network's parameters have other names
@@ -131,7 +130,7 @@ def save_pretrained(
         date=datetime.date.today().isoformat(),
     )
     _check_facts(facts)
-    files: dict[str, _Writer] = {"model": lambda path: save_file(tensors, path, metadata={"format": "pt"})}
+    files: dict[str, _Writer] = {"model": partial(_save_tensors, tensors)}
     files |= {which: part.save for which, part in (("transform", fitted), ("split", split)) if part is not None}
     return write_folder(Path(folder), files, architecture, facts, repo_id=repo_id)
 
@@ -191,6 +190,12 @@ def _tensors(model: nn.Module) -> dict[str, Tensor]:
     return {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
 
 
+def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file(tensors, path, metadata={"format": "pt"})
+
+
 def write_folder(
     folder: Path,
     files: Mapping[str, _Writer],
@@ -209,7 +214,7 @@ def write_folder(
 
     Args:
         folder: Where to.
-        files: What writes the file of each kind, "model", "transform", "split", to a path.
+        files: What writes the file of each kind, "model", "transform", "split", "check", to a path.
         architecture: Name of the architecture.
         facts: What is known of the model.
         name: Name of the weight, for the card.
@@ -238,7 +243,7 @@ def write_folder(
                     **json_facts(facts),
                 }
                 parse_facts(config, "what is told of the model")  # what could not be read again is not written
-                card = model_card(architecture, facts, name=name, repo_id=repo_id)
+                card = model_card(architecture, facts, name=name, repo_id=repo_id, check="check" in files)
                 _publish(staging, folder, config, card)
             finally:
                 _tidy(folder)
@@ -341,13 +346,20 @@ def _tidy(folder: Path) -> None:
                     entry.unlink()
 
 
-def export(model: ModelFolder, folder: str | os.PathLike[str], *, repo_id: str | None = None) -> Path:
+def export(
+    model: ModelFolder,
+    folder: str | os.PathLike[str],
+    *,
+    repo_id: str | None = None,
+    check: Mapping[str, Tensor] | None = None,
+) -> Path:
     """Write a weight as a model folder of one's own, its files byte for byte, with its `config.json` and card.
 
     Args:
         model: The weight, as `hsmamba.zoo.source.find_folder` finds it.
         folder: Where to; a new or empty folder, or a model folder, whose files are replaced.
         repo_id: The Hub repository that the card names, where it shall go there.
+        check: What `hsmamba.zoo.check.make_check` gave, to be written beside; None takes the weight's own, if any.
 
     Returns:
         The folder.
@@ -360,6 +372,8 @@ def export(model: ModelFolder, folder: str | os.PathLike[str], *, repo_id: str |
         return lambda path: shutil.copyfile(source, path)
 
     files = {which: copied(path) for which, path in model.files.items()}
+    if check is not None:
+        files["check"] = partial(_save_tensors, dict(check))
     return write_folder(Path(folder), files, model.architecture, model, name=model.name, repo_id=repo_id)
 
 

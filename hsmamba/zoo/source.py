@@ -1,8 +1,8 @@
 """From a name to verified files: a folder on disk, a Hub repository or a record of the manifest.
 
 All end in a `ModelFolder`: facts, and the paths of files whose hashes were checked. A model folder is `config.json` +
-`model.safetensors`, with `transform.safetensors` and `split.safetensors` where there are such, and a card `README.md`;
-`config.json` names the other files with their SHA-256.
+`model.safetensors`, with `transform.safetensors`, `split.safetensors` and `check.safetensors` where there are such, and
+a card `README.md`; `config.json` names the other files with their SHA-256.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from hsmamba._files import not_a_file
 from hsmamba.errors import ManifestError, UnknownModelError, WeightsError
 from hsmamba.zoo import hub, manifest
-from hsmamba.zoo.files import CONFIG, FILES, entry_of, verify_file
+from hsmamba.zoo.files import CONFIG, FILES, entry_of, load_tensors, verify_file
 from hsmamba.zoo.records import (
     FileEntry,
     HubAddress,
@@ -36,6 +36,8 @@ from hsmamba.zoo.records import (
 )
 
 if TYPE_CHECKING:  # torch is imported where it is used: to look into folders and to fetch files takes none
+    from torch import Tensor
+
     from hsmamba.data import Compose, Split
 
 Result = TypeVar("Result")
@@ -49,7 +51,7 @@ class ModelFolder(ModelFacts):
         architecture: Name of the architecture.
         source: Where it came from, as the factory takes it: `architecture.tag`, `hf-hub:owner/repo@commit` or
             `local-dir:path`.
-        files: Paths of the verified files, by what they hold: "model", "transform", "split".
+        files: Paths of the verified files, by what they hold: "model", "transform", "split", "check".
     """
 
     architecture: str
@@ -82,6 +84,10 @@ class ModelFolder(ModelFacts):
         from hsmamba.data import Split
 
         return Split.load(self.files["split"]) if "split" in self.files else None
+
+    def load_check(self) -> dict[str, Tensor] | None:
+        """Read what the network gave for small inputs, as `hsmamba.zoo.check.make_check` made it; None without."""
+        return load_tensors(self.files["check"]) if "check" in self.files else None
 
 
 def read_folder(path: str | os.PathLike[str]) -> ModelFolder:

@@ -75,7 +75,7 @@ def client(hub, tmp_path):
         )
 
     def finish(process):
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=300)
         assert process.returncode == 0, err
         return json.loads(out.splitlines()[-1])
 

@@ -55,6 +55,7 @@ class HubServer:
         self.silent = Counter()  # by file name: so many connections, after the cut ones, are closed without an answer
         self.garbled: set[str] = set()  # file names whose bytes are served wrong
         self.status: dict[str, int] = {}  # by file name: a status to answer instead
+        self.refused = Counter()  # by repository: so many commits are refused, once their files have come
         self.after: dict[str, object] = {}  # by file name: called once the file was served
         self.gate: threading.Barrier | None = None  # requests for large files wait here for each other
 
@@ -262,6 +263,9 @@ class _Handler(BaseHTTPRequestHandler):
     def commit(self, repo_id, revision, *, body, query):
         if not self._authorised(needed=True):
             return
+        if self.hub.refused[repo_id] > 0:
+            self.hub.refused[repo_id] -= 1
+            return self._json(403, {"error": "told so"})
         repo, files = self.hub.repos[repo_id], {}
         if revision not in repo.refs:
             return self._missing("revision")
