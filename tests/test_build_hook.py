@@ -68,6 +68,13 @@ def test_compiles_a_library_that_loads(tmp_path):
     assert library.hsmamba_scan_backward_baseline
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", hatch_build.TARGETS)
+def test_compiles_for_every_platform(name, tmp_path):
+    pytest.importorskip("ziglang")
+    assert hatch_build.compile_kernel(name, tmp_path) is None
+
+
 def test_without_a_compiler_the_build_warns_and_goes_on(monkeypatch):
     run = subprocess.run
     no_compiler = [sys.executable, "-c", "import sys; sys.exit('No module named ziglang')"]

@@ -11,7 +11,7 @@ from torch import Tensor
 from hsmamba.ops import cpu
 
 MOST_CHANNELS = 16  # of a head; this and the next: csrc/attention.h
-WIDEST_WINDOW = 31
+WIDEST_WINDOW = 15
 
 _int = ctypes.c_int64
 

@@ -91,6 +91,17 @@ def test_what_is_not_finite_stays_with_its_group_and_sample(name, value, per_gro
 
 
 @pytest.mark.usefixtures("level")
+def test_states_that_fade_away_become_zero_and_other_small_numbers_do_not():
+    case = arguments(length=70)
+    case["u"][..., 1:] = 0.0  # from here on the state decays alone, a step by e^-3
+    case["A"], case["delta"] = torch.full_like(case["A"], -1.0), torch.full_like(case["delta"], 3.0)
+    y = selective_scan(**case, backend="cpu")
+    assert_like_the_reference(case)
+    assert not torch.any((y != 0) & (y.abs() < torch.finfo(torch.float32).tiny))
+    assert torch.tensor([1e-40]).mul(0.5).item() > 0  # the mode of the processor is as it was
+
+
+@pytest.mark.usefixtures("level")
 def test_dead_lanes_of_a_group_take_nothing_from_the_next():
     case = arguments(d=6, n=4, g=2)
     for changes in ({"A": 200.0, "delta": -60.0}, {"delta_bias": torch.inf}, {"A": torch.nan}, {"D": torch.inf}):

@@ -5,7 +5,7 @@
 #include <stdint.h>
 
 #define MOST_CHANNELS 16 /* of a head */
-#define WIDEST_WINDOW 31
+#define WIDEST_WINDOW 15
 
 typedef struct {
     float *data;

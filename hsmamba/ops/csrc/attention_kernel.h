@@ -48,6 +48,7 @@ INLINE void FN(attend_row)(const Attention *a, const int d, int64_t g, int64_t y
 }
 
 EXPORT void FN(hsmamba_attention)(const Attention *a) {
+    uint64_t mode = flush_denormals();
     for (int64_t g = 0; g < a->groups; g++)
         for (int64_t y = 0; y < a->height; y++) {
             if (a->width < VL)
@@ -57,4 +58,5 @@ EXPORT void FN(hsmamba_attention)(const Attention *a) {
             else
                 FN(attend_row)(a, (int)a->channels, g, y);
         }
+    restore_mode(mode);
 }

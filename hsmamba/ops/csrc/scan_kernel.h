@@ -359,18 +359,22 @@ EXPORT int64_t FN(hsmamba_scan_scratch)(const Scan *s) {
 /* Run tasks until the counter has passed the last slot. */
 EXPORT void FN(hsmamba_scan_forward)(Run *run) {
     const Scan *s = run->scan;
+    uint64_t mode = flush_denormals();
     float *scratch = run->scratch + run->scratch_floats * __atomic_fetch_add(&run->next_thread, 1, __ATOMIC_RELAXED);
     int64_t tasks = s->b * s->g * s->parts, slot;
     while ((slot = __atomic_fetch_add(&run->next_slot, 1, __ATOMIC_RELAXED)) < s->slots)
         for (int64_t i = tasks * slot / s->slots; i < tasks * (slot + 1) / s->slots; i++) FN(forward_task)(s, i, scratch);
+    restore_mode(mode);
 }
 
 EXPORT void FN(hsmamba_scan_backward)(Run *run) {
     const Scan *s = run->scan;
+    uint64_t mode = flush_denormals();
     float *scratch = run->scratch + run->scratch_floats * __atomic_fetch_add(&run->next_thread, 1, __ATOMIC_RELAXED);
     int64_t tasks = s->b * s->g * s->parts, slot;
     while ((slot = __atomic_fetch_add(&run->next_slot, 1, __ATOMIC_RELAXED)) < s->slots)
         for (int64_t i = tasks * slot / s->slots; i < tasks * (slot + 1) / s->slots; i++) FN(backward_task)(s, slot, i, scratch);
+    restore_mode(mode);
 }
 
 /* The peak rate of the exponential, for benchmarks: 2^x of `count` numbers, a multiple of 4 VL, `rounds` times over. */
