@@ -50,6 +50,18 @@ def bench_scene_command(
     bench_scene(model or (), beside or (), rounds, size, say=say)
 
 
+@group.command("transforms")
+def bench_transforms_command(
+    size: Annotated[int, typer.Option(min=150, help="Rows and columns of the cube.")] = 1000,
+    components: Annotated[int, typer.Option(min=1, max=200, help="Of PCA and MNF.")] = 30,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns after the first one; figures are medians.")] = 5,
+) -> None:
+    """Time transforms of a cube of 200 bands beside a copy of it and a product of matrices."""
+    from hsmamba.bench.transforms import bench_transforms
+
+    bench_transforms(size, components, rounds, say=say)
+
+
 @group.command("mim")
 def bench_mim_command(
     patch_size: Annotated[int, typer.Option(help="Side of the patches, odd.")] = 7,

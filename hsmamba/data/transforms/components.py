@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
+
 import numpy as np
 import numpy.typing as npt
 
+from hsmamba.data.transforms.moments import Blocks, covariance, in_blocks, mean_of
 from hsmamba.data.transforms.step import Floats, Source, Spectra, Step
 from hsmamba.errors import SceneError
 
 _NOISE_FLOOR = 1e-6  # of the strongest noise direction, added to all
 _RIDGE = 1e-8  # on the correlations of bands, which may have no inverse
-_PROJECTION_BLOCK = 1024  # pixels; two float64 buffers of (components, 1024) stay in the processor's cache
+_PRODUCTS = 2**18  # of numbers in one product of matrices, below which OpenBLAS keeps to one thread
+_ROWS, _MOST_ROWS = 16, 256  # of pixels in one product: a multiple of the rows that the libraries' kernels take at once
 
 
 class _Projection(Step):
@@ -49,8 +54,10 @@ class PCA(_Projection):
     def _divisors(self) -> tuple[str, ...]:
         return ("variance",) if self.whiten else ()
 
-    def _learn(self, pixels: Floats, neighbours: Spectra | None) -> dict[str, Floats]:
-        mean, basis, variance = _principal_components(pixels, self.n_components)
+    def _learn(self, pixels: Spectra, neighbours: Spectra | None) -> dict[str, Floats]:
+        blocks = partial(in_blocks, pixels)
+        mean = mean_of(blocks)
+        basis, variance = _principal_components(blocks, mean, len(pixels), self.n_components)
         if self.whiten and variance[-1] <= 1e-12 * variance[0]:
             rank = int((variance > 1e-12 * variance[0]).sum())
             raise SceneError(
@@ -59,11 +66,11 @@ class PCA(_Projection):
             )
         return {"mean": mean, "basis": _with_fixed_signs(basis), "variance": variance}
 
-    def _apply(self, array: Spectra) -> npt.NDArray[np.float32]:
+    def _apply(self, block: Spectra) -> npt.NDArray[np.float32]:
         basis = self._state["basis"]
         if self.whiten:
             basis = basis / np.sqrt(self._state["variance"])[:, None]
-        return _project(array, self._state["mean"], basis)
+        return project(block, basis.T, self._state["mean"])
 
 
 class MNF(_Projection):
@@ -95,27 +102,36 @@ class MNF(_Projection):
             raise ValueError(f"spectral is {spectral}; expected from 0 to {n_components - 1}, less than n_components")
         self.n_components, self.window, self.spectral = int(n_components), int(window), int(spectral)
 
-    def _learn(self, pixels: Floats, neighbours: Spectra | None) -> dict[str, Floats]:
+    def _learn(self, pixels: Spectra, neighbours: Spectra | None) -> dict[str, Floats]:
         if neighbours is None or len(neighbours) < 2:
             raise ValueError("mnf estimates the noise from neighbouring pixels; fit it with Compose.fit_scene")
-        parts = [
-            (np.cov((neighbours[:, 0].astype(np.float64) - neighbours[:, 1]).T), self.n_components - self.spectral)
-        ]
+        blocks, differences = partial(in_blocks, pixels), partial(_differences, neighbours)
+        mean = mean_of(blocks)
+        parts = [(covariance(differences, mean_of(differences)), self.n_components - self.spectral)]
         if self.spectral:
-            parts.append((_regression_noise(np.cov(pixels.T)), self.spectral))
-        basis = np.concatenate([_ratio_basis(pixels, np.atleast_2d(noise), count) for noise, count in parts])
-        return {"mean": pixels.mean(axis=0), "basis": basis}
+            parts.append((_regression_noise(covariance(blocks, mean)), self.spectral))
+        basis = np.concatenate([_ratio_basis(pixels, mean, noise, count) for noise, count in parts])
+        return {"mean": mean, "basis": basis}
 
-    def _apply(self, array: Spectra) -> npt.NDArray[np.float32]:
-        return _project(array, self._state["mean"], self._state["basis"])
+    def _apply(self, block: Spectra) -> npt.NDArray[np.float32]:
+        return project(block, self._state["basis"].T, self._state["mean"])
 
 
-def _ratio_basis(pixels: Floats, noise: Floats, count: int) -> Floats:
+def _differences(neighbours: Spectra) -> Iterator[Floats]:
+    """Give the differences (n, B) of neighbours (M, 2, B), some at a time."""
+    return (pairs[:, 0] - pairs[:, 1] for pairs in in_blocks(neighbours))
+
+
+def _ratio_basis(pixels: Spectra, mean: Floats, noise: Floats, count: int) -> Floats:
     """Return the directions (C, B) of highest ratio of signal to a noise of this covariance (B, B)."""
     power, directions = np.linalg.eigh(noise)
     # Bands without noise of their own (interpolated, constant) must not be blown up.
     whitening = directions / np.sqrt(power + _NOISE_FLOOR * max(power[-1], np.finfo(float).tiny))
-    _, basis, variance = _principal_components(pixels @ whitening, count)
+
+    def whitened() -> Iterator[Floats]:
+        return ((block - mean) @ whitening for block in in_blocks(pixels))
+
+    basis, variance = _principal_components(whitened, np.zeros_like(mean), len(pixels), count)
     scale = np.sqrt(max(variance.mean(), np.finfo(float).tiny))
     return _with_fixed_signs(basis @ whitening.T / scale)
 
@@ -125,7 +141,6 @@ def _regression_noise(covariance: Floats) -> Floats:
 
     With the inverse Q, the residual of band k is the mix of bands Q[:, k] / Q[k, k].
     """
-    covariance = np.atleast_2d(covariance)
     spread = np.sqrt(np.maximum(np.diag(covariance), np.finfo(float).tiny))
     alike = covariance / np.outer(spread, spread) + _RIDGE * np.eye(len(spread))
     inverse = np.linalg.inv(alike)
@@ -134,18 +149,16 @@ def _regression_noise(covariance: Floats) -> Floats:
     return np.asarray(noise + noise.T) / 2
 
 
-def _principal_components(pixels: Floats, count: int) -> tuple[Floats, Floats, Floats]:
-    """Return mean (B,), the first components (C, B) and their variances (C,)."""
-    number, bands = pixels.shape
+def _principal_components(blocks: Blocks, mean: Floats, number: int, count: int) -> tuple[Floats, Floats]:
+    """Return of so many pixels, which come in blocks, the first components (C, B) and their variances (C,)."""
+    bands = len(mean)
     if count > min(bands, number - 1):
         raise SceneError(
             f"{count} components cannot be fitted on {number} pixels of {bands} bands; expected at most "
             f"{min(bands, number - 1)}: give more pixels (unlabelled ones serve too) or lower n_components"
         )
-    mean = pixels.mean(axis=0)
-    centred = pixels - mean
-    values, vectors = np.linalg.eigh(centred.T @ centred / (number - 1))
-    return mean, vectors.T[::-1][:count], np.maximum(values[::-1][:count], 0.0)
+    values, vectors = np.linalg.eigh(covariance(blocks, mean))
+    return vectors.T[::-1][:count], np.maximum(values[::-1][:count], 0.0)
 
 
 def _with_fixed_signs(basis: Floats) -> Floats:
@@ -154,17 +167,20 @@ def _with_fixed_signs(basis: Floats) -> Floats:
     return np.ascontiguousarray(basis * np.sign(peak))
 
 
-def _project(array: Spectra, mean: Floats, basis: Floats) -> npt.NDArray[np.float32]:
-    """Project spectra (..., B) on a basis (C, B), summed band by band: the result of a pixel is that of any chunk."""
-    loadings = np.ascontiguousarray(basis.T)[:, :, None]  # (B, C, 1)
-    flat = array.reshape(-1, array.shape[-1])
-    result = np.empty((flat.shape[0], len(basis)), dtype=np.float32)
-    for start in range(0, flat.shape[0], _PROJECTION_BLOCK):
-        block = np.ascontiguousarray((flat[start : start + _PROJECTION_BLOCK] - mean).T)  # (B, n)
-        total = np.zeros((len(basis), block.shape[1]))
-        product = np.empty_like(total)
-        for loading, band in zip(loadings, block, strict=True):
-            np.multiply(loading, band, out=product)
-            total += product
-        result[start : start + _PROJECTION_BLOCK] = total.T
-    return result.reshape(*array.shape[:-1], len(basis))
+def project(block: Spectra, weights: Floats, mean: Floats | None = None) -> npt.NDArray[np.float32]:
+    """Multiply spectra (n, B), less a mean (B,), by weights (B, C), in double precision: float32 (n, C).
+
+    The products of matrices are all of one shape, whatever n is, so that the result of a pixel is that of any block;
+    and small, so that libraries do not share them out among threads, which would take longer than the product.
+    """
+    bands, channels = weights.shape
+    step = max(_ROWS, min(_MOST_ROWS, _PRODUCTS // (bands * channels) // _ROWS * _ROWS))
+    parts = -(-len(block) // step)
+    held = np.empty((parts * step, bands))
+    held[: len(block)] = block
+    held[len(block) :] = 0
+    if mean is not None:
+        held[: len(block)] -= mean
+    found = np.matmul(held.reshape(parts, step, bands), np.ascontiguousarray(weights))
+    result: npt.NDArray[np.float32] = found.reshape(-1, channels)[: len(block)].astype(np.float32)
+    return result

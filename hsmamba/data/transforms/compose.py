@@ -20,21 +20,19 @@ import numpy.typing as npt
 from hsmamba._html import table, titled
 from hsmamba.data.arrays import read_arrays, write_arrays
 from hsmamba.data.bands import BandMatch
-from hsmamba.data.image import Array, NanPolicy, iter_strips, like
+from hsmamba.data.image import Array, NanPolicy, like
 from hsmamba.data.scene import Scene
 from hsmamba.data.transforms.components import MNF
 from hsmamba.data.transforms.diffuse import Diffuse
 from hsmamba.data.transforms.gathering import gather
-from hsmamba.data.transforms.step import Source, Spectra, Step
+from hsmamba.data.transforms.step import Source, Spectra, Step, pixelwise
 from hsmamba.data.transforms.steps import STEPS, Resample, SelectBands, SensorScale
-from hsmamba.data.units import QUANTILES, Range
+from hsmamba.data.units import QUANTILES, Range, thinned
 from hsmamba.errors import HsmambaWarning, ManifestError, SceneError
 
 if TYPE_CHECKING:
     import xarray as xr
     from typing_extensions import Self
-
-_BLOCK_BYTES = 2**22  # steps compute in float64: a block of 16-bit numbers takes some ten times as much on its way
 
 
 class Compose:
@@ -79,13 +77,18 @@ class Compose:
         for on, pixels in inputs.items():
             if pixels is not None:
                 self._in_channels[on] = int(pixels.shape[1])
-                pairs = (neighbours or {}).get(on)
-                before = pixels
-                for step in self._steps(on):
-                    pixels = step.fit(pixels, pairs)(pixels)
-                    pairs = step(pairs) if pairs is not None else None
-                self._ranges[on] = Range.of(self.before(before, on), pixels)
+                pairs, given = (neighbours or {}).get(on), pixels
+                for i, step in enumerate(steps := self._steps(on)):
+                    if i:
+                        pixels = steps[i - 1](pixels)
+                        pairs = None if pairs is None else steps[i - 1](pairs)
+                    step.fit(pixels, pairs)
+                self._ranges[on] = self._range(given, on)
         return self
+
+    def _range(self, pixels: Spectra, on: Source) -> Range:
+        few = thinned(pixels)
+        return Range.of(self.before(few, on), self(few, on))
 
     def fit_scene(self, scene: Scene | Sequence[Scene], pixels: npt.ArrayLike, *, nan: NanPolicy = "raise") -> Self:
         """Fit on some pixels of a scene or of several, and on their surroundings where a step asks for neighbours.
@@ -155,17 +158,15 @@ class Compose:
             SceneError: The number of bands is not the expected one.
             ValueError: A step is not fitted.
         """
-        channels = self.out_channels(int(array.shape[-1]), on)
-        if array.ndim == 1:
-            return self(np.asarray(array)[None], on).reshape(channels)
+        self.out_channels(int(array.shape[-1]), on)
         steps = self._steps(on)
         count = next((i for i, step in enumerate(steps) if isinstance(step, Diffuse) and array.ndim == 3), len(steps))
-        result = _pixelwise(array, steps[:count])
+        result = pixelwise(array, steps[:count])
         for step in steps[count:]:
             if isinstance(step, Diffuse):
                 result = step.image(result if valid is None else np.where(valid[..., None], result, np.float32(np.nan)))
             else:
-                result = _pixelwise(result, [step])
+                result = pixelwise(result, [step])
         return like(array, result)
 
     def looks_around(self, on: Source = "hsi") -> bool:
@@ -209,7 +210,7 @@ class Compose:
             means: Means (M, C) of the training images after it, of which the lowest and the highest are kept.
         """
         self._in_channels[on] = int(pixels.shape[1])
-        found = Range.of(self.before(pixels, on), self(pixels, on))
+        found = self._range(pixels, on)
         bounds = None if means is None else np.stack([means.min(axis=0), means.max(axis=0)])
         self._ranges[on] = replace(found, means=bounds)
 
@@ -336,20 +337,6 @@ class Compose:
         if on not in ("hsi", "aux"):
             raise ValueError(f'on is {on!r}; expected "hsi" or "aux"')
         return [step for step in self.steps if step.on == on]
-
-
-def _pixelwise(array: Array, steps: Sequence[Step]) -> npt.NDArray[np.float32]:
-    """Apply steps that look at single pixels, strip by strip."""
-    channels = int(array.shape[-1])
-    for step in steps:
-        channels = step.out_channels(channels)
-    result = np.empty((*array.shape[:-1], channels), dtype=np.float32)
-    for top, strip in iter_strips(array):  # as much as is well read at once
-        for start, block in iter_strips(strip, _BLOCK_BYTES):
-            for step in steps:
-                block = step(block)
-            result[top + start : top + start + block.shape[0]] = block
-    return result
 
 
 def _passes(step: Step, on: Source) -> bool:

@@ -60,7 +60,7 @@ class Diffuse(Step):
                 result[..., begin : begin + part.shape[1]] = settled.reshape(*there.shape, -1)
         return result
 
-    def _learn(self, pixels: Floats, neighbours: Spectra | None) -> dict[str, Floats]:
+    def _learn(self, pixels: Spectra, neighbours: Spectra | None) -> dict[str, Floats]:
         if neighbours is None or len(neighbours) < 1:
             raise ValueError("diffuse compares neighbouring pixels; fit it with Compose.fit_scene")
         leading = neighbours[..., :_LEADING]
@@ -71,5 +71,5 @@ class Diffuse(Step):
     def _shapes(self, state: dict[str, Floats]) -> dict[str, tuple[int, ...]]:
         return {"metric": (state["metric"].size,)}
 
-    def _apply(self, array: Spectra) -> npt.NDArray[np.float32]:
-        return np.concatenate([array] * (1 + len(self.shares)), axis=-1).astype(np.float32)
+    def _apply(self, block: Spectra) -> npt.NDArray[np.float32]:
+        return np.concatenate([block] * (1 + len(self.shares)), axis=-1).astype(np.float32)

@@ -1,15 +1,18 @@
 """What a step of a transform is: it maps spectra (..., B) to float32 (..., B'), pixel by pixel.
 
-No step lets a pixel's result depend on its neighbours in memory, so a cube may come in chunks of any shape.
+No step lets a pixel's result depend on its neighbours in memory, so a cube may come in chunks of any shape. `pixelwise`
+hands pixels to steps as many at a time as stay in the processor's cache, so that memory is gone through once.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from hsmamba.data.image import Array, iter_strips
 from hsmamba.errors import ManifestError, SceneError
 
 if TYPE_CHECKING:
@@ -19,6 +22,8 @@ Source: TypeAlias = Literal["hsi", "aux"]
 Spectra: TypeAlias = "npt.NDArray[Any]"
 Floats: TypeAlias = "npt.NDArray[np.float64]"
 
+_BLOCK = 2**16  # values at a time: half a megabyte in double precision
+_COPIED_BYTES = 2**22  # of rows whose pixels do not lie one after the other
 _LISTED = 8  # values of a list that are worth showing
 
 
@@ -57,11 +62,11 @@ class Step:
             raise SceneError(f"{self.kind} is fitted on pixels (N, B) with N > 0; got shape {pixels.shape}")
         if not self.fitted_arrays:  # band selection may be there to remove what is not finite
             return self
-        values = pixels.astype(np.float64)
-        if not np.isfinite(values).all():
-            bad = int((~np.isfinite(values)).any(axis=1).sum())
-            raise SceneError(f"{bad} of {len(values)} pixels hold NaN or infinity; leave them out before fitting")
-        self._state = self._learn(values, neighbours)
+        if pixels.dtype.kind == "f":
+            bad = sum(int((~np.isfinite(block)).any(axis=1).sum()) for _, block in iter_strips(pixels, _COPIED_BYTES))
+            if bad:
+                raise SceneError(f"{bad} of {len(pixels)} pixels hold NaN or infinity; leave them out before fitting")
+        self._state = self._learn(pixels, neighbours)
         return self
 
     def __call__(self, array: Spectra) -> npt.NDArray[np.float32]:
@@ -71,8 +76,7 @@ class Step:
             SceneError: The number of bands is not the one that the step was fitted on.
             ValueError: The step is not fitted.
         """
-        self.out_channels(array.shape[-1])
-        return self._apply(array)
+        return pixelwise(array, [self])
 
     def out_channels(self, in_channels: int) -> int:
         """Return B' for B bands.
@@ -139,11 +143,38 @@ class Step:
         arguments = ", ".join(f"{key}={_short(value)}" for key, value in self.config().items())
         return f"{type(self).__name__}({arguments})"
 
-    def _learn(self, pixels: Floats, neighbours: Spectra | None) -> dict[str, Floats]:
+    def _learn(self, pixels: Spectra, neighbours: Spectra | None) -> dict[str, Floats]:
         raise TypeError(f"{type(self).__name__} has fitted_arrays but does not say how they are learnt; define _learn")
 
-    def _apply(self, array: Spectra) -> npt.NDArray[np.float32]:
+    def _apply(self, block: Spectra) -> npt.NDArray[np.float32]:
+        """Apply the step to some pixels (n, B)."""
         raise TypeError(f"{type(self).__name__} does not say how it is applied; define _apply")
+
+
+def pixelwise(array: Array, steps: Sequence[Step]) -> npt.NDArray[np.float32]:
+    """Apply steps that look at single pixels to spectra (..., B), read strip by strip: float32 (..., B').
+
+    Raises:
+        SceneError: The number of bands is not the one that a step was fitted on.
+        ValueError: A step is not fitted.
+    """
+    if array.ndim == 1:
+        return pixelwise(np.asarray(array)[None], steps).reshape(-1)
+    sizes = [int(array.shape[-1])]
+    for step in steps:
+        sizes.append(step.out_channels(sizes[-1]))
+    count = max(1, _BLOCK // max(sizes))
+    result = np.empty((*array.shape[:-1], sizes[-1]), dtype=np.float32)
+    for top, strip in iter_strips(array):  # as much as is well read at once
+        for start, rows in iter_strips(strip, _COPIED_BYTES):
+            first = top + start
+            pixels, out = (x.reshape(-1, x.shape[-1]) for x in (rows, result[first : first + len(rows)]))
+            for i in range(0, len(pixels), count):
+                block = pixels[i : i + count]
+                for step in steps:
+                    block = step._apply(block)
+                out[i : i + count] = block
+    return result
 
 
 def _short(value: Any) -> str:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from hsmamba.data.transforms.components import MNF, PCA
+from hsmamba.data.transforms.components import MNF, PCA, project
 from hsmamba.data.transforms.diffuse import Diffuse
+from hsmamba.data.transforms.moments import deviation, in_blocks, mean_of
 from hsmamba.data.transforms.step import Floats, Source, Spectra, Step
 from hsmamba.errors import SceneError
 
@@ -38,8 +40,8 @@ class SelectBands(Step):
             )
         return len(self.indices)
 
-    def _apply(self, array: Spectra) -> npt.NDArray[np.float32]:
-        return array[..., list(self.indices)].astype(np.float32)
+    def _apply(self, block: Spectra) -> npt.NDArray[np.float32]:
+        return block[:, list(self.indices)].astype(np.float32)
 
 
 class Resample(Step):
@@ -65,8 +67,8 @@ class Resample(Step):
     def _shapes(self, state: dict[str, Floats]) -> dict[str, tuple[int, ...]]:
         return {"weights": (*state["weights"].shape, 1, 1)[:2]}
 
-    def _apply(self, array: Spectra) -> npt.NDArray[np.float32]:
-        return (array.astype(np.float64) @ self._state["weights"]).astype(np.float32)
+    def _apply(self, block: Spectra) -> npt.NDArray[np.float32]:
+        return project(block, self._state["weights"])
 
 
 class SensorScale(Step):
@@ -85,8 +87,11 @@ class SensorScale(Step):
         if not (np.isfinite(self.scale) and np.isfinite(self.offset) and self.scale != 0):
             raise ValueError(f"scale is {scale!r}, offset {offset!r}; expected finite numbers and a scale other than 0")
 
-    def _apply(self, array: Spectra) -> npt.NDArray[np.float32]:
-        return (array.astype(np.float64) * self.scale + self.offset).astype(np.float32)
+    def _apply(self, block: Spectra) -> npt.NDArray[np.float32]:
+        values = block.astype(np.float64)
+        values *= self.scale
+        values += self.offset
+        return values.astype(np.float32)
 
 
 class Blank(Step):
@@ -94,8 +99,8 @@ class Blank(Step):
 
     kind = "blank"
 
-    def _apply(self, array: Spectra) -> npt.NDArray[np.float32]:
-        return np.zeros(array.shape, np.float32)
+    def _apply(self, block: Spectra) -> npt.NDArray[np.float32]:
+        return np.zeros(block.shape, np.float32)
 
 
 class AddShape(Step):
@@ -113,8 +118,8 @@ class AddShape(Step):
         """Return the number of bands with those that are added."""
         return 2 * super().out_channels(in_channels)
 
-    def _apply(self, array: Spectra) -> npt.NDArray[np.float32]:
-        values = array.astype(np.float64)
+    def _apply(self, block: Spectra) -> npt.NDArray[np.float32]:
+        values = block.astype(np.float64)
         length = np.sqrt(np.square(values).mean(axis=-1, keepdims=True))
         return np.concatenate([values, values / np.where(length == 0, 1, length)], axis=-1).astype(np.float32)
 
@@ -128,6 +133,13 @@ class _BandByBand(Step):
     def _divisors(self) -> tuple[str, ...]:
         return self.fitted_arrays[1:]
 
+    def _apply(self, block: Spectra) -> npt.NDArray[np.float32]:
+        from_each, by_each = (self._state[name] for name in self.fitted_arrays)
+        values = block.astype(np.float64)
+        values -= from_each
+        values /= by_each
+        return values.astype(np.float32)
+
 
 class Standardise(_BandByBand):
     """Bring each band to mean 0 and standard deviation 1 (population); a constant band becomes 0."""
@@ -135,14 +147,13 @@ class Standardise(_BandByBand):
     kind = "standardise"
     fitted_arrays = ("mean", "std")
 
-    def _learn(self, pixels: Floats, neighbours: Spectra | None) -> dict[str, Floats]:
-        std = pixels.std(axis=0)
+    def _learn(self, pixels: Spectra, neighbours: Spectra | None) -> dict[str, Floats]:
+        blocks = partial(in_blocks, pixels)
+        mean = mean_of(blocks)
+        std = deviation(blocks, mean)
         # A constant band leaves rounding noise in place of zero; to divide by it would blow the noise up.
-        flat = std <= 1e-12 * np.abs(pixels).max(axis=0)
-        return {"mean": pixels.mean(axis=0), "std": np.where(flat, 1.0, std)}
-
-    def _apply(self, array: Spectra) -> npt.NDArray[np.float32]:
-        return ((array - self._state["mean"]) / self._state["std"]).astype(np.float32)
+        low, high = (end(pixels, axis=0).astype(np.float64) for end in (np.min, np.max))
+        return {"mean": mean, "std": np.where(std <= 1e-12 * np.maximum(abs(low), abs(high)), 1.0, std)}
 
 
 class MinMax(_BandByBand):
@@ -151,13 +162,10 @@ class MinMax(_BandByBand):
     kind = "min_max"
     fitted_arrays = ("low", "span")
 
-    def _learn(self, pixels: Floats, neighbours: Spectra | None) -> dict[str, Floats]:
-        low = pixels.min(axis=0)
+    def _learn(self, pixels: Spectra, neighbours: Spectra | None) -> dict[str, Floats]:
+        low = pixels.min(axis=0).astype(np.float64)
         span = pixels.max(axis=0) - low
         return {"low": low, "span": np.where(span == 0, 1.0, span)}
-
-    def _apply(self, array: Spectra) -> npt.NDArray[np.float32]:
-        return ((array - self._state["low"]) / self._state["span"]).astype(np.float32)
 
 
 STEPS: dict[str, type[Step]] = {

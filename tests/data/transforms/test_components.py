@@ -1,11 +1,15 @@
 """PCA and MNF: scikit-learn's figures, signs, order by signal-to-noise ratio."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import ndimage
 
-from hsmamba.data import MNF, PCA, Compose, Scene, Standardise, neighbour_pairs
-from hsmamba.data.transforms.components import _regression_noise
+from hsmamba.data import MNF, PCA, Compose, MinMax, Scene, Standardise, neighbour_pairs
+from hsmamba.data.transforms.components import _regression_noise, project
 from hsmamba.errors import SceneError
 from tests.data.transforms.samples import pixels
 from tests.refusals import refused
@@ -103,3 +107,43 @@ def test_the_noise_of_a_regression_is_that_of_its_residuals():
         design = np.c_[np.ones(500), np.delete(data, band, 1)]
         residuals[:, band] = data[:, band] - design @ np.linalg.lstsq(design, data[:, band])[0]
     np.testing.assert_allclose(_regression_noise(np.cov(data.T)), np.cov(residuals.T), rtol=1e-3)
+
+
+@given(st.integers(0, 700), st.integers(1, 40), st.integers(1, 300), st.sampled_from([np.int16, np.uint16, np.float32]))
+def test_a_projection_is_its_formula_and_the_same_bits_in_any_block(count, channels, bands, dtype):
+    generator = np.random.default_rng(count)
+    spectra = (3000 + 400 * generator.normal(size=(count, bands))).astype(dtype)
+    weights, mean = generator.normal(size=(bands, channels)), generator.normal(3000, 100, size=bands)
+    found = project(spectra, weights, mean)
+    expected = (spectra.astype(np.float64) - mean) @ weights
+    assert found.dtype == np.float32 and found.shape == (count, channels)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max(initial=0))
+    cut = count // 3
+    parts = [project(part, weights, mean) for part in (spectra[:cut], spectra[cut:])]
+    assert np.concatenate(parts).tobytes() == found.tobytes()
+
+
+def test_a_fit_holds_no_copy_in_double_precision():
+    data = np.random.default_rng(0).normal(size=(100_000, 40)).astype(np.float32)
+    pairs = {"hsi": np.stack([data[:-1], data[1:]], axis=1)}
+    for steps in ([Standardise()], [MinMax()], [PCA(3)], [MNF(3, spectral=1)]):
+        tracemalloc.start()
+        try:
+            Compose(steps).fit(data, neighbours=pairs)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert peak < 1.5 * data.nbytes, steps  # of which 20 000 pixels are looked at for their quantiles
+
+
+def test_a_cube_is_transformed_with_little_beside_the_result():
+    cube = np.random.default_rng(0).integers(0, 4000, (300, 400, 30)).astype(np.int16)
+    transform = Compose([Standardise(), PCA(5)]).fit(cube[0])
+    for image in (cube, cube.transpose(1, 0, 2)):
+        tracemalloc.start()
+        try:
+            result = transform(image)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert peak < result.nbytes + 2**23
