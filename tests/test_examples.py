@@ -14,10 +14,7 @@ from tests.conftest import ROOT
 EXAMPLES = ROOT / "examples"
 ARGUMENTS = {
     "classify_on_slurm.py": ["--local", "2", "--block", "73", "--out", "map.zarr"],
-    "classify_scene.py": ["--out", "map.png"],
-    "fuse_scene.py": ["--out", "fused.npy"],
     "own_training_loop.py": ["--epochs", "1", "--count", "3", "--out", "model"],
-    "finetune_few_labels.py": ["--epochs", "1", "--count", "3", "--out", "model"],
 }
 
 

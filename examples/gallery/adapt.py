@@ -6,19 +6,20 @@ A weight was trained on other ground. ``adapt=`` fits filters on the images them
 leave over, compares everything with the classical methods on held-out tiles, and uses what is best there.
 """
 
-from pathlib import Path
+import tempfile
 
 import numpy as np
 from matplotlib.figure import Figure
 
 import hsmamba
 from hsmamba import viz
-from hsmamba.data import open_image
+from hsmamba.data import open_image, write_samples
 from hsmamba.engine import Adapt
 from hsmamba.engine.fusion.job import prepare_fusion
 
-here = Path("../data")  # from the folder of this file
-ms, pan = open_image(here / "landsat8_ms.tif"), open_image(here / "landsat8_pan.tif")
+folder = tempfile.TemporaryDirectory()
+*_, ms_file, pan_file = write_samples(folder.name)  # as `hsmamba demo --files` does
+ms, pan = open_image(ms_file), open_image(pan_file)
 model = hsmamba.create_model("rsanet", in_chans=7, scale=2, dim=8)
 
 # %%

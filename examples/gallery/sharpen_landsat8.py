@@ -6,17 +6,18 @@ Seven bands of 30 m and one of 15 m. No weight of the zoo has the ratio 2, so a 
 Wald's protocol reduces both images, and the bands as they are become the truth.
 """
 
-from pathlib import Path
+import tempfile
 
 import numpy as np
 from matplotlib.figure import Figure
 
 import hsmamba
 from hsmamba import viz
-from hsmamba.data import open_image, wald_pairs
+from hsmamba.data import open_image, wald_pairs, write_samples
 
-here = Path("../data")  # from the folder of this file
-ms, pan = open_image(here / "landsat8_ms.tif"), open_image(here / "landsat8_pan.tif")
+folder = tempfile.TemporaryDirectory()
+*_, ms_file, pan_file = write_samples(folder.name)  # as `hsmamba demo --files` does
+ms, pan = open_image(ms_file), open_image(pan_file)
 print(ms.shape, pan.shape)
 
 # %%

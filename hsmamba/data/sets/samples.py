@@ -21,6 +21,9 @@ from hsmamba.data.writers import write_raster
 def load_sample_pair() -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
     """Load a pair of images to sharpen: a crop of a Landsat-8 image, CC0, by the U.S. Geological Survey.
 
+    Rows 504 to 599 and columns 464 to 591 of a CC0 crop of the bands, EPSG:32616, of Collection 1 level 1. As always
+    with Landsat, the panchromatic grid begins half of its pixel up and left of that of the bands.
+
     Returns:
         The bands 1 to 7 of OLI, (96, 128, 7) of 30 m, and its panchromatic band, (192, 256) of 15 m, both uint16
         digital numbers of level 1.
