@@ -22,7 +22,7 @@ author = "the hsmamba developers"
 copyright = author
 release = hsmamba.__version__
 extensions = [
-    "myst_parser",
+    "myst_nb",  # pages in Markdown, and notebooks, which it runs
     "sphinx.ext.autodoc",
     "sphinx.ext.doctest",
     "sphinx.ext.intersphinx",
@@ -42,6 +42,11 @@ exclude_patterns = [
 
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
+nb_execution_mode = "force"  # notebooks are stored without outputs
+nb_execution_in_temp = True  # what they write is gone afterwards
+nb_execution_raise_on_error = True
+nb_execution_timeout = 300  # seconds of a cell
+nb_output_stderr = "remove"  # logs, and tqdm's note that there are no widgets for bars
 
 default_role = "py:obj"  # `hsmamba.fuse` in a docstring is a link
 add_module_names = False

@@ -51,4 +51,5 @@ def curves(series: Mapping[str, Sequence[float]]) -> str:
     if not lines:
         return ""
     frame = f"<rect width='{_WIDTH}' height='{_HEIGHT}' fill='none' stroke='#888'/>"
-    return f"<svg width='{_WIDTH}' height='{_HEIGHT}'>{frame}{''.join(lines)}</svg><div>{' &nbsp; '.join(words)}</div>"
+    drawn = f"<svg width='{_WIDTH}' height='{_HEIGHT}'>{frame}{''.join(lines)}</svg>"
+    return f"<div>{drawn}</div><div>{' &nbsp; '.join(words)}</div>"

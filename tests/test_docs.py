@@ -1,6 +1,8 @@
 """The pages tell the same story as the code."""
 
+import ast
 import importlib.util
+import json
 import re
 
 import pytest
@@ -55,6 +57,20 @@ def test_the_site_is_checked_for_links_that_lead_nowhere(tmp_path):
     (tmp_path / "other.html").write_text('<p id="here"> <img src="gone.png"> <a href="index.html#gone">3</a>')
     wrong = program("check_site").wrong_links(tmp_path)
     assert wrong == ["other.html: gone.png: no such file", "other.html: index.html#gone: no such place in it"]
+
+
+NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_are_stored_without_outputs_and_listed(path):
+    """The build of the site runs them."""
+    assert f"]({path.name})" in (path.parent / "index.md").read_text(encoding="utf-8")
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert code and all((cell["outputs"], cell["execution_count"]) == ([], None) for cell in code)
+    for cell in code:
+        ast.parse("".join(cell["source"]))
 
 
 def test_the_listing_is_up_to_date(make_tables):
