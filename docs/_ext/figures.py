@@ -12,7 +12,7 @@ from sphinx_gallery.scrapers import figure_rst
 
 ORDER = (
     *("classify", "few_labels", "two_sources", "own_splits", "smoothing", "sharpen_landsat8", "adapt"),
-    *("hyperspectral_rgb", "own_training_loop", "linear_probe", "new_architecture"),
+    *("hyperspectral_rgb", "own_training_loop", "linear_probe", "dask_blocks", "new_architecture"),
 )
 
 
