@@ -52,6 +52,18 @@ def test_every_family_has_a_page_and_a_card(make_tables):
         assert name in (ROOT / page_of(page)).read_text(encoding="utf-8")
 
 
+def test_what_is_fitted_on_own_images_has_a_page_and_a_card(make_tables):
+    from hsmamba.models import registry
+
+    known = registry()
+    families = {name.partition(".")[0] for name in make_tables.CARDS}
+    modules = {known[name].module for name in families}
+    assert set(make_tables.FITTED) == {name for name in known if known[name].module not in modules}
+    for name in make_tables.FITTED:
+        assert (ROOT / f"docs/images/families/{name}.webp").is_file(), f"run: python tools/draw_families.py {name}"
+        assert f"families/{name}.webp" in (ROOT / page_of(name)).read_text(encoding="utf-8")
+
+
 def test_the_site_is_checked_for_links_that_lead_nowhere(tmp_path):
     (tmp_path / "index.html").write_text('<a href="other.html#here">1</a> <a href="https://x.org/y">2</a>')
     (tmp_path / "other.html").write_text('<p id="here"> <img src="gone.png"> <a href="index.html#gone">3</a>')

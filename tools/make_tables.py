@@ -29,7 +29,7 @@ ARCHITECTURES = "hsmamba/zoo/architectures.json"
 PAGES = {
     "README.md": ("families",),
     "docs/data.md": ("sets",),
-    "docs/index.md": ("cards",),
+    "docs/index.md": ("cards", "fitted"),
     "docs/models.md": ("models", "results", "classical"),
     **{
         f"docs/models/{name}.md": ("weights",)
@@ -60,6 +60,46 @@ CARDS = {  # the weight that tools/draw_families.py draws, of every family: its 
     "ramsf.ikonos": ("RAMSF", "ramsf"),
     "rsanet.ikonos": ("RSANet", "rsanet"),
 }
+
+_CLASSIFY = """split = hsmamba.data.random_split(scene.labels, count=12, cap=True)
+model = hsmamba.create_model("{name}", num_classes=scene.num_classes)
+hsmamba.finetune(model, scene, split)"""
+FITTED = {  # what has no weights, since it is fitted on a user's own images: title, how to use it
+    "graph_trees": ("Graph trees", _CLASSIFY),
+    "graph_lda": ("Graph LDA", _CLASSIFY),
+    "lda": ("LDA", _CLASSIFY),
+    "ensemble": ("Ensemble", "both = hsmamba.ensemble([network, linear], weights=[2, 1])"),
+    "residual": (
+        "Residual",
+        """pairs = hsmamba.data.wald_pairs(ms, pan, ratio=2, sensor="generic")
+model = hsmamba.create_model("residual", network="rsanet", in_chans=7, scale=2)
+hsmamba.finetune(model, pairs)""",
+    ),
+}
+
+
+def fitted_cards() -> str:
+    """One card a model without weights: picture, what it is, what `tools/draw_families.py` measured, how to use it."""
+    figures = json.loads((ROOT / "docs" / "results" / "fitted.json").read_text(encoding="utf-8"))
+    parts = []
+    for name, (title, use) in FITTED.items():
+        what, _, reached = figures[name].partition(":")
+        summary = registry()[name].cfg.summary
+        parts.append(
+            f""":::{{grid-item-card}} [{title}](models/{name}.md)
+:img-top: images/families/{name}.webp
+:img-alt: Before and after {name}
+
+{summary[0].upper()}{summary[1:]}.
+
+**{what}:**{reached}
+
+```python
+{use.format(name=name)}
+```
+:::"""
+        )
+    return "::::{grid} 1 1 2 2\n:gutter: 3\n\n" + "\n\n".join(parts) + "\n::::"
 
 
 def cards() -> str:
@@ -282,6 +322,7 @@ def updated(page: str, text: str) -> str:
     tables = {
         "families": families_table,
         "cards": cards,
+        "fitted": fitted_cards,
         "weights": partial(weights_table, Path(page).stem),
         "models": models_table,
         "results": results_table,
