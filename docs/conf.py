@@ -108,5 +108,8 @@ def _skip_fields(_app: Any, _what: str, _name: str, obj: Any, skip: bool, _optio
 
 def setup(app: Any) -> None:
     """Register what the pages need."""
+    from figures import draw_benchmarks
+
+    app.connect("builder-inited", draw_benchmarks)
     app.connect("autodoc-process-docstring", _escape_types, priority=900)  # after napoleon
     app.connect("autodoc-skip-member", _skip_fields)

@@ -169,6 +169,23 @@ def test_intervals_and_curves_of_fusion_show_what_they_are_given(tmp_path):
     assert (tmp_path / "curves.pdf").read_bytes().startswith(b"%PDF")
 
 
+def test_panels_of_intervals_share_their_methods():
+    pytest.importorskip("matplotlib", reason="needs the demo extra")
+    panels = {
+        "a": {"x": (5, 4, 7), "y": (3, 2, 4)},
+        "b": {"y": (1, 0, 2), "z": (2, 1, 3)},
+        "c": {},
+        "d": {"x": (1, 1, 1)},
+    }
+    figure = viz.interval_panels(panels, label="OA", reference=0, title="all")
+    shown = [axes for axes in figure.axes if axes.get_visible()]
+    assert [axes.get_title() for axes in shown] == list(panels)
+    assert [tick.get_text() for tick in shown[0].get_yticklabels()] == ["x", "y", "z"]
+    np.testing.assert_array_equal(shown[1].lines[0].get_xdata(), [np.nan, 1, 2])
+    with pytest.raises(ValueError, match="no panels"):
+        viz.interval_panels({}, label="OA")
+
+
 def test_a_known_data_set_is_drawn_in_its_usual_colours():
     pytest.importorskip("matplotlib", reason="needs the demo extra")
     labels = np.arange(17)[None].repeat(2, 0)

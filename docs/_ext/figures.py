@@ -1,14 +1,20 @@
-"""The gallery: order of the examples, and their figures.
+"""The gallery: order of the examples, and their figures; and the pictures of the benchmarks.
 
 sphinx-gallery asks pyplot for figures, which knows nothing of those of `hsmamba.viz`.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 from sphinx_gallery.scrapers import figure_rst
+
+from hsmamba import viz
+from hsmamba._files import atomic_path
+from hsmamba.engine.benchmark import difference_label, differences, load_suite, rows_of
+from hsmamba.engine.results import read_results
 
 ORDER = (
     *("classify", "few_labels", "two_sources", "own_splits", "smoothing", "sharpen_landsat8", "adapt"),
@@ -38,3 +44,15 @@ def save_figures(_block: Any, variables: dict[str, Any], conf: dict[str, Any]) -
         shown.append(figure)
         paths.append(path)
     return str(figure_rst(paths, conf["src_dir"]))
+
+
+def draw_benchmarks(app: Any) -> None:
+    """Draw the benchmarks of docs/results for the page of results, as `hsmamba benchmark` does."""
+    source = Path(app.srcdir)
+    for path in sorted((source / "results" / "benchmark").glob("*.csv")):
+        suite = load_suite(path.stem)
+        if not (panels := differences(suite, rows_of(suite, read_results(path)))):
+            continue
+        figure = viz.interval_panels(panels, label=difference_label(suite), title=suite.title, reference=0)
+        with atomic_path(source / "images" / "benchmark" / f"{path.stem}.svg") as temporary:
+            figure.savefig(temporary, metadata={"Date": None})

@@ -5,7 +5,7 @@ Every function returns a `matplotlib.figure.Figure` in one style: save it with `
 """
 
 from hsmamba.data.composites import composite
-from hsmamba.viz.curves import confusion, intervals, training_curves
+from hsmamba.viz.curves import confusion, interval_panels, intervals, training_curves
 from hsmamba.viz.fusion import fusion_comparison, swipe
 from hsmamba.viz.maps import classification_map, error_map, label_map
 from hsmamba.viz.scenes import overview, spectra
@@ -16,6 +16,7 @@ __all__ = [
     "confusion",
     "error_map",
     "fusion_comparison",
+    "interval_panels",
     "intervals",
     "label_map",
     "overview",

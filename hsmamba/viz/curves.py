@@ -69,15 +69,58 @@ def intervals(
         title: Above it.
         reference: Where to draw a line: 0 for differences.
     """
-    names = list(figures)
-    means, lows, highs = (np.array([figures[name][k] for name in names], float) for k in range(3))
-    figure = new_figure(6, 0.8 + 0.3 * len(names))
+    figure = new_figure(6, 0.8 + 0.3 * len(figures))
     axes = figure.subplots()
+    _draw_intervals(axes, figures, list(figures), reference)
+    axes.set(xlabel=label, title=title)
+    return figure
+
+
+@styled
+def interval_panels(
+    panels: Mapping[str, Mapping[str, tuple[float, float, float]]],
+    *,
+    label: str,
+    title: str = "",
+    reference: float | None = None,
+) -> Any:
+    """Draw figures of methods with their intervals on several data sets, a panel each, up to three side by side.
+
+    Args:
+        panels: By the name of the data set, what `intervals` takes; methods that one of them lacks have a gap there.
+        label: What the figures are, with their unit.
+        title: Above all.
+        reference: Where to draw a line: 0 for differences.
+
+    Raises:
+        ValueError: There is no panel.
+    """
+    if not panels:
+        raise ValueError("there are no panels to draw; give the figures of at least one data set")
+    names = list(dict.fromkeys(name for figures in panels.values() for name in figures))
+    columns = min(len(panels), 3)
+    rows = -(-len(panels) // columns)
+    figure = new_figure(2.0 + 2.8 * columns, 0.5 + rows * (0.6 + 0.22 * len(names)))
+    grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
+    for axes, (name, figures) in zip(grid.ravel(), panels.items(), strict=False):
+        _draw_intervals(axes, figures, names, reference)
+        axes.set_title(name)
+    for axes in grid.ravel()[len(panels) :]:
+        axes.set_visible(False)
+    figure.supxlabel(label, fontsize="medium")
+    figure.suptitle(title)
+    return figure
+
+
+def _draw_intervals(
+    axes: Any, figures: Mapping[str, tuple[float, float, float]], names: Sequence[str], reference: float | None
+) -> None:
+    """Draw figures at the places of their names, the first on top."""
+    means, lows, highs = (np.array([figures.get(name, [np.nan] * 3)[k] for name in names], float) for k in range(3))
     rows = np.arange(len(names))[::-1]
     axes.errorbar(means, rows, xerr=np.stack([means - lows, highs - means]), fmt="o", ms=4, capsize=3, lw=1.2)
     axes.set_yticks(rows, names)
-    axes.set(xlabel=label, title=title)
+    axes.set_ylim(-0.6, len(names) - 0.4)
     axes.grid(axis="x", color="0.88")
     if reference is not None:
         axes.axvline(reference, color="0.4", lw=0.8)
-    return figure

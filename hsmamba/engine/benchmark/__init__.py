@@ -3,13 +3,15 @@
 from hsmamba.engine.benchmark.cells import run_cell
 from hsmamba.engine.benchmark.run import rows_of, run_suite
 from hsmamba.engine.benchmark.suite import Cell, DataEntry, Method, Suite, list_suites, load_suite
-from hsmamba.engine.benchmark.tables import to_latex, to_markdown
+from hsmamba.engine.benchmark.tables import difference_label, differences, to_latex, to_markdown
 
 __all__ = [
     "Cell",
     "DataEntry",
     "Method",
     "Suite",
+    "difference_label",
+    "differences",
     "list_suites",
     "load_suite",
     "rows_of",

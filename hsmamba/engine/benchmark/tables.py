@@ -37,6 +37,29 @@ def make_tables(suite: Suite, rows: Sequence[Row]) -> list[Table]:
     return tables
 
 
+def differences(suite: Suite, rows: Sequence[Row]) -> dict[str, dict[str, tuple[float, float, float]]]:
+    """Return what `hsmamba.viz.interval_panels` draws: by data set and split, and by method, value, low and high.
+
+    They are those of the tables: differences of the first metric from the suite's reference, with their intervals.
+    """
+    panels: dict[str, dict[str, tuple[float, float, float]]] = {}
+    for data, split in dict.fromkeys((str(row["data"]), str(row["split"])) for row in rows):
+        reference = select(rows, data, split, suite.reference)
+        for name in suite.methods:
+            found = select(rows, data, split, name)
+            if name != suite.reference and (one := difference(found, reference, suite.metrics[0], suite.task)):
+                panels.setdefault(f"{data}, {split}", {})[name] = one.value, one.low, one.high
+    return panels
+
+
+def difference_label(suite: Suite) -> str:
+    """Say what `differences` are."""
+    better = "lower" if suite.metrics[0] in LOWER_IS_BETTER else "higher"
+    return (
+        f"{_name(suite.metrics[0])} less that of {suite.reference}, with {COVERAGE:.0%} interval ({better} is better)"
+    )
+
+
 def _table(suite: Suite, rows: Sequence[Row], data: str) -> Table:
     splits = [split for split in suite.data[data].splits or suite.splits if any(
         (row["data"], row["split"]) == (data, split) for row in rows

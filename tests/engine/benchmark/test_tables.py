@@ -1,6 +1,6 @@
 """Tables: splits side by side, differences, ranks, what is missing; Markdown and LaTeX of the same rows."""
 
-from hsmamba.engine.benchmark import load_suite, to_latex, to_markdown
+from hsmamba.engine.benchmark import difference_label, differences, load_suite, to_latex, to_markdown
 from hsmamba.engine.benchmark.units import write_counts
 from tests.engine.benchmark.suites import CLASSIFICATION, write
 
@@ -58,3 +58,12 @@ def test_latex_has_the_same_figures(tmp_path):
     assert r"\begin{tabular}{lrrrrrrr}" in text and text.count(r"\end{tabular}") == 2
     assert r"other & 85.00 $\pm$ 7.07 & +10.00 [+10.00, +10.00] & 85.00 $\pm$ 7.07" in text
     assert r"% muufl_crop (interval over" in text
+
+
+def test_what_is_drawn_are_the_differences_of_the_tables(tmp_path):
+    suite = load_suite(write(tmp_path, CLASSIFICATION, TWO))
+    panels = differences(suite, ROWS)
+    assert list(panels) == ["muufl_crop, random", "muufl_crop, blocks"]
+    assert panels["muufl_crop, blocks"] == {"other": (10.0, 10.0, 10.0)}
+    assert difference_label(suite) == "OA less that of small, with 95% interval (higher is better)"
+    assert differences(suite, [one for one in ROWS if one["method"] == "small"]) == {}
