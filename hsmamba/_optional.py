@@ -10,6 +10,9 @@ from hsmamba.errors import MissingExtraError
 
 EXTRAS = {
     "accelerate": "accelerate",
+    "pyogrio": "app",
+    "starlette": "app",
+    "uvicorn": "app",
     "dask": "dask",
     "tensorly": "demo",
     "matplotlib": "demo",

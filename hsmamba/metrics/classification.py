@@ -33,3 +33,28 @@ def confusion_matrix(truth: NDArray[Any], predicted: NDArray[Any], num_classes: 
     cells = (truth[labelled].astype(np.int64) - 1) * (num_classes + 1) + columns
     counts = np.bincount(cells, minlength=num_classes * (num_classes + 1))
     return counts.reshape(num_classes, num_classes + 1).astype(np.int64)
+
+
+def wilson_interval(right: float, count: int, z: float = 1.959964) -> tuple[float, float]:
+    """Give the interval of a share that was found right in a sample, by Wilson's score.
+
+    Source: Wilson, "Probable inference, the law of succession, and statistical inference", Journal of the American
+    Statistical Association 22 (1927); unlike the usual formula it holds for few samples, and for shares near 0 and 1.
+
+    Args:
+        right: Share in 0..1.
+        count: Independent samples, 1 or more.
+        z: Quantile of the normal distribution; default that of 95 %.
+
+    Returns:
+        Low and high, in 0..1.
+
+    Raises:
+        ValueError: A share or a count out of range.
+    """
+    if not (0 <= right <= 1 and count >= 1):
+        raise ValueError(f"the share is {right} of {count}; expected 0 to 1, of 1 or more")
+    middle = right + z**2 / (2 * count)
+    reach = z * np.sqrt(right * (1 - right) / count + z**2 / (4 * count**2))
+    low, high = (float((middle + sign * reach) / (1 + z**2 / count)) for sign in (-1, 1))
+    return max(0.0, low), min(1.0, high)

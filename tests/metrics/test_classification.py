@@ -67,3 +67,26 @@ test_bad_labels_are_named = refused(
     ),
     (lambda: confusion_matrix(np.array([1, 1]), np.array([1]), 2), ValueError, "truth has 2 pixels and predicted 1"),
 )
+
+
+@pytest.mark.parametrize(
+    ("right", "count", "low", "high"),
+    # Newcombe, Statistics in Medicine 17 (1998), table I, method 3: 81 of 263, 15 of 148, 0 of 20, 1 of 29.
+    [
+        (81 / 263, 263, 0.2553, 0.3662),
+        (15 / 148, 148, 0.0624, 0.1605),
+        (0, 20, 0, 0.1611),
+        (1 / 29, 29, 0.0061, 0.1718),
+    ],
+)
+def test_wilson_interval_is_that_of_the_literature(right, count, low, high):
+    from hsmamba.metrics.classification import wilson_interval
+
+    assert wilson_interval(right, count) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_wilson_interval_wants_a_share_of_something():
+    from hsmamba.metrics.classification import wilson_interval
+
+    with pytest.raises(ValueError, match="expected 0 to 1, of 1 or more"):
+        wilson_interval(0.5, 0)
