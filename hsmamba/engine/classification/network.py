@@ -12,7 +12,8 @@ from hsmamba.data import Scene
 from hsmamba.engine.classification.classes import has_classes
 from hsmamba.engine.classification.fitting import sizes_for
 from hsmamba.errors import HsmambaWarning
-from hsmamba.models import Classifier, as_classifier
+from hsmamba.models import Classifier, as_classifier, entry
+from hsmamba.zoo.arguments import parameters_of
 from hsmamba.zoo.factory import create_model, is_model
 
 
@@ -29,7 +30,7 @@ def network_for(
 
     Args:
         model: Name of an architecture, or of a weight as `create_model` takes it.
-        scene: Labelled; its number of bands, classes and auxiliary bands are looked at.
+        scene: Labelled; its number of bands and classes, and its auxiliary bands where the architecture takes some.
         components: Of an architecture, how many components of the bands it sees; default what suits it.
         patch_size: Side of the patches; default the model's.
         model_args: Further arguments of an architecture.
@@ -43,7 +44,8 @@ def network_for(
         levels = {key: value for key, value in args.items() if key == "levels"}
         sizes: dict[str, Any] = {"num_classes": scene.num_classes}
         sizes |= sizes_for(model, scene.good_bands.size, components=components, **levels)
-        if scene.aux is not None:
+        known = parameters_of(entry(model))
+        if scene.aux is not None and (not known or "aux_chans" in known):
             sizes["aux_chans"] = int(scene.aux.shape[2])
         return as_classifier(create_model(model, device=device, patch_size=patch_size, **{**sizes, **args}))
     options: dict[str, Any] = {"pretrained": True, "device": device, "patch_size": patch_size}
