@@ -45,6 +45,7 @@ class Session:
     """A scene, its labels and what was learnt of them.
 
     Attributes:
+        uploads: Folder of files that came through the page, which other programs find by their name alone.
         scene: The scene, without labels; None before one is open.
         own: Labels that came with the scene, and the names of their classes; None where there are none.
         sheet: The labels.
@@ -55,6 +56,7 @@ class Session:
 
     def __init__(self) -> None:
         self.work = Work()
+        self.uploads: Path | None = None
         self.version = 0
         self._turn = threading.RLock()
         self._forget()
@@ -89,7 +91,9 @@ class Session:
         self._refuse_while_working()
         named = not Path(path).suffix and not Path(path).expanduser().exists() and "://" not in path
         where = path if "://" in path else str(Path(path).expanduser())
-        arguments = f"{where!r}" + (f", variable={variable!r}" if variable else "")
+        passing = self.uploads is not None and Path(where).is_relative_to(self.uploads)
+        told_as = Path(where).name if passing else where
+        arguments = f"{told_as!r}" + (f", variable={variable!r}" if variable else "")
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always", HsmambaWarning)
             scene = load_scene(path) if named else open_scene(where, variable=variable or None)

@@ -23,6 +23,7 @@ from hsmamba.errors import HsmambaError, HsmambaWarning
 MOST_SECONDS = 600
 _TRAINABLE = ("rsanet", "ramsf", "cf2n")  # that take any ratio, and get ready in a minute
 _SENSOR = "generic"
+_CLIP = 2.0  # percent of the pixels beyond each end of the stretch
 _JUDGED = 128  # coarse pixels on a side of what is judged at the full scale
 
 
@@ -156,9 +157,9 @@ class Sharpening:
         if which == "guide":
             chosen = [2, 1, 0] if self.guide.shape[2] >= 3 else [0, 0, 0]
             image = pictures.three_bands(self.guide, chosen, None)
-            return pictures.picture(image, *pictures.limits(image, 1))
+            return pictures.picture(image, *pictures.limits(image, _CLIP))
         coarse = pictures.three_bands(self.ms, bands, known)
-        ends = pictures.limits(coarse, 1)
+        ends = pictures.limits(coarse, _CLIP)
         if which == "before":
             step = pictures.step_of(self.guide.shape)
             height, width = (-(-side // step) for side in self.guide.shape[:2])

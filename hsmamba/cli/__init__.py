@@ -31,8 +31,8 @@ _MISTAKES = (HsmambaError, ValueError, TypeError, OSError)
 __all__ = ["VERBS", "load_app", "main"]
 
 VERBS = (
-    "list", "info", "data", "demo", "doctor", "show", "classify", "fuse", "finetune", "evaluate", "train", "download",
-    "verify", "convert", "export", "benchmark", "bench",
+    "list", "info", "data", "demo", "app", "doctor", "show", "classify", "fuse", "finetune", "evaluate", "train",
+    "download", "verify", "convert", "export", "benchmark", "bench",
 )  # fmt: skip
 
 
