@@ -127,8 +127,11 @@ def pixel_probabilities(
         tta: Average over the eight flips and quarter turns of the image.
 
     Returns:
-        (H, W, K) float32 on the CPU.
+        (H, W, K) float32 on the CPU; NaN where there are no data, or numbers that are not finite, which a scan would
+        carry to all pixels behind.
     """
+    for x in images:
+        valid = valid & x.isfinite().all(0).to(valid.device)
     inputs = [filled(x, valid).to(where, numbers_of(model).dtype)[None] for x in images]
     total: Tensor | None = None
     for turns in range(4 if tta else 1):
@@ -138,7 +141,9 @@ def pixel_probabilities(
             found = torch.as_tensor(logits).float().softmax(1)
             found = torch.rot90(found.flip(-1) if mirrored else found, -turns, (-2, -1))
             total = found if total is None else total + found
-    return (torch.as_tensor(total)[0] / (8 if tta else 1)).permute(1, 2, 0).cpu()
+    result = (torch.as_tensor(total)[0] / (8 if tta else 1)).permute(1, 2, 0).cpu()
+    result[~valid] = torch.nan
+    return result
 
 
 def predict_images(

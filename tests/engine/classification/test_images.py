@@ -12,7 +12,7 @@ from torch import nn
 import hsmamba
 from hsmamba.data import Compose, PatchDataset, Standardise, leakage
 from hsmamba.engine.classification import images, runs
-from hsmamba.engine.classification.images import cut_image, filled, fits_whole, read_around
+from hsmamba.engine.classification.images import cut_image, filled, fits_whole, pixel_probabilities, read_around
 from hsmamba.engine.classification.job import prepare_classification
 from hsmamba.engine.parallel import Group
 from hsmamba.errors import HsmambaWarning, SceneError, TrainingError, WeightsError
@@ -129,6 +129,22 @@ def test_pixels_without_data_have_no_label_and_the_mean_stands_for_them(model, s
         with torch.no_grad():
             want = model(torch.from_numpy(made).permute(2, 0, 1)[None])[0].argmax(0) + 1
         np.testing.assert_array_equal(found[0].labels[good], want[torch.from_numpy(good)])
+
+
+def test_numbers_that_overflow_cost_no_other_pixel_its_label(model):
+    image, valid = torch.randn(12, 8, 9), torch.ones(8, 9, dtype=torch.bool)
+    image[3, 4, 5] = torch.inf
+    found = pixel_probabilities(model, (image,), valid, torch.device("cpu"))
+    good = torch.ones(8, 9, dtype=torch.bool)
+    good[4, 5] = False
+    assert found[4, 5].isnan().all() and found[good].isfinite().all()
+    torch.testing.assert_close(found[good], pixel_probabilities(model, (image,), good, torch.device("cpu"))[good])
+
+
+def test_classical_classifiers_are_judged_beside_it(model, scene, split, few):
+    pytest.importorskip("sklearn")
+    report = hsmamba.evaluate(model, scene, split, baselines=True)
+    assert max(one.oa for one in report.baselines.values()) > 0.8
 
 
 def test_an_image_without_any_data_becomes_zeros():
