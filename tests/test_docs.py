@@ -90,8 +90,8 @@ def test_the_listing_is_up_to_date(make_tables):
     assert make_tables.architectures_table() == text, "run: python tools/make_tables.py"
 
 
-def test_tables_of_benchmarks_are_up_to_date(make_tables):
-    page = "docs/benchmark_results.md"
+@pytest.mark.parametrize("page", ["docs/benchmark_results.md", page_of("mambahsi")])
+def test_tables_of_benchmarks_are_up_to_date(make_tables, page):
     text = (ROOT / page).read_text(encoding="utf-8")
     for name in make_tables.PAGES[page]:
         assert f"<!-- {name} -->\n## " in text

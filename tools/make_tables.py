@@ -35,6 +35,7 @@ PAGES = {
         f"docs/models/{name}.md": ("weights",)
         for name in ("cf2n", "le_mamba", "md2f_mamba", "mmapp", "ramsf", "rsanet")
     },
+    "docs/models/mambahsi.md": ("whole_image",),
     "docs/models/mim.md": ("weights", "fixed"),
     "docs/models/msfmamba.md": ("weights", "idtrees"),
     "docs/papers.md": ("papers",),

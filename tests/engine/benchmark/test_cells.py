@@ -47,6 +47,14 @@ def test_the_second_source_is_seen_where_asked_for(tmp_path):
         run_cell(alone, None)
 
 
+def test_a_network_of_whole_images_joins_by_its_name(tmp_path):
+    whole = (ARGS, "args = { in_chans = 4, dim = 4, neck_dim = 4, d_state = 1 }")
+    cell = cells(tmp_path, CLASSIFICATION, whole, ("md2f_mamba", "mambahsi"), (", batch_size = 512", ""))[0]
+    row = run_cell(cell, None)
+    assert (row["method"], row["train"], row["test"], row["leakage"]) == ("small", 40, 6930, 1.0)
+    assert row["split_sha256"] == run_cell(cells(tmp_path)[1], None)["split_sha256"]
+
+
 def toy(seed, labels):
     rng = np.random.default_rng(seed)
     return Scene(rng.random((*labels.shape, 3)), labels)

@@ -15,7 +15,9 @@ def test_the_suites_of_the_package_are_whole(name):
 
 
 def test_the_suites_that_the_docs_name_are_there():
-    assert {"cave", "demo", "disjoint", "few_labels", "pansharpening", "two_sources"} <= set(list_suites())
+    assert {"cave", "demo", "disjoint", "few_labels", "pansharpening", "two_sources", "whole_image"} <= set(
+        list_suites()
+    )
 
 
 def test_cells_are_every_method_on_every_split_and_seed(tmp_path):
