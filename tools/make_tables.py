@@ -38,7 +38,7 @@ PAGES = {
     "docs/models/mambahsi.md": ("whole_image",),
     "docs/models/mim.md": ("weights", "fixed"),
     "docs/models/msfmamba.md": ("weights", "idtrees"),
-    "docs/papers.md": ("papers",),
+    "docs/papers.md": ("papers", "tuned"),
     "docs/training_fusion.md": ("fusion",),
     "docs/fusion.md": ("adapt",),
     "docs/benchmark_results.md": ("few_labels", "disjoint", "two_sources", "pansharpening", "cave"),
@@ -270,7 +270,7 @@ def papers_table() -> str:
     rows = ["| recipe | data | setting | the paper's figures | paper |", "|---|---|---|---|---|"]
     for name in list_recipes():
         recipe = load_recipe(name)
-        if recipe.paper is None:
+        if recipe.paper is None or name.endswith("_tuned"):
             continue
         how = recipe.finetune
         rate = f"{how.get('optimizer', 'adamw')} {how['lr']:g}, {how.get('schedule', 'cosine')}"
@@ -290,6 +290,32 @@ def papers_table() -> str:
         data = recipe.scene if recipe.task == "classification" else recipe.dataset
         rows.append(f"| `{name}` | `{data}` | {setting} | {figures or '-'} | {recipe.paper.citation} |")
     return "\n".join(rows)
+
+
+def tuned_table() -> str:
+    """One row an architecture: its tuned recipes, and what they set otherwise than the paper's."""
+    rows, names = ["| recipes | otherwise than `_paper` |", "|---|---|"], {}
+    for name in list_recipes():
+        if name.endswith("_tuned"):
+            names.setdefault(name.partition(".")[0], []).append(name)
+    for architecture, tuned in names.items():
+        said = {}
+        for name in tuned:
+            ours, theirs = load_recipe(name), load_recipe(name.removesuffix("_tuned") + "_paper")
+            for table, paper in ((ours.finetune, theirs.finetune), (ours.model_args, theirs.model_args)):
+                said |= {key: value for key, value in table.items() if paper.get(key, ...) != value}
+            if ours.task == "classification":
+                said |= {key: getattr(ours, key) for key in ("holdout", "tta") if getattr(ours, key)}
+                said |= {"seeds": len(ours.seeds)} if ours.seeds != theirs.seeds else {}
+                if ours.transform != theirs.transform:
+                    said["transform"] = ", ".join(step["kind"] for step in ours.transform)
+        tags = ", ".join(name.partition(".")[2].removesuffix("_tuned") for name in tuned)
+        rows.append(f"| `{architecture}.{{{tags}}}_tuned` | {', '.join(f'{k} {_word(v)}' for k, v in said.items())} |")
+    return "\n".join(rows)
+
+
+def _word(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value).lower()
 
 
 def _spread(spread: tuple[float, float]) -> str:
@@ -333,6 +359,7 @@ def updated(page: str, text: str) -> str:
         "fusion": fusion_table,
         "sets": sets_table,
         "papers": papers_table,
+        "tuned": tuned_table,
         "adapt": adapt_table,
         **{name: partial(benchmark_tables, name) for name in list_suites()},
     }

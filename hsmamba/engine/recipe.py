@@ -2,10 +2,14 @@
 
 A recipe's `task` says which room knows its fields, runs it and makes a model folder of what came out. Runs that are
 there already are not repeated, and an interrupted one is resumed.
+
+Of every experiment of a paper, `NAME_paper`, there is `NAME_tuned` without a file of its own: the paper's recipe, but
+for what `recipes/tuned/` says of the architecture or, where that has no file, of the task.
 """
 
 from __future__ import annotations
 
+import difflib
 import sys
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
@@ -28,6 +32,8 @@ else:
 
 Recipe: TypeAlias = "classification.Recipe | fusion.Recipe"
 
+_PAPER, _TUNED = "_paper", "_tuned"
+_DIFFERS = "the setting is ours: what recipes/tuned says is not the paper's"
 _MERGED = ("model_args", "finetune")  # tables of which a recipe may say what differs from the one it is like
 _DEEPEST = 4
 
@@ -38,8 +44,9 @@ TASKS: Mapping[str, ModuleType] = {"classification": classification, "fusion": f
 def list_recipes(task: str | None = None) -> list[str]:
     """List the recipes that come with the package, of one task or of all."""
     folder = resources.files("hsmamba") / "recipes"
-    names = sorted(path.name.removesuffix(".toml") for path in folder.iterdir() if path.name.endswith(".toml"))
-    return [name for name in names if task is None or load_recipe(name).task == task]
+    names = {path.name.removesuffix(".toml") for path in folder.iterdir() if path.name.endswith(".toml")}
+    names |= {name.removesuffix(_PAPER) + _TUNED for name in names if name.endswith(_PAPER)}
+    return [name for name in sorted(names) if task is None or load_recipe(name).task == task]
 
 
 def load_recipe(name: str | Path) -> Recipe:
@@ -75,9 +82,15 @@ def _values(name: str | Path, depth: int = 0) -> tuple[Any, dict[str, Any]]:
     """Read a TOML file and, where it names another one that it is `like`, what that one says beside."""
     path: Any = Path(name)
     if path.suffix != ".toml":
-        path = resources.files("hsmamba") / "recipes" / f"{name}.toml"
+        path = _packaged(str(name))
+    if not path.is_file() and _is_tuned(str(name)):
+        return path, _tuned(str(name), depth)
     if not path.is_file():
-        raise ManifestError(f"no recipe {str(name)!r}; there are: {', '.join(list_recipes())}, or give a .toml file")
+        near = difflib.get_close_matches(str(name), list_recipes(), n=3, cutoff=0.4)
+        raise ManifestError(
+            f"no recipe {str(name)!r}{'; did you mean ' + ' or '.join(near) + '?' if near else ''}; "
+            "hsmamba train --list shows them, or give a .toml file"
+        )
     try:
         values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
@@ -87,9 +100,30 @@ def _values(name: str | Path, depth: int = 0) -> tuple[Any, dict[str, Any]]:
         return path, values
     if depth == _DEEPEST:
         raise ManifestError(f"{path}: recipes are like one another in a circle, or more than {_DEEPEST} deep")
-    _, base = _values(other, depth + 1)
+    return path, _over(_values(other, depth + 1)[1], values)
+
+
+def _over(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a recipe says over another one; of the tables of arguments key by key."""
     merged = {key: {**base[key], **values[key]} for key in _MERGED if key in base and key in values}
-    return path, {**base, **values, **merged}
+    return {**base, **values, **merged}
+
+
+def _packaged(name: str) -> Any:
+    return resources.files("hsmamba") / "recipes" / f"{name}.toml"
+
+
+def _is_tuned(name: str) -> bool:
+    return name.endswith(_TUNED) and bool(_packaged(name.removesuffix(_TUNED) + _PAPER).is_file())
+
+
+def _tuned(name: str, depth: int) -> dict[str, Any]:
+    """Make the tuned recipe of a paper's: what is ours of its architecture or task, over what the paper's says."""
+    _, base = _values(name.removesuffix(_TUNED) + _PAPER, depth + 1)
+    own = f"tuned/{name.partition('.')[0]}"
+    own = own if _packaged(own).is_file() else f"tuned/{base.get('task', 'classification')}"
+    paper = {**base["paper"], "differs": [*base["paper"].get("differs", ()), _DIFFERS]}
+    return {**_over(base, _values(own, depth + 1)[1]), "name": name, "paper": paper}
 
 
 def _add_facts(values: dict[str, Any]) -> None:

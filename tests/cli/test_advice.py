@@ -248,6 +248,10 @@ CASES = {
         lambda shell: ("list", "nothing"),
         lambda shell, text: "rsanet" in shell("list", re.search(r"name '(.)'", text)[1]),
     ),
+    "name a recipe (hsmamba train --list shows them), or a .toml file": (
+        lambda shell: ("train",),
+        lambda shell, text: "mim.indian_pines_tuned" in shell("train", option(text, "list")).split(),
+    ),
     "name a model (hsmamba list shows them), or ask for --backends": (
         lambda shell: ("info",),
         (

@@ -35,7 +35,7 @@ def test_a_recipe_that_ran_is_published(recipe, tmp_path):
 
 
 def test_a_recipe_is_given_as_a_file_and_without_options_of_other_tasks(recipe, tmp_path):
-    told(lambda: recipes.load_recipe("toy"), "or give a .toml file")
+    told(lambda: recipes.load_recipe("toy"), "hsmamba train --list shows them", "or give a .toml file")
     assert recipes.load_recipe(tmp_path / "toy.toml") == recipe
     told(lambda: recipes.run(recipe, tmp_path / "runs", minutes=1), "leave it out (what can be is {})")
     assert recipes.run(recipe, tmp_path / "runs", seeds=[0], progress=False).record["runs"]

@@ -100,8 +100,10 @@ def test_an_interrupted_recipe_continues_to_the_same_weights(recipe, tmp_path, m
 
 
 def test_what_is_wrong_with_a_recipe_is_named(recipe, tmp_path):
-    with pytest.raises(ManifestError, match=r"no recipe 'nothing'; there are: "):
+    with pytest.raises(ManifestError, match=r"no recipe 'nothing'; hsmamba train --list shows them"):
         recipes.load_recipe("nothing")
+    with pytest.raises(ManifestError, match=r"did you mean .*mim\.indian_pines_paper"):
+        recipes.load_recipe("mim.indianpines_paper")
     path = tmp_path / "bad.toml"
     path.write_text(TOML.replace("seeds =", "sedes ="))
     with pytest.raises(ManifestError, match=r"missing \['seeds'\], unknown \['sedes'\]"):
