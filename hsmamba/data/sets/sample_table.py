@@ -13,7 +13,15 @@ _NAPLES = "http://www.grip.unina.it"
 INDIAN_PINES_FIXED = replace(
     INDIAN_PINES_FILES.facts,
     title="Indian Pines, fixed split",
-    classes=dict.fromkeys(INDIAN_PINES_FILES.facts.classes, 0),
+    classes=dict(
+        zip(
+            INDIAN_PINES_FILES.facts.classes,
+            (56, 1447, 847, 245, 507, 759, 28, 489, 20, 975, 2487, 634, 212, 1302, 395, 102),
+            strict=True,
+        )
+    ),
+    train=(15, 50, 50, 50, 50, 50, 15, 50, 15, 50, 50, 50, 50, 50, 50, 50),
+    test=(39, 1384, 784, 184, 447, 697, 11, 439, 5, 918, 2418, 564, 162, 1244, 330, 45),
     notes="the cube of indian_pines with the labels of the literature's fixed split, which come with this package",
 )
 DFC2018_CROP = Facts(
@@ -24,6 +32,7 @@ DFC2018_CROP = Facts(
     sensor="ITRES CASI-1500 and a colour camera",
     shape=(128, 128, 48),
     aux="colour image of a quarter of the pixel size, 48 bands",
+    values=(188, 19534),
     files=("houston_dataset.mat: hyprImg, rgbImg, clasLabs",),
 )
 MUUFL_CROP = replace(
@@ -38,6 +47,7 @@ MUUFL_CROP = replace(
             strict=True,
         )
     ),
+    values=(0, 1),
     sha256={},
     notes="comes with this package",
 )
@@ -48,7 +58,8 @@ ENMAP_POTSDAM = Facts(
     citation="EnMAP, (c) DLR 2022; labels GeoBasis-DE/LGB",
     sensor="EnMAP, 224 bands, 30 m",
     quantity="reflectance x 10000",
-    classes=dict.fromkeys(("roof", "pavement", "low vegetation", "tree", "soil", "water"), 0),
+    values=(-496, 10439),
+    classes={"roof": 450, "pavement": 807, "low vegetation": 1379, "tree": 1946, "soil": 71, "water": 359},
     files=("images/*.tif, labels/*.tif: 16 tiles of 32 x 32 pixels", "split.csv"),
 )
 IDTREES = Facts(
@@ -58,6 +69,14 @@ IDTREES = Facts(
     citation="Graves et al., Data for the IDTReeS 2020 Competition, Zenodo 3934932, 2020",
     sensor="NEON imaging spectrometer, 369 bands, 1 m, and LiDAR",
     quantity="reflectance x 10000, and heights in m",
+    values=(0, 7590),
+    classes=dict(
+        zip(
+            ("PIPA2", "QURU", "ACRU", "QUAL", "QUCO2", "QULA2", "AMLA", "NYSY"),
+            (3536, 2547, 2050, 1590, 804, 801, 574, 467),
+            strict=True,
+        )
+    ),
     files=("hsi/*.tif, chm/*.tif: 70 plots of 20 x 20 pixels", "crowns/train_*.shp", "field/train_data.csv"),
 )
 CAVE = Facts(
@@ -79,6 +98,7 @@ WORLDVIEW2 = Facts(
     sensor="WorldView-2",
     quantity="digital numbers of 11 bits",
     shape=(320, 320, 8),
+    values=(0, 2047),
     files=("imgWV2.mat: I_MS (320, 320, 8), I_PAN (1280, 1280)",),
 )
 IKONOS = replace(
@@ -95,6 +115,7 @@ QUICKBIRD = Facts(
     citation="Grizonnet et al., Open Geospatial Data, Software and Standards 2, 2017, 15",
     sensor="QuickBird",
     quantity="digital numbers of 11 bits",
+    values=(0, 2047),
     files=("QB_Toulouse_Ortho_XS.tif, QB_Toulouse_Ortho_PAN.tif",),
 )
 LANDSAT8 = Facts(
@@ -104,6 +125,7 @@ LANDSAT8 = Facts(
     citation="U.S. Geological Survey, Landsat-8",
     sensor="OLI: bands 1 to 7 of 30 m and PAN of 15 m",
     quantity="digital numbers of 16 bits",
+    values=(0, 65535),
     files=("l8_B1.tif to l8_B8.tif",),
 )
 SENTINEL2 = Facts(

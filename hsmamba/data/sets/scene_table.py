@@ -194,6 +194,7 @@ EHU_SCENES: dict[str, PublishedScene] = {
             shape=(83, 86, 204),
             classes=_counted((_SALINAS[0], *_SALINAS[9:14]), 391, 1343, 616, 1525, 674, 799),
             codes=(1, 10, 11, 12, 13, 14),  # of the map of the whole valley
+            values=(-9, 8373),
             sha256={
                 "SalinasA_corrected.mat": "d75684ed3ab71a1024cee0f9db9061f50a3523a92ff5edfbbb1eed976b9f1721",
                 "SalinasA_gt.mat": "17814c1d3296c0e29b27f320f2c4174d2a68adb87e376abe78f02923e2c2e454",

@@ -1,7 +1,9 @@
 """What a folder holds of a set, and what is wrong; what is known of each."""
 
+import numpy as np
 import pytest
 
+from hsmamba.data import load_scenes, load_split
 from hsmamba.data.sets.catalog import CATALOG
 from hsmamba.data.sets.check import check_data, describe
 from hsmamba.errors import SceneError
@@ -56,3 +58,27 @@ def test_sets_with_readers_of_their_own_are_loaded(tmp_path):
 def test_the_real_scene_is_whole():
     found = check_data("salinas_a", DATA)
     assert not wrong(found) and sum("the file on record" in one.text for one in found) == 2
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="the shared data are not here")
+@pytest.mark.parametrize("name", ["salinas_a", "muufl_crop", "dfc2018_houston_crop", "enmap_potsdam", "idtrees2020"])
+def test_numbers_and_pixels_of_what_is_here_are_those_on_record(name):
+    facts, scenes = CATALOG[name].facts, load_scenes(name, DATA)
+    ends = min(np.nanmin(scene.hsi) for scene in scenes), max(np.nanmax(scene.hsi) for scene in scenes)
+    assert ends == facts.values
+    if facts.classes:
+        kinds = len(facts.classes) + 1
+        counts = sum(np.bincount(np.asarray(scene.labels).ravel(), minlength=kinds)[1:] for scene in scenes)
+        assert list(counts) == list(facts.classes.values())
+
+
+def test_the_fixed_split_has_the_pixels_on_record():
+    pytest.importorskip("tensorly", reason="carries the scene")
+    (scene,), split = load_scenes("indian_pines_fixed"), load_split("indian_pines_fixed")
+    facts, labels = CATALOG["indian_pines_fixed"].facts, np.asarray(scene.labels).ravel()
+    for pixels, counts in (
+        (np.arange(labels.size), facts.classes.values()),
+        (split.train, facts.train),
+        (split.test, facts.test),
+    ):
+        assert np.bincount(labels[pixels], minlength=17)[1:].tolist() == list(counts)
