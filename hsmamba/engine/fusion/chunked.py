@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -17,7 +17,7 @@ from hsmamba.data.validity import Validity, check_policy
 from hsmamba.engine.chunked import Blocks, Sizes, Tags, block_sizes, is_chunked, tagged, with_mask
 from hsmamba.engine.fusion.gains import Gains, check_gains, spread, with_gains
 from hsmamba.engine.fusion.images import Image, Images, filter_reach
-from hsmamba.engine.fusion.tiles import TILE, even_parts, fuse_tile
+from hsmamba.engine.fusion.tiles import TILE, WINDOW, even_parts, fuse_tile, fuse_windows
 from hsmamba.engine.running import evaluating
 from hsmamba.errors import SceneError
 from hsmamba.models import FusionNetwork, as_fusion_network
@@ -38,8 +38,9 @@ def fuse_chunks(
 ) -> Array:
     """Fuse images that dask holds; `hsmamba.fuse` calls this and has the words.
 
-    Grids, bands and units are looked at now, on the middle of the images, and their brightness on pixels spread over
-    them; invalid pixels with `nan="raise"` are refused when their block is computed.
+    A network without a margin is run in the windows of the whole image (`fuse_windows`), each in every block that it
+    meets. Grids, bands and units are looked at now, on the middle of the images, and their brightness on pixels spread
+    over them; invalid pixels with `nan="raise"` are refused when their block is computed.
 
     Args:
         prepare: `prepare_fusion`.
@@ -55,14 +56,14 @@ def fuse_chunks(
         What `fuse` returns, held by dask.
 
     Raises:
-        SceneError: As for `fuse`; or the network, or `adapt`, looks at the whole image.
+        SceneError: As for `fuse`; or the network (`residual`), or `adapt`, looks at the whole image.
     """
     check_policy(nan)
     check_gains(gains)
     network = as_fusion_network(model)
     if adapt is not None:
         raise SceneError("adapt looks at the whole images at once; load them before with .compute()")
-    if network.margin is None or hasattr(network, "measure"):
+    if hasattr(network, "measure"):
         name = type(network).__name__
         raise SceneError(f"{name} looks at the whole images at once; load them before with .compute()")
     job = prepare(model, ms, guide, nan="mask", gains=None, adapt=None, **options)
@@ -70,7 +71,7 @@ def fuse_chunks(
     masks = nan == "mask"
     job = replace(job, images=replace(images, fill=masks), mask=masks, progress=False)
     job = replace(job, coarse=job.images.ms or job.images.ms_up)
-    plan = _Plan.of(network, job.images)
+    plan = _Plan.of(network, job.images, job.tile)
     arrays = [part for name, letter in zip(plan.names, "mgu", strict=False) for part in plan.blocks(job, name, letter)]
     shipped = _without_arrays(job, plan)
     result = plan.fine.each(_fused, arrays, job.dtype, bands=job.shape[2], job=shipped, plan=plan)
@@ -102,7 +103,10 @@ class _Plan:
         coarse: Where the blocks lie on the coarse grid.
         fine: Where they lie on the guide's.
         ratio: Of the grids.
-        margin: Coarse pixels around a tile that the network looks at.
+        margin: Coarse pixels around a tile that the network looks at, or within which the windows lie that a pixel is
+            the mean of.
+        window: Side of the windows of a network without a margin of its own; 0 for others, and where one window has
+            all of the image, which is one block then.
         reach: Coarse pixels further that the up-sampling looks at.
         around: Whether the up-sampling goes on at the other side of the image.
         names: Of the images.
@@ -113,26 +117,32 @@ class _Plan:
     fine: Blocks
     ratio: int
     margin: int
+    window: int
     reach: int
     around: bool
     names: tuple[str, ...]
     tags: tuple[Tags, ...]
 
     @classmethod
-    def of(cls, model: FusionNetwork, images: Images) -> _Plan:
+    def of(cls, model: FusionNetwork, images: Images, tile: int | None) -> _Plan:
         names = tuple(name for name in _NAMES if getattr(images, name) is not None)
-        margin, ratio = model.margin or 0, images.ratio
+        ratio, longest = images.ratio, max(images.coarse_size)
+        window = 0 if model.margin is not None else min(tile or WINDOW, longest)
+        one = window == longest
+        margin = window if model.margin is None else model.margin
         reach = filter_reach(ratio) if images.ms_up is None else 0
         arrays: dict[str, Any] = {name: getattr(images, name).array for name in names}
         first = next(name for name in ("guide", *names) if is_chunked(arrays[name]))
         on_fine = 1 if first == "ms" else ratio
-        sizes = block_sizes(arrays[first].chunks, max(margin + reach, 1) * on_fine, on_fine)
+        least = longest if one else max(margin + reach, 1)
+        sizes = block_sizes(arrays[first].chunks, least * on_fine, on_fine)
         coarse = tuple(tuple(-(-n // on_fine) for n in part) for part in sizes)
         ends = [np.minimum(np.cumsum(part) * ratio, side) for part, side in zip(coarse, images.size, strict=True)]
         fine = tuple(tuple(np.diff(part, prepend=0).tolist()) for part in ends)
         around = not ratio & (ratio - 1)
         tags = tuple(Tags.of(array) for array in arrays.values())
-        return cls(Blocks(cast(Sizes, coarse)), Blocks(cast(Sizes, fine)), ratio, margin, reach, around, names, tags)
+        on_coarse, on_guide = (Blocks(cast(Sizes, sides)) for sides in (coarse, fine))
+        return cls(on_coarse, on_guide, ratio, margin, 0 if one else window, reach, around, names, tags)
 
     def blocks(self, job: Any, name: str, letter: str) -> list[tuple[Any, str]]:
         """Return an image in blocks with what is looked at around them."""
@@ -208,17 +218,30 @@ def _fused(index: tuple[int, int], *arrays: NDArray[Any], job: Any, plan: _Plan)
     with evaluating(job.model, job.device) as where:
         dtype = next(job.model.parameters()).dtype
         images = replace(job.images, **parts, dtype=dtype, device=where)
-        rows = [torch.cat(list(line), dim=2) for line in _tiles(job, images, plan, index)]
-    result: NDArray[Any] = job.finished(torch.cat(rows, dim=1), good if job.mask else None)
+        fused = _windows(job, images, plan, index) if plan.window else _tiles(job, images, plan, index)
+    result: NDArray[Any] = job.finished(fused, good if job.mask else None)
     return result
 
 
-def _tiles(job: Any, images: Images, plan: _Plan, index: tuple[int, int]) -> Iterator[Iterator[torch.Tensor]]:
-    """Fuse the tiles of a block, line by line."""
+def _tiles(job: Any, images: Images, plan: _Plan, index: tuple[int, int]) -> torch.Tensor:
+    """Fuse a block tile by tile."""
     tile = job.tile or max(1, TILE // plan.ratio)
     rows, columns = (
-        [slice(core.start + part.start, core.start + part.stop) for part in even_parts(core.stop - core.start, tile)]
-        for core in plan.coarse.core(index)
+        [slice(side.start + part.start, side.start + part.stop) for part in even_parts(side.stop - side.start, tile)]
+        for side in plan.coarse.core(index)
     )
-    for y in rows:
-        yield (fuse_tile(job.model, images, y, x, plan.margin).cpu() for x in columns)
+    lines = [[fuse_tile(job.model, images, y, x, plan.margin).cpu() for x in columns] for y in rows]
+    return torch.cat([torch.cat(line, dim=2) for line in lines], dim=1)
+
+
+def _windows(job: Any, images: Images, plan: _Plan, index: tuple[int, int]) -> torch.Tensor:
+    """Fuse a block in those of the whole image's overlapping windows that meet it."""
+    rows = plan.fine.core(index)[0]
+    parts: list[torch.Tensor] = []
+
+    def keep(top: int, found: torch.Tensor) -> None:
+        parts.append(found[:, max(rows.start - top, 0) : max(rows.stop - top, 0)])
+
+    area = plan.coarse.core(index)
+    fuse_windows(job.model, images, plan.window, job.batch_size, keep, lambda _: None, area)
+    return torch.cat(parts, dim=1)

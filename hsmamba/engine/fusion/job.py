@@ -60,8 +60,8 @@ def fuse(
     whole image. A global one (`margin` is None: LE-Mamba, MMAPP, CF2N) is run in overlapping windows of the size that
     networks are trained on, blended by the rule of LE-Mamba's official tiler.
 
-    Of DataArrays that dask holds the result is one that dask holds, too: block by block with the network's margin,
-    equal to that of the images in memory, computed when it is asked for (`docs/cluster.md`).
+    Of DataArrays that dask holds the result is one that dask holds, too: block by block with the network's margin or
+    windows, equal to that of the images in memory, computed when it is asked for (`docs/cluster.md`).
 
     Args:
         model: A fusion network; its mode and device are left as they were.
@@ -97,7 +97,7 @@ def fuse(
     Raises:
         SceneError: Grids, bands, ground or units do not fit each other or the model, or there are invalid pixels with
             `nan="raise"`; images that are too small to `adapt` to, or an `ms_up` beside it; images that dask holds for
-            `adapt` or a network that looks at the whole image.
+            `adapt` or `residual`, which look at the whole image.
         TypeError: The model is no fusion network, or an image no array.
         ValueError: An argument out of its range.
 

@@ -23,11 +23,13 @@ from hsmamba.models import FusionNetwork
 
 Write = Callable[[int, Tensor], None]  # gets the first row and the finished rows (C, n, W), from top to bottom
 Advance = Callable[[int], object]  # gets the number of pixels that are done
-_Windows = list[tuple[int, NDArray[np.bool_]]]  # first coarse column, and which pixels go into the result
+_Windows = list[
+    tuple[int, NDArray[np.bool_]]
+]  # first coarse column of what is read, and which pixels go into the result
 
 TILE = 512  # pixels of the guide, side of a tile
 _BAND = 2**25  # values of a row of tiles, 128 MiB; wide images have less tall ones
-_WINDOW = 16  # coarse pixels, side of the windows of a global network: the usual patches of training
+WINDOW = 16  # coarse pixels, side of the windows of a global network: the usual patches of training
 
 _logger = logging.getLogger(__name__)
 
@@ -64,14 +66,15 @@ def fuse_images(
         side = tile or max(1, TILE // images.ratio)
         tall = min(side, max(1, _BAND // (images.ratio * images.size[1] * model.in_chans)))
         fuse_tiles(model, images, (tall, side), margin, write, advance, whole, start, wanted)
-    elif (window := tile or _WINDOW) >= longest:
+    elif (window := tile or WINDOW) >= longest:
         fuse_tiles(model, images, (longest, longest), 0, write, advance, whole, start, wanted)
     else:
         _logger.info(
             "%s sees the whole image at once: fused in overlapping windows of %d x %d coarse pixels",
             type(model).__name__, window, window,
         )  # fmt: skip
-        fuse_windows(model, images, window, batch_size, write, advance, whole, start, wanted)
+        area = slice(start // images.ratio, images.coarse_size[0]), slice(0, images.coarse_size[1])
+        fuse_windows(model, images, window, batch_size, write, advance, area, whole, wanted)
 
 
 def measured(model: FusionNetwork, images: Images) -> Any:
@@ -197,6 +200,11 @@ class _Axis:
         """End of the windows on the grid."""
         return (len(self.starts) - 2) * self.step + self.side
 
+    def meeting(self, part: slice, ratio: int) -> range:
+        """Numbers of the windows that have some of these coarse pixels."""
+        there = [i for i, a in enumerate(self.starts) if a < part.stop and a + self.side // ratio > part.start]
+        return range(there[0], there[-1] + 1)
+
     def is_last(self, index: int) -> bool:
         """Whether a window is the one at the end."""
         return index == len(self.starts) - 1
@@ -243,8 +251,8 @@ def fuse_windows(
     batch_size: int,
     write: Write,
     advance: Advance,
+    area: tuple[slice, slice],
     whole: Any = None,
-    start: int = 0,
     wanted: Within | None = None,
 ) -> None:
     """Fuse in overlapping windows of the training size, blended by the rule of LE-Mamba's official tiler.
@@ -257,68 +265,70 @@ def fuse_windows(
         images: What to fuse.
         window: Side in coarse pixels, a multiple of 4; smaller where the image is.
         batch_size: Windows at a time.
-        write: Takes the result.
+        write: Takes the result: all columns of the area, and rows above and below it too, which are not whole.
         advance: Takes the progress.
+        area: Coarse rows and columns that are asked for; nothing further is read than the windows that meet them.
         whole: What `measured` found.
-        start: See `fuse_images`; rows above it that come are not whole.
         wanted: See `fuse_images`.
     """
     ratio, (height, width) = images.ratio, images.size
     rows, columns = (_Axis.of(length, window, ratio) for length in images.coarse_size)
-    count = torch.zeros(rows.side, images.coarse_size[1] * ratio, dtype=images.dtype, device=images.device)
+    side, there = columns.side // ratio, columns.meeting(area[1], ratio)
+    across = slice(columns.starts[there[0]], columns.starts[there[-1]] + side)
+    asked = slice((area[1].start - across.start) * ratio, min(area[1].stop * ratio, width) - across.start * ratio)
+    count = torch.zeros(rows.side, (across.stop - across.start) * ratio, dtype=images.dtype, device=images.device)
     total: Tensor | None = None
     # Networks of the zoo are shared by threads; what was measured of the image is told to one call at a time.
     alone = whole is not None or count.device.type != "cpu" or not isinstance(model, FusionNetwork)
     threads = 1 if alone else torch.get_num_threads()
     with team(threads) as submit:
-        for i, top in enumerate(rows.starts):
-            if top * ratio + rows.side <= start:
-                continue
+        for i in rows.meeting(area[0], ratio):
+            top = rows.starts[i]
             here = slice(top, top + rows.side // ratio)
             chosen = [
-                (left, mask)
-                for j, left in enumerate(columns.starts)
-                if _asked(wanted, here, slice(left, left + columns.side // ratio), ratio, images.size)
+                (left - across.start, mask)
+                for j in there
+                if _asked(wanted, here, slice(left := columns.starts[j], left + side), ratio, images.size)
                 and (mask := _weights(rows, columns, i, j, ratio)).any()
             ]
             how = submit, threads, batch_size
-            for part, fused in _sharpened(model, images, here, chosen, columns.side, whole, how):
+            for part, fused in _sharpened(model, images, (here, across), chosen, side, whole, how):
                 if total is None:
                     total = fused.new_zeros(fused.shape[1], *count.shape)
                 for (place, mask), result in zip(part, fused, strict=True):
-                    across = slice(place * ratio, place * ratio + columns.side)
+                    put = slice(place * ratio, (place + side) * ratio)
                     weights = torch.from_numpy(mask).to(count)
-                    total[:, :, across] += result * weights
-                    count[:, across] += weights
+                    total[:, :, put] += result * weights
+                    count[:, put] += weights
             end = rows.side if rows.is_last(i) else (rows.starts[i + 1] - top) * ratio
             if total is None:
                 total = count.new_zeros(model.in_chans, *count.shape)
             if end:
                 done = min(end, height - top * ratio)
-                write(top * ratio, (total[:, :done, :width] / count[:done, :width].clamp(min=1)).cpu())
-                advance(done * width)
+                write(top * ratio, (total[:, :done, asked] / count[:done, asked].clamp(min=1)).cpu())
+                advance(done * (asked.stop - asked.start))
                 total, count = (F.pad(x[..., end:, :], (0, 0, 0, end)) for x in (total, count))
 
 
 def _sharpened(
     model: FusionNetwork,
     images: Images,
-    rows: slice,
+    band: tuple[slice, slice],
     windows: _Windows,
     side: int,
     whole: Any,
     how: tuple[Submit, int, int],
 ) -> Iterator[tuple[_Windows, Tensor]]:
-    """Sharpen the windows of one row of them; `how` has the team, its threads and the windows at a time."""
+    """Sharpen windows of a band of coarse rows and columns; `how` has the team, its threads and windows at a time."""
     if not windows:
         return
     (submit, threads, size), ratio = how, images.ratio
-    ms, *fine = images.window(rows, slice(0, images.coarse_size[1]))
-    band = (ms, *(pad_sides(x, ratio) for x in fine))  # where there is no ms, the last coarse pixel may be cut
+    ms, *fine = images.window(*band)
+    read = (ms, *(pad_sides(x, ratio) for x in fine))  # where there is no ms, the last coarse pixel may be cut
 
     def sharpen(part: _Windows) -> Tensor:
         with placed(model, None, whole) if whole is not None else nullcontext():
-            fused: Tensor = model(*_cut(band, [place for place, _ in part], side // ratio, ratio))
+            fused: Tensor = model(*_cut(read, [place for place, _ in part], side, ratio))
         return fused
 
     parts = [windows[first : first + size] for first in range(0, len(windows), size)]

@@ -60,7 +60,7 @@ def chunked():
 
 def whole():
     """A network that looks at the whole image."""
-    return make("cf2n", depth=1)
+    return hsmamba.create_model("residual", in_chans=4, network_args={"dim": 8, "mlp_dims": (8,)})
 
 
 def spectra():
