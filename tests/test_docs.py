@@ -98,6 +98,20 @@ def test_tables_of_benchmarks_are_up_to_date(make_tables, page):
     assert make_tables.updated(page, text) == text, "run: python tools/make_tables.py"
 
 
+ROOMS = (
+    *("viz", "data", "engine", "engine.benchmark", "metrics", "baselines", "models", "layers", "ops", "zoo", "errors"),
+    *("data.transforms", "data.splits", "data.sets"),
+)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_public_name_is_on_a_page_of_the_api(room):
+    pages = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "api").glob("*.md"))
+    told = set(re.findall(r"\w+", pages))
+    public = getattr(importlib.import_module(f"hsmamba.{room}"), "__all__", ())
+    assert not [name for name in public if name not in told]
+
+
 def test_links_between_pages_lead_somewhere():
     pages = [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")]
     for page in pages:
