@@ -109,6 +109,12 @@ def _mirror_into_timm(name: str, function: EntryPoint) -> None:
     ) -> nn.Module:
         # timm puts weights behind the entry point; here they live floors above, so the public face is asked for them.
         face: Any = sys.modules["hsmamba"]
+        source = pretrained_cfg.get("source") if isinstance(pretrained_cfg, Mapping) else None
+        if source in ("hf-hub", "local-dir"):  # timm has read the configuration alone, which is none of its own
+            raise ValueError(
+                f"timm cannot load a model folder of hsmamba, which holds a {name}: call "
+                f'hsmamba.create_model("{source}:...") instead'
+            )
         tag = f".{pretrained_cfg}" if isinstance(pretrained_cfg, str) and pretrained_cfg else ""
         model: nn.Module = face.create_model(name + tag, pretrained=pretrained, **kwargs)
         return model
