@@ -79,6 +79,7 @@ sphinx_gallery_conf = {
     "gallery_dirs": "gallery",
     "filename_pattern": "/gallery/",
     "image_scrapers": ("figures.save_figures",),
+    "reset_modules": ("matplotlib", "figures.in_style"),
     "capture_repr": (),
     "download_all_examples": False,
     "remove_config_comments": True,

@@ -186,6 +186,15 @@ def test_panels_of_intervals_share_their_methods():
         viz.interval_panels({}, label="OA")
 
 
+def test_palettes_have_a_colour_for_every_class_of_their_data_set():
+    from hsmamba.data.colours import PALETTES
+    from hsmamba.data.sets.scene_files import SCENES
+
+    for name in PALETTES:
+        tones = PALETTES[name].split()
+        assert len(tones) == len(SCENES[name].facts.classes) == len(set(tones))
+
+
 def test_a_known_data_set_is_drawn_in_its_usual_colours():
     pytest.importorskip("matplotlib", reason="needs the demo extra")
     labels = np.arange(17)[None].repeat(2, 0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 from matplotlib.figure import Figure
 from sphinx_gallery.scrapers import figure_rst
 
@@ -31,6 +32,11 @@ class Order:
         """Return the place of an example, given the name of its file."""
         stem = name.removesuffix(".py")
         return (ORDER.index(stem) if stem in ORDER else len(ORDER)), stem
+
+
+def in_style(_conf: dict[str, Any], _name: str) -> None:
+    """Draw what an example draws by itself in the style of all pictures."""
+    matplotlib.rcParams.update(viz.style())
 
 
 def save_figures(_block: Any, variables: dict[str, Any], conf: dict[str, Any]) -> str:

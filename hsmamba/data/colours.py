@@ -19,12 +19,17 @@ _GOLDEN = (5**0.5 - 1) / 2  # of a turn between neighbours keeps any number of h
 _DEPTHS = ((0.85, 0.95), (0.55, 0.75), (0.45, 1.0), (0.95, 0.6))  # saturation, value
 
 # Colours that papers draw a data set in, by its name: those of Indian Pines are of the function label2color, which the
-# code of many papers on spectral-spatial classification shares.
+# code of many papers on spectral-spatial classification shares, as that of Pavia University and Salinas shares theirs.
 PALETTES = {
     "indian_pines": (
         "8c432e 0000ff ff6400 00ff7b a44b9b 65aeff 76feac 3c5b70 ffff00 ffff7d ff00ff 6400ff 00acfe 00ff00 abaf50 "
         "65c13c"
-    )
+    ),
+    "pavia_university": "c0c0c0 00ff00 00ffff 008000 ff00ff a55229 800080 ff0000 ffff00",
+    "salinas": (
+        "0000ff ff6400 00ff86 964696 6496ff 3c5a72 ffff7d ff00ff 6400ff 01aaff 00ff00 afaf52 64be38 8c432e 73ffac "
+        "ffff00"
+    ),
 }  # fmt: skip
 
 

@@ -32,7 +32,12 @@ R = TypeVar("R")
 
 
 @functools.cache
-def _context() -> dict[str, Any]:
+def style() -> dict[str, Any]:
+    """Return the style of all pictures, as `matplotlib.rc_context` takes it.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
     cycler = optional_import("matplotlib", "to draw").cycler
     return {**STYLE, "axes.prop_cycle": cycler(color=class_colours(7)[[5, 1, 3, 6, 7, 2]].tolist())}
 
@@ -43,7 +48,7 @@ def styled(function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def draw(*args: P.args, **kwargs: P.kwargs) -> R:
         matplotlib = optional_import("matplotlib", "to draw")
-        with matplotlib.rc_context(_context()):
+        with matplotlib.rc_context(style()):
             return function(*args, **kwargs)
 
     return draw

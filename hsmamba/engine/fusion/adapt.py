@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hsmamba._html import table, titled
 from hsmamba.baselines import BackProjection
 from hsmamba.baselines.regression import LowPass
 from hsmamba.data.pairs import FusionPair, FusionPairs
@@ -141,6 +142,15 @@ class AdaptReport:
         return (
             f"adapt: used {self.used}{share}: {_in_words(mine)}; best classical, {self.classical}: {_in_words(theirs)}"
         )
+
+    def _repr_html_(self) -> str:
+        """Show the table, in notebooks."""
+        rows = [
+            (name, *(f"{figures[key]:.4f}" for key in JUDGED), "used" if name == self.used else "")
+            for name, figures in self.figures.items()
+        ]
+        told = [(self.parts,), *((note,) for note in self.notes)]
+        return titled(self.headline, table(rows, ("on the held-out tiles", *JUDGED, "")), table(told))
 
     def __str__(self) -> str:
         """Write the table."""

@@ -84,6 +84,7 @@ def test_what_is_used_is_never_worse_than_the_best_classical_method(name, caplog
     assert report.used not in CLASSICAL and report.steps == 3
     assert mine["ERGAS"] < 0.9 * theirs["ERGAS"]  # the toy's bands are linear in the guide, which filters learn
     assert report.headline in caplog.text and report.used in report.headline
+    assert report._repr_html_().count("<tr>") == 2 + len(report.figures)
     assert same(model, before) and model.transform is None and model.training == before.training
     assert ran(job).shape == (*pan.shape, 4)
 
