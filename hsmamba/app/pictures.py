@@ -26,8 +26,7 @@ def three_bands(image: Any, bands: Sequence[int] | None, wavelengths: Any) -> ND
     """Read three bands as far as they are shown, (h, w, 3); the default is that of `composite`."""
     step = step_of(image.shape)
     chosen = rgb_bands(int(image.shape[2]), bands, wavelengths)
-    found = [np.asarray(image[::step, ::step, band], np.float32) for band in chosen]
-    return np.stack(found, axis=-1)
+    return np.asarray(image[::step, ::step, chosen], np.float32)  # at once: files hold the bands of a pixel together
 
 
 def limits(image: NDArray[np.float32], clip: float) -> tuple[NDArray[Any], NDArray[Any]]:

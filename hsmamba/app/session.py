@@ -69,6 +69,7 @@ class Session:
         self.notes: list[str] = []
         self.opening = ""
         self._aside: tuple[NDArray[Any], NDArray[Any]] | None = None  # labels kept to check with, and their places
+        self._overview: Any = None  # the cube as far as it is shown
         self._path: str | None = None
         self._variable: str | None = None
 
@@ -98,8 +99,10 @@ class Session:
             warnings.simplefilter("always", HsmambaWarning)
             scene = load_scene(path) if named else open_scene(where, variable=variable or None)
             scene = _held(scene)
+            overview = _overview(scene)
         with self._turn:
             self._forget()
+            self._overview = overview
             if scene.labels is not None and np.asarray(scene.labels).any():
                 self.own = np.asarray(scene.labels), scene.class_names
             self.scene = replace(scene, labels=None, class_names=(), classes=None)
@@ -122,7 +125,7 @@ class Session:
         scene = self._open()
         if not 0 <= clip < 50:
             raise ValueError(f"the stretch leaves {clip} % out at each end; expected 0 to 49")
-        image = pictures.three_bands(scene.hsi, bands, scene.wavelengths)
+        image = pictures.three_bands(self._overview, bands, scene.wavelengths)
         return pictures.picture(image, *pictures.limits(image, clip))
 
     def spectrum(self, row: int, column: int) -> dict[str, Any]:
@@ -345,6 +348,14 @@ def _held(scene: Scene) -> Scene:
         return scene
     cube: Any = scene.hsi
     return replace(scene, hsi=cube.load() if is_dataarray(cube) else np.array(cube), classes=None)
+
+
+def _overview(scene: Scene) -> Any:
+    """Read a large cube as far as it is shown, once for all choices of bands, if that fits into memory."""
+    step = pictures.step_of(scene.shape)
+    part: Any = scene.hsi[::step, ::step]
+    size = int(np.prod(part.shape)) * np.dtype(part.dtype).itemsize
+    return np.asarray(part) if step > 1 and size <= _HELD else scene.hsi
 
 
 def _texts(told: Sequence[warnings.WarningMessage]) -> list[str]:

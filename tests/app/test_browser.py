@@ -106,7 +106,7 @@ def test_a_scene_becomes_a_map(page, tmp_path):
 
     page.select_option("#model", "lda")
     trained(page)
-    assert "% right" in page.inner_text("#accuracy") and "95 % interval" in page.inner_text("#accuracy")
+    playwright.expect(page.locator("#accuracy")).to_contain_text("95 % interval")
     with_map = shown(page)
     page.locator("#opacity-map").fill("0")
     assert (shown(page) != with_map).any()
@@ -115,7 +115,7 @@ def test_a_scene_becomes_a_map(page, tmp_path):
     page.get_by_role("radio", name="Label").click()
     click_pixel(page, *np.argwhere(truth == 5)[0])  # correct, and train again
     trained(page)
-    assert "of 5" in page.inner_text("#per-class tr:last-child")
+    playwright.expect(page.locator("#per-class tr").last).to_contain_text("of 5")
 
     paths = {name: saved(page, name, tmp_path) for name in ("map.tif", "labels.gpkg", "make_map.py", "all.zip")}
     with zipfile.ZipFile(paths["all.zip"]) as archive:
