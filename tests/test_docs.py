@@ -58,7 +58,11 @@ def test_what_is_fitted_on_own_images_has_a_page_and_a_card(make_tables):
     known = registry()
     families = {name.partition(".")[0] for name in make_tables.CARDS}
     modules = {known[name].module for name in families}
-    assert set(make_tables.FITTED) == {name for name in known if known[name].module not in modules}
+    others = {name for name in known if known[name].module not in modules}
+    assert {*make_tables.FITTED, *make_tables.WITHOUT_WEIGHTS} == others
+    for name in make_tables.WITHOUT_WEIGHTS:
+        assert f"models/{name}.md" in (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+        assert f'create_model("{name}"' in (ROOT / page_of(name)).read_text(encoding="utf-8")
     for name in make_tables.FITTED:
         assert (ROOT / f"docs/images/families/{name}.webp").is_file(), f"run: python tools/draw_families.py {name}"
         assert f"families/{name}.webp" in (ROOT / page_of(name)).read_text(encoding="utf-8")
