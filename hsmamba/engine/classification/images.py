@@ -162,6 +162,7 @@ def predict_images(
         for group in np.unique(groups):
             here = np.flatnonzero(groups == group)
             hsi, aux, valid, first = dataset.image(int(group))
+            check_memory(model, valid.shape, where)
             images = (hsi,) if aux is None or not model.aux_chans else (hsi, aux)
             wanted = np.zeros(valid.shape, bool)
             wanted.ravel()[items[here] - first] = True

@@ -89,12 +89,14 @@ def test_the_rows_that_are_left_are_those_of_a_whole_run(model, scene):
     np.testing.assert_array_equal(rest[0][1], whole[12:])
 
 
-def test_an_image_that_does_not_fit_into_memory_is_refused(model, scene, monkeypatch):
+def test_an_image_that_does_not_fit_into_memory_is_refused(model, scene, split, monkeypatch):
     monkeypatch.setattr(images, "available_bytes", lambda: 1000)
     hsmamba.classify(model, scene, progress=False)  # so few pixels always fit
     monkeypatch.setattr(images, "_FEW", 0)
     with pytest.raises(SceneError, match=r"720 pixels at once.*set model\.window = (\d+) or less"):
         hsmamba.classify(model, scene, progress=False)
+    with pytest.raises(SceneError, match="pixels at once"):
+        hsmamba.evaluate(model, PatchDataset(scene, model.transform, 1), split)
 
 
 def test_turns_and_flips_are_those_of_the_image(model, scene):
