@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -24,12 +25,23 @@ def bench_scan_command(
     bench_scan(workload or WORKLOADS, candidate or CANDIDATES, rounds, say=say)
 
 
+Against = Annotated[
+    Path | None, typer.Option(help="The root of another checkout to take turns with, instead of the peers.")
+]
+
+
 @group.command("models")
 def bench_models_command(
     model: Annotated[list[str] | None, typer.Option(help="Only these networks (msfmamba, rsanet, ...).")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Interleaved rounds; figures are medians.")] = 7,
+    against: Against = None,
 ) -> None:
     """Time whole networks against a fall-back scan, or against a transcription of their equations; minutes."""
+    if against is not None:
+        from hsmamba.bench.against import bench_against
+
+        bench_against(against, model or (), ("forward", "step"), rounds, say=say)
+        return
     from hsmamba.bench.models import MODELS, bench_models
 
     bench_models(model or MODELS, rounds, say=say)
@@ -43,8 +55,16 @@ def bench_scene_command(
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Turns after the first one; figures are medians.")] = 5,
     size: Annotated[int | None, typer.Option(min=16, help="Rows of a scene, or side of a guide, in pixels.")] = None,
+    against: Against = None,
 ) -> None:
     """Time every weight over a scene, beside the rate at which this machine multiplies matrices; minutes."""
+    if against is not None:
+        from hsmamba.bench.against import bench_against
+
+        if beside:
+            raise typer.BadParameter("--beside and --against are two comparisons, of which one is made at a time")
+        bench_against(against, model or (), ("scene",), rounds, size, say=say)
+        return
     from hsmamba.bench.scene import bench_scene
 
     bench_scene(model or (), beside or (), rounds, size, say=say)

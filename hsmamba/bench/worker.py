@@ -1,0 +1,133 @@
+"""Run jobs of whichever hsmamba is found first, one at a time: `against.py` starts this file for two checkouts.
+
+It needs no more of them than `create_model`, `list_pretrained`, `classify`, `fuse` and `Scene`, so that older ones can
+run it. Orders are lines of JSON on standard input, answers lines on standard output.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from hsmamba.data import Scene
+from hsmamba.engine import classify, fuse
+from hsmamba.zoo.factory import create_model, list_pretrained
+
+_WIDTH = 96  # pixels of a scene to classify
+
+
+def create(name: str) -> Any:
+    """Create a weight, or an architecture at its default sizes, from a seed; without what stands before it."""
+    torch.manual_seed(0)
+    model: Any = create_model(name, pretrained=name in list_pretrained())
+    model.transform = model.record = None
+    return model.eval()
+
+
+def images(model: Any, size: int) -> list[np.ndarray[Any, Any]]:
+    """Draw what a network takes: a scene of `size` rows, or a guide of about that side and its coarse image."""
+    rng = np.random.default_rng(0)
+    if hasattr(model, "patch_size"):
+        chans = (model.in_chans, *([model.aux_chans] if model.aux_chans else []))
+        return [rng.standard_normal((size, _WIDTH, n), np.float32) for n in chans]
+    side = -(-size // model.scale)
+    ms = rng.random((side, side, model.in_chans), np.float32)
+    return [ms, rng.random((side * model.scale, side * model.scale, model.guide_chans), np.float32)]
+
+
+def scene(model: Any, size: int) -> tuple[Callable[[], Any], int]:
+    """Make the run of a whole scene; its pixels."""
+    first, *rest = images(model, size)
+    if hasattr(model, "patch_size"):
+        cube = Scene(first, aux=rest[0] if rest else None)
+        return lambda: classify(model, cube, progress=False)[0], first.shape[0] * first.shape[1]
+    guide = rest[0]
+    return lambda: fuse(model, first, guide, maximum=1, progress=False), guide.shape[0] * guide.shape[1]
+
+
+def _batch(model: Any, size: int) -> tuple[list[torch.Tensor], torch.Tensor]:
+    rng = torch.Generator().manual_seed(0)
+    if hasattr(model, "patch_size"):
+        chans = (model.in_chans, *([model.aux_chans] if model.aux_chans else []))
+        patches = [torch.randn(size, n, model.patch_size, model.patch_size, generator=rng) for n in chans]
+        return patches, torch.randint(model.num_classes, (size,), generator=rng)
+    ms, guide = (torch.from_numpy(image).permute(2, 0, 1)[None] for image in images(model, size))
+    up = F.interpolate(ms, scale_factor=model.scale, mode="bicubic")
+    return [ms, guide, up], up
+
+
+def forward(model: Any, size: int) -> tuple[Callable[[], Any], int]:
+    """Make one call of a network; its patches, or the pixels of its guide."""
+    inputs, target = _batch(model, size)
+
+    def run() -> Any:
+        with torch.no_grad():
+            return model(*inputs).numpy()
+
+    return run, size if hasattr(model, "patch_size") else target[0, 0].numel()
+
+
+def step(model: Any, size: int) -> tuple[Callable[[], Any], int]:
+    """Make one step of training with AdamW, whose result are the gradients' lengths."""
+    inputs, target = _batch(model, size)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=0.0)
+    loss: Callable[..., torch.Tensor] = F.cross_entropy if hasattr(model, "patch_size") else F.l1_loss
+
+    def run() -> Any:
+        optimizer.zero_grad()
+        loss(model(*inputs), target).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        return np.array([float(p.grad.norm()) for p in model.parameters() if p.grad is not None], np.float32)
+
+    return run, size if hasattr(model, "patch_size") else target[0, 0].numel()
+
+
+WORKS: dict[str, Callable[[Any, int], tuple[Callable[[], Any], int]]] = {
+    "scene": scene,
+    "forward": forward,
+    "step": step,
+}
+
+
+def serve() -> None:
+    """Follow orders until there are none."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what anything prints is no answer
+    run: Callable[[], Any] = lambda: None  # noqa: E731
+    model: Any = None
+    for line in sys.stdin:
+        order = json.loads(line)
+        answer: dict[str, Any] = {}
+        if order["do"] == "create":
+            model = create(order["model"])
+            answer = {
+                "patch": getattr(model, "patch_size", 0),
+                "from": str(Path(str(sys.modules["hsmamba"].__file__)).resolve().parents[1]),
+            }
+        elif order["do"] == "state":
+            model.load_state_dict({name: torch.from_numpy(x) for name, x in np.load(order["path"]).items()})
+        elif order["do"] == "keep":
+            np.savez(order["path"], **{name: x.numpy() for name, x in model.state_dict().items()})
+        elif order["do"] == "make":
+            run, answer["pixels"] = WORKS[order["work"]](model, order["size"])
+        else:
+            start = time.perf_counter()
+            result = run()
+            answer = {"seconds": time.perf_counter() - start}
+            if order.get("path"):
+                np.save(order["path"], np.asarray(result))
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    serve()
