@@ -48,7 +48,7 @@ def keep(page: Page, path: Path, **options: Any) -> None:
     page.mouse.move(2, 2)
     page.wait_for_timeout(400)
     image = Image.open(io.BytesIO(page.screenshot(**options))).convert("RGB")
-    image.quantize(160, dither=Image.Dither.NONE).save(path, optimize=True)
+    image.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path, optimize=True)
     print(f"{path.name}: {path.stat().st_size / 1000:.0f} kB")
 
 
@@ -87,13 +87,14 @@ def classify(page: Page, folder: Path) -> None:
         print(f"the {number} map of a dozen labels a class took {time.perf_counter() - begun:.1f} s")
     page.get_by_role("radio", name="Look").click()
     page.get_by_role("button", name="Least sure").click()
-    page.locator("#card-result").scroll_into_view_if_needed()
+    page.set_viewport_size({**DESKTOP, "height": 980})
     page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
     keep(page, folder / "map.png")
 
 
 def sharpen(page: Page, folder: Path) -> None:
     """Go through the second tab."""
+    page.set_viewport_size(DESKTOP)
     page.get_by_role("tab", name="Sharpen").click()
     page.get_by_role("button", name="Landsat-8 sample").click()
     page.locator("body.has-pair").wait_for()

@@ -47,13 +47,19 @@ def page(browser):
     assert not problems
 
 
-def click_pixel(page, row, column, shape=(90, 90)):
-    """Click a pixel of the scene, which fits into the view."""
+def place_of(page, row, column, shape=(90, 90)):
+    """Where a pixel of the scene, which fits into the view, is in it: x and y."""
     box = page.locator("#view").bounding_box()
     scale = min(box["width"] / shape[1], box["height"] / shape[0])
     left, top = (box["width"] - shape[1] * scale) / 2, (box["height"] - shape[0] * scale) / 2
+    return left + (column + 0.5) * scale, top + (row + 0.5) * scale
+
+
+def click_pixel(page, row, column):
+    """Click a pixel of the scene, and wait until the app has heard of it."""
+    box, (x, y) = page.locator("#view").bounding_box(), place_of(page, row, column)
     with page.expect_response(lambda answer: "/api/" in answer.url):
-        page.mouse.click(box["x"] + left + (column + 0.5) * scale, box["y"] + top + (row + 0.5) * scale)
+        page.mouse.click(box["x"] + x, box["y"] + y)
 
 
 def open_bundled(page):
@@ -101,6 +107,9 @@ def test_a_scene_becomes_a_map(page, tmp_path):
         for row, column in rng.permutation(np.argwhere(truth == number))[:5]:
             click_pixel(page, row, column)
     playwright.expect(page.locator("#classes .count")).to_have_text(["5", "5", "5"])
+    page.wait_for_load_state("networkidle")
+    x, y = place_of(page, row, column)
+    assert np.abs(shown(page)[int(y), int(x)].astype(int) - (0x00, 0x9E, 0x73)).max() < 8  # of the third class
     page.get_by_role("button", name="Undo").click()
     playwright.expect(page.locator("#classes .count")).to_have_text(["5", "5", "4"])
 

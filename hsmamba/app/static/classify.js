@@ -222,10 +222,9 @@ async function showResult() {
   document.body.classList.add("has-result");
   if (first) $("opacity-labels").value = 0.9;
   const [map, confidence] = await Promise.all([picture("map.png", { v: state.version }), picture("confidence.png", { v: state.version })]);
-  const labels = view.layers.get("labels");
-  view.layers.delete("labels"); // they lie above the map
   view.set("map", map, Number($("opacity-map").value));
   view.set("confidence", confidence, Number($("opacity-confidence").value));
+  const labels = view.layers.get("labels");
   if (labels) view.set("labels", labels.image, Number($("opacity-labels").value));
   showAccuracy(result, classes);
   const again = await Promise.all(spectra.map(({ row, column }) => get("spectrum", { row, column })));

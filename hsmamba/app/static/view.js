@@ -3,6 +3,7 @@
 const NEAR = 12; // pixels of the screen within which the line of the swipe is taken hold of
 const STILL = 5; // pixels of the screen that a click may move
 
+const ORDER = ["composite", "map", "confidence", "labels", "left", "right"]; // from below, whichever comes first
 const AROUND = [[-1.5, 0], [1.5, 0], [0, -1.5], [0, 1.5]]; // so that labels are seen on a map of the same colours
 
 function silhouette(image) {
@@ -180,7 +181,8 @@ export class View {
     if (!this.rows) return;
     const width = this.columns * this.scale, height = this.rows * this.scale;
     context.imageSmoothingEnabled = this.scale < 1;
-    for (const [name, { image, opacity, shade }] of this.layers) {
+    for (const name of ORDER) {
+      const { image, opacity, shade } = this.layers.get(name) || {};
       if (!image || !opacity) continue;
       context.save();
       context.globalAlpha = opacity;
