@@ -18,6 +18,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from hsmamba._optional import is_there
 from hsmamba._version import __version__
 from hsmamba.app import learning
 from hsmamba.app.labels import LabelSheet
@@ -56,7 +57,8 @@ def _scene_verbs(session: Session) -> dict[tuple[str, str], Verb]:
 
     def about(told: Told) -> Any:
         models = [{"name": name, "text": text} for name, text in learning.models()]
-        return {"version": __version__, "bundled": BUNDLED, "exports": EXPORTS, "models": models,
+        bundled = [name for name, package in BUNDLED.items() if package is None or is_there(package)]
+        return {"version": __version__, "bundled": bundled, "exports": EXPORTS, "models": models,
                 "limit": UPLOAD_LIMIT, "seconds": MOST_SECONDS}  # fmt: skip
 
     def opened(told: Told) -> Any:

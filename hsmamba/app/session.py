@@ -25,7 +25,7 @@ from hsmamba.data.georeference import Georeference
 from hsmamba.data.image import is_dataarray, pixel_mask
 from hsmamba.errors import HsmambaWarning
 
-BUNDLED = ("muufl_crop", "indian_pines")
+BUNDLED: dict[str, str | None] = {"muufl_crop": None, "indian_pines": "tensorly"}  # and the package that carries them
 _HELD = 2**28  # bytes of a cube that is read once and kept
 _CLIP = 2.0  # percent of the pixels beyond each end of the stretch
 

@@ -71,6 +71,20 @@ def test_a_scene_is_opened_and_looked_at(session):
     json.dumps(session.state())
 
 
+def test_a_large_scene_is_shown_by_every_nth_pixel_and_read_once(files, monkeypatch):
+    monkeypatch.setattr("hsmamba.app.pictures.MOST", 10)
+    monkeypatch.setattr("hsmamba.app.session._HELD", 10_000)  # bytes: the scene has 27648, every third pixel 3072
+    session = Session()
+    session.open(str(files[0]))
+    assert decoded(session.composite()).shape == (8, 8, 4)
+    assert isinstance(session._overview, np.ndarray) and not isinstance(session.scene.hsi.variable._data, np.ndarray)
+    session.change_labels(lambda sheet: sheet.add_class("one"))
+    session.change_labels(lambda sheet: sheet.paint([(4, 7)], 1))
+    shown = decoded(session.labels_picture())
+    assert shown.shape == (8, 8, 4) and np.argwhere(shown[..., 3]).tolist() == [[1, 2]]  # a single pixel is not lost
+    assert session.spectrum(23, 23)["values"] == pytest.approx(images()[0][23, 23].tolist(), rel=1e-6)
+
+
 def test_bundled_scenes_are_opened_by_name():
     session = Session()
     session.open("muufl_crop")
