@@ -127,6 +127,7 @@ def test_what_was_pushed_is_loaded_from_the_hub_with_the_same_numbers(hub, publi
     assert again[0] == "" and again[1].count("there already") == 2 and commits(hub) == list(NAMES)
 
 
+@pytest.mark.slow
 def test_an_interrupted_push_goes_on(hub, publish, made, manifest):
     hub.refused[f"maker/{NAMES[1]}"] = 1
     forget = f"import shutil; shutil.copy({str(made / 'manifest.json')!r}, {str(manifest)!r})"
@@ -142,6 +143,7 @@ def test_an_interrupted_push_goes_on(hub, publish, made, manifest):
         assert record.hub.revision == hub.repos[f"maker/{name}"].refs["main"]
 
 
+@pytest.mark.slow
 def test_a_commit_that_gives_other_bytes_is_not_pinned(hub, publish, manifest):
     hub.garbled.add("model.safetensors")
     ((ended, _),) = publish([NAMES[1], "--push"])
