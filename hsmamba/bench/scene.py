@@ -40,6 +40,11 @@ def _scan_flops(u: Any, delta: Any, A: Any, *_: Any, **__: Any) -> int:
     return 6 * int(np.prod(u)) * int(A[1])
 
 
+def _s6_flops(u: Any, projected: Any, order: Any, A_log: Any, steps: Any, *_: Any, **__: Any) -> int:
+    """Count a scan's steps as `_scan_flops` does, and the product that makes the step sizes."""
+    return int(np.prod(u)) * (6 * int(A_log[2]) + 2 * int(steps[2]))
+
+
 def _attention_flops(q: Any, k: Any, v: Any, window: int, *_: Any, **__: Any) -> int:
     """Count a neighbour of one head at one pixel: 2 d for its logit, 2 d for its value, 3 for the softmax."""
     groups, d, height, width = q
@@ -57,6 +62,7 @@ def count_flops(model: torch.nn.Module, inputs: Sequence[Tensor]) -> int:
     ops = torch.ops.hsmamba
     formulas = {
         ops.selective_scan: _scan_flops,
+        ops.s6: _s6_flops,
         ops.window_attention: _attention_flops,
         ops.adaptive_conv: _adaptive_flops,
     }

@@ -6,13 +6,15 @@ Source: Gu and Dao, Mamba, arXiv 2312.00752, algorithm 2; the initialisation is 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hsmamba.ops import selective_scan
+from hsmamba.layers.scan_order import Order, order_table, put_back, read, rows_back
+from hsmamba.ops import s6, selective_scan
 
 
 def init_dt_bias_(bias: Tensor, dt_min: float = 1e-3, dt_max: float = 0.1, dt_floor: float = 1e-4) -> Tensor:
@@ -43,6 +45,10 @@ class S6(nn.Module):
     Shape:
         u: (B, K, d, L), driver: (B, K, e, L). Output: (B, K, d, L); with `return_last_state` also the
         states after the last step (B, K, d, N). One scan takes any number of sequences in the place of K.
+
+        With `orders`, one for each scan, u and driver are maps (B, K or 1, d | e, H, W), one for each scan or for all;
+        the output is (B, K, d, H, W), or with `summed` (B, d, H, W). Maps whose channels are neighbours in memory are
+        read in place in inference on a CPU.
     """
 
     def __init__(
@@ -76,9 +82,31 @@ class S6(nn.Module):
             init_dt_bias_(self.dt_proj_bias)
 
     def forward(
-        self, u: Tensor, driver: Tensor | None = None, return_last_state: bool = False
+        self,
+        u: Tensor,
+        driver: Tensor | None = None,
+        return_last_state: bool = False,
+        *,
+        orders: Sequence[Order] | None = None,
+        summed: bool = False,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Scan u (B, K, d, L), with steps, B and C from the driver (B, K, e, L), or from u itself."""
+        """Scan u, with steps, B and C from the driver, or from u itself."""
+        if orders is None:
+            y, last = self._scan(u, driver, return_last_state)
+        elif s6.takes(u, *([] if driver is None else [driver]), *self.parameters()):
+            y, last = self._scan_in_place(u, driver, orders, summed)
+        else:
+            height, width = u.shape[3:]
+            y, last = self._scan(read(u, orders), None if driver is None else read(driver, orders), return_last_state)
+            if set(orders) == {"rows"} and not summed:
+                y = rows_back(y, height, width)
+            else:
+                maps = put_back(y, orders, height, width)
+                y = sum(maps[1:], maps[0]) if summed else torch.stack(maps, dim=1)
+        return y if last is None or not return_last_state else (y, last)
+
+    def _scan(self, u: Tensor, driver: Tensor | None, with_last: bool) -> tuple[Tensor, Tensor | None]:
+        """Scan sequences (B, K, d, L)."""
         b, scans, d, length = u.shape
         x = _project(self.x_proj_weight, u if driver is None else driver)
         if self.x_proj_bias is not None:
@@ -94,12 +122,48 @@ class S6(nn.Module):
             self.D.expand(scans, -1).flatten(),
             delta_bias=self.dt_proj_bias.expand(scans, -1).flatten(),
             delta_softplus=True,
-            return_last_state=return_last_state,
+            return_last_state=with_last,
         )
-        if not isinstance(result, tuple):
-            return result.reshape(b, scans, d, length)
-        y, last = result
-        return y.reshape(b, scans, d, length), last.reshape(b, scans, d, self.d_state)
+        y, last = result if isinstance(result, tuple) else (result, None)
+        return y.reshape(b, scans, d, length), None if last is None else last.reshape(b, scans, d, self.d_state)
+
+    def _scan_in_place(
+        self, u: Tensor, driver: Tensor | None, orders: Sequence[Order], summed: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Scan maps, by the kernel that reads tokens in any order."""
+        height, width = u.shape[3:]
+        tokens = _tokens(u)
+        projected = self._projected(tokens if driver is None else _tokens(driver), len(orders))
+        y, last = s6.s6_op(
+            tokens.expand(-1, len(orders), -1, -1),
+            projected,
+            order_table(tuple(orders), height, width),
+            self.A_log,
+            self.dt_proj_weight,
+            self.dt_proj_bias,
+            self.D,
+            summed,
+        )
+        y = y.mT.view(*y.shape[:2], y.shape[3], height, width)
+        return y.squeeze(1) if summed else y, last
+
+    def _projected(self, tokens: Tensor, scans: int) -> Tensor:
+        """Project tokens (B, K or 1, L, e) for each scan: (B, K, L, R + 2 N)."""
+        weight, bias = self.x_proj_weight, self.x_proj_bias
+        if len(weight) == 1 or tokens.shape[1] == 1:  # one product
+            x = F.linear(tokens, weight.flatten(0, 1), None if bias is None else bias.flatten())
+            if len(weight) > 1:
+                x = x.view(*tokens.shape[::2], scans, weight.shape[1]).transpose(1, 2)
+            return x.expand(-1, scans, -1, -1)
+        by_scan = tokens.transpose(0, 1).flatten(1, 2)  # (K, B L, e)
+        x = by_scan @ weight.mT if bias is None else torch.baddbmm(bias[:, None], by_scan, weight.mT)
+        return x.view(scans, *tokens.shape[::2], weight.shape[1]).transpose(0, 1)
+
+
+def _tokens(maps: Tensor) -> Tensor:
+    """(B, K, C, H, W) -> (B, K, H W, C), channels neighbours in memory."""
+    tokens = maps.flatten(3).mT
+    return tokens if tokens.stride(3) == 1 else tokens.contiguous()
 
 
 def _project(weight: Tensor, x: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from hsmamba.layers.fusion import pad_sides
-from hsmamba.layers.scan_order import columns, columns_back, rows, rows_back
+from hsmamba.layers.scan_order import CROSS
 from hsmamba.layers.ssm import S6, no_weight_decay_names
 from hsmamba.models._base import FusionNetwork
 from hsmamba.models._registry import ModelCfg, register_model
@@ -55,7 +55,7 @@ default_cfgs = {
         "le_mamba_base": "LE-Mamba, base: deeper",
     }.items()
 }
-_SCANS = 4  # rows and columns, forwards and backwards
+_SCANS = len(CROSS)
 Pair = tuple[int | None, int]  # of the local branch (None: no local branch) and of the global one
 
 
@@ -64,7 +64,7 @@ class StateSharing(nn.Module):
 
     M = W1 previous (+ W2 skip, or + skip as it is): a memory of d_inner x d_state, read with a query from each token.
 
-    Shape: x (B, 4, d, L), previous (B, 4, d_previous, N), skip (B, 4, d, N) -> (B, 4, d, L).
+    Shape: x (B, d, H, W), previous (B, 4, d_previous, N), skip (B, 4, d, N) -> (B, 4, d, H, W).
     """
 
     def __init__(self, d_inner: int, d_previous: int, d_state: int, *, project_skip: bool) -> None:
@@ -79,8 +79,10 @@ class StateSharing(nn.Module):
         memory = self.of_previous @ previous
         if skip is not None:
             memory = memory + (skip if self.of_skip is None else self.of_skip @ skip)
-        out: Tensor = x + self.rho * (memory @ (self.gate @ x))
-        return out
+        correction = (self.rho * memory) @ self.gate  # (B, 4, d, d)
+        weight = correction + torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+        corrected = x.flatten(2).mT @ weight.flatten(1, 2).mT  # (B, L, 4 d), one product
+        return corrected.view(x.shape[0], *x.shape[2:], _SCANS, x.shape[1]).permute(0, 3, 4, 1, 2)
 
 
 class Scan(nn.Module):
@@ -102,16 +104,12 @@ class Scan(nn.Module):
 
     def forward(self, x: Tensor, previous: Tensor | None = None, skip: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Scan."""
-        height, width = x.shape[1:3]
         x, z = self.in_proj(x).chunk(2, dim=-1)
         x = F.silu(self.conv(self.conv_norm(x).movedim(-1, 1)))  # (B, d, H, W)
-        by_row, by_column = rows(x), columns(x)
-        x = torch.stack([by_row, by_column, by_row.flip(-1), by_column.flip(-1)], dim=1)  # (B, 4, d, L)
-        u = x if self.sharing is None or previous is None else self.sharing(x, previous, skip)
-        y, last = self.ssm(u, x, return_last_state=True)
-        by_row, by_column = (y[:, i] + y[:, i + 2].flip(-1) for i in (0, 1))
-        x = rows_back(by_row, height, width) + columns_back(by_column, height, width)
-        x = self.out_norm(x.movedim(1, -1))
+        driver = x.unsqueeze(1)
+        u = driver if self.sharing is None or previous is None else self.sharing(x, previous, skip)
+        y, last = self.ssm(u, driver, return_last_state=True, orders=CROSS, summed=True)
+        x = self.out_norm(y.movedim(1, -1))
         # The release has no gradient through shared states.
         return self.out_proj(x * F.silu(z)), last.detach()
 

@@ -6,6 +6,7 @@ The four scans of a batch are stacked along the batch axis, scan outermost: N = 
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -228,6 +229,13 @@ class MixerV1(nn.Module):
         return out
 
 
+def _side_by_side(layers: nn.ModuleList) -> tuple[Tensor, Tensor]:
+    """Weight and bias of linear layers as those of one, their outputs side by side."""
+    pairs = ((cast(nn.Linear, layer).weight, cast(nn.Linear, layer).bias) for layer in layers)
+    weight, bias = (torch.cat(both) for both in zip(*pairs, strict=True))
+    return weight, bias
+
+
 class VimV2(nn.Module):
     """The vision Mamba block of v2: one projection for stream and gate, two convolutions of size 1, one shared scan.
 
@@ -244,12 +252,9 @@ class VimV2(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Mix."""
         q = self.proj(self.norm(x))
-        # Both sequences side by side in the channels, as the scan reads them: one product, no copy.
-        weight, bias = (
-            torch.cat(both) for both in zip(*((conv.weight, conv.bias) for conv in self.convs), strict=True)
-        )
+        weight, bias = _side_by_side(self.convs)
         u = F.softplus(F.linear(q, weight, bias)).view(*q.shape[:2], 2, q.shape[2]).permute(0, 2, 3, 1)  # (N, 2, D, L)
-        first, second = self.ssm(u).mT.unbind(1)
+        first, second = self.ssm(u.unsqueeze(3), orders=("rows", "rows")).squeeze(3).mT.unbind(1)
         out: Tensor = torch.addcmul(x, F.silu(q), first + second)
         return out
 
@@ -304,7 +309,7 @@ class VimV3(nn.Module):
         # The flip stands before the convolution: behind it, torch traces the layout of the flip's gradient wrongly.
         u = torch.cat([self.convs[0](q), self.convs[1](q.flip(1))], dim=2)  # (N, L, 2 D), as the scan reads it
         u = F.softplus(u).view(*q.shape[:2], 2, q.shape[2]).permute(0, 2, 3, 1)  # (N, 2, D, L)
-        forward, backward = self.ssm(u).mT.unbind(1)
+        forward, backward = self.ssm(u.unsqueeze(3), orders=("rows", "rows")).squeeze(3).mT.unbind(1)
         mask = index_mask(length, released_centre(length), x)[:, None]
         return torch.addcmul(x, z, F.silu(forward * mask) + F.silu(backward.flip(1) * mask))
 

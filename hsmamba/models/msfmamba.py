@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hsmamba.layers.conv_bn import ConvBN
-from hsmamba.layers.scan_order import columns, columns_back, rows, rows_back
+from hsmamba.layers.scan_order import CROSS
 from hsmamba.layers.ssm import S6, no_weight_decay_names
 from hsmamba.models._base import Classifier
 from hsmamba.models._registry import ModelCfg, register_model
@@ -93,11 +93,8 @@ class MultiScaleScan(nn.Module):
         u, z = self.in_proj(x).chunk(2, dim=-1)  # (B, H, W, d) each
         u = F.silu(self.conv(u.permute(0, 3, 1, 2)))
         fine, coarse = self.fine_conv(u), self.coarse_conv(u)  # (B, d, H, W), (B, d, h, w)
-        y0, y1 = self.fine_ssm(torch.stack([rows(fine), columns(fine)], dim=1)).unbind(1)  # (B, d, H W)
-        y = rows_back(y0, *fine.shape[2:]) + columns_back(y1, *fine.shape[2:])
-        backward = torch.stack([rows(coarse), columns(coarse)], dim=1).flip(-1)
-        y2, y3 = self.coarse_ssm(backward).flip(-1).unbind(1)  # (B, d, h w)
-        small = rows_back(y2, *coarse.shape[2:]) + columns_back(y3, *coarse.shape[2:])
+        y = self.fine_ssm(fine.unsqueeze(1), orders=CROSS[:2], summed=True)  # (B, d, H, W)
+        small = self.coarse_ssm(coarse.unsqueeze(1), orders=CROSS[2:]).sum(1)  # (B, d, h, w)
         y = y + self.upsample(small) + cast(Tensor, self.upsample.bias)[:, None, None]
         out: Tensor = self.out_proj(self.out_norm(y.permute(0, 2, 3, 1)) * F.silu(z))
         return out
@@ -141,9 +138,8 @@ class SpectralBlock(nn.Module):
         """Mix over channels."""
         u, z = self.in_proj(self.norm(x)).chunk(2, dim=-1)  # (B, T, d) each
         u = F.silu(self.proj(u))
-        u = reinterpret(u, u.shape[2], u.shape[1])  # (B, d, T)
-        forward, backward = self.ssm(torch.stack([u, u.flip(-1)], dim=1)).unbind(1)
-        y = (forward + backward.flip(-1)).mT  # (B, T, d)
+        u = reinterpret(u, 1, u.shape[2], 1, u.shape[1])  # (B, 1, d, 1, T), a map of one row
+        y = self.ssm(u, orders=("rows", "rows back"), summed=True).squeeze(2).mT  # (B, T, d)
         out: Tensor = x + self.out_proj(self.out_norm(y) * F.silu(z))
         return out
 
@@ -161,16 +157,9 @@ class CrossScan(nn.Module):
 
     def forward(self, scanned: Tensor, driver: Tensor) -> Tensor:
         """Scan by rows and columns, forward and backward, and sum."""
-        y = self.ssm(self._sequences(scanned), self._sequences(driver))  # (B, 4, d, L)
-        y0, y1 = (y[:, :2] + y[:, 2:].flip(-1)).unbind(1)
-        size = scanned.shape[2:]
-        out: Tensor = self.out_norm((rows_back(y0, *size) + columns_back(y1, *size)).permute(0, 2, 3, 1))
+        y = self.ssm(scanned.unsqueeze(1), driver.unsqueeze(1), orders=CROSS, summed=True)  # (B, d, H, W)
+        out: Tensor = self.out_norm(y.permute(0, 2, 3, 1))
         return out
-
-    @staticmethod
-    def _sequences(x: Tensor) -> Tensor:
-        forward = torch.stack([rows(x), columns(x)], dim=1)
-        return torch.cat([forward, forward.flip(-1)], dim=1)
 
 
 class FusionStream(nn.Module):

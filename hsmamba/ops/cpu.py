@@ -218,16 +218,20 @@ def _run(direction: str, scan: _Scan, tensors: list[Tensor | None]) -> None:
     floats = -(-size_of_scratch(ctypes.byref(scan)) // 16) * 16
     scratch = torch.empty(threads * floats + 16)
     start = -(-scratch.data_ptr() // 64) * 64
-    run = _Run(ctypes.pointer(scan), start, floats, 0, 0)
+    run_team(kernel, _Run(ctypes.pointer(scan), start, floats, 0, 0), threads, (scan, scratch, tensors))
+
+
+def run_team(kernel: Any, arguments: ctypes.Structure, threads: int, held: object) -> None:
+    """Run a function of the library on so many threads, which share its arguments; `held` is what they point to."""
     team = _openmp_team() if os.getpid() == _PROCESS else None  # a team does not survive a fork
     if threads == 1:
-        kernel(ctypes.byref(run))
+        kernel(ctypes.byref(arguments))
     elif team is not None:
-        team(kernel, ctypes.byref(run), ctypes.c_uint(threads), ctypes.c_uint(0))
+        team(kernel, ctypes.byref(arguments), ctypes.c_uint(threads), ctypes.c_uint(0))
     else:
 
-        def work(_: int, held: object = (scan, scratch, tensors)) -> None:
-            kernel(ctypes.byref(run))  # an interrupt may end the call around it before every thread is done
+        def work(_: int, held: object = (arguments, held)) -> None:
+            kernel(ctypes.byref(arguments))  # an interrupt may end the call around it before every thread is done
 
         _on_threads(work, threads)
 

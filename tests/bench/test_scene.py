@@ -20,10 +20,22 @@ class Attention(torch.nn.Module):
         return window_attention(x, x, x, torch.zeros(3, 2), heads=2, window=5)
 
 
+class Scans(torch.nn.Module):
+    def __init__(self, d, n, r, k):
+        super().__init__()
+        self.ssm = S6(d, n, r, scans=k)
+
+    def forward(self, x):
+        return self.ssm(x, orders=("rows", "columns", "rows back"), summed=True)
+
+
 def test_the_scans_own_operations_are_counted():
     b, k, d, n, r, length = 2, 3, 5, 4, 2, 7
     projections = 2 * b * k * length * (d * (r + 2 * n) + r * d)
     assert bench.count_flops(S6(d, n, r, scans=k), (torch.randn(b, k, d, length),)) == (
+        projections + 6 * b * k * d * length * n
+    )
+    assert bench.count_flops(Scans(d, n, r, k), (torch.randn(b, 1, d, 1, length),)) == (
         projections + 6 * b * k * d * length * n
     )
 

@@ -65,3 +65,16 @@ def test_gradients_go_back_to_the_pixels_they_come_from():
         weight = torch.arange(12.0)
         (forward(x) * weight).sum().backward()
         assert torch.equal(forward(x.grad)[0, 0], weight)
+
+
+@given(height=SIDES, width=SIDES)
+def test_reading_in_several_orders_and_putting_back(height, width):
+    x = torch.randn(2, 4, 3, height, width)
+    sequences = so.read(x, so.CROSS)
+    table = so.order_table(so.CROSS, height, width).long()
+    for k, (name, _, time) in enumerate(order.partition(" ") for order in so.CROSS):
+        order = ORDERS[name][0](so.index_map(height, width))
+        assert torch.equal(table[k], order.flip(0) if time else order)
+        assert torch.equal(sequences[:, k], x[:, k].flatten(2)[..., table[k]])
+        assert torch.equal(so.put_back(sequences, so.CROSS, height, width)[k], x[:, k])
+    assert torch.equal(so.read(x[:, :1], so.CROSS), so.read(x[:, :1].repeat(1, 4, 1, 1, 1), so.CROSS))

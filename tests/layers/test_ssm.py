@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hsmamba.layers.scan_order import CROSS
 from hsmamba.layers.ssm import S6, init_dt_bias_, no_weight_decay_names
 
 
@@ -74,6 +75,30 @@ def test_one_scan_takes_several_sequences_in_any_layout():
     u = tokens.unflatten(2, (3, 3)).permute(0, 2, 3, 1)
     with torch.no_grad():
         torch.testing.assert_close(module(u), torch.cat([module(u[:, k : k + 1]) for k in range(3)], dim=1))
+
+
+def test_maps_are_read_in_the_order_of_each_scan_with_gradients():
+    torch.manual_seed(0)
+    module, (height, width) = S6(4, 3, 2, scans=4, d_driver=5).double(), (3, 4)
+    u = torch.randn(2, 1, 4, height, width, dtype=torch.float64, requires_grad=True)
+    driver = torch.randn(2, 4, 5, height, width, dtype=torch.float64, requires_grad=True)
+    orders = [torch.arange(12), torch.arange(12).view(3, 4).T.flatten()]
+    orders += [order.flip(0) for order in orders]
+    sequences = torch.stack([u[:, 0].flatten(2)[..., order] for order in orders], dim=1)
+    drivers = torch.stack([driver[:, k].flatten(2)[..., order] for k, order in enumerate(orders)], dim=1)
+    scanned, last = module(sequences, drivers, return_last_state=True)
+    each = torch.stack([y[..., order.argsort()] for y, order in zip(scanned.unbind(1), orders, strict=True)], dim=1)
+    each = each.unflatten(3, (height, width))
+    for summed, wanted in ((False, each), (True, each.sum(1))):
+        got = module(u, driver, return_last_state=True, orders=CROSS, summed=summed)
+        torch.testing.assert_close(got, (wanted, last))
+        torch.testing.assert_close(module(u, driver, orders=CROSS, summed=summed), wanted)
+        leaves = [u, driver, *module.parameters()]
+        slope = torch.randn_like(wanted)
+        for one, other in zip(
+            *(torch.autograd.grad(y, leaves, slope, retain_graph=True) for y in (got[0], wanted)), strict=True
+        ):
+            torch.testing.assert_close(one, other)
 
 
 def test_the_initialisation_is_mambas():

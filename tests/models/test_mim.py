@@ -71,7 +71,7 @@ def _taps(model, hsi):
     if model.variant == "3":
         grid = seen["cells"].permute(0, 3, 1, 2)
         taps |= {"patch_grid": grid, "vim_seq1_app1": seen["vim"][:batch]}
-        taps |= {f"{name}_ssm_seq1_app1": seen["ssm"][:batch, k].mT for k, name in enumerate(("fwd", "bwd"))}
+        taps |= {f"{name}_ssm_seq1_app1": seen["ssm"][:batch, k, :, 0].mT for k, name in enumerate(("fwd", "bwd"))}
         seen["s"] = four_scans(grid)
     else:
         length = seen["yf"].shape[1]

@@ -4,6 +4,7 @@
    and runs the same function on several threads, which take runs of tasks from a shared counter. */
 #include "adaptive.h"
 #include "attention.h"
+#include "s6.h"
 #include "scan.h"
 
 /* What the compiler may call although nobody wrote the call, and what the Windows loader calls. */
@@ -56,6 +57,7 @@ static inline void restore_mode(uint64_t mode) {
 #include "vectors.h"
 #include "attention_kernel.h"
 #include "adaptive_kernel.h"
+#include "s6_kernel.h"
 #include "scan_kernel.h"
 
 #if defined(__x86_64__)
@@ -69,6 +71,7 @@ static inline void restore_mode(uint64_t mode) {
 #include "vectors.h"
 #include "attention_kernel.h"
 #include "adaptive_kernel.h"
+#include "s6_kernel.h"
 #include "scan_kernel.h"
 #pragma clang attribute pop
 
@@ -83,6 +86,7 @@ static inline void restore_mode(uint64_t mode) {
 #include "vectors.h"
 #include "attention_kernel.h"
 #include "adaptive_kernel.h"
+#include "s6_kernel.h"
 #include "scan_kernel.h"
 #pragma clang attribute pop
 

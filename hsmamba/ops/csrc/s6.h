@@ -1,0 +1,30 @@
+/* Arguments of the S6 kernel; `hsmamba/ops/s6.py` holds the same structure for ctypes.
+
+   K scans over one set of tokens, each in its own order. A token's channels, and what is projected from it, are neighbours in
+   memory, so that any order of tokens is read in place. */
+#ifndef HSMAMBA_S6_H
+#define HSMAMBA_S6_H
+
+#include <stdint.h>
+
+typedef struct {
+    float *data;
+    int64_t batch, scan, token; /* strides in elements */
+} Tokens;
+
+typedef struct {
+    int64_t batches, scans, channels, tokens, states, rank;
+    int64_t parts; /* the channels are cut into so many tasks */
+    int64_t row;   /* floats of a row of A, steps, bias and D: channels + WIDEST */
+    int64_t own;   /* 1: each scan has weights of its own; 0: all have the same */
+    Tokens u, projected, y;      /* projected: rank, then B and C of all states; y.scan 0: the scans' sum */
+    const int32_t *order;        /* (scans, tokens): which token a scan visits at each step */
+    const float *A, *steps;      /* (scans, states, row), (scans, rank, row) */
+    const float *bias, *D;       /* (scans, row) */
+    float *last;                 /* (batches, scans, channels, states), or null */
+    float *scratch;              /* aligned to 64 bytes */
+    int64_t scratch_floats;      /* for each thread: 3 STEPS WIDEST + states * row */
+    int64_t next_thread, next_task;
+} S6;
+
+#endif

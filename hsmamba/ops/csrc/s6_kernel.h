@@ -1,0 +1,102 @@
+/* S6 forward: step sizes from their low-rank projection, the recurrence, and the sum over scans, without an array between them.
+   Included by scan.c once for each level, after vectors.h. */
+
+INLINE vf FN(some)(const float *from, int lanes) {
+    if (lanes == VL) return *(const vu *)from;
+    vf x = 0.0f;
+    for (int i = 0; i < lanes; i++) x[i] = from[i];
+    return x;
+}
+
+/* K states from k on over a block of steps: y[t] += sum of C h, and h moves on. B and C of a step lie at rows[t]. */
+#define S6_STATES(NAME, K)                                                                                    \
+    static void FN(NAME)(const S6 *s, const float *A, int64_t k0, const float *const *rows, int steps, const vf *dt, const vf *x, \
+                         vf *y, vf *h) {                                                                      \
+        vf state[K], rate[K];                                                                                 \
+        h += k0;                                                                                              \
+        for (int k = 0; k < K; k++) state[k] = h[k], rate[k] = *(const vu *)(A + (k0 + k) * s->row) * LOG2E;   \
+        for (int t = 0; t < steps; t++) {                                                                     \
+            const float *B = rows[t] + s->rank + k0, *C = B + s->states;                                      \
+            vf step = dt[t], in = x[t], sum = y[t];                                                           \
+            for (int k = 0; k < K; k++) {                                                                     \
+                state[k] = FN(exp2v)(step * rate[k]) * state[k] + in * B[k];                                  \
+                sum += state[k] * C[k];                                                                       \
+            }                                                                                                 \
+            y[t] = sum;                                                                                       \
+        }                                                                                                     \
+        for (int k = 0; k < K; k++) h[k] = state[k];                                                          \
+    }
+S6_STATES(s6_one, 1)
+S6_STATES(s6_many, FORWARD_MANY)
+#undef S6_STATES
+
+/* One block of steps of one scan and one vector of channels. */
+static void FN(s6_block)(const S6 *s, int64_t batch, int64_t scan, int64_t c, int lanes, const int32_t *order, const float *const *rows,
+                         int steps, vf *h, vf *tiles) {
+    vf *dt = tiles, *x = dt + STEPS, *y = x + STEPS;
+    int64_t set = s->own * scan, k = 0;
+    const float *u = s->u.data + batch * s->u.batch + scan * s->u.scan + c;
+    const float *weights = s->steps + set * s->rank * s->row + c, *A = s->A + set * s->states * s->row + c;
+    float *out = s->y.data + batch * s->y.batch + scan * s->y.scan + c;
+    vf bias = *(const vu *)(s->bias + set * s->row + c), D = *(const vu *)(s->D + set * s->row + c), unused;
+    int adds = scan > 0 && s->y.scan == 0;
+    for (int t = 0; t < steps; t += 8) { /* so many sums stay in registers */
+        int some = steps - t < 8 ? steps - t : 8;
+        vf sum[8];
+        for (int i = 0; i < 8; i++) sum[i] = bias;
+        const float *from[8];
+        for (int i = 0; i < 8; i++) from[i] = rows[t + (i < some ? i : 0)];
+        for (int64_t r = 0; r < s->rank; r++) {
+            vf weight = *(const vu *)(weights + r * s->row);
+            for (int i = 0; i < 8; i++) sum[i] += weight * from[i][r];
+        }
+        for (int i = 0; i < some; i++) dt[t + i] = FN(softplusv)(sum[i], &unused);
+    }
+    for (int t = 0; t < steps; t++) {
+        vf in = FN(some)(u + order[t] * s->u.token, lanes);
+        x[t] = dt[t] * in;
+        y[t] = D * in;
+        if (adds) y[t] += FN(some)(out + order[t] * s->y.token, lanes);
+    }
+    for (; k + FORWARD_MANY <= s->states; k += FORWARD_MANY) FN(s6_many)(s, A, k, rows, steps, dt, x, y, h);
+    for (; k < s->states; k++) FN(s6_one)(s, A, k, rows, steps, dt, x, y, h);
+    for (int t = 0; t < steps; t++) {
+        float *to = out + order[t] * s->y.token;
+        if (lanes == VL)
+            *(vu *)to = y[t];
+        else
+            for (int i = 0; i < lanes; i++) to[i] = y[t][i];
+    }
+}
+
+/* One sample and one part of the channels: scan after scan, so that their sum needs no other thread. */
+static void FN(s6_task)(const S6 *s, int64_t task, vf *tiles) {
+    vf *h = tiles + 3 * STEPS;
+    int64_t batch = task / s->parts, part = task % s->parts, blocks = (s->channels + VL - 1) / VL;
+    int64_t first = blocks * part / s->parts * VL, end = blocks * (part + 1) / s->parts * VL;
+    end = end < s->channels ? end : s->channels;
+    for (int64_t scan = 0; scan < s->scans; scan++) {
+        const int32_t *order = s->order + scan * s->tokens;
+        const float *projected = s->projected.data + batch * s->projected.batch + scan * s->projected.scan, *rows[STEPS];
+        for (int64_t i = 0; i < (end - first + VL - 1) / VL * s->states; i++) h[i] = 0.0f;
+        for (int64_t start = 0; start < s->tokens; start += STEPS) {
+            int steps = s->tokens - start < STEPS ? (int)(s->tokens - start) : STEPS;
+            for (int t = 0; t < steps; t++) rows[t] = projected + order[start + t] * s->projected.token;
+            vf *state = h;
+            for (int64_t c = first; c < end; c += VL, state += s->states)
+                FN(s6_block)(s, batch, scan, c, end - c < VL ? (int)(end - c) : VL, order + start, rows, steps, state, tiles);
+        }
+        const vf *state = h;
+        for (int64_t c = first; s->last && c < end; c += VL, state += s->states)
+            FN(store_tile)(s->last + ((batch * s->scans + scan) * s->channels + c) * s->states, s->states, 1,
+                           end - c < VL ? (int)(end - c) : VL, (int)s->states, state);
+    }
+}
+
+EXPORT void FN(hsmamba_s6)(S6 *s) {
+    uint64_t mode = flush_denormals();
+    float *scratch = s->scratch + s->scratch_floats * __atomic_fetch_add(&s->next_thread, 1, __ATOMIC_RELAXED);
+    int64_t task;
+    while ((task = __atomic_fetch_add(&s->next_task, 1, __ATOMIC_RELAXED)) < s->batches * s->parts) FN(s6_task)(s, task, (vf *)scratch);
+    restore_mode(mode);
+}

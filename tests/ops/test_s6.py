@@ -1,0 +1,105 @@
+"""The compiled S6: the numbers of the plain network, for every instruction set, order, layout and number of threads."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hsmamba.layers.scan_order import CROSS
+from hsmamba.layers.ssm import S6
+from hsmamba.ops import cpu, s6, scan_backend
+from tests.ops.scan_cases import STATUS
+
+pytestmark = pytest.mark.skipif(not STATUS["cpu"].available, reason=str(STATUS["cpu"]))
+
+
+@pytest.fixture(params=["baseline", "avx2", "avx512"])
+def level(request, monkeypatch):
+    """Each instruction set of this processor in turn."""
+    levels = ["baseline", "avx2", "avx512"]
+    if levels.index(request.param) > levels.index(cpu.level()):
+        pytest.skip(f"{request.param} does not run here")
+    monkeypatch.setattr(cpu, "level", lambda: request.param)
+    return request.param
+
+
+def made(d=21, n=5, rank=3, **options):
+    """Scans whose steps differ from channel to channel."""
+    torch.manual_seed(0)
+    module = S6(d, n, rank, **options).requires_grad_(False)
+    torch.nn.init.normal_(module.dt_proj_bias)
+    torch.nn.init.normal_(module.D)
+    return module
+
+
+def both(module, *inputs, **options):
+    """What the kernel gives, and the plain network."""
+    assert s6.takes(*inputs, *module.parameters())
+    got = module(*inputs, return_last_state=True, orders=CROSS, **options)
+    with scan_backend("reference"):
+        assert not s6.takes(*inputs, *module.parameters())
+        return got, module(*inputs, return_last_state=True, orders=CROSS, **options)
+
+
+def assert_same(got, wanted):
+    for one, other in zip(got, wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.usefixtures("level")
+@pytest.mark.parametrize("d", [1, 4, 21, 36])
+@pytest.mark.parametrize("summed", [True, False])
+def test_every_instruction_set_of_this_processor(d, summed):
+    module = made(d, 11, scans=4)
+    assert_same(*both(module, torch.randn(2, 1, d, 5, 8), summed=summed))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    batch=st.integers(0, 2),
+    height=st.integers(1, 9),
+    width=st.integers(1, 9),
+    own_inputs=st.booleans(),
+    own_drivers=st.one_of(st.none(), st.booleans()),
+    one_scan=st.booleans(),
+    proj_bias=st.booleans(),
+    summed=st.booleans(),
+    channels_last=st.booleans(),
+)
+def test_orders_drivers_biases_and_layouts(
+    batch, height, width, own_inputs, own_drivers, one_scan, proj_bias, summed, channels_last
+):
+    module = made(6, scans=1 if one_scan else 4, d_driver=None if own_drivers is None else 7, proj_bias=proj_bias)
+    inputs = [torch.randn(batch, 4 if own_inputs else 1, 6, height, width)]
+    if own_drivers is not None:
+        inputs.append(torch.randn(batch, 4 if own_drivers else 1, 7, height, width))
+    if channels_last:
+        inputs = [x.movedim(2, -1).contiguous().movedim(-1, 2) for x in inputs]
+    assert_same(*both(module, *inputs, summed=summed))
+
+
+def test_any_number_of_threads_gives_the_same_bits():
+    module, x = made(70, 16, scans=4), torch.randn(1, 1, 70, 16, 16)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        wanted = module(x, orders=CROSS, summed=True)
+        torch.set_num_threads(3)
+        assert torch.equal(module(x, orders=CROSS, summed=True), wanted)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_it_takes_only_what_it_was_made_for():
+    module, x = made(scans=4), torch.randn(1, 1, 21, 3, 3)
+    parameters = list(module.parameters())
+    assert s6.takes(x, *parameters)
+    assert not s6.takes(x.double(), *parameters)
+    assert not s6.takes(x.requires_grad_(), *parameters)
+    with torch.no_grad():
+        assert s6.takes(x, *parameters)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert not s6.takes(x, *parameters)
+    taken = []
+    torch.func.vmap(lambda one: taken.append(s6.takes(one, *parameters)) or one)(x.detach())
+    assert taken == [False]
