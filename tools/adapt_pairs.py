@@ -22,7 +22,8 @@ import torch
 from hsmamba import create_model
 from hsmamba.data import load_pairs
 from hsmamba.data.pairs import FusionPair, FusionPairs
-from hsmamba.engine.fusion.adapt import Adapt, Adaptation, adapt_to, adapt_to_pairs
+from hsmamba.engine.fusion.adapt import Adaptation, adapt_to, adapt_to_pairs
+from hsmamba.engine.fusion.asked import Adapt
 from hsmamba.engine.fusion.classical import methods_for
 from hsmamba.engine.fusion.evaluate import predict
 from hsmamba.engine.fusion.images import Image, Images

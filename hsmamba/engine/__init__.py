@@ -29,7 +29,7 @@ from hsmamba.engine.classification.train import (
     settings_for,
     train_classifier,
 )
-from hsmamba.engine.fusion.adapt import Adapt, AdaptReport
+from hsmamba.engine.fusion.asked import Adapt, AdaptReport
 from hsmamba.engine.fusion.evaluate import evaluate_fusion
 from hsmamba.engine.fusion.job import fuse
 from hsmamba.engine.fusion.train import FusionResult, FusionSettings, fusion_settings, train_fusion

@@ -18,7 +18,7 @@ from hsmamba.data.pairs import FusionPair, FusionPairs, simulated_pair
 from hsmamba.engine import finetune
 from hsmamba.engine.benchmark.suite import METRICS, Cell, Method
 from hsmamba.engine.benchmark.units import Values, write_values
-from hsmamba.engine.fusion.adapt import Adapt
+from hsmamba.engine.fusion.asked import Adapt
 from hsmamba.engine.fusion.evaluate import predict, reduced_figures
 from hsmamba.engine.fusion.job import fuse
 from hsmamba.engine.results import Row

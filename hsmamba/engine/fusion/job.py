@@ -17,7 +17,8 @@ from hsmamba.data.units import Maximum
 from hsmamba.data.validity import check_policy
 from hsmamba.data.windows import Within
 from hsmamba.engine.chunked import is_chunked
-from hsmamba.engine.fusion.adapt import Adapt, Adaptation, adapt_to
+from hsmamba.engine.fusion.adapt import Adaptation, adapt_to
+from hsmamba.engine.fusion.asked import Adapt
 from hsmamba.engine.fusion.chunked import fuse_chunks
 from hsmamba.engine.fusion.gains import Gains, check_gains, with_gains
 from hsmamba.engine.fusion.images import Image, Images
