@@ -20,7 +20,7 @@ from hsmamba.data.bands import wavelengths_of
 from hsmamba.data.files.envi import CODES, PLACE
 from hsmamba.data.georeference import Georeference, crs_variable
 from hsmamba.data.image import Array, is_dataarray, result_attributes
-from hsmamba.data.writers import WriteRows, each_band, place_points, place_profile
+from hsmamba.data.writers import WriteRows, each_band, place_points, place_profile, scaling
 
 _WIDER = {"float16": "float32", "longdouble": "float64", "bool": "uint8", "int8": "int16"}  # types that ENVI lacks
 
@@ -104,10 +104,11 @@ def _of_bands(grid: Array, values: Array | None, count: int) -> list[str]:
     """Fields for what an image tells of its bands."""
     attrs = result_attributes(grid, values)
     centres, widths = wavelengths_of(values)
+    scaled = scaling(attrs, count)
     fields: dict[str, list[Any]] = {
         "band names": [re.sub(r"[,{}]", " ", str(name)) for name in each_band(attrs.get("long_name"), count)],
-        "data gain values": each_band(attrs.get("scales"), count) or each_band(attrs.get("scale_factor"), count),
-        "data offset values": each_band(attrs.get("offsets"), count) or each_band(attrs.get("add_offset"), count),
+        "data gain values": scaled["scales"],
+        "data offset values": scaled["offsets"],
     }
     lines = []
     if centres is not None and len(centres) == count and np.isfinite(centres).all():

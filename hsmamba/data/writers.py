@@ -219,8 +219,7 @@ def _describe(file: Any, grid: Array, values: Array | None) -> None:
         file.descriptions = tuple(map(str, names))
     if units := each_band(attrs.get("units"), count):
         file.units = tuple(map(str, units))
-    for key, plural in (("scale_factor", "scales"), ("add_offset", "offsets")):
-        numbers = each_band(attrs.get(plural), count) or each_band(attrs.get(key), count)
+    for plural, numbers in scaling(attrs, count).items():
         if numbers:
             setattr(file, plural, tuple(map(float, numbers)))
     file.update_tags(**{key: str(value) for key, value in attrs.items() if _is_tag(key, value)})
@@ -240,6 +239,12 @@ def each_band(value: Any, count: int) -> list[Any]:
     if _is_listed(value, count):
         return list(value)
     return [value] * count if isinstance(value, (str, int, float, np.number)) else []
+
+
+def scaling(attrs: Mapping[str, Any], count: int) -> dict[str, list[Any]]:
+    """Scales and offsets of each band, under rioxarray's names; empty where attributes tell none."""
+    names = (("scales", "scale_factor"), ("offsets", "add_offset"))
+    return {each: each_band(attrs.get(each), count) or each_band(attrs.get(one), count) for each, one in names}
 
 
 def _is_tag(key: str, value: Any) -> bool:

@@ -109,20 +109,13 @@ def save_pretrained(
         )
     architecture, args = _how_built(network, architecture, model_args)
     base = network.record or {}
-    if bands is None:
-        bands = getattr(network, "in_chans", None) if fitted is None else fitted.in_channels()
-    if bands is None:
-        bands = base.get("bands")
-    if wavelengths is None:
-        wavelengths = getattr(fitted, "wavelengths", None)
-    if wavelengths is None and bands == base.get("bands"):
-        wavelengths = base.get("wavelengths")
+    bands, wavelengths = _spectrum(network, fitted, bands, wavelengths)
     facts = ModelFacts(
         license=base.get("license", "Apache-2.0") if license is None else license,
         model_args=args,
         classes=tuple(network.class_names if class_names is None else class_names),
         bands=bands,
-        wavelengths=None if wavelengths is None else tuple(float(nm) for nm in wavelengths),
+        wavelengths=wavelengths,
         data={**_base_model(base), **data} if data is not None else {**base.get("data", {}), **_base_model(base)},
         metrics=metrics or {},
         recipe=recipe,
@@ -133,6 +126,22 @@ def save_pretrained(
     files: dict[str, _Writer] = {"model": partial(_save_tensors, tensors)}
     files |= {which: part.save for which, part in (("transform", fitted), ("split", split)) if part is not None}
     return write_folder(Path(folder), files, architecture, facts, repo_id=repo_id)
+
+
+def _spectrum(
+    network: Network, fitted: Transform | None, bands: int | None, wavelengths: Sequence[float] | None
+) -> tuple[int | None, tuple[float, ...] | None]:
+    """Bands before the transform and their centres: those given, else the transform's, else the base weight's."""
+    base = network.record or {}
+    if bands is None:
+        bands = getattr(network, "in_chans", None) if fitted is None else fitted.in_channels()
+    if bands is None:
+        bands = base.get("bands")
+    if wavelengths is None:
+        wavelengths = getattr(fitted, "wavelengths", None)
+    if wavelengths is None and bands == base.get("bands"):
+        wavelengths = base.get("wavelengths")
+    return bands, None if wavelengths is None else tuple(float(nm) for nm in wavelengths)
 
 
 def _how_built(
