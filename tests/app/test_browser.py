@@ -88,6 +88,7 @@ def trained(page):
     assert page.locator("#error").is_hidden(), page.locator("#error").inner_text()
 
 
+@pytest.mark.slow
 def test_a_scene_becomes_a_map(page, tmp_path):
     open_bundled(page)
     before = shown(page)

@@ -254,6 +254,7 @@ def test_every_export_is_there_and_opens(learnt, tmp_path):
     assert (np.asarray(hsmamba.classify(again, learnt.scene, progress=False).labels) == learnt.result.labels).all()
 
 
+@pytest.mark.slow
 def test_the_program_makes_the_same_map(learnt, tmp_path):
     rasterio = pytest.importorskip("rasterio")
     program = learnt.export("make_map.py", tmp_path)
