@@ -1,12 +1,14 @@
 """Measure how much memory the command line takes for scenes of growing size.
 
-Run from the repository's root: python tools/memory.py [classify] [fuse] [--gigabytes 0.5 2 8 32] [--seconds 120].
+Run from the repository's root:
+python tools/memory.py [classify] [fuse] [--gigabytes 0.5 2 8 32] [--seconds 120] [--method EXP].
 
 Each scene is a tiled GeoTIFF of that size whose values are a hole in the file: it takes no room on the disk, and reads
 as zeros, uncompressed. `classify` runs a linear classifier (`lda`) on four components of all bands; `fuse` runs a small
-RSANet. A run that takes longer than `--seconds` is interrupted there, and the table says which share of its rows was
-done. Peaks are those of the process (`VmHWM`, and of it what is no mapped file, `RssAnon` sampled ten times a second),
-less those of the same command on a scene of a few pixels: the interpreter with its libraries.
+RSANet, or the classical `--method`. A run that takes longer than `--seconds` is interrupted there, and the table says
+which share of its rows was done. Peaks are those of the process (`VmHWM`, and of it what is no mapped file, `RssAnon`
+sampled ten times a second), less those of the same command on a scene of a few pixels: the interpreter with its
+libraries.
 """
 
 from __future__ import annotations
@@ -157,13 +159,14 @@ def main() -> None:
     parser.add_argument("verbs", nargs="*", default=list(COMMANDS), metavar="VERB", help=f"of {', '.join(COMMANDS)}")
     parser.add_argument("--gigabytes", type=float, nargs="+", default=[0.5, 2, 8, 32])
     parser.add_argument("--seconds", type=float, default=120.0, help="of a run, at most")
+    parser.add_argument("--method", help="classical, to fuse by instead of the network: EXP, GSA, ...")
     args = parser.parse_args()
     print(f"{'verb':<10}{'input':>9}{'rows':>10}{'done':>7}{'seconds':>9}{'peak':>10}{'without mapped files':>22}")
     for verb in args.verbs:
         make, prepare = COMMANDS[verb]
         with tempfile.TemporaryDirectory(prefix="memory-") as name:
             folder = Path(name)
-            model = make(folder / "model")
+            model = Path(args.method) if verb == "fuse" and args.method else make(folder / "model")
             least = measure(prepare(folder, model, 0)[0], args.seconds)
             row = f"{verb:<10}{'tiny':>9}{TILE:>10}{'':>16}{least.whole:>7.0f} MB{least.anonymous:>19.0f} MB"
             print(row, flush=True)
