@@ -99,7 +99,8 @@ def count_macs(model: nn.Module, inputs: tuple[Tensor, ...]) -> int:
         Half of the floating-point operations of convolutions and matrix products as torch counts them.
     """
     training = model.training
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    # Compiled kernels of inference would hide products that they make on the way.
+    with FlopCounterMode(display=False) as counter, torch.enable_grad():
         model.eval()(*inputs)
     model.train(training)
     return int(counter.get_total_flops()) // 2
