@@ -47,7 +47,7 @@ def main() -> None:
         recipe = load_recipe(name)
         if isinstance(recipe, Recipe):
             summary = summarise_baselines(judged(recipe, arguments.data))
-            records = load_manifest()
+            records = load_manifest(manifest_path())  # anew: without a path it is read once in a process
             records[name] = replace(records[name], data={**records[name].data, "baselines": summary})
             write_manifest(records.values(), manifest_path())
 
