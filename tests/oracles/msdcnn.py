@@ -1,4 +1,16 @@
-"""MSDCNN as plain sums in float64: an oracle written from the equations, by the names of DLPan-Toolbox."""
+"""MSDCNN as plain sums in float64: an oracle written from the equations, by the names of DLPan-Toolbox.
+
+The specification. [A] is the authors' own program (Caffe, MatConvNet), [T] DLPan-Toolbox, [P] PanCollection's options.
+
+- x = [up-sampled MS, PAN]; zeros beyond the border.
+- Shallow: convolution 9 wide to 64, ReLU; 1 wide to 32, ReLU; 5 wide to C.
+- Deep: 7 wide to 60, ReLU; block of 60; 3 wide to 30, ReLU; block of 30; 5 wide to C. A block of width d joins
+  convolutions 3, 5 and 7 wide to d / 3 each: [A] x + ReLU(joined), [T] ReLU(x + joined).
+- Result: shallow + deep [A], its ReLU [T].
+- Initial weights: normal 0.001, biases 0 [A]; torch's own [T]. 228 556 parameters for 8 bands.
+- Training: [A] SGD 0.1 with momentum 0.9, decay 1e-4, gradients clipped at 0.1, rate halved five times, batches of 64,
+  squared error; [P] Adam 1e-4, 200 epochs, batches of 64, squared error, counts / 2047.
+"""
 
 import torch
 

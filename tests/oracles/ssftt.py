@@ -1,4 +1,19 @@
-"""SSFTT as plain sums in float64: an oracle written from the equations, by the names of the official program."""
+"""SSFTT as plain sums in float64: an oracle written from the equations, by the names of the official program.
+
+The specification, as public copies of the released network agree on it, and the settings of its training script.
+
+- Patches of 13 x 13 of 30 whitened principal components of the scene, zeros beyond its border.
+- 3-D convolution 1 -> 8, 3 x 3 x 3 over (band, row, column), no padding; batch norm; ReLU: (8, 28, 11, 11).
+- Filters and bands as one axis, filters outermost (224); 2-D convolution to 64, 3 x 3, no padding; batch norm; ReLU.
+- Tokens of the 81 positions X (81, 64): A = softmax over positions of (X Wa^T)^T, Wa (4, 64); T = A (X Wv), Wv
+  (64, 64), both first normal with deviations sqrt(2 / (64 * 5)) and sqrt(2 / (64 * 65)).
+- A class token (zeros) before them, positions (normal, 0.02) added, dropout 0.1.
+- One block: x += attention(LN x); x += W2 GELU(W1 LN x), 8 wide inside; dropout 0.1 after each linear layer.
+- Attention: q, k, v by one linear layer with bias, heads inside each; the program has 8 heads and divides by the root
+  of the whole width; the default here is 4 heads and the root of a head's width.
+- Logits: a linear layer on the class token, without a norm. 153 224 parameters with 16 classes.
+- Training: Adam 1e-3, 100 epochs, batches of 64, cross-entropy, no augmentation, 10 % of Indian Pines by class.
+"""
 
 import math
 
