@@ -94,16 +94,6 @@ def test_every_architecture_of_the_papers_has_its_recipes():
     assert {"houston2013", "houston2018", "berlin", "augsburg", "wv3", "gf2", "qb", "cave_x8", "harvard_x4"} <= tags
 
 
-def each_once(names):
-    """Fewer names, among which is every architecture and every data set."""
-    seen, chosen = set(), []
-    for name in names:
-        new = set(name.removesuffix("_tuned").split(".")) - seen
-        chosen += [name] if new else []
-        seen |= new
-    return chosen
-
-
 @pytest.mark.parametrize("name", [*NAMES, *TUNED])
 def test_the_network_of_a_recipe_can_be_built(name):
     recipe = recipes.load_recipe(name)
@@ -142,7 +132,7 @@ def test_an_experiment_of_a_fusion_network_runs(name, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*NAMES, *each_once(TUNED)])
+@pytest.mark.parametrize("name", [*NAMES, *TUNED])
 def test_every_experiment_runs(name, tmp_path, monkeypatch):
     if "indian_pines" in name:
         pytest.importorskip("tensorly")
