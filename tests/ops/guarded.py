@@ -27,4 +27,5 @@ def run_guarded(script):
     run = subprocess.run(
         [sys.executable, "-c", _SETUP + script], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
     )
-    assert run.returncode == 0, run.stdout + run.stderr
+    how = f"ended by signal {-run.returncode}\n" if run.returncode < 0 else ""
+    assert run.returncode == 0, how + run.stdout + run.stderr

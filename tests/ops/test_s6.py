@@ -1,5 +1,7 @@
 """The compiled S6: the numbers of the plain network, for every instruction set, order, layout and number of threads."""
 
+import sys
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from hsmamba.layers.scan_order import CROSS
 from hsmamba.layers.ssm import S6
 from hsmamba.ops import cpu, s6, scan_backend
+from tests.ops.guarded import run_guarded
 from tests.ops.scan_cases import STATUS
 
 pytestmark = pytest.mark.skipif(not STATUS["cpu"].available, reason=str(STATUS["cpu"]))
@@ -103,3 +106,51 @@ def test_it_takes_only_what_it_was_made_for():
     taken = []
     torch.func.vmap(lambda one: taken.append(s6.takes(one, *parameters)) or one)(x.detach())
     assert taken == [False]
+
+
+_GUARDED = """
+import itertools
+from guard_kernel import extent, redirect
+from hsmamba.layers.scan_order import CROSS
+from hsmamba.layers.ssm import S6
+from hsmamba.ops import s6
+
+run_team = cpu.run_team
+def beside_guards(kernel, arguments, threads, held):
+    if not isinstance(arguments, s6._S6):  # the scan of the plain network
+        return run_team(kernel, arguments, threads, held)
+    u, projected, y, _scratch, *others = held
+    arrays = sorted((u, projected, y, *others), key=extent)  # of two at one place the longer
+    places = {x.data_ptr(): Guarded(extent(x), behind) for x in arrays}
+    places[arguments.scratch] = Guarded(4 * threads * arguments.scratch_floats, behind)
+    for x in arrays:
+        ctypes.memmove(places[x.data_ptr()].address, x.data_ptr(), extent(x))
+    redirect(arguments, places)
+    arguments.tokens += overrun
+    kernel(ctypes.byref(arguments))
+    for x in arrays:
+        ctypes.memmove(x.data_ptr(), places[x.data_ptr()].address, extent(x))
+
+cpu.run_team = beside_guards
+for level, d, n, rank, summed, behind in itertools.product(
+    levels, (1, 3, 4, 15, 16, 17, 33), (1, 4, 11), (1, 3), (True, False), (True, False)
+):
+    cpu.level = lambda: level
+    torch.manual_seed(0)
+    module, x = S6(d, n, rank, scans=4).requires_grad_(False), torch.randn(2, 1, d, 5, 8)
+    got = module(x, orders=CROSS, summed=summed)
+    leaf = x.clone().requires_grad_()  # which takes the plain network
+    torch.testing.assert_close(got, module(leaf, orders=CROSS, summed=summed).detach(), rtol=1e-5, atol=1e-5)
+print("all")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="pages are protected by Linux's call")
+def test_no_access_outside_an_array():
+    run_guarded("overrun = 0" + _GUARDED)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="pages are protected by Linux's call")
+def test_the_guards_notice_a_step_too_far():
+    with pytest.raises(AssertionError, match="ended by signal 11"):
+        run_guarded("overrun = 1" + _GUARDED)
