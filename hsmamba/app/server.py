@@ -57,7 +57,7 @@ class Gate:
             await _answer(send, 403, _REFUSAL)
             return
         if not slash:
-            await _answer(send, 308, b"", (b"location", b"/" + self._token + b"/"))
+            await _answer(send, 307, b"", (b"location", b"/" + self._token + b"/"))
             return
 
         async def guarded(message: Any) -> None:

@@ -40,5 +40,5 @@ def test_the_usual_colours_of_a_data_set():
     assert len(class_colours(16, "indian_pines")) == 17
     with pytest.raises(ValueError, match="16 colours for 17 classes"):
         class_colours(17, "indian_pines")
-    with pytest.raises(ValueError, match="choose indian_pines, or leave it out"):
+    with pytest.raises(ValueError, match="choose indian_pines, pavia_university, salinas, or leave it out"):
         class_colours(3, "pavia")
