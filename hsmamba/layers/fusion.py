@@ -1,12 +1,13 @@
-"""What the fusion networks share: where a tile lies, and padding of sides."""
+"""What the fusion networks share: where a tile lies, padding and means of sides, the residual block."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class Place(NamedTuple):
@@ -16,6 +17,27 @@ class Place(NamedTuple):
     left: int
     height: int  # of the whole image
     width: int
+
+
+class ResidualBlock(nn.Module):
+    """x + conv2(act(conv1(x))), no activation after the sum.
+
+    Args:
+        make: Makes a convolution, dim -> dim channels, which keeps the size; called for each of the two.
+        act: The activation between them.
+
+    Shape: (B, dim, H, W) -> the same.
+    """
+
+    def __init__(self, make: Callable[[], nn.Module], act: Callable[[Tensor], Tensor] = F.relu) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = make(), make()
+        self.act = act
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add the block's detail."""
+        out: Tensor = x + self.conv2(self.act(self.conv1(x)))
+        return out
 
 
 def pad_sides(image: Tensor, multiple: int = 1, min_side: int = 1) -> Tensor:

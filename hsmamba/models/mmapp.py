@@ -12,6 +12,7 @@ Written from the equations; the code is ours.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 
 from hsmamba.errors import SceneError
 from hsmamba.layers.adaptive_conv import adaptive_conv
-from hsmamba.layers.fusion import pad_sides
+from hsmamba.layers.fusion import ResidualBlock, pad_sides
 from hsmamba.layers.window_attention import window_attention
 from hsmamba.models._base import FusionNetwork
 from hsmamba.models._registry import ModelCfg, register_model
@@ -163,20 +164,6 @@ class AFM(AdaptiveConv):
         return adaptive_conv(x, self.taps(x) * self.image_taps(x), self.weight)
 
 
-class ResidualBlock(nn.Module):
-    """x + conv(relu(conv(x))), no activation after the sum. Shape: (B, dim, H, W) -> the same."""
-
-    def __init__(self, kind: type[AdaptiveConv], dim: int, **options: int) -> None:
-        super().__init__()
-        self.conv1 = kind(dim, dim, **options)
-        self.conv2 = kind(dim, dim, **options)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Add the block's detail."""
-        out: Tensor = x + self.conv2(F.relu(self.conv1(x)))
-        return out
-
-
 class Upsample(nn.Module):
     """3x3 convolution and pixel shuffle by 2. Shape: (B, dim, H, W) -> (B, dim, 2 H, 2 W)."""
 
@@ -201,7 +188,7 @@ class Stage(nn.Module):
         super().__init__()
         self.first = first
         self.conv = kind(in_chans, dim, **options)
-        self.block = ResidualBlock(kind, dim, **options)
+        self.block = ResidualBlock(partial(kind, dim, dim, **options))
         self.resample = nn.MaxPool2d(2) if kind is TSAM else nn.Sequential(Upsample(dim), nn.ReLU())
         self.side = kind(dim, bands, **options)
 
@@ -222,7 +209,8 @@ class Level(nn.Module):
 
     def __init__(self, dim: int, bands: int, depth: int, **options: int) -> None:
         super().__init__()
-        self.blocks = nn.Sequential(*(ResidualBlock(AFM, dim, **options) for _ in range(depth)))
+        conv = partial(AFM, dim, dim, **options)
+        self.blocks = nn.Sequential(*(ResidualBlock(conv) for _ in range(depth)))
         self.side = nn.Conv2d(dim, bands, 3, padding=1)
         self.up = Upsample(dim)
 

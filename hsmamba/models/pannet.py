@@ -12,13 +12,14 @@ Written from the equations; the code is ours.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hsmamba.layers.fusion import box_mean, pad_sides
+from hsmamba.layers.fusion import ResidualBlock, box_mean, pad_sides
 from hsmamba.models._base import FusionNetwork
 from hsmamba.models._registry import ModelCfg, register_model
 
@@ -34,20 +35,6 @@ default_cfgs = {
     )
 }
 _LARGEST = 64  # of scale and box, whose squares would take all memory or time
-
-
-class ResBlock(nn.Module):
-    """x + conv(relu(conv(x))), 3x3, no activation after the sum. Shape: (B, dim, H, W) -> the same."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(dim, dim, 3, padding=1)
-        self.conv2 = nn.Conv2d(dim, dim, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Add the block's detail."""
-        out: Tensor = x + self.conv2(F.relu(self.conv1(x)))
-        return out
 
 
 class PanNet(FusionNetwork):
@@ -86,7 +73,8 @@ class PanNet(FusionNetwork):
         padding = (scale + 1) // 2
         self.up = nn.ConvTranspose2d(in_chans, in_chans, 2 * scale, scale, padding, output_padding=scale % 2)
         self.head = nn.Conv2d(in_chans + guide_chans, dim, 3, padding=1)
-        self.blocks = nn.Sequential(*(ResBlock(dim) for _ in range(depth)))
+        conv = partial(nn.Conv2d, dim, dim, 3, padding=1)
+        self.blocks = nn.Sequential(*(ResidualBlock(conv) for _ in range(depth)))
         self.tail = nn.Conv2d(dim, in_chans, 3, padding=1)
         # The convolutions look so far on the guide's grid, `up` from there above or below, and the box around that.
         reach = 2 * depth + 2

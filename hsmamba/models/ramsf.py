@@ -12,6 +12,7 @@ Written from the equations; the code is ours.
 from __future__ import annotations
 
 import itertools
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from hsmamba.layers.fusion import Place, pad_sides
+from hsmamba.layers.fusion import Place, ResidualBlock, pad_sides
 from hsmamba.layers.wavelet import haar, inverse_haar
 from hsmamba.models._base import FusionNetwork
 from hsmamba.models._registry import ModelCfg, register_model
@@ -56,20 +57,6 @@ class Encoder(nn.Sequential):
         return out.contiguous(memory_format=torch.channels_last)
 
 
-class ResBlock(nn.Module):
-    """x + conv(leaky_relu(conv(x))), 3x3. Shape: (B, dim, H, W) -> the same."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(dim, dim, 3, padding=1)
-        self.conv2 = nn.Conv2d(dim, dim, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Add the block's detail."""
-        out: Tensor = x + self.conv2(F.leaky_relu(self.conv1(x)))
-        return out
-
-
 class DetailReconstruction(nn.Module):
     """LHSDR: details of both images are added in the Haar domain, refined, and joined to the guide's low band.
 
@@ -78,10 +65,11 @@ class DetailReconstruction(nn.Module):
 
     def __init__(self, in_chans: int, guide_chans: int, dim: int) -> None:
         super().__init__()
-        self.guide_stem, self.guide_block = Encoder(guide_chans, dim), ResBlock(dim)
-        self.ms_stem, self.ms_block = Encoder(in_chans, dim), ResBlock(dim)
-        self.hl_block, self.lh_block, self.hh_block = ResBlock(dim), ResBlock(dim), ResBlock(dim)
-        self.mix_block, self.high_block = ResBlock(dim), ResBlock(dim)
+        block = partial(ResidualBlock, partial(nn.Conv2d, dim, dim, 3, padding=1), F.leaky_relu)
+        self.guide_stem, self.guide_block = Encoder(guide_chans, dim), block()
+        self.ms_stem, self.ms_block = Encoder(in_chans, dim), block()
+        self.hl_block, self.lh_block, self.hh_block = block(), block(), block()
+        self.mix_block, self.high_block = block(), block()
 
     def forward(self, guide: Tensor, ms_up: Tensor) -> Tensor:
         """Reconstruct the detail."""

@@ -12,6 +12,7 @@ Written from the equations; the code is ours.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hsmamba.layers.adaptive_conv import adaptive_conv
-from hsmamba.layers.fusion import Place, pad_sides
+from hsmamba.layers.fusion import Place, ResidualBlock, pad_sides
 from hsmamba.layers.window_attention import window_attention
 from hsmamba.models._base import FusionNetwork
 from hsmamba.models._registry import ModelCfg, register_model
@@ -85,20 +86,6 @@ class RSAM(nn.Module):
         return adaptive_conv(x, self.taps(x), self.weight)
 
 
-class ResidualBlock(nn.Module):
-    """x + RSAM(relu(RSAM(x))), no activation after the sum. Shape: (B, dim, H, W) -> the same."""
-
-    def __init__(self, dim: int, **options: int) -> None:
-        super().__init__()
-        self.conv1 = RSAM(dim, dim, **options)
-        self.conv2 = RSAM(dim, dim, **options)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Add the block's detail."""
-        out: Tensor = x + self.conv2(F.relu(self.conv1(x)))
-        return out
-
-
 class RSANet(FusionNetwork):
     """RSANet: the up-sampled image plus the detail that adaptive convolutions find in it and the guide.
 
@@ -149,7 +136,8 @@ class RSANet(FusionNetwork):
             "window_size": window_size,
         }
         self.head = RSAM(guide_chans + in_chans, dim, **options)
-        self.blocks = nn.Sequential(*(ResidualBlock(dim, **options) for _ in range(depth)))
+        conv = partial(RSAM, dim, dim, **options)
+        self.blocks = nn.Sequential(*(ResidualBlock(conv) for _ in range(depth)))
         self.tail = RSAM(dim, in_chans, **options)
         # A small last kernel: a large wrong detail would soon drive the head's ReLU to zero.
         self.tail.weight.data.mul_(0.1)
