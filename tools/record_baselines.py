@@ -30,15 +30,16 @@ RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results" / "fusion"
 
 
 @cache
-def figures(dataset: str, data: str | None, pairs: str) -> FusionReport:
+def figures(dataset: str, data: str | None, pairs: str, consistent: bool) -> FusionReport:
     """Judge the classical methods on a data set's test images; `pairs` are the reader's arguments as JSON."""
-    return classical_figures(load_pairs(dataset, data, **json.loads(pairs)))
+    return classical_figures(load_pairs(dataset, data, **json.loads(pairs)), consistent=consistent)
 
 
 def judged(name: str, recipe: Any, data: str | None) -> FusionReport:
     """Judge a weight alone."""
     pairs = load_pairs(recipe.dataset, data, **recipe.pairs)
-    return evaluate_fusion(create_model(name, pretrained=True), pairs, baselines=False)
+    consistent = bool(recipe.data.get("consistent"))
+    return evaluate_fusion(create_model(name, pretrained=True), pairs, baselines=False, consistent=consistent)
 
 
 def rows_with(rows: list[Row], own: str, classical: list[Row]) -> list[Row]:
@@ -62,8 +63,10 @@ def main() -> None:
         recipe: Any = load_recipe(name)
         if recipe.task != "fusion":
             continue
-        report = figures(recipe.dataset, arguments.data, json.dumps(dict(recipe.pairs), sort_keys=True))
-        records[name] = replace(records[name], data={**records[name].data, "baselines": baselines_of(report)})
+        consistent = bool(recipe.data.get("consistent"))
+        report = figures(recipe.dataset, arguments.data, json.dumps(dict(recipe.pairs), sort_keys=True), consistent)
+        said = {**records[name].data, "baselines": baselines_of(report)} | ({"consistent": True} if consistent else {})
+        records[name] = replace(records[name], data=said)
         path = RESULTS / f"{name}.csv"
         own = read_results(path)
         if arguments.networks:

@@ -31,12 +31,14 @@ class BackProjection:
     Attributes:
         sensor: Whose MTF.
         ratio: Scale ratio r.
+        bright: See `LowPass`; False for images that were made by the protocol of simulated pairs.
         rounds: How many; the more, the nearer the MTF is inverted, as far as the coarse grid holds it.
     """
 
     sensor: str | Sensor
     ratio: int
     rounds: int
+    bright: bool = True
 
     def reach(self, bands: int) -> int:
         """Coarse pixels that all rounds look on each side."""
@@ -52,7 +54,7 @@ class BackProjection:
         check_grids(ms, fused, self.ratio)
         if not self.rounds:
             return fused
-        low_pass = LowPass(self.sensor, ms.shape[1], self.ratio)
+        low_pass = LowPass(self.sensor, ms.shape[1], self.ratio, bright=self.bright)
         left = ms.to(fused) - low_pass.down(fused)
         total, response = left, _response(low_pass).to(fused)
         for _ in range(self.rounds - 1):
@@ -63,9 +65,11 @@ class BackProjection:
 
 
 def _response(low_pass: LowPass) -> Tensor:
-    """What becomes of one coarse pixel that is up-sampled and brought back, (C, 1, n, n) of sum 1."""
+    """What becomes of one coarse pixel that is up-sampled and brought back, (C, 1, n, n) of the sum of the kernel."""
     side = 4 * _NEAR + 1
     pixel = torch.zeros(1, len(low_pass.kinds), side, side, dtype=torch.float64)
     pixel[..., side // 2, side // 2] = 1
     found = low_pass.down(low_pass.up(pixel))[0, :, None, _NEAR : side - _NEAR, _NEAR : side - _NEAR]
-    return found / found.sum(dim=(2, 3), keepdim=True)
+    brightness = low_pass.kernels.sum(dim=(1, 2))[low_pass.kinds, None, None, None]
+    whole: Tensor = found * brightness / found.sum(dim=(2, 3), keepdim=True)
+    return whole

@@ -25,19 +25,21 @@ class LowPass:
         sensor: Whose MTF.
         bands: Bands C of the coarse image.
         ratio: Scale ratio.
+        bright: Leave a flat image as bright as it is. The kernels of the protocol of simulated pairs have a sum of
+            1 only to some thousandths, and what they made is undone by them alone; a sensor keeps the brightness.
 
     Attributes:
         kinds: int64 (C,), which of the K different MTFs each band has.
-        kernels: (K, 41, 41) float64, of sum 1, so that a flat guide stays as it is.
+        kernels: (K, 41, 41) float64; of sum 1 where `bright`.
 
     Raises:
         SceneError: The sensor has other bands.
         ValueError: An unknown sensor, or a ratio below 2.
     """
 
-    def __init__(self, sensor: str | Sensor, bands: int, ratio: int) -> None:
+    def __init__(self, sensor: str | Sensor, bands: int, ratio: int, *, bright: bool = True) -> None:
         kernels, self.kinds = torch.unique(mtf_kernels(sensor, bands, ratio=ratio), dim=0, return_inverse=True)
-        self.kernels = kernels / kernels.sum(dim=(1, 2), keepdim=True)
+        self.kernels = kernels / kernels.sum(dim=(1, 2), keepdim=True) if bright else kernels
         self.ratio = ratio
 
     def __call__(self, guide: Tensor) -> Tensor:

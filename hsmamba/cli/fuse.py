@@ -66,6 +66,12 @@ def fuse_command(
         str | None,
         typer.Option(help="match: bring the brightness to that of the weight's training (default); none: leave it."),
     ] = None,
+    consistent: Annotated[
+        bool | None,
+        typer.Option(
+            help="Make the result agree with both images by the MTF and the guide's bands; default: the weight's."
+        ),
+    ] = None,
     sensor: Annotated[
         str | None, typer.Option(help="Whose MTF a classical method takes: WV2, IKONOS, ...; default generic.")
     ] = None,
@@ -92,6 +98,7 @@ def fuse_command(
     opened = _opened(images, {"ms": ms_variable, "guide": guide_variable})
     wanted = None if area is None else open_area(area, opened["guide"])
     options = {"maximum": numbers(maximum), "tile": tile, "batch_size": batch_size, "adapt": adapt, "gains": gains}
+    options["consistent"] = consistent
     given = {name: value for name, value in options.items() if value is not None}
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")

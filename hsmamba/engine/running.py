@@ -53,6 +53,7 @@ def evaluating(model: nn.Module, device: torch.device | str | None) -> Iterator[
     Yields:
         The device.
     """
+    model = _shared(model)
     with _guard:
         home = numbers_of(model).device
         where = home if device is None else torch.device(device)
@@ -73,6 +74,12 @@ def evaluating(model: nn.Module, device: torch.device | str | None) -> Iterator[
                     module.training = True
 
 
+def _shared(model: nn.Module) -> nn.Module:
+    """The network whose mode, device and turn calls share: itself, or what is within one that was made for a call."""
+    shared: nn.Module = getattr(model, "shared", model)
+    return shared
+
+
 @contextmanager
 def placed(model: FusionNetwork, place: Place | None, image: Any = None) -> Iterator[None]:
     """Tell a network that is `evaluating` where its tile lies, and of which image; threads that share it take turns.
@@ -83,7 +90,7 @@ def placed(model: FusionNetwork, place: Place | None, image: Any = None) -> Iter
         image: What a network with `set_image` has measured of the whole image; None for others.
     """
     network: Any = model
-    with _uses[model].turn:
+    with _uses[_shared(model)].turn:
         model.set_place(place)
         if image is not None:
             network.set_image(image)

@@ -19,6 +19,7 @@ from hsmamba.data.sensors import Sensor, band_gains, get_sensor
 from hsmamba.engine.fusion.asked import JUDGED, Adapt, AdaptReport
 from hsmamba.engine.fusion.candidates import Blend, Candidate, Consistent, Running, sharpen_by
 from hsmamba.engine.fusion.classical import Blocks, methods_for
+from hsmamba.engine.fusion.consistency import sensor_of
 from hsmamba.engine.fusion.evaluate import check_pair
 from hsmamba.engine.fusion.heldout import Parts, cut_parts, parts_of
 from hsmamba.engine.fusion.images import Image, Images
@@ -326,10 +327,4 @@ def _sensor_of(network: FusionNetwork, how: Adapt) -> Sensor:
         sensor = get_sensor(how.sensor)
         band_gains(sensor, network.in_chans)
         return sensor
-    name = ((network.record or {}).get("data") or {}).get("sensor")
-    try:
-        sensor = get_sensor(str(name))
-        band_gains(sensor, network.in_chans)
-    except (ValueError, SceneError):
-        return get_sensor("generic")
-    return sensor
+    return sensor_of(network)

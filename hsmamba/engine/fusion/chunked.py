@@ -15,6 +15,7 @@ from hsmamba._optional import optional_import
 from hsmamba.data.image import Array, is_dataarray
 from hsmamba.data.validity import Validity, check_policy
 from hsmamba.engine.chunked import Blocks, Sizes, Tags, block_sizes, is_chunked, tagged, with_mask
+from hsmamba.engine.fusion.consistency import made_consistent
 from hsmamba.engine.fusion.gains import Gains, check_gains, spread, with_gains
 from hsmamba.engine.fusion.images import Image, Images, filter_reach
 from hsmamba.engine.fusion.tiles import TILE, WINDOW, even_parts, fuse_tile, fuse_windows
@@ -33,6 +34,7 @@ def fuse_chunks(
     *,
     nan: str,
     gains: Gains,
+    consistent: bool | None,
     adapt: object,
     **options: Any,
 ) -> Array:
@@ -49,6 +51,7 @@ def fuse_chunks(
         guide: See `fuse`.
         nan: See `fuse`.
         gains: See `fuse`.
+        consistent: See `fuse`; the response of the guide is fitted now.
         adapt: None.
         **options: See `fuse`.
 
@@ -66,11 +69,12 @@ def fuse_chunks(
     if hasattr(network, "measure"):
         name = type(network).__name__
         raise SceneError(f"{name} looks at the whole images at once; load them before with .compute()")
-    job = prepare(model, ms, guide, nan="mask", gains=None, adapt=None, **options)
+    job = prepare(model, ms, guide, nan="mask", gains=None, consistent=False, adapt=None, **options)
     images = _brightened(network, job.images) if gains == "match" else job.images
     masks = nan == "mask"
     job = replace(job, images=replace(images, fill=masks), mask=masks, progress=False)
-    job = replace(job, coarse=job.images.ms or job.images.ms_up)
+    network = made_consistent(network, job.images, consistent)
+    job = replace(job, coarse=job.images.ms or job.images.ms_up, model=network)
     plan = _Plan.of(network, job.images, job.tile)
     arrays = [part for name, letter in zip(plan.names, "mgu", strict=False) for part in plan.blocks(job, name, letter)]
     shipped = _without_arrays(job, plan)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from hsmamba.baselines import BASELINES, OF_PAN_ALONE
+from hsmamba.baselines import BASELINES, OF_PAN_ALONE, BackProjection
 from hsmamba.data.pairs import FusionPair, FusionPairs, pixels_of
+from hsmamba.engine.fusion.consistency import ROUNDS, fit_response, is_consistent, made_consistent
 from hsmamba.engine.fusion.gains import Gains, check_gains, with_gains
 from hsmamba.engine.fusion.images import Image, Images
 from hsmamba.engine.fusion.inputs import check_pairs
@@ -34,6 +36,7 @@ def evaluate_fusion(
     device: torch.device | str | None = None,
     baselines: bool = True,
     gains: Gains = "match",
+    consistent: bool | None = None,
 ) -> FusionReport:
     """Compute the field's tables of a network on the test images, beside the classical methods.
 
@@ -48,6 +51,8 @@ def evaluate_fusion(
         baselines: Bicubic and the methods of `hsmamba.baselines` too; Brovey where the guide is a PAN.
 
         gains: As for `hsmamba.fuse`.
+        consistent: As for `hsmamba.fuse`. Where the network's results are made consistent, those of the classical
+            methods are so, too, beside what they are alone.
 
     Returns:
         The figures, printable.
@@ -74,8 +79,10 @@ def evaluate_fusion(
     images = [*pairs.test, *pairs.full]
     check_pairs(network, pairs, pixels_of([x.ms for x in images]), pixels_of([x.guide for x in images]))
     name = network.architecture or type(model).__name__
-    methods: dict[str, Callable[[FusionPair], Tensor]] = _baselines(pairs) if baselines else {}
-    methods[name] = lambda pair: predict(network, pair, device, gains=gains)
+    methods: dict[str, Callable[[FusionPair], Tensor]] = {}
+    if baselines:
+        methods = _baselines(pairs, consistent=is_consistent(network, consistent))
+    methods[name] = lambda pair: predict(network, pair, device, gains=gains, consistent=consistent)
     return _report(name, pairs, methods)
 
 
@@ -86,6 +93,7 @@ def predict(
     *,
     whole: bool = False,
     gains: Gains = "match",
+    consistent: bool | None = None,
 ) -> Tensor:
     """Fuse one pair as `hsmamba.fuse` does, (C, H, W) on the CPU, clipped to [0, 1].
 
@@ -95,6 +103,7 @@ def predict(
         device: Where to compute; default where the model is.
         whole: Give a global network the whole image instead of overlapping windows: a fraction of the time.
         gains: As for `hsmamba.fuse`.
+        consistent: As for `hsmamba.fuse`.
 
     Raises:
         SceneError: The model takes other bands, guides or ratios.
@@ -107,14 +116,15 @@ def predict(
     images = Images(ms, guide, ms_up, network.scale, fill=False)
     if gains == "match":
         images = with_gains(network, images)
+    network = made_consistent(network, images, consistent)
     factor = torch.as_tensor(images.ms.factor if images.ms is not None else 1.0).float().reshape(-1, 1, 1)
     fused = torch.empty(pair.ms.shape[0], *pair.guide.shape[1:])
 
     def keep(top: int, rows: Tensor) -> None:
         fused[:, top : top + rows.shape[1]] = (rows / factor).clamp(0, 1)
 
-    with evaluating(model, device) as where:
-        dtype = next(model.parameters()).dtype
+    with evaluating(network, device) as where:
+        dtype = next(network.parameters()).dtype
         placed = replace(images, dtype=dtype, device=where)
         tile = max(images.coarse_size) if whole and network.margin is None else None
         fuse_images(network, placed, keep, lambda _: None, tile=tile)
@@ -127,9 +137,9 @@ def check_pair(model: FusionNetwork, pair: FusionPair) -> None:
     FusionNetwork.check_inputs(model, pair.ms[None], pair.guide[None], pair.ms_up[None])
 
 
-def classical_figures(pairs: FusionPairs) -> FusionReport:
+def classical_figures(pairs: FusionPairs, *, consistent: bool = False) -> FusionReport:
     """Compute the tables of `evaluate_fusion` of the classical methods alone."""
-    return _report("", pairs, _baselines(pairs))
+    return _report("", pairs, _baselines(pairs, consistent=consistent))
 
 
 def _report(name: str, pairs: FusionPairs, methods: dict[str, Callable[[FusionPair], Tensor]]) -> FusionReport:
@@ -140,7 +150,21 @@ def _report(name: str, pairs: FusionPairs, methods: dict[str, Callable[[FusionPa
     return FusionReport(name, reduced, full)
 
 
-def _baselines(pairs: FusionPairs) -> dict[str, Callable[[FusionPair], Tensor]]:
+def _made_consistent(
+    methods: dict[str, Callable[[FusionPair], Tensor]], pairs: FusionPairs
+) -> dict[str, Callable[[FusionPair], Tensor]]:
+    """Return the same methods by name, their results made consistent with MS and guide."""
+
+    def made(method: Callable[[FusionPair], Tensor], pair: FusionPair) -> Tensor:
+        ms, guide = (Image(tensor.permute(1, 2, 0).numpy()) for tensor in (pair.ms, pair.guide))
+        response = fit_response(Images(ms, guide, None, pairs.ratio, fill=False), pairs.sensor)
+        projected = BackProjection(pairs.sensor, pairs.ratio, ROUNDS, bright=False)(method(pair)[None], pair.ms[None])
+        return response.project(projected, pair.guide[None])[0].clamp(0, 1)
+
+    return {f"{name}, consistent": partial(made, method) for name, method in methods.items()}
+
+
+def _baselines(pairs: FusionPairs, *, consistent: bool) -> dict[str, Callable[[FusionPair], Tensor]]:
     """Classical methods for these pairs by name."""
     chosen: dict[str, Callable[[FusionPair], Tensor]] = {
         "bicubic": lambda pair: bicubic(pair.ms[None], pairs.ratio)[0].clamp(0, 1)
@@ -151,7 +175,7 @@ def _baselines(pairs: FusionPairs) -> dict[str, Callable[[FusionPair], Tensor]]:
     for name, method in BASELINES.items():
         if name not in left_out:
             chosen[name] = lambda pair, method=method: _classical(method, pair, pairs)  # type: ignore[misc]
-    return chosen
+    return chosen | _made_consistent(chosen, pairs) if consistent else chosen
 
 
 def _classical(method: Callable[..., Tensor], pair: FusionPair, pairs: FusionPairs) -> Tensor:

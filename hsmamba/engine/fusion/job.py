@@ -20,6 +20,7 @@ from hsmamba.engine.chunked import is_chunked
 from hsmamba.engine.fusion.adapt import Adaptation, adapt_to
 from hsmamba.engine.fusion.asked import Adapt
 from hsmamba.engine.fusion.chunked import fuse_chunks
+from hsmamba.engine.fusion.consistency import made_consistent
 from hsmamba.engine.fusion.gains import Gains, check_gains, with_gains
 from hsmamba.engine.fusion.images import Image, Images
 from hsmamba.engine.fusion.inputs import (
@@ -51,6 +52,7 @@ def fuse(
     device: torch.device | str | None = None,
     nan: NanPolicy = "raise",
     gains: Gains = "match",
+    consistent: bool | None = None,
     adapt: float | Adapt | None = None,
     progress: bool = True,
 ) -> Array:
@@ -84,6 +86,10 @@ def fuse(
         gains: "match" multiplies MS and the guide to the mean brightness of the images that the weight was trained on
             before the network, and divides after (`hsmamba.engine.fusion.gains.with_gains`), where that is on record;
             None leaves them as they are.
+        consistent: Bring the network's result to agree with both images: with MS by back-projection through the MTF of
+            the weight's sensor, with those channels of the guide that are sums of the bands (the RGB of a hyperspectral
+            image) by projection (`hsmamba.engine.fusion.consistency`). None does so for weights whose record says it,
+            which those of CAVE do; with `adapt`, which looks at back-projection itself, for none.
         adapt: Tune on these images before they are sharpened, for so many seconds, or as `Adapt` says; see there and
             `docs/fusion.md`. Pairs of the reduced scale are made of the images by Wald's protocol, on whose held-out
             tiles the network as it is, a tuned copy of it and the classical methods are compared by SAM, ERGAS and
@@ -108,6 +114,7 @@ def fuse(
     """
     options: dict[str, Any] = {"maximum": maximum, "tile": tile, "batch_size": batch_size, "device": device}
     options |= {"ms_up": ms_up, "nan": nan, "gains": gains, "adapt": adapt, "progress": progress}
+    options["consistent"] = consistent
     if is_chunked(ms, guide, ms_up):
         lazy: Array = fuse_chunks(prepare_fusion, model, ms, guide, **options)
         return lazy
@@ -270,6 +277,7 @@ def prepare_fusion(
     device: torch.device | str | None = None,
     nan: NanPolicy = "raise",
     gains: Gains = "match",
+    consistent: bool | None = None,
     adapt: float | Adapt | None = None,
     wanted: Within | None = None,
     progress: bool = True,
@@ -286,6 +294,8 @@ def prepare_fusion(
     how = None if adapt is None else Adapt.of(adapt)
     _check_arguments(network, tile, batch_size, nan)
     check_gains(gains)
+    if how is not None and consistent:
+        raise ValueError("consistent is True beside adapt, which tries back-projection itself; leave one of them out")
     given = {"ms": ms, "guide": guide, "ms_up": ms_up}
     arrays = {name: as_image(name, array) for name, array in given.items() if array is not None}
     if "guide" not in arrays:
@@ -308,6 +318,8 @@ def prepare_fusion(
         images = with_gains(network, images)
     dims = dims_of(given[coarse])
     scaled: Image = getattr(images, coarse)
+    if how is None:
+        network = made_consistent(network, images, consistent)
     job = FusionJob(network, images, scaled, tile, batch_size, device, nan == "mask", progress, dims, None, wanted)
     return job if how is None else replace(job, adaptation=adapt_to(network, images, how, device=device))
 

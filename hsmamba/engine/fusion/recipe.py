@@ -52,7 +52,9 @@ class Recipe:
             from the data.
         finetune: Fields of `FusionSettings`, None written as "none".
         license: Licence of the weight.
-        data: What the record says of the data: name, source, licence, sensor; by default what the catalogue says.
+        data: What the record says of the data: name, source, licence, sensor; by default what the catalogue says. With
+            `consistent = true` the results are made consistent with both images, when the weight is judged and by
+            `hsmamba.fuse`.
         passes: Passes over the training images that are an epoch, which then decide `steps`; 0 leaves these alone.
         paper: Figures that were published for this experiment, by resolution ("reduced", "full"). The network is then
             judged without a match of brightness, as papers do.
@@ -123,7 +125,8 @@ def _judged(
 ) -> Outcome:
     """Judge what was trained, and write it."""
     model.half().float()  # stored in half the space; the figures are of what is stored
-    report = evaluate_fusion(model, pairs, gains="match" if recipe.paper is None else None)
+    consistent = bool(recipe.data.get("consistent"))
+    report = evaluate_fusion(model, pairs, gains="match" if recipe.paper is None else None, consistent=consistent)
     write_results(out / "results.csv", rows_of(report), COLUMNS)
     write_text(out / "report.txt", f"{report}\n")
     save_pretrained(

@@ -177,6 +177,17 @@ CASES = {
         lambda: fuse(None),
         (lambda text: fuse(MS), lambda text: fuse(None, model=make("ramsf"), ms_up=upsampled(), maximum=2047)),
     ),
+    "there is no ms that a result could be consistent with; pass it, or consistent=False": (
+        lambda: fuse(None, model=make("ramsf"), ms_up=upsampled(), maximum=2047, consistent=True),
+        (
+            lambda text: fuse(MS, consistent=True),
+            lambda text: fuse(None, model=make("ramsf"), ms_up=upsampled(), maximum=2047, consistent=False),
+        ),
+    ),
+    "leave one of them out": (
+        lambda: fuse(consistent=True, adapt=STEP),
+        (lambda text: fuse(consistent=True), lambda text: fuse(adapt=STEP)),
+    ),
     "pass ms and guide, without ms_up": (
         lambda: fuse(MS, ms_up=upsampled(), adapt=STEP), lambda text: fuse(MS, adapt=STEP)
     ),
