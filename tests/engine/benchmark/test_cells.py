@@ -1,5 +1,7 @@
 """Cells: the same pixels for all methods, splits of every kind, what a weight has seen, figures of units."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ import hsmamba
 from hsmamba.data import Scene, load_pairs, random_split
 from hsmamba.engine.benchmark import load_suite, run_cell
 from hsmamba.engine.benchmark.classification import make_split
+from hsmamba.engine.benchmark.fusion import _hash_of_test
 from hsmamba.engine.benchmark.units import read_counts, read_values
 from hsmamba.errors import SceneError, SplitError
 from tests.engine.benchmark.suites import CLASSIFICATION, FUSION, write
@@ -99,6 +102,19 @@ def test_fusion_on_own_rows_and_on_an_image_left_out(tmp_path, images):
     assert trained["split_id"] == "others: IKONOS, train to train on" and trained["train"] == 104 * 96
     assert trained["data_sha256"] == run_cell(places["bgrn", "others", "GSA"], images)["data_sha256"]
     assert trained["SAM"] > 0 and trained["test"] == 128 * 96
+
+
+def test_the_last_digits_of_what_was_filtered_are_no_other_data(tmp_path, images):
+    pairs = load_pairs("ikonos", images, test=0.5)
+    (pair,) = pairs.test
+
+    def hash_with(**changes):
+        return _hash_of_test(dataclasses.replace(pairs, test=(pair._replace(**changes),)))
+
+    first = hash_with()
+    assert hash_with(guide=pair.guide * (1 + 2**-22), ms=pair.ms * (1 + 2**-22)) == first
+    assert hash_with(guide=pair.guide * 1.01) != first
+    assert hash_with(gt=pair.gt * (1 + 2**-22)) != first
 
 
 def test_a_network_is_adapted_to_the_test_pair_where_asked_for(tmp_path, images):
