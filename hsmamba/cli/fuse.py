@@ -157,6 +157,7 @@ def _job(model: str, images: dict[str, Any], given: dict[str, Any], *, sensor: s
         chosen = {**given, "gains": gains, "batch_size": given.get("batch_size", 8), **options}
         network = load_model(model, device=device)
         return prepare_fusion(network, images.pop("ms", None), **images, device=device, **chosen)
+    options["consistent"] = bool(given.pop("consistent", False))
     odd = [f"--{name.replace('_', '-')}" for name in (*given, *(["ms_up"] if "ms_up" in images else []))]
     if odd:
         raise ValueError(f"{model} is a classical method and has no use for {' and '.join(odd)}; leave that out")

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import hsmamba
-from hsmamba.data import Compose, SensorScale
+from hsmamba.data import Compose, SensorScale, degrade_ms
 from tests.data.files.samples import write_tif
 
 
@@ -189,6 +189,25 @@ def test_a_classical_method_stands_in_for_a_model(run, images, tmp_path, method)
     assert code == 2 and "has no use for --tile and --adapt" in err
     code, _, err = run("fuse", "-", tmp_path / "pan.npy", *args[3:])
     assert code == 2 and "on its own grid as MS" in err
+
+
+def test_results_agree_with_ms_where_that_is_asked_for(run, model, images, tmp_path):
+    low, high = images[0].astype(np.float32), images[1].astype(np.float32)
+    np.save(tmp_path / "ms.npy", low)
+    np.save(tmp_path / "pan.npy", high)
+    out = tmp_path / "out.npy"
+
+    def left(method, *options):
+        args = ["fuse", tmp_path / "ms.npy", tmp_path / "pan.npy", "-o", out, "-m", method, *options]
+        code, _, err = run(*args)
+        assert code == 0, err
+        fused = torch.from_numpy(np.load(out)).permute(2, 0, 1)[None].double()
+        again = degrade_ms(fused, ratio=4, sensor="QB" if method == model else "generic")[0].permute(1, 2, 0).numpy()
+        return np.sqrt(np.mean((again - low) ** 2))
+
+    for method in (model, "MTF-GLP-FS"):
+        assert left(method, "--consistent") < 0.5 * left(method, "--no-consistent")
+        assert left(method) == left(method, "--no-consistent")
 
 
 def test_a_method_that_takes_pan_alone_says_which_do_not(run, images, tmp_path):

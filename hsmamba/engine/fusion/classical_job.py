@@ -12,6 +12,7 @@ from hsmamba.data.sensors import Sensor, band_gains, get_sensor
 from hsmamba.data.validity import check_policy
 from hsmamba.data.wald import ratio_of
 from hsmamba.engine.fusion.classical import Method, methods_for, sharpen_whole
+from hsmamba.engine.fusion.consistency import consistent_method
 from hsmamba.engine.fusion.images import Image
 from hsmamba.engine.fusion.inputs import check_grids, check_ground, samples, warn_of_shift
 from hsmamba.engine.fusion.job import FusionJob, checked_images, dims_of
@@ -47,6 +48,7 @@ def prepare_classical(
     *,
     sensor: str | Sensor = "generic",
     nan: NanPolicy = "raise",
+    consistent: bool = False,
     progress: bool = True,
 ) -> ClassicalJob:
     """Check a fusion by a classical method without running it.
@@ -57,6 +59,7 @@ def prepare_classical(
         guide: Sharp image (r h, r w, G) or (r h, r w) of the same ground, r a whole number of two or more.
         sensor: Whose MTF the method takes, by name or made by hand; "generic" for others.
         nan: As for `hsmamba.fuse`.
+        consistent: Make the result consistent with both images, as for `hsmamba.fuse`.
         progress: Show a progress bar.
 
     Returns:
@@ -84,7 +87,8 @@ def prepare_classical(
     check_ground(arrays)
     images = checked_images({key: Image(array) for key, array in arrays.items()}, ratio, nan)
     warn_of_shift(samples(arrays, ratio), ratio)
+    chosen = consistent_method(known[name], images, found) if consistent else known[name]
     sizes: Any = FusionNetwork(bands, channels, ratio)
     return ClassicalJob(
-        sizes, images, Image(arrays["ms"]), None, 1, None, nan == "mask", progress, dims_of(ms), method=known[name]
+        sizes, images, Image(arrays["ms"]), None, 1, None, nan == "mask", progress, dims_of(ms), method=chosen
     )

@@ -21,6 +21,7 @@ from hsmamba.baselines import BackProjection
 from hsmamba.baselines.regression import LowPass
 from hsmamba.data.degrade import KERNEL_SIZE, decimate, filter_bands
 from hsmamba.data.sensors import Sensor, band_gains, get_sensor
+from hsmamba.engine.fusion.classical import Method
 from hsmamba.engine.fusion.images import Images
 from hsmamba.errors import SceneError
 from hsmamba.layers.fusion import Place
@@ -179,6 +180,12 @@ def made_consistent(network: FusionNetwork, images: Images, consistent: bool | N
         "consistent with ms by the MTF of %s, and with channels %s of the guide", sensor.name, response.explains
     )
     return MadeConsistent(network, sensor, response)
+
+
+def consistent_method(method: Method, images: Images, sensor: str | Sensor) -> Method:
+    """Make the results of a classical method consistent with these images, by the MTF of a sensor."""
+    response, projection = fit_response(images, sensor), BackProjection(sensor, images.ratio, ROUNDS, bright=False)
+    return lambda ms, guide: response.project(projection(method(ms, guide), ms), guide)
 
 
 def is_consistent(network: FusionNetwork, consistent: bool | None) -> bool:

@@ -9,9 +9,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from hsmamba.baselines import BASELINES, OF_PAN_ALONE, BackProjection
+from hsmamba.baselines import BASELINES, OF_PAN_ALONE
 from hsmamba.data.pairs import FusionPair, FusionPairs, pixels_of
-from hsmamba.engine.fusion.consistency import ROUNDS, fit_response, is_consistent, made_consistent
+from hsmamba.engine.fusion.consistency import consistent_method, is_consistent, made_consistent
 from hsmamba.engine.fusion.gains import Gains, check_gains, with_gains
 from hsmamba.engine.fusion.images import Image, Images
 from hsmamba.engine.fusion.inputs import check_pairs
@@ -157,9 +157,9 @@ def _made_consistent(
 
     def made(method: Callable[[FusionPair], Tensor], pair: FusionPair) -> Tensor:
         ms, guide = (Image(tensor.permute(1, 2, 0).numpy()) for tensor in (pair.ms, pair.guide))
-        response = fit_response(Images(ms, guide, None, pairs.ratio, fill=False), pairs.sensor)
-        projected = BackProjection(pairs.sensor, pairs.ratio, ROUNDS, bright=False)(method(pair)[None], pair.ms[None])
-        return response.project(projected, pair.guide[None])[0].clamp(0, 1)
+        images = Images(ms, guide, None, pairs.ratio, fill=False)
+        better = consistent_method(lambda *_: method(pair)[None], images, pairs.sensor)
+        return better(pair.ms[None], pair.guide[None])[0].clamp(0, 1)
 
     return {f"{name}, consistent": partial(made, method) for name, method in methods.items()}
 

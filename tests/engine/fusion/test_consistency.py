@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import hsmamba
 from hsmamba.data.degrade import degrade_ms
 from hsmamba.data.pairs import FusionPairs, simulated_pair
+from hsmamba.engine.fusion.classical_job import prepare_classical
 from hsmamba.engine.fusion.consistency import Response, fit_response
 from hsmamba.engine.fusion.evaluate import evaluate_fusion, predict
 from hsmamba.engine.fusion.images import Image, Images
@@ -177,6 +178,20 @@ def test_classical_methods_are_judged_consistent_too(pair):
     means = report.mean()
     assert means["GSA, consistent"]["PSNR"] > means["GSA"]["PSNR"]
     assert "GSA, consistent" not in evaluate_fusion(model, pairs, gains=None).mean()
+
+
+def test_a_classical_method_takes_it_too(pair, response):
+    jobs = [prepare_classical("GSA", *arrays(pair), consistent=how, progress=False) for how in (False, True)]
+    alone, made = (torch.from_numpy(rows_of(job)).permute(2, 0, 1) for job in jobs)
+    errors = [float((x - pair.gt).square().mean().sqrt()) for x in (alone, made)]
+    assert errors[1] < errors[0]
+    assert torch.allclose(torch.einsum("gc,chw->ghw", response.float(), made), pair.guide, atol=1e-4)
+
+
+def rows_of(job):
+    result = np.empty(job.shape, job.dtype)
+    job.run(lambda top, rows: result.__setitem__(slice(top, top + len(rows)), rows))
+    return result
 
 
 def test_words_that_mean_nothing(pair):
