@@ -56,6 +56,9 @@ def fuse_command(
         typer.Option(help="What is 1 to the network: 2047, '10000,255' (MS, guide) or a sensor, 'WV3'."),
     ] = None,
     tile: Annotated[int | None, typer.Option(help="Side of a tile or window in pixels of MS.")] = None,
+    overlap: Annotated[
+        int | None, typer.Option(help="Pixels of MS that windows share; three quarters of one: as LE-Mamba's authors.")
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Windows of a global network at a time; default 8.")] = None,
     nan: Annotated[str, typer.Option(help="raise: refuse invalid pixels; mask: leave them invalid.")] = "raise",
     adapt: Annotated[
@@ -97,8 +100,8 @@ def fuse_command(
         )
     opened = _opened(images, {"ms": ms_variable, "guide": guide_variable})
     wanted = None if area is None else open_area(area, opened["guide"])
-    options = {"maximum": numbers(maximum), "tile": tile, "batch_size": batch_size, "adapt": adapt, "gains": gains}
-    options["consistent"] = consistent
+    options = {"maximum": numbers(maximum), "tile": tile, "overlap": overlap, "batch_size": batch_size}
+    options |= {"adapt": adapt, "gains": gains, "consistent": consistent}
     given = {name: value for name, value in options.items() if value is not None}
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")

@@ -323,6 +323,8 @@ class FusionNetwork(Network):
     Attributes:
         margin: Coarse pixels around a tile that have a say in its result; None where every pixel depends on the whole
             image.
+        window: Side in coarse pixels of the overlapping windows that a larger image is fused in where `margin` is None:
+            about the size of the crops that the network was trained on.
 
     Shape:
         ms: (B, in_chans, h, w); guide: (B, guide_chans, r h, r w). Output: (B, in_chans, r h, r w).
@@ -330,6 +332,7 @@ class FusionNetwork(Network):
 
     SIZES = ("in_chans", "guide_chans", "scale")
     margin: int | None = None
+    window: int = 16
 
     def __init__(self, in_chans: int, guide_chans: int, scale: int) -> None:
         super().__init__()

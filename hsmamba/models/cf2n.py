@@ -206,6 +206,7 @@ class CF2N(FusionNetwork):
         ValueError: Sizes that do not go together.
     """
 
+    window = 24  # of coarse pixels; validation images come out no better in larger or smaller ones
     layer_groups = {
         "heads": r"^head_",
         "wavelet": r"^(?:bands|add_hh|add_ll|encode)\b",

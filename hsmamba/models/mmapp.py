@@ -241,6 +241,7 @@ class MMAPP(FusionNetwork):
         ValueError: Sizes that do not go together.
     """
 
+    window = 24  # of coarse pixels; validation images come out worse in larger ones
     layer_groups = {
         "branches": r"^(?:pan|ms)_stages\.(\d+)",
         "head": r"^head",

@@ -76,7 +76,7 @@ class Residual(FusionNetwork):
         self.rate = nn.Parameter(torch.zeros(in_chans))
         self.image: Moments | None = None
         self.reach = self._low_pass().reach
-        inner = self.network.margin
+        inner, self.window = self.network.margin, self.network.window
         self.margin = None if inner is None else inner + self.reach
 
     def train(self, mode: bool = True) -> Residual:

@@ -63,11 +63,12 @@ class Adaptation:
         advance: Advance,
         *,
         tile: int | None = None,
+        overlap: int | None = None,
         batch_size: int = 8,
         device: torch.device | str | None = None,
     ) -> None:
         """Sharpen images in the units that were tuned on; see `hsmamba.engine.fusion.tiles.fuse_images`."""
-        sharpen_by(self.chosen, images, self.sensor, write, advance, Running(tile, batch_size, device))
+        sharpen_by(self.chosen, images, self.sensor, write, advance, Running(tile, overlap, batch_size, device))
 
     def predict(self, pair: FusionPair) -> Tensor:
         """Sharpen a pair in the units that were tuned on, (C, H, W), not clipped."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -72,6 +72,7 @@ class Running:
     """How networks run; see `hsmamba.engine.fusion.tiles.fuse_images`."""
 
     tile: int | None = None
+    overlap: int | None = None
     batch_size: int = 8
     device: torch.device | str | None = None
 
@@ -100,7 +101,8 @@ def sharpen_by(chosen: Candidate, images: Images, sensor: Sensor, write: Write, 
     guided = with_derived(images, sensor) if isinstance(network, Tuned) else images
     with evaluating(network, how.device) as where:
         placed = replace(guided, dtype=next(network.parameters()).dtype, device=where)
-        fuse_images(network, placed, write, advance, tile=how.tile, batch_size=how.batch_size)
+        sizes: dict[str, Any] = {"tile": how.tile, "overlap": how.overlap, "batch_size": how.batch_size}
+        fuse_images(network, placed, write, advance, **sizes)
 
 
 class _Projected:

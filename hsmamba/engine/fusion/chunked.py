@@ -18,7 +18,8 @@ from hsmamba.engine.chunked import Blocks, Sizes, Tags, block_sizes, is_chunked,
 from hsmamba.engine.fusion.consistency import made_consistent
 from hsmamba.engine.fusion.gains import Gains, check_gains, spread, with_gains
 from hsmamba.engine.fusion.images import Image, Images, filter_reach
-from hsmamba.engine.fusion.tiles import TILE, WINDOW, even_parts, fuse_tile, fuse_windows
+from hsmamba.engine.fusion.overlap import windows_over
+from hsmamba.engine.fusion.tiles import TILE, even_parts, fuse_tile, fuse_windows
 from hsmamba.engine.running import evaluating
 from hsmamba.errors import SceneError
 from hsmamba.models import FusionNetwork, as_fusion_network
@@ -131,7 +132,7 @@ class _Plan:
     def of(cls, model: FusionNetwork, images: Images, tile: int | None) -> _Plan:
         names = tuple(name for name in _NAMES if getattr(images, name) is not None)
         ratio, longest = images.ratio, max(images.coarse_size)
-        window = 0 if model.margin is not None else min(tile or WINDOW, longest)
+        window = 0 if model.margin is not None else min(tile or model.window, longest)
         one = window == longest
         margin = window if model.margin is None else model.margin
         reach = filter_reach(ratio) if images.ms_up is None else 0
@@ -247,5 +248,6 @@ def _windows(job: Any, images: Images, plan: _Plan, index: tuple[int, int]) -> t
         parts.append(found[:, max(rows.start - top, 0) : max(rows.stop - top, 0)])
 
     area = plan.coarse.core(index)
-    fuse_windows(job.model, images, plan.window, job.batch_size, keep, lambda _: None, area)
+    windows = windows_over(images.coarse_size, plan.window, job.overlap, images.ratio)
+    fuse_windows(job.model, images, windows, job.batch_size, keep, lambda _: None, area)
     return torch.cat(parts, dim=1)

@@ -89,6 +89,5 @@ def prepare_classical(
     warn_of_shift(samples(arrays, ratio), ratio)
     chosen = consistent_method(known[name], images, found) if consistent else known[name]
     sizes: Any = FusionNetwork(bands, channels, ratio)
-    return ClassicalJob(
-        sizes, images, Image(arrays["ms"]), None, 1, None, nan == "mask", progress, dims_of(ms), method=chosen
-    )
+    given = sizes, images, Image(arrays["ms"]), None, None, 1, None
+    return ClassicalJob(*given, nan == "mask", progress, dims_of(ms), method=chosen)

@@ -139,6 +139,7 @@ class MadeConsistent(FusionNetwork):
         self.transform, self.record = network.transform, network.record
         reach = self.projection.reach(network.in_chans)
         self.margin = None if network.margin is None else network.margin + reach
+        self.window = network.window
         if hasattr(network, "measure"):
             self.measure, self.set_image, self.reach = network.measure, network.set_image, network.reach
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,10 +38,12 @@ def evaluate_fusion(
     baselines: bool = True,
     gains: Gains = "match",
     consistent: bool | None = None,
+    tile: int | None = None,
+    overlap: int | None = None,
 ) -> FusionReport:
     """Compute the field's tables of a network on the test images, beside the classical methods.
 
-    Networks run as in `hsmamba.fuse`: global ones in overlapping windows. Every result is clipped to [0, 1] times the
+    Networks run as in `hsmamba.fuse`: global ones in the same windows. Every result is clipped to [0, 1] times the
     maximum. Figures of PAN and MS leave out the toolbox's border, those of guides with several channels (CAVE) are of
     whole images. They do not depend on the unit of the scene (`hsmamba.metrics.fusion`).
 
@@ -49,10 +52,11 @@ def evaluate_fusion(
         pairs: The data; its `test` and `full` images are looked at.
         device: Where to compute; default where the model is.
         baselines: Bicubic and the methods of `hsmamba.baselines` too; Brovey where the guide is a PAN.
-
         gains: As for `hsmamba.fuse`.
         consistent: As for `hsmamba.fuse`. Where the network's results are made consistent, those of the classical
             methods are so, too, beside what they are alone.
+        tile: As for `hsmamba.fuse`.
+        overlap: As for `hsmamba.fuse`.
 
     Returns:
         The figures, printable.
@@ -82,7 +86,8 @@ def evaluate_fusion(
     methods: dict[str, Callable[[FusionPair], Tensor]] = {}
     if baselines:
         methods = _baselines(pairs, consistent=is_consistent(network, consistent))
-    methods[name] = lambda pair: predict(network, pair, device, gains=gains, consistent=consistent)
+    options: dict[str, Any] = {"gains": gains, "consistent": consistent, "tile": tile, "overlap": overlap}
+    methods[name] = lambda pair: predict(network, pair, device, **options)
     return _report(name, pairs, methods)
 
 
@@ -94,6 +99,8 @@ def predict(
     whole: bool = False,
     gains: Gains = "match",
     consistent: bool | None = None,
+    tile: int | None = None,
+    overlap: int | None = None,
 ) -> Tensor:
     """Fuse one pair as `hsmamba.fuse` does, (C, H, W) on the CPU, clipped to [0, 1].
 
@@ -101,9 +108,11 @@ def predict(
         model: A fusion network; its mode and device are left as they were.
         pair: The images.
         device: Where to compute; default where the model is.
-        whole: Give a global network the whole image instead of overlapping windows: a fraction of the time.
+        whole: Give a global network the whole image instead of overlapping windows.
         gains: As for `hsmamba.fuse`.
         consistent: As for `hsmamba.fuse`.
+        tile: As for `hsmamba.fuse`.
+        overlap: As for `hsmamba.fuse`.
 
     Raises:
         SceneError: The model takes other bands, guides or ratios.
@@ -126,8 +135,8 @@ def predict(
     with evaluating(network, device) as where:
         dtype = next(network.parameters()).dtype
         placed = replace(images, dtype=dtype, device=where)
-        tile = max(images.coarse_size) if whole and network.margin is None else None
-        fuse_images(network, placed, keep, lambda _: None, tile=tile)
+        side = max(images.coarse_size) if whole and network.margin is None else tile
+        fuse_images(network, placed, keep, lambda _: None, tile=side, overlap=overlap)
     return fused
 
 

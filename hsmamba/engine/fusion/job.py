@@ -32,6 +32,7 @@ from hsmamba.engine.fusion.inputs import (
     units_of,
     warn_of_shift,
 )
+from hsmamba.engine.fusion.overlap import is_official, usual_overlap
 from hsmamba.engine.fusion.tiles import Advance, Write, fuse_images
 from hsmamba.engine.running import evaluating, progress_bar
 from hsmamba.errors import SceneError
@@ -48,6 +49,7 @@ def fuse(
     ms_up: Array | None = None,
     maximum: Maximum | None = None,
     tile: int | None = None,
+    overlap: int | None = None,
     batch_size: int = 8,
     device: torch.device | str | None = None,
     nan: NanPolicy = "raise",
@@ -60,8 +62,8 @@ def fuse(
 
     Memory beyond the result grows with the tile and the width of the image, not with its height; lazy DataArrays and
     memory maps are read window by window. A network that looks no further than its `margin` gives the result of the
-    whole image. A global one (`margin` is None: LE-Mamba, MMAPP, CF2N) is run in overlapping windows of the size that
-    networks are trained on, blended by the rule of LE-Mamba's official tiler.
+    whole image. A global one (`margin` is None: LE-Mamba, MMAPP, CF2N) is run in windows of about the size of its
+    training's crops, which pass into each other where they overlap.
 
     Of DataArrays that dask holds the result is one that dask holds, too: block by block with the network's margin or
     windows, equal to that of the images in memory, computed when it is asked for (`docs/cluster.md`).
@@ -76,8 +78,11 @@ def fuse(
         maximum: Number that is 1 to the network: one for both images, a pair (of `ms`, of `guide`), or a sensor
             ("WV3"). Default what came with the weights; without such, images up to about 1 are taken as they are, and
             of others the bits that their values need, with a warning.
-        tile: Side of a tile in pixels of `ms`, default 512 pixels of the guide; of a window of a global network, a
-            multiple of 4, default 16. One as large as the image runs the network once, on the whole.
+        tile: Side of a tile in pixels of `ms`, default 512 pixels of the guide; of a window of a global network,
+            default the network's `window`. One as large as the image runs the network once, on the whole.
+        overlap: Pixels of `ms` that neighbouring windows of a global network share at least, at most half of a window;
+            default an eighth. Three quarters of a window are the tiling of LE-Mamba's authors, which computes each
+            pixel 16 times: the mean of the windows that have it in their middle half.
         batch_size: Windows of a global network at a time.
         device: Where to compute; default where the model is.
         nan: "raise" refuses invalid pixels: NaN, infinite or, in a DataArray with that attribute, `_FillValue`. "mask"
@@ -112,8 +117,8 @@ def fuse(
         HsmambaWarning: The images look misregistered by more than half a pixel of `ms` (the text has the shift), or
             `maximum` had to be guessed.
     """
-    options: dict[str, Any] = {"maximum": maximum, "tile": tile, "batch_size": batch_size, "device": device}
-    options |= {"ms_up": ms_up, "nan": nan, "gains": gains, "adapt": adapt, "progress": progress}
+    options: dict[str, Any] = {"maximum": maximum, "tile": tile, "overlap": overlap, "batch_size": batch_size}
+    options |= {"device": device, "ms_up": ms_up, "nan": nan, "gains": gains, "adapt": adapt, "progress": progress}
     options["consistent"] = consistent
     if is_chunked(ms, guide, ms_up):
         lazy: Array = fuse_chunks(prepare_fusion, model, ms, guide, **options)
@@ -137,6 +142,7 @@ class FusionJob:
         images: What it gets.
         coarse: The image whose units, dtype and bands the result has.
         tile: See `fuse`; None for the default.
+        overlap: See `fuse`; None for the default.
         batch_size: See `fuse`.
         device: See `fuse`.
         mask: Whether invalid pixels are masked.
@@ -150,6 +156,7 @@ class FusionJob:
     images: Images
     coarse: Image
     tile: int | None
+    overlap: int | None
     batch_size: int
     device: torch.device | str | None
     mask: bool
@@ -212,7 +219,7 @@ class FusionJob:
         return inside if valid is None else valid & inside
 
     def _sharpen(self, write: Write, advance: Advance, start: int) -> None:
-        options: dict[str, Any] = {"tile": self.tile, "batch_size": self.batch_size}
+        options: dict[str, Any] = {"tile": self.tile, "overlap": self.overlap, "batch_size": self.batch_size}
         if self.adaptation is not None:
             self.adaptation.sharpen(self.images, write, advance, device=self.device, **options)
             return
@@ -273,6 +280,7 @@ def prepare_fusion(
     ms_up: Array | None = None,
     maximum: Maximum | None = None,
     tile: int | None = None,
+    overlap: int | None = None,
     batch_size: int = 8,
     device: torch.device | str | None = None,
     nan: NanPolicy = "raise",
@@ -292,7 +300,7 @@ def prepare_fusion(
     """
     network = as_fusion_network(model)
     how = None if adapt is None else Adapt.of(adapt)
-    _check_arguments(network, tile, batch_size, nan)
+    _check_arguments(network, tile, overlap, batch_size, nan)
     check_gains(gains)
     if how is not None and consistent:
         raise ValueError("consistent is True beside adapt, which tries back-projection itself; leave one of them out")
@@ -320,19 +328,29 @@ def prepare_fusion(
     scaled: Image = getattr(images, coarse)
     if how is None:
         network = made_consistent(network, images, consistent)
-    job = FusionJob(network, images, scaled, tile, batch_size, device, nan == "mask", progress, dims, None, wanted)
+    sizes = tile, overlap, batch_size
+    job = FusionJob(network, images, scaled, *sizes, device, nan == "mask", progress, dims, None, wanted)
     return job if how is None else replace(job, adaptation=adapt_to(network, images, how, device=device))
 
 
-def _check_arguments(model: FusionNetwork, tile: int | None, batch_size: int, nan: str) -> None:
+def _check_arguments(model: FusionNetwork, tile: int | None, overlap: int | None, batch_size: int, nan: str) -> None:
     check_policy(nan)
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; expected 1 or more")
-    is_global = model.margin is None
-    if tile is not None and (tile < 1 or (is_global and tile % 4)):
+    if tile is not None and tile < 1:
+        raise ValueError(f"tile is {tile}; expected a number of pixels of ms, 1 or more")
+    if overlap is None:
+        return
+    if model.margin is not None:
         raise ValueError(
-            f"tile is {tile}; expected a number of pixels of ms, 1 or more"
-            + (f", and a multiple of 4 for {type(model).__name__}, whose windows overlap by quarters" * is_global)
+            f"overlap is {overlap}, but {type(model).__name__} needs no overlapping windows: its tiles are read with "
+            "their margin; leave overlap out"
+        )
+    window = tile or model.window
+    if not (0 <= overlap <= window // 2 or is_official(window, overlap)):
+        raise ValueError(
+            f"overlap is {overlap}; of windows of {window} pixels of ms it is 0 to {window // 2}, or three quarters of "
+            f"a window whose side is a multiple of 4: pass overlap={usual_overlap(window)}, or leave it out"
         )
 
 

@@ -57,7 +57,7 @@ class Recipe:
             `hsmamba.fuse`.
         passes: Passes over the training images that are an epoch, which then decide `steps`; 0 leaves these alone.
         paper: Figures that were published for this experiment, by resolution ("reduced", "full"). The network is then
-            judged without a match of brightness, as papers do.
+            judged as papers do: without a match of brightness, and a global one by LE-Mamba's official tiling.
     """
 
     task: Literal["fusion"]
@@ -126,7 +126,7 @@ def _judged(
     """Judge what was trained, and write it."""
     model.half().float()  # stored in half the space; the figures are of what is stored
     consistent = bool(recipe.data.get("consistent"))
-    report = evaluate_fusion(model, pairs, gains="match" if recipe.paper is None else None, consistent=consistent)
+    report = evaluate_fusion(model, pairs, consistent=consistent, **({} if recipe.paper is None else _as_papers(model)))
     write_results(out / "results.csv", rows_of(report), COLUMNS)
     write_text(out / "report.txt", f"{report}\n")
     save_pretrained(
@@ -148,6 +148,12 @@ def _judged(
         text += f"{recipe.paper.beside(_spread(report), out)}\n\n"
     text += f"results in {out / 'results.csv'}, the model in {out / 'model'}"
     return Outcome(report.to_dict(), text)
+
+
+def _as_papers(model: FusionNetwork) -> dict[str, Any]:
+    """Return how papers judge: no match of brightness, and the tiling of LE-Mamba's authors."""
+    windows = {"tile": 16, "overlap": 12} if model.margin is None else {}
+    return {"gains": None, **windows}
 
 
 def settings_of(recipe: Recipe, pairs: FusionPairs) -> FusionSettings:

@@ -1,4 +1,4 @@
-"""Fusing an image of any size: tiles with their margin, or the official overlapping windows of a global network."""
+"""Fusing an image of any size: tiles with their margin, or overlapping windows of a global network."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import itertools
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
@@ -17,19 +15,18 @@ from torch import Tensor
 
 from hsmamba.data.windows import Within
 from hsmamba.engine.fusion.images import Images
-from hsmamba.engine.running import Submit, in_turn, placed, team
+from hsmamba.engine.fusion.overlap import Windows, windows_over
+from hsmamba.engine.running import in_turn, placed, team
 from hsmamba.layers.fusion import Place, pad_sides
 from hsmamba.models import FusionNetwork
 
 Write = Callable[[int, Tensor], None]  # gets the first row and the finished rows (C, n, W), from top to bottom
 Advance = Callable[[int], object]  # gets the number of pixels that are done
-_Windows = list[
-    tuple[int, NDArray[np.bool_]]
-]  # first coarse column of what is read, and which pixels go into the result
+# Number of a row of windows, what is read of the images, and the first coarse column there and the weights of windows.
+_Part: TypeAlias = "tuple[int, tuple[Tensor | None, ...], list[tuple[int, NDArray[Any]]]]"
 
 TILE = 512  # pixels of the guide, side of a tile
 _BAND = 2**25  # values of a row of tiles, 128 MiB; wide images have less tall ones
-WINDOW = 16  # coarse pixels, side of the windows of a global network: the usual patches of training
 
 _logger = logging.getLogger(__name__)
 
@@ -41,6 +38,7 @@ def fuse_images(
     advance: Advance,
     *,
     tile: int | None = None,
+    overlap: int | None = None,
     batch_size: int = 8,
     start: int = 0,
     wanted: Within | None = None,
@@ -55,6 +53,7 @@ def fuse_images(
         write: Takes the result.
         advance: Takes the progress.
         tile: Side of a tile or a window in coarse pixels; None for the default.
+        overlap: Of windows; see `windows_over`.
         batch_size: Windows at a time.
         start: First row that is asked for; of rows above only those come that lie in its tiles.
         wanted: Tells which pixels of a window of the result are asked for; 0 is written where tiles have none.
@@ -66,7 +65,7 @@ def fuse_images(
         side = tile or max(1, TILE // images.ratio)
         tall = min(side, max(1, _BAND // (images.ratio * images.size[1] * model.in_chans)))
         fuse_tiles(model, images, (tall, side), margin, write, advance, whole, start, wanted)
-    elif (window := tile or WINDOW) >= longest:
+    elif (window := tile or model.window) >= longest:
         fuse_tiles(model, images, (longest, longest), 0, write, advance, whole, start, wanted)
     else:
         _logger.info(
@@ -74,7 +73,8 @@ def fuse_images(
             type(model).__name__, window, window,
         )  # fmt: skip
         area = slice(start // images.ratio, images.coarse_size[0]), slice(0, images.coarse_size[1])
-        fuse_windows(model, images, window, batch_size, write, advance, area, whole, wanted)
+        windows = windows_over(images.coarse_size, window, overlap, images.ratio)
+        fuse_windows(model, images, windows, batch_size, write, advance, area, whole, wanted)
 
 
 def measured(model: FusionNetwork, images: Images) -> Any:
@@ -171,83 +171,10 @@ def even_parts(length: int, largest: int) -> list[slice]:
     return [slice(a, b) for a, b in itertools.pairwise(edges)]
 
 
-@dataclass(frozen=True)
-class _Axis:
-    """Windows along one axis: on a grid from 0, and a last one at the end; all lengths in pixels of the guide.
-
-    Attributes:
-        starts: First coarse pixel of every window, the last one at the end.
-        side: P, of a window.
-        step: Q, between windows of the grid.
-        seam: First pixel that is the last window's.
-    """
-
-    starts: tuple[int, ...]
-    side: int
-    step: int
-    seam: int
-
-    @classmethod
-    def of(cls, length: int, window: int, ratio: int) -> _Axis:
-        p, q = min(window, length), window // 4
-        count, rest = (length - p) // q + 1, (length - p) % q
-        grid_end = ((count - 1) * q + p) * ratio
-        starts = (*(i * q for i in range(count)), length - p)
-        return cls(starts, p * ratio, q * ratio, seam=grid_end - (p - rest) * ratio // 2)
-
-    @property
-    def grid_end(self) -> int:
-        """End of the windows on the grid."""
-        return (len(self.starts) - 2) * self.step + self.side
-
-    def meeting(self, part: slice, ratio: int) -> range:
-        """Numbers of the windows that have some of these coarse pixels."""
-        there = [i for i, a in enumerate(self.starts) if a < part.stop and a + self.side // ratio > part.start]
-        return range(there[0], there[-1] + 1)
-
-    def is_last(self, index: int) -> bool:
-        """Whether a window is the one at the end."""
-        return index == len(self.starts) - 1
-
-    def masks(self, index: int, ratio: int) -> dict[str, NDArray[np.bool_]]:
-        """Tell of the pixels of a window what they are along this axis.
-
-        Returns:
-            inner: away from both ends of the grid; middle: in the half of the window that serves the mean; line: taken
-            where windows are blended along this axis alone; kept: on this window's side of the seam; first: within
-            the first window of the grid.
-        """
-        local = np.arange(self.side)
-        t = local + self.starts[index] * ratio
-        at_start, at_end = t < self.step, t >= self.grid_end - self.step
-        inner = ~at_start & ~at_end
-        middle = (local >= self.step) & (local < self.side - self.step)
-        ends = (at_start & (index == 0)) | (at_end & ~at_start & (index == len(self.starts) - 2))
-        kept = t >= self.seam if self.is_last(index) else t < self.seam
-        line = ends | (inner & middle)
-        return {"inner": inner, "middle": middle, "line": line, "kept": kept, "first": t < self.side}
-
-
-def _weights(rows: _Axis, columns: _Axis, i: int, j: int, ratio: int) -> NDArray[np.bool_]:
-    """Tell which pixels (P, P) of window (i, j) go into the mean of the result."""
-    y, x = rows.masks(i, ratio), columns.masks(j, ratio)
-    if rows.is_last(i):
-        taken = np.broadcast_to(True if columns.is_last(j) else x["line"], (rows.side, columns.side))
-    elif columns.is_last(j):
-        taken = np.broadcast_to(y["line"][:, None], (rows.side, columns.side))
-    else:
-        along_rows = (x["line"] & ~x["first"]) & (y["first"][:, None] & (i == 0))
-        along_columns = y["line"][:, None] & (x["first"] & (j == 0))
-        inner = y["inner"][:, None] & x["inner"]
-        taken = np.where(inner, y["middle"][:, None] & x["middle"], along_rows | along_columns)
-    result: NDArray[np.bool_] = taken & y["kept"][:, None] & x["kept"]
-    return result
-
-
 def fuse_windows(
     model: FusionNetwork,
     images: Images,
-    window: int,
+    windows: Windows,
     batch_size: int,
     write: Write,
     advance: Advance,
@@ -255,15 +182,12 @@ def fuse_windows(
     whole: Any = None,
     wanted: Within | None = None,
 ) -> None:
-    """Fuse in overlapping windows of the training size, blended by the rule of LE-Mamba's official tiler.
-
-    Every result pixel is the mean of the windows that have it in their middle half; at the rim of the image, and at the
-    seam to the windows that are aligned with its end, as that tiler has it.
+    """Fuse in overlapping windows, each pixel the mean of those that have it by their weights.
 
     Args:
         model: A network in evaluation mode.
         images: What to fuse.
-        window: Side in coarse pixels, a multiple of 4; smaller where the image is.
+        windows: Where they lie.
         batch_size: Windows at a time.
         write: Takes the result: all columns of the area, and rows above and below it too, which are not whole.
         advance: Takes the progress.
@@ -272,67 +196,56 @@ def fuse_windows(
         wanted: See `fuse_images`.
     """
     ratio, (height, width) = images.ratio, images.size
-    rows, columns = (_Axis.of(length, window, ratio) for length in images.coarse_size)
-    side, there = columns.side // ratio, columns.meeting(area[1], ratio)
+    rows, columns = windows.rows, windows.columns
+    side, there = columns.side // ratio, columns.meeting(area[1])
     across = slice(columns.starts[there[0]], columns.starts[there[-1]] + side)
     asked = slice((area[1].start - across.start) * ratio, min(area[1].stop * ratio, width) - across.start * ratio)
     count = torch.zeros(rows.side, (across.stop - across.start) * ratio, dtype=images.dtype, device=images.device)
-    total: Tensor | None = None
+    total = count.new_zeros(model.in_chans, *count.shape)
+
+    def parts() -> Iterator[_Part]:
+        """Read the windows row by row; a row of which none is asked for has an empty part."""
+        for i in rows.meeting(area[0]):
+            here = slice(rows.starts[i], rows.starts[i] + rows.side // ratio)
+            chosen = [
+                (columns.starts[j] - across.start, weights)
+                for j in there
+                if _asked(wanted, here, slice(columns.starts[j], columns.starts[j] + side), ratio, images.size)
+                and (weights := windows.weights(i, j)).any()
+            ]
+            ms, *fine = images.window(here, across) if chosen else (None,)
+            read = (ms, *(pad_sides(x, ratio) for x in fine))  # where there is no ms, the last coarse pixel may be cut
+            for first in range(0, max(len(chosen), 1), batch_size):
+                yield i, read, chosen[first : first + batch_size]
+
+    def sharpen(part: _Part) -> Tensor | None:
+        _, read, chosen = part
+        if not chosen:
+            return None
+        with placed(model, None, whole) if whole is not None else nullcontext():
+            fused: Tensor = model(*_cut(read, [place for place, _ in chosen], side, ratio))
+        return fused
+
     # Networks of the zoo are shared by threads; what was measured of the image is told to one call at a time.
     alone = whole is not None or count.device.type != "cpu" or not isinstance(model, FusionNetwork)
     threads = 1 if alone else torch.get_num_threads()
     with team(threads) as submit:
-        for i in rows.meeting(area[0], ratio):
-            top = rows.starts[i]
-            here = slice(top, top + rows.side // ratio)
-            chosen = [
-                (left - across.start, mask)
-                for j in there
-                if _asked(wanted, here, slice(left := columns.starts[j], left + side), ratio, images.size)
-                and (mask := _weights(rows, columns, i, j, ratio)).any()
-            ]
-            how = submit, threads, batch_size
-            for part, fused in _sharpened(model, images, (here, across), chosen, side, whole, how):
-                if total is None:
-                    total = fused.new_zeros(fused.shape[1], *count.shape)
-                for (place, mask), result in zip(part, fused, strict=True):
+        found = in_turn(submit, sharpen, parts(), 2 * threads if threads > 1 else 0)
+        for i, of_row in itertools.groupby(found, key=lambda one: one[0][0]):
+            for (_, _, chosen), fused in of_row:
+                for (place, weights), result in zip(chosen, () if fused is None else fused, strict=True):
                     put = slice(place * ratio, (place + side) * ratio)
-                    weights = torch.from_numpy(mask).to(count)
-                    total[:, :, put] += result * weights
-                    count[:, put] += weights
+                    share = torch.from_numpy(weights).to(count)
+                    total[:, :, put] += result * share
+                    count[:, put] += share
+            top = rows.starts[i]
             end = rows.side if rows.is_last(i) else (rows.starts[i + 1] - top) * ratio
-            if total is None:
-                total = count.new_zeros(model.in_chans, *count.shape)
             if end:
                 done = min(end, height - top * ratio)
-                write(top * ratio, (total[:, :done, asked] / count[:done, asked].clamp(min=1)).cpu())
+                mean = total[:, :done, asked] / count[:done, asked].where(count[:done, asked] > 0, 1)
+                write(top * ratio, mean.cpu())
                 advance(done * (asked.stop - asked.start))
                 total, count = (F.pad(x[..., end:, :], (0, 0, 0, end)) for x in (total, count))
-
-
-def _sharpened(
-    model: FusionNetwork,
-    images: Images,
-    band: tuple[slice, slice],
-    windows: _Windows,
-    side: int,
-    whole: Any,
-    how: tuple[Submit, int, int],
-) -> Iterator[tuple[_Windows, Tensor]]:
-    """Sharpen windows of a band of coarse rows and columns; `how` has the team, its threads and windows at a time."""
-    if not windows:
-        return
-    (submit, threads, size), ratio = how, images.ratio
-    ms, *fine = images.window(*band)
-    read = (ms, *(pad_sides(x, ratio) for x in fine))  # where there is no ms, the last coarse pixel may be cut
-
-    def sharpen(part: _Windows) -> Tensor:
-        with placed(model, None, whole) if whole is not None else nullcontext():
-            fused: Tensor = model(*_cut(read, [place for place, _ in part], side, ratio))
-        return fused
-
-    parts = [windows[first : first + size] for first in range(0, len(windows), size)]
-    yield from in_turn(submit, sharpen, parts, 2 * threads if threads > 1 else 0)
 
 
 def _cut(band: tuple[Tensor | None, ...], places: list[int], side: int, ratio: int) -> tuple[Tensor | None, ...]:

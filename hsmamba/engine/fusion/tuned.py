@@ -64,7 +64,7 @@ class Correction(FusionNetwork):
 
     def __init__(self, network: FusionNetwork, ms: Levels, guide: Levels) -> None:
         super().__init__(network.in_chans, 3 * network.guide_chans, network.scale)
-        self.network, self.margin = network, network.margin
+        self.network, self.margin, self.window = network, network.margin, network.window
         for name, values in (
             ("ms_gain", ms.gain),
             ("ms_offset", ms.offset),
@@ -119,7 +119,7 @@ class Tuned(FusionNetwork):
         self.register_buffer("strength", strength[:, None, None].clone())
         self.margin = base.margin
         if correction is not None:
-            margins = base.margin, correction.margin
+            self.window, margins = correction.window, (base.margin, correction.margin)
             self.margin = None if margins[0] is None or margins[1] is None else max(margins[0], margins[1])
 
     def set_place(self, place: Place | None) -> None:

@@ -212,6 +212,18 @@ CASES = {
             lambda text: fuse(*(image.compute() for image in chunked()), adapt=STEP),
         ),
     ),
+    "its tiles are read with their margin; leave overlap out": (
+        lambda: fuse(overlap=2), lambda text: fuse()
+    ),
+    "of windows of {} pixels of ms it is 0 to {}, or three quarters {}: pass overlap={}, or leave it out": (
+        lambda: fuse(model=overlapping(), overlap=11),
+        (
+            lambda text: fuse(model=overlapping(), overlap=int(re.search(r"overlap=(\d+)", text)[1])),
+            lambda text: fuse(model=overlapping(), overlap=int(re.search(r"0 to (\d+)", text)[1])),
+            lambda text: fuse(model=overlapping(), overlap=12),
+            lambda text: fuse(model=overlapping()),
+        ),
+    ),
     "have no test images; make them with test= above 0": (
         lambda: judged(pairs(test=0)), lambda text: judged(pairs(test=0.4))
     ),
@@ -232,6 +244,12 @@ def test_what_an_error_says_works(words, call, mended):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", HsmambaWarning)
         assert mended(text)
+
+
+def overlapping():
+    model = make("cf2n", depth=1).eval()
+    model.record, model.window = copy.deepcopy(RECORD), 16
+    return model
 
 
 def sizes(text):

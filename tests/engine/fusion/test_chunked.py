@@ -134,22 +134,33 @@ def test_networks_that_look_at_the_whole_image_run_in_its_windows(name):
     np.testing.assert_allclose(lazy.compute(scheduler="threads"), eager, rtol=0, atol=0.05)  # of 2047
 
 
-@pytest.mark.parametrize(("tile", "size"), [(8, (21, 30)), (16, (16, 16)), (64, (20, 30)), (4, (40, 9))])
-def test_windows_of_any_side_are_those_of_the_image_in_memory(tile, size):
+@pytest.mark.parametrize(
+    ("tile", "size", "overlap"),
+    [
+        (8, (21, 30), 6),
+        (8, (21, 30), 4),
+        (11, (40, 30), None),
+        (16, (16, 16), None),
+        (64, (20, 30), 9),
+        (4, (40, 9), 3),
+    ],
+)
+def test_windows_of_any_side_are_those_of_the_image_in_memory(tile, size, overlap):
     class Wide(Copy):
         """Depends on all that it gets, and on nothing beyond."""
 
         def forward(self, ms, guide, ms_up=None):
             return super().forward(ms, guide, ms_up) + guide.mean(dim=(2, 3), keepdim=True)
 
+    options = {"tile": tile, "overlap": overlap, **QUIET}
     model, arrays = Wide(scale=4, margin=None, in_chans=4), cropped(*size)
-    eager = hsmamba.fuse(model, *arrays, tile=tile, **QUIET)
+    eager = hsmamba.fuse(model, *arrays, **options)
     for chunks in ({"y": 40, "x": 36}, {"y": 84, "x": 24}):
-        assert same(hsmamba.fuse(model, *chunked(arrays, chunks), tile=tile, **QUIET), eager)
+        assert same(hsmamba.fuse(model, *chunked(arrays, chunks), **options), eager)
     odd = arrays[1][: 4 * size[0] - 1, : 4 * size[1] - 3]
     up = odd.expand_dims(band=4, axis=2) * xarray.DataArray([1.0, 0.5, 2.0, 1.5], dims="band").astype(np.float32)
-    eager = hsmamba.fuse(model, None, odd, ms_up=up, tile=tile, **QUIET)
-    assert same(hsmamba.fuse(model, None, odd.chunk(y=44, x=40), ms_up=up.chunk(y=77, x=30), tile=tile, **QUIET), eager)
+    eager = hsmamba.fuse(model, None, odd, ms_up=up, **options)
+    assert same(hsmamba.fuse(model, None, odd.chunk(y=44, x=40), ms_up=up.chunk(y=77, x=30), **options), eager)
 
 
 def test_what_looks_at_the_whole_image_is_told_to_load_it():

@@ -337,7 +337,7 @@ def test_invalid_pixels_are_refused_or_masked_and_spoil_no_neighbour():
         fuse(Copy(), np.nan_to_num(ms), guide)
     for tile in (5, 64):
         for model in (Copy(), Copy(margin=1), Copy(margin=None)):
-            got = fuse(model, ms, guide, nan="mask", tile=tile if model.margin is not None else tile // 4 * 4)
+            got = fuse(model, ms, guide, nan="mask", tile=tile)
             wrong = np.isnan(ms).any(2).repeat(2, 0).repeat(2, 1) | ~np.isfinite(guide[..., 0])
             np.testing.assert_array_equal(np.isnan(got), wrong[..., None].repeat(2, 2))
             inner = ~wrong
@@ -415,7 +415,9 @@ def test_another_number_of_bands_names_those_of_the_weight():
         ({"tile": 0}, ValueError, "tile is 0"),
         ({"batch_size": 0}, ValueError, "batch_size is 0"),
         ({"model": nn.Identity()}, TypeError, "in_chans, guide_chans, scale"),
-        ({"model": Copy(margin=None), "tile": 10}, ValueError, "multiple of 4"),
+        ({"overlap": 1}, ValueError, "Copy needs no overlapping windows"),
+        ({"model": Copy(margin=None), "overlap": -1}, ValueError, "overlap is -1; of windows of 16 .* 0 to 8"),
+        ({"model": Copy(margin=None), "tile": 8, "overlap": 5}, ValueError, "three quarters .* pass overlap=1"),
         ({"ms": None}, SceneError, "neither ms nor ms_up"),
         ({"guide": None}, SceneError, "no guide"),
         ({"ms": [[1.0]]}, SceneError, "numpy array or an xarray"),
@@ -464,7 +466,10 @@ def test_images_that_have_nothing_in_common_are_not_called_misregistered():
         fuse(Copy(2), np.ones((60, 60, 2)), np.ones((120, 120)))
 
 
-@pytest.mark.parametrize(("name", "options"), [("rsanet", {"tile": 5}), ("le_mamba", {"tile": 8, "batch_size": 3})])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("rsanet", {"tile": 5}), ("le_mamba", {"tile": 8, "batch_size": 3}), ("le_mamba", {"tile": 8, "overlap": 6})],
+)
 def test_a_job_goes_on_at_a_row_that_was_written_bit_for_bit(name, options, monkeypatch):
     monkeypatch.setattr(jobs, "_FINISHED", 7 * 80 * 4)
     rng = np.random.default_rng(0)
@@ -496,7 +501,9 @@ def test_wide_images_have_less_tall_tiles(monkeypatch):
     np.testing.assert_allclose(np.concatenate(flat), tall[0], rtol=1e-6)
 
 
-@pytest.mark.parametrize(("name", "options"), [("rsanet", {"tile": 5}), ("le_mamba", {"tile": 8})])
+@pytest.mark.parametrize(
+    ("name", "options"), [("rsanet", {"tile": 5}), ("le_mamba", {"tile": 8}), ("le_mamba", {"tile": 8, "overlap": 6})]
+)
 def test_pixels_that_are_wanted_are_those_of_the_whole_and_the_others_invalid(name, options):
     rng = np.random.default_rng(0)
     ms, guide = rng.random((27, 20, 4)).astype(np.float32), rng.random((108, 80, 1))
