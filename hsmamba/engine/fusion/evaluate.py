@@ -170,7 +170,7 @@ def _made_consistent(
         better = consistent_method(lambda *_: method(pair)[None], images, pairs.sensor)
         return better(pair.ms[None], pair.guide[None])[0].clamp(0, 1)
 
-    return {f"{name}, consistent": partial(made, method) for name, method in methods.items()}
+    return {f"consistent {name}": partial(made, method) for name, method in methods.items()}
 
 
 def _baselines(pairs: FusionPairs, *, consistent: bool) -> dict[str, Callable[[FusionPair], Tensor]]:
