@@ -14,6 +14,8 @@ from torch import Tensor
 from hsmamba.layers.tiling import add_products, halo, run_tiles, shifts, tiles
 from hsmamba.ops import adaptive
 
+_COPIES = 4  # a smaller tile of the compiled backward, whose columns then stay in the second cache
+
 
 def adaptive_conv(x: Tensor, taps: Tensor, weight: Tensor) -> Tensor:
     """Convolve with zero padding by a shared kernel whose taps are scaled at each output pixel.
@@ -81,11 +83,15 @@ def _conv_backward_op(grad: Tensor, padded: Tensor, taps: Tensor, weight: Tensor
     """Gradients of the padded image, the taps and the weight; scaled shifts are computed again, tile by tile."""
     kernel, matrix = weight.shape[-1], _as_matrix(weight)
     dpadded, dtaps, dmatrix = torch.zeros_like(padded), torch.empty_like(taps), torch.zeros_like(matrix)
-    for n, rows in tiles(taps, weight[0].numel()):
+    compiled = adaptive.takes_back(grad, padded, taps, weight)
+    for n, rows in tiles(taps, (_COPIES if compiled else 1) * weight[0].numel()):
         near, tap = halo(rows, kernel), taps[n, :, rows]
+        slope = grad[n, :, rows].transpose(0, 1).flatten(1)  # (M, pixels)
+        if compiled:
+            adaptive.gradients(slope, padded[n, :, near], tap, matrix, dpadded[n, :, near], dtaps[n, :, rows], dmatrix)
+            continue
         shifted = shifts(padded[n, :, near], kernel)
         columns = _scaled(shifted, tap)
-        slope = grad[n, :, rows].transpose(0, 1).flatten(1)  # (M, pixels)
         dmatrix.addmm_(slope, columns.flatten(0, 2).flatten(1).T)
         torch.mm(matrix.T, slope, out=columns.view(matrix.shape[1], -1))  # now the columns' gradient
         per_shift = columns.movedim(2, 3)  # (k, k, images, C, R, W)

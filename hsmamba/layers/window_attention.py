@@ -13,9 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hsmamba.layers.tiling import add_products, halo, run_tiles, shifts, tiles
-from hsmamba.ops.attention import attend as attend_compiled
-from hsmamba.ops.attention import takes
+from hsmamba.layers.tiling import add_products, halo, run_images, run_tiles, shifts, tiles
+from hsmamba.ops import attention
 
 
 def window_attention(
@@ -82,12 +81,12 @@ def attend_op(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
     """Attend with q (G, d, H, W) to k and v (G, d, H + window - 1, W + window - 1)."""
     out = torch.empty_like(q)
 
-    compiled = takes(q, k, v, window)
+    compiled = attention.takes(q, k, v, window)
 
     def attend(n: slice, rows: slice) -> None:
         near = halo(rows, window)
         if compiled:
-            attend_compiled(q[n, :, rows], k[n, :, near], v[n, :, near], window, out[n, :, rows])
+            attention.attend(q[n, :, rows], k[n, :, near], v[n, :, near], window, out[n, :, rows])
             return
         weights = _products(q[n, :, rows], shifts(k[n, :, near], window)).softmax(0)
         out[n, :, rows] = _weighted_sum(weights, shifts(v[n, :, near], window))
@@ -102,9 +101,18 @@ def _(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
 
 
 @torch.library.custom_op("hsmamba::window_attention_backward", mutates_args=())
-def _attend_backward_op(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, window: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of q, k and v; the softmax is computed again, tile by tile."""
+def _attend_backward_op(
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, window: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of q, k and v; the softmax is computed again, row by row or tile by tile."""
     dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
+    if attention.takes_back(q, k, v, out, grad, window):
+
+        def attend_back(n: slice) -> None:
+            attention.attend_back(q[n], k[n], v[n], out[n], grad[n], window, dq[n], dk[n], dv[n])
+
+        run_images(q, attend_back)
+        return dq, dk, dv
     for n, rows in tiles(q, window * window):
         near = halo(rows, window)
         query, slope = q[n, :, rows], grad[n, :, rows]
@@ -120,7 +128,7 @@ def _attend_backward_op(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, window: i
 
 
 @_attend_backward_op.register_fake
-def _(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, window: int) -> tuple[Tensor, Tensor, Tensor]:
+def _(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, window: int) -> tuple[Tensor, Tensor, Tensor]:
     return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
 
 
@@ -147,7 +155,7 @@ def _weighted_sum(weights: Tensor, shifted: Tensor) -> Tensor:
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     *tensors, ctx.window = inputs
-    ctx.save_for_backward(*tensors)
+    ctx.save_for_backward(*tensors, output)
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:

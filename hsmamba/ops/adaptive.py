@@ -28,9 +28,17 @@ class _Adaptive(ctypes.Structure):
     ]
 
 
-def _kernel() -> Any:
+class _AdaptiveBackward(ctypes.Structure):
+    _fields_ = [
+        *((name, _int) for name in ("images", "channels", "height", "width", "kernel")),
+        *((name, _Maps) for name in ("x", "taps", "dx", "dtaps")),
+        ("columns", ctypes.c_void_p),
+    ]
+
+
+def _kernel(name: str = "adaptive") -> Any:
     """The function at this machine's level; None without a library, or in one that was compiled before there was it."""
-    return getattr(cpu.load(), f"hsmamba_adaptive_{cpu.level()}", None)
+    return getattr(cpu.load(), f"hsmamba_{name}_{cpu.level()}", None)
 
 
 def takes(padded: Tensor, taps: Tensor, weight: Tensor) -> bool:
@@ -42,6 +50,12 @@ def takes(padded: Tensor, taps: Tensor, weight: Tensor) -> bool:
         return False
     fits = all(x.device.type == "cpu" and x.dtype == torch.float32 for x in (padded, taps, weight))
     return fits and padded.stride(3) == taps.stride(3) == 1 and _kernel() is not None
+
+
+def takes_back(grad: Tensor, padded: Tensor, taps: Tensor, weight: Tensor) -> bool:
+    """Whether there is a kernel for the gradients of these tensors (see `gradients`)."""
+    fits = all(x.device.type == "cpu" and x.dtype == torch.float32 for x in (grad, padded, taps, weight))
+    return fits and padded.stride(3) == taps.stride(3) == 1 and _kernel("adaptive_gather") is not None
 
 
 def arranged(weight: Tensor) -> Tensor:
@@ -64,3 +78,28 @@ def convolve(padded: Tensor, taps: Tensor, weights: Tensor, kernel: int, out: Te
     maps = (_Maps(x.data_ptr(), *x.stride()[:3]) for x in (padded, taps, out))
     sizes = len(out), padded.shape[1], *out.shape[1:]
     _kernel()(ctypes.byref(_Adaptive(*sizes, kernel, *maps, weights.data_ptr())))
+
+
+def gradients(
+    slope: Tensor, padded: Tensor, taps: Tensor, matrix: Tensor, dpadded: Tensor, dtaps: Tensor, dmatrix: Tensor
+) -> None:
+    """Compute the gradients of `convolve`: two matrix products, and the kernel around them.
+
+    Args:
+        slope: Gradient of the result, (M, B H W).
+        padded: See `convolve`; so are the taps.
+        taps: (B, kernel^2, H, W).
+        matrix: Weights (M, kernel^2 C), taps outermost.
+        dpadded: The gradient of the padded image is added to it.
+        dtaps: Takes that of the taps.
+        dmatrix: That of the weights is added to it.
+    """
+    batch, offsets, height, width = taps.shape
+    columns = slope.new_empty(matrix.shape[1], slope.shape[1])
+    maps = (_Maps(x.data_ptr(), *x.stride()[:3]) for x in (padded, taps, dpadded, dtaps))
+    sizes = batch, padded.shape[1], height, width, round(offsets**0.5)
+    arguments = ctypes.byref(_AdaptiveBackward(*sizes, *maps, columns.data_ptr()))
+    _kernel("adaptive_columns")(arguments)
+    dmatrix.addmm_(slope, columns.T)
+    torch.mm(matrix.T, slope, out=columns)
+    _kernel("adaptive_gather")(arguments)

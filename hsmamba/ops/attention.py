@@ -27,9 +27,18 @@ class _Attention(ctypes.Structure):
     ]
 
 
-def _kernel() -> Any:
+class _AttentionBackward(ctypes.Structure):
+    _fields_ = [
+        *((name, _int) for name in ("groups", "channels", "height", "width", "window")),
+        *((name, _Planes) for name in ("q", "k", "v", "out", "grad", "dq", "dk", "dv")),
+        ("scratch", ctypes.c_void_p),
+        ("scratch_row", _int),
+    ]
+
+
+def _kernel(name: str = "attention") -> Any:
     """The function at this machine's level; None without a library, or in one that was compiled before there was it."""
-    return getattr(cpu.load(), f"hsmamba_attention_{cpu.level()}", None)
+    return getattr(cpu.load(), f"hsmamba_{name}_{cpu.level()}", None)
 
 
 def takes(q: Tensor, k: Tensor, v: Tensor, window: int) -> bool:
@@ -37,6 +46,11 @@ def takes(q: Tensor, k: Tensor, v: Tensor, window: int) -> bool:
     if _kernel() is None or q.shape[1] > MOST_CHANNELS or window > WIDEST_WINDOW:
         return False
     return all(x.device.type == "cpu" and x.dtype == torch.float32 and x.stride(3) == 1 for x in (q, k, v))
+
+
+def takes_back(q: Tensor, k: Tensor, v: Tensor, out: Tensor, grad: Tensor, window: int) -> bool:
+    """Whether the kernel computes the gradients of attention (see `attend_back`)."""
+    return _kernel("attention_backward") is not None and takes(q, k, v, window) and takes(q, out, grad, window)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, window: int, out: Tensor) -> None:
@@ -51,3 +65,26 @@ def attend(q: Tensor, k: Tensor, v: Tensor, window: int, out: Tensor) -> None:
     """
     planes = (_Planes(x.data_ptr(), *x.stride()[:3]) for x in (q, k, v, out))
     _kernel()(ctypes.byref(_Attention(*q.shape, window, *planes)))
+
+
+def attend_back(
+    q: Tensor, k: Tensor, v: Tensor, out: Tensor, grad: Tensor, window: int, dq: Tensor, dk: Tensor, dv: Tensor
+) -> None:
+    """Compute the gradients of `attend` on the calling thread; the interpreter lock is released.
+
+    Args:
+        q: See `attend`; so are k and v.
+        k: Keys.
+        v: Values.
+        out: What `attend` gave.
+        grad: Its gradient, the same shape.
+        window: Odd side of the window.
+        dq: Takes the gradient of q.
+        dk: That of k is added to it.
+        dv: That of v is added to it.
+    """
+    planes = (_Planes(x.data_ptr(), *x.stride()[:3]) for x in (q, k, v, out, grad, dq, dk, dv))
+    row = q.shape[3] + 2 * (window - 1) + cpu.WIDEST
+    scratch = q.new_zeros(2 * (window**2 + q.shape[1]) * row)
+    arguments = _AttentionBackward(*q.shape, window, *planes, scratch.data_ptr(), row)
+    _kernel("attention_backward")(ctypes.byref(arguments))

@@ -42,15 +42,37 @@ def test_it_is_the_convolution_in_double_precision(level, batch, kernel, channel
     torch.testing.assert_close(got.double(), wanted, rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.parametrize("level", LEVELS)
+@settings(max_examples=15)
+@given(
+    batch=st.integers(1, 2), kernel=st.sampled_from([1, 3, 5]), channels=st.integers(1, 5), outputs=st.integers(1, 20),
+    height=st.integers(1, 4), width=st.integers(1, 70), seed=st.integers(0, 99),
+)  # fmt: skip
+def test_its_gradients_are_those_in_double_precision(level, batch, kernel, channels, outputs, height, width, seed):
+    if LEVELS.index(level) > LEVELS.index(cpu.level()):
+        pytest.skip(f"{level} does not run here")
+    gen = torch.Generator().manual_seed(seed)
+    shapes = (batch, channels, height, width), (batch, kernel**2, height, width), (outputs, channels, kernel, kernel)
+    inputs = [torch.randn(shape, generator=gen).requires_grad_() for shape in shapes]
+    slope = torch.randn(batch, outputs, height, width, generator=gen)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cpu, "level", lambda: level)
+        got = torch.autograd.grad(adaptive_conv(*inputs), inputs, slope)
+    exact = [x.detach().double().requires_grad_() for x in inputs]
+    wanted = torch.autograd.grad(adaptive_conv(*exact), exact, slope.double())
+    for one, other in zip(got, wanted, strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=1e-5, atol=1e-4)
+
+
 def test_a_library_from_before_it_is_no_hindrance(monkeypatch):
     x, taps, weight = torch.randn(1, 3, 9, 40), torch.rand(1, 9, 9, 40), torch.randn(5, 3, 3, 3)
     with_it = adaptive_conv(x, taps, weight)
-    monkeypatch.setattr(adaptive, "_kernel", lambda: None)
+    monkeypatch.setattr(adaptive, "_kernel", lambda name="": None)
     torch.testing.assert_close(adaptive_conv(x, taps, weight), with_it)
 
 
 _GUARDED = """
-from hsmamba.ops.adaptive import OUTPUT_BLOCK, convolve
+from hsmamba.ops.adaptive import _AdaptiveBackward, _kernel, _Maps, OUTPUT_BLOCK, convolve
 for level in levels:
     cpu.level = lambda: level
     for width in (1, 3, 4, 15, 16, 17, 31, 32, 33, 50):
@@ -60,6 +82,11 @@ for level in levels:
                 padded, taps = guarded((2, 3, 7, width + 2), behind), guarded((2, 9, 5, width), behind)
                 out, weights = guarded((2, outputs, 5, width), behind), guarded((blocks, 9, 3, OUTPUT_BLOCK), behind)
                 convolve(padded, taps, weights, 3, out)
+                columns, changed = guarded((27, 10 * width), behind), (guarded(x.shape, behind) for x in (padded, taps))
+                maps = [_Maps(x.data_ptr(), *x.stride()[:3]) for x in (padded, taps, *changed)]
+                arguments = _AdaptiveBackward(2, 3, 5, width, 3, *maps, columns.data_ptr())
+                for name in ("adaptive_columns", "adaptive_gather"):
+                    _kernel(name)(ctypes.byref(arguments))
 """
 
 

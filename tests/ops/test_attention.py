@@ -43,6 +43,33 @@ def test_it_is_attention_in_double_precision(level, window, heads, d, height, wi
     torch.testing.assert_close(got.double(), wanted, rtol=1e-5, atol=1e-5 * max(1.0, spread))
 
 
+@pytest.mark.parametrize("level", LEVELS)
+@settings(max_examples=15)
+@given(
+    window=st.sampled_from([3, 5, 7]), heads=st.integers(1, 3), d=st.integers(1, 5), height=st.integers(4, 6),
+    width=st.integers(4, 40), spread=st.sampled_from([0.1, 1.0, 5.0]), seed=st.integers(0, 99),
+    threads=st.sampled_from([1, 3]),
+)  # fmt: skip
+def test_its_gradients_are_those_in_double_precision(level, window, heads, d, height, width, spread, seed, threads):
+    if LEVELS.index(level) > LEVELS.index(cpu.level()):
+        pytest.skip(f"{level} does not run here")
+    gen = torch.Generator().manual_seed(seed)
+    q, k, v, slope = torch.randn(4, 1, heads * d, height, width, generator=gen)
+    inputs = [x.requires_grad_() for x in (spread * q, k, v, torch.randn(d, 2, generator=gen))]
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(cpu, "level", lambda: level)
+            got = torch.autograd.grad(attended(*inputs, heads, window), inputs, slope)
+    finally:
+        torch.set_num_threads(before)
+    exact = [x.detach().double().requires_grad_() for x in inputs]
+    wanted = torch.autograd.grad(attended(*exact, heads, window), exact, slope.double())
+    for one, other in zip(got, wanted, strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=1e-5 * max(1.0, float(other.abs().max())))
+
+
 def test_what_is_not_finite_stays_with_the_pixels_that_see_it():
     q, k, v = torch.randn(3, 1, 3, 12, 40)
     clean = attended(q, k, v, torch.zeros(3, 2), 1, 3)
@@ -67,12 +94,12 @@ def test_it_takes_only_what_it_was_made_for():
 def test_a_library_from_before_it_had_attention_is_no_hindrance(monkeypatch):
     q, k, v = torch.randn(3, 1, 3, 9, 20)
     with_it = attended(q, k, v, torch.ones(3, 2), 1, 5)
-    monkeypatch.setattr(attention, "_kernel", lambda: None)
+    monkeypatch.setattr(attention, "_kernel", lambda name="": None)
     torch.testing.assert_close(attended(q, k, v, torch.ones(3, 2), 1, 5), with_it)
 
 
 _GUARDED = """
-from hsmamba.ops.attention import attend
+from hsmamba.ops.attention import attend, attend_back
 for level in levels:
     cpu.level = lambda: level
     for width in (3, 4, 7, 16, 17, 33):
@@ -80,7 +107,9 @@ for level in levels:
             for behind in (True, False):
                 outer = (2, d, 7 + 4, width + 4)
                 q, out = (guarded((2, d, 7, width), behind) for _ in range(2))
-                attend(q, guarded(outer, behind), guarded(outer, behind), 5, out)
+                k, v, dk, dv = (guarded(outer, behind) for _ in range(4))
+                attend(q, k, v, 5, out)
+                attend_back(q, k, v, out, guarded(q.shape, behind), 5, guarded(q.shape, behind), dk, dv)
 """
 
 

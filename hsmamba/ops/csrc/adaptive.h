@@ -17,4 +17,10 @@ typedef struct {
     const float *weights; /* (outputs / OUTPUT_BLOCK rounded up, kernel^2, channels, OUTPUT_BLOCK) */
 } Adaptive;
 
+typedef struct {
+    int64_t images, channels, height, width, kernel;
+    Maps x, taps, dx, dtaps; /* dx is added to */
+    float *columns;          /* (kernel^2, channels, images, height, width) */
+} AdaptiveBackward;
+
 #endif

@@ -17,4 +17,11 @@ typedef struct {
     Planes q, k, v, out; /* (groups, channels, height, width); k and v with window - 1 more rows and columns */
 } Attention;
 
+typedef struct {
+    int64_t groups, channels, height, width, window;
+    Planes q, k, v, out, grad, dq, dk, dv; /* shapes of attention; dk and dv are added to */
+    float *scratch;                        /* zeros: 2 (window^2 + channels) rows */
+    int64_t scratch_row;                   /* floats of one: width + 2 (window - 1) + WIDEST at least */
+} AttentionBackward;
+
 #endif

@@ -56,7 +56,9 @@ static inline void restore_mode(uint64_t mode) {
 #define BACKWARD_MANY 2
 #include "vectors.h"
 #include "attention_kernel.h"
+#include "attention_backward_kernel.h"
 #include "adaptive_kernel.h"
+#include "adaptive_backward_kernel.h"
 #include "s6_kernel.h"
 #include "scan_kernel.h"
 
@@ -70,7 +72,9 @@ static inline void restore_mode(uint64_t mode) {
 #define BACKWARD_MANY 2
 #include "vectors.h"
 #include "attention_kernel.h"
+#include "attention_backward_kernel.h"
 #include "adaptive_kernel.h"
+#include "adaptive_backward_kernel.h"
 #include "s6_kernel.h"
 #include "scan_kernel.h"
 #pragma clang attribute pop
@@ -85,7 +89,9 @@ static inline void restore_mode(uint64_t mode) {
 #define HAVE_SCALEF
 #include "vectors.h"
 #include "attention_kernel.h"
+#include "attention_backward_kernel.h"
 #include "adaptive_kernel.h"
+#include "adaptive_backward_kernel.h"
 #include "s6_kernel.h"
 #include "scan_kernel.h"
 #pragma clang attribute pop
