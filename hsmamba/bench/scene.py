@@ -42,7 +42,7 @@ def _scan_flops(u: Any, delta: Any, A: Any, *_: Any, **__: Any) -> int:
 
 def _s6_flops(u: Any, projected: Any, order: Any, A_log: Any, steps: Any, *_: Any, **__: Any) -> int:
     """Count a scan's steps as `_scan_flops` does, and the product that makes the step sizes."""
-    return int(np.prod(u)) * (6 * int(A_log[2]) + 2 * int(steps[2]))
+    return int(projected[1] * u[0] * u[2] * u[3]) * (6 * int(A_log[2]) + 2 * int(steps[2]))
 
 
 def _attention_flops(q: Any, k: Any, v: Any, window: int, *_: Any, **__: Any) -> int:

@@ -48,7 +48,7 @@ class S6(nn.Module):
 
         With `orders`, one for each scan, u and driver are maps (B, K or 1, d | e, H, W), one for each scan or for all;
         the output is (B, K, d, H, W), or with `summed` (B, d, H, W). Maps whose channels are neighbours in memory are
-        read in place in inference on a CPU.
+        read in place on a CPU.
     """
 
     def __init__(
@@ -134,15 +134,15 @@ class S6(nn.Module):
         height, width = u.shape[3:]
         tokens = _tokens(u)
         projected = self._projected(tokens if driver is None else _tokens(driver), len(orders))
-        y, last = s6.s6_op(
-            tokens.expand(-1, len(orders), -1, -1),
+        parameters = (self.A_log, self.dt_proj_weight, self.dt_proj_bias, self.D)
+        save = torch.is_grad_enabled() and any(x.requires_grad for x in (tokens, projected, *parameters))
+        y, last, _ = s6.s6_op(
+            tokens,
             projected,
             order_table(tuple(orders), height, width),
-            self.A_log,
-            self.dt_proj_weight,
-            self.dt_proj_bias,
-            self.D,
+            *parameters,
             summed,
+            save,
         )
         y = y.mT.view(*y.shape[:2], y.shape[3], height, width)
         return y.squeeze(1) if summed else y, last

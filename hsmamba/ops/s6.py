@@ -1,7 +1,7 @@
-"""The compiled S6 forward: scans over one set of tokens, in any orders, from the projections to the sum of the scans.
+"""The compiled S6: scans over one set of tokens, in any orders, from the projections to the sum of the scans, and back.
 
 It reads tokens whose channels are neighbours in memory, so that no scan needs a copy in its own order, and computes the
-step sizes on the way. For inference on a CPU in float32; in the library of the scan.
+step sizes on the way. On a CPU in float32; in the library of the scan.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from torch import Tensor
 
 from hsmamba.ops import cpu
 from hsmamba.ops.backends import choose_backend, forced_backend
-from hsmamba.ops.inputs import CHECKPOINT_STEPS
+from hsmamba.ops.inputs import CHECKPOINT_STEPS, checkpoint_count
+from hsmamba.ops.operator import no_second_derivative
 
 _int = ctypes.c_int64
 _ptr = ctypes.c_void_p
@@ -29,21 +30,31 @@ class _S6(ctypes.Structure):
     _fields_ = [
         *((name, _int) for name in ("batches", "scans", "channels", "tokens", "states", "rank", "parts", "row", "own")),
         *((name, _Tokens) for name in ("u", "projected", "y")),
-        *((name, _ptr) for name in ("order", "A", "steps", "bias", "D", "last", "scratch")),
+        *((name, _ptr) for name in ("order", "A", "steps", "bias", "D", "last", "checkpoints", "scratch")),
         *((name, _int) for name in ("scratch_floats", "next_thread", "next_task")),
     ]
 
 
-def _kernel() -> Any:
+class _S6Backward(ctypes.Structure):
+    _fields_ = [
+        *((name, _int) for name in ("batches", "scans", "channels", "tokens", "states", "rank", "parts", "row", "own")),
+        ("slots", _int),
+        *((name, _Tokens) for name in ("u", "projected", "dy", "du", "ddelta", "dprojected")),
+        ("dprojected_part", _int),
+        *((name, _ptr) for name in ("order", "A", "steps", "bias", "D", "checkpoints", "dlast", "dA", "dbias", "dD")),
+        ("scratch", _ptr),
+        *((name, _int) for name in ("scratch_floats", "next_thread", "next_slot")),
+    ]
+
+
+def _kernel(name: str = "s6_backward") -> Any:
     """The function at this machine's level; None without a library, or in one that was compiled before there was it."""
-    return getattr(cpu.load(), f"hsmamba_s6_{cpu.level()}", None)
+    return getattr(cpu.load(), f"hsmamba_{name}_{cpu.level()}", None)
 
 
 def takes(*tensors: Tensor) -> bool:
     """Whether the kernel may take the place of `selective_scan` and what is around it, for these and all parameters."""
     if torch.compiler.is_compiling() or torch.onnx.is_in_onnx_export() or torch._C._are_functorch_transforms_active():
-        return False
-    if torch.is_grad_enabled() and any(x.requires_grad for x in tensors):
         return False
     if any(x.device.type != "cpu" or x.dtype != torch.float32 for x in tensors) or torch.is_autocast_enabled("cpu"):
         return False
@@ -63,52 +74,148 @@ def s6_op(
     bias: Tensor,
     D: Tensor,
     summed: bool,
-) -> tuple[Tensor, Tensor]:
+    save: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
     """Scan K times; W is 1 where all scans have the same weights, else K.
 
     Args:
-        u: (B, K, L, d), float32; channels are neighbours in memory. One copy for all scans has stride 0 along K.
-        projected: (B, K, L, R + 2 N), likewise: the rank, then B and C.
-        order: (K, L), int32: the token that a scan visits at each step.
+        u: (B, K or 1, L, d), float32; channels are neighbours in memory.
+        projected: (B, K, L, R + 2 N), likewise: the rank, then B and C. One copy for all scans has stride 0 along K.
+        order: (K, L), int32: the token that a scan visits at each step; each token once.
         A_log: (W, d, N); A = -exp(A_log).
         steps: (W, d, R), from the rank to the step sizes before their bias and softplus.
         bias: (W, d).
         D: (W, d).
         summed: Sum over the scans.
+        save: Keep states for the backward.
 
     Returns:
-        y (B, 1, L, d) summed, or (B, K, L, d), tokens in the order of u; the last states (B, K, d, N).
+        y (B, 1, L, d) summed, or (B, K, L, d), tokens in the order of u; the last states (B, K, d, N); the states from
+        which the backward starts, or nothing.
     """
-    b, scans, length, d = u.shape
-    n, rank = A_log.shape[2], steps.shape[2]
+    (b, _, length, d), scans, n = u.shape, projected.shape[1], A_log.shape[2]
     y = u.new_empty(b, 1 if summed else scans, length, d)
     last = u.new_empty(b, scans, d, n)
+    checkpoints = u.new_empty(_checkpoint_shape(u, projected, A_log) if save else (0,))
     if y.numel() == 0:
-        return y, last.zero_()
+        return y, last.zero_(), checkpoints
+    arguments, threads, held = _described(_S6, u, projected, order, A_log, steps, bias, D)
+    arguments.y, arguments.last = _tokens(y, summed), last.data_ptr()
+    arguments.checkpoints = checkpoints.data_ptr() if save else None
+    floats = 3 * CHECKPOINT_STEPS * cpu.WIDEST + n * arguments.row  # tiles and states
+    scratch = _scratch(arguments, threads, floats)
+    cpu.run_team(_kernel("s6"), arguments, threads, (u, projected, y, scratch, *held, last, checkpoints))
+    return y, last, checkpoints
+
+
+def _checkpoint_shape(u: Tensor, projected: Tensor, A_log: Tensor) -> tuple[int, ...]:
+    """States before each block of steps but the first, which is zero."""
+    return u.shape[0], projected.shape[1], checkpoint_count(u.shape[2]) - 1, A_log.shape[2], u.shape[3]
+
+
+def _described(
+    kind: Any, u: Tensor, projected: Tensor, order: Tensor, A_log: Tensor, steps: Tensor, bias: Tensor, D: Tensor
+) -> tuple[Any, int, list[Tensor]]:
+    """Fill in what forward and backward share; the number of threads, and the tensors behind it."""
+    (b, _, length, d), scans, n = u.shape, projected.shape[1], A_log.shape[2]
     row = (-(-d // cpu.WIDEST) + 1) * cpu.WIDEST  # of the weights: a vector may begin at any channel
     rates, weights = (F.pad(x.mT, (0, row - d)) for x in (-A_log.exp(), steps))
     shift, direct = (F.pad(x, (0, row - d)) for x in (bias, D))
     threads = torch.get_num_threads() if b * scans * d * length * n > cpu.SMALL else 1
     blocks = -(-d // {"avx512": 16, "avx2": 8, "baseline": 4}[cpu.level()])
     parts = max(1, min(blocks, -(-cpu.RUNS_PER_THREAD * threads // b))) if threads > 1 else 1
-    floats = 3 * CHECKPOINT_STEPS * cpu.WIDEST + n * row  # tiles and states
-    scratch = torch.empty(threads * floats + cpu.WIDEST)
-    arguments = _S6(b, scans, d, length, n, rank, parts, row, int(len(A_log) > 1))
-    arguments.u, arguments.projected, arguments.y = _tokens(u), _tokens(projected), _tokens(y, summed)
-    pointers = {"order": order, "A": rates, "steps": weights, "bias": shift, "D": direct, "last": last}
+    arguments = kind(b, scans, d, length, n, steps.shape[2], parts, row, int(len(A_log) > 1))
+    arguments.u, arguments.projected = _tokens(u, u.shape[1] == 1), _tokens(projected)
+    pointers = {"order": order, "A": rates, "steps": weights, "bias": shift, "D": direct}
     for name, x in pointers.items():
         setattr(arguments, name, x.data_ptr())
+    return arguments, threads, list(pointers.values())
+
+
+def _scratch(arguments: Any, threads: int, floats: int) -> Tensor:
+    """Memory of so many floats for each thread."""
+    scratch = torch.empty(threads * floats + cpu.WIDEST)
     arguments.scratch, arguments.scratch_floats = -(-scratch.data_ptr() // 64) * 64, floats
-    cpu.run_team(_kernel(), arguments, threads, (u, projected, y, scratch, *pointers.values()))
-    return y, last
+    return scratch
 
 
-def _tokens(x: Tensor, summed: bool = False) -> _Tokens:
+def _tokens(x: Tensor, shared: bool = False) -> _Tokens:
     batch, scan, token = x.stride()[:3]
-    return _Tokens(x.data_ptr(), batch, 0 if summed else scan, token)
+    return _Tokens(x.data_ptr(), batch, 0 if shared else scan, token)
 
 
 @s6_op.register_fake
-def _(u: Tensor, projected: Tensor, order: Tensor, A_log: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
-    b, scans, length, d = u.shape
-    return u.new_empty(b, 1 if others[-1] else scans, length, d), u.new_empty(b, scans, d, A_log.shape[2])
+def _(u: Tensor, projected: Tensor, order: Tensor, A_log: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tensor]:
+    (b, _, length, d), scans = u.shape, projected.shape[1]
+    *_, summed, save = others
+    y, last = u.new_empty(b, 1 if summed else scans, length, d), u.new_empty(b, scans, d, A_log.shape[2])
+    return y, last, u.new_empty(_checkpoint_shape(u, projected, A_log) if save else (0,))
+
+
+@torch.library.custom_op("hsmamba::s6_backward", mutates_args=())
+def _s6_backward_op(
+    u: Tensor,
+    projected: Tensor,
+    order: Tensor,
+    A_log: Tensor,
+    steps: Tensor,
+    bias: Tensor,
+    D: Tensor,
+    checkpoints: Tensor,
+    dy: Tensor,
+    dlast: Tensor | None,
+) -> list[Tensor]:
+    """Gradients of u, projected, A_log, steps, bias and D."""
+    scans, n, (sets, d, rank) = projected.shape[1], A_log.shape[2], steps.shape
+    du, dprojected = torch.empty_like(u), torch.empty(projected.shape, dtype=u.dtype)
+    if u.numel() == 0 or scans == 0:
+        return [du, dprojected, *(torch.zeros_like(x) for x in (A_log, steps, bias, D))]
+    arguments, threads, held = _described(_S6Backward, u, projected, order, A_log, steps, bias, D)
+    dy = dy if dy.stride(3) == 1 else dy.contiguous()
+    dlast = None if dlast is None else dlast.contiguous()
+    ddelta = u.new_empty(u.shape[0], scans, *u.shape[2:])
+    parts, slots = arguments.parts, min(len(u) * arguments.parts, cpu.RUNS_PER_THREAD * threads)
+    by_part = dprojected[None] if parts == 1 else u.new_empty(parts, *dprojected.shape)
+    dA, (dbias, dD) = u.new_zeros(slots, sets, n, arguments.row), u.new_zeros(2, slots, sets, arguments.row)
+    arguments.slots, arguments.dprojected_part = slots, by_part.stride(0)
+    arguments.dy, arguments.du = _tokens(dy, dy.shape[1] == 1), _tokens(du, du.shape[1] == 1)
+    arguments.ddelta, arguments.dprojected = _tokens(ddelta), _tokens(by_part[0])
+    arguments.checkpoints, arguments.dlast = checkpoints.data_ptr(), None if dlast is None else dlast.data_ptr()
+    arguments.dA, arguments.dbias, arguments.dD = dA.data_ptr(), dbias.data_ptr(), dD.data_ptr()
+    vectors = arguments.row // cpu.WIDEST
+    floats = cpu.WIDEST * (vectors * (7 * CHECKPOINT_STEPS + n) + 16 * CHECKPOINT_STEPS)
+    scratch = _scratch(arguments, threads, floats)
+    held += [du, ddelta, by_part, dA, dbias, dD, checkpoints, dy, *([] if dlast is None else [dlast])]
+    cpu.run_team(_kernel(), arguments, threads, (u, projected, scratch, *held))
+    if parts > 1:
+        torch.sum(by_part[..., rank:], 0, out=dprojected[..., rank:])
+    slopes, ranks = (x.transpose(0, 1).flatten(1, 2) for x in (ddelta, projected[..., :rank]))  # (K, B L, d | R)
+    if sets == 1:
+        slopes, ranks = slopes.flatten(0, 1)[None], ranks.flatten(0, 1)[None]
+    dprojected[..., :rank] = (slopes @ steps).view(scans, len(u), -1, rank).transpose(0, 1)
+    dA_log = dA.sum(0).mT[:, :d] * -A_log.exp()
+    return [du, dprojected, dA_log, slopes.mT @ ranks, dbias.sum(0)[:, :d].clone(), dD.sum(0)[:, :d].clone()]
+
+
+@_s6_backward_op.register_fake
+def _(u: Tensor, projected: Tensor, order: Tensor, *others: Tensor) -> list[Tensor]:
+    return [torch.empty_like(u), projected.new_empty(projected.shape), *(torch.empty_like(x) for x in others[:4])]
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    ctx.save_for_backward(*inputs[:7], output[2])
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx: Any, dy: Tensor | None, dlast: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
+    if dy is None and dlast is None:
+        return (None,) * 9
+    if dy is None:
+        u, projected = ctx.saved_tensors[:2]
+        dy = u.new_zeros(()).expand(len(u), projected.shape[1], *u.shape[2:]).contiguous()
+    du, dprojected, *weights = _s6_backward_op(*ctx.saved_tensors, dy, dlast)
+    return (du, dprojected, None, *weights, None, None)
+
+
+s6_op.register_autograd(_backward, setup_context=_setup_context)
+_s6_backward_op.register_autograd(no_second_derivative)

@@ -1,5 +1,6 @@
 """The compiled S6: the numbers of the plain network, for every instruction set, order, layout and number of threads."""
 
+import copy
 import sys
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hsmamba.layers.scan_order import CROSS
+from hsmamba.layers.scan_order import CROSS, order_table
 from hsmamba.layers.ssm import S6
 from hsmamba.ops import cpu, s6, scan_backend
 from tests.ops.guarded import run_guarded
@@ -35,6 +36,25 @@ def made(d=21, n=5, rank=3, **options):
     return module
 
 
+def gradients(module, inputs, orders, summed):
+    """Gradients of the inputs and all parameters, for slopes from a seed."""
+    leaves = [x.detach().requires_grad_() for x in inputs]
+    outputs = module(*leaves, return_last_state=True, orders=orders, summed=summed)
+    gen = torch.Generator().manual_seed(1)
+    slopes = [torch.randn(y.shape, generator=gen).to(y) for y in outputs]
+    return torch.autograd.grad(outputs, [*leaves, *module.parameters()], slopes)
+
+
+def assert_exact(module, *inputs, summed=False):
+    """Hold the gradients against those in double precision."""
+    module = module.requires_grad_(True)
+    got = gradients(module, inputs, CROSS, summed)
+    exact = gradients(copy.deepcopy(module).double(), [x.double() for x in inputs], CROSS, summed)
+    for one, other in zip(got, exact, strict=True):
+        scale = float(other.abs().max()) if other.numel() else 0.0
+        torch.testing.assert_close(one.double(), other, rtol=1e-5, atol=1e-5 * max(1.0, scale))
+
+
 def both(module, *inputs, **options):
     """What the kernel gives, and the plain network."""
     assert s6.takes(*inputs, *module.parameters())
@@ -54,7 +74,9 @@ def assert_same(got, wanted):
 @pytest.mark.parametrize("summed", [True, False])
 def test_every_instruction_set_of_this_processor(d, summed):
     module = made(d, 11, scans=4)
-    assert_same(*both(module, torch.randn(2, 1, d, 5, 8), summed=summed))
+    x = torch.randn(2, 1, d, 5, 8)
+    assert_same(*both(module, x, summed=summed))
+    assert_exact(module, x, summed=summed)
 
 
 @settings(max_examples=25, deadline=None)
@@ -79,6 +101,7 @@ def test_orders_drivers_biases_and_layouts(
     if channels_last:
         inputs = [x.movedim(2, -1).contiguous().movedim(-1, 2) for x in inputs]
     assert_same(*both(module, *inputs, summed=summed))
+    assert_exact(module, *inputs, summed=summed)
 
 
 def test_any_number_of_threads_gives_the_same_bits():
@@ -93,16 +116,49 @@ def test_any_number_of_threads_gives_the_same_bits():
         torch.set_num_threads(threads)
 
 
+def test_threads_change_gradients_by_rounding_alone():
+    module, x = made(70, 16, scans=4), torch.randn(1, 1, 70, 16, 16)
+    threads = torch.get_num_threads()
+    try:
+        for number in (1, 3):
+            torch.set_num_threads(number)
+            assert_exact(module, x, summed=True)
+            assert_exact(module, x)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_either_output_alone_has_a_gradient_and_no_second_one():
+    module, x = made(scans=4).requires_grad_(True), torch.randn(2, 1, 21, 3, 4, requires_grad=True)
+    y, last = module(x, return_last_state=True, orders=CROSS)
+    with scan_backend("torch"):
+        wanted = module(x, return_last_state=True, orders=CROSS)
+    for one, other in zip((y, last), wanted, strict=True):
+        slope = torch.randn_like(one)
+        (got,) = torch.autograd.grad(one, x, slope, retain_graph=True, create_graph=True)
+        torch.testing.assert_close(
+            got, torch.autograd.grad(other, x, slope, retain_graph=True)[0], rtol=1e-5, atol=1e-5
+        )
+        with pytest.raises(NotImplementedError, match="scan_backend"):
+            got.sum().backward()
+
+
+def test_the_operator_keeps_what_torch_expects_of_one():
+    order = order_table(CROSS, 3, 4)
+    shapes = (2, 1, 12, 5), (2, 4, 12, 3 + 2 * 6), (4, 5, 6), (4, 5, 3), (4, 5), (4, 5)
+    u, projected, *weights = (torch.randn(shape, requires_grad=True) for shape in shapes)
+    for summed in (True, False):
+        torch.library.opcheck(s6.s6_op, (u, projected, order, *weights, summed, True))
+
+
 def test_it_takes_only_what_it_was_made_for():
     module, x = made(scans=4), torch.randn(1, 1, 21, 3, 3)
     parameters = list(module.parameters())
     assert s6.takes(x, *parameters)
     assert not s6.takes(x.double(), *parameters)
-    assert not s6.takes(x.requires_grad_(), *parameters)
-    with torch.no_grad():
-        assert s6.takes(x, *parameters)
-        with torch.autocast("cpu", torch.bfloat16):
-            assert not s6.takes(x, *parameters)
+    assert s6.takes(x.requires_grad_(), *parameters)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not s6.takes(x, *parameters)
     taken = []
     torch.func.vmap(lambda one: taken.append(s6.takes(one, *parameters)) or one)(x.detach())
     assert taken == [False]
@@ -113,14 +169,14 @@ import itertools
 from guard_kernel import extent, redirect
 from hsmamba.layers.scan_order import CROSS
 from hsmamba.layers.ssm import S6
-from hsmamba.ops import s6
+from hsmamba.ops import s6, scan_backend
 
 run_team = cpu.run_team
 def beside_guards(kernel, arguments, threads, held):
-    if not isinstance(arguments, s6._S6):  # the scan of the plain network
+    if not isinstance(arguments, (s6._S6, s6._S6Backward)):  # the scan of the plain network
         return run_team(kernel, arguments, threads, held)
-    u, projected, y, _scratch, *others = held
-    arrays = sorted((u, projected, y, *others), key=extent)  # of two at one place the longer
+    arrays = [x for x in held if not 0 <= arguments.scratch - x.data_ptr() < 64]  # it begins where it is aligned
+    arrays.sort(key=extent)  # of two at one place the longer
     places = {x.data_ptr(): Guarded(extent(x), behind) for x in arrays}
     places[arguments.scratch] = Guarded(4 * threads * arguments.scratch_floats, behind)
     for x in arrays:
@@ -137,10 +193,15 @@ for level, d, n, rank, summed, behind in itertools.product(
 ):
     cpu.level = lambda: level
     torch.manual_seed(0)
-    module, x = S6(d, n, rank, scans=4).requires_grad_(False), torch.randn(2, 1, d, 5, 8)
-    got = module(x, orders=CROSS, summed=summed)
-    leaf = x.clone().requires_grad_()  # which takes the plain network
-    torch.testing.assert_close(got, module(leaf, orders=CROSS, summed=summed).detach(), rtol=1e-5, atol=1e-5)
+    module, x = S6(d, n, rank, scans=4), torch.randn(2, 1, d, 5, 8)
+    results = []
+    for backend in (None, "torch"):
+        with scan_backend(backend):
+            leaf = x.clone().requires_grad_()
+            y = module(leaf, orders=CROSS, summed=summed)
+            results.append([y.detach(), *torch.autograd.grad(y.square().sum(), [leaf, *module.parameters()])])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5 * max(1, float(other.abs().max())))
 print("all")
 """
 

@@ -22,9 +22,26 @@ typedef struct {
     const float *A, *steps;      /* (scans, states, row), (scans, rank, row) */
     const float *bias, *D;       /* (scans, row) */
     float *last;                 /* (batches, scans, channels, states), or null */
+    float *checkpoints;          /* (batches, scans, blocks of STEPS steps but the first, states, channels), or null */
     float *scratch;              /* aligned to 64 bytes */
     int64_t scratch_floats;      /* for each thread: 3 STEPS WIDEST + states * row */
     int64_t next_thread, next_task;
 } S6;
+
+/* The way back. Gradients of A, bias and D are added up in `slots` runs of tasks. */
+typedef struct {
+    int64_t batches, scans, channels, tokens, states, rank, parts, row, own, slots; /* see S6 */
+    Tokens u, projected, dy, du; /* dy.scan 0: of the scans' sum; du.scan 0: u is one for all scans, and so is its gradient */
+    Tokens ddelta;               /* gradient of the step sizes before bias and softplus, (batches, scans, tokens, channels) */
+    Tokens dprojected;           /* that of B and C, behind the rank */
+    int64_t dprojected_part;     /* each part of the channels has its own: the stride between them */
+    const int32_t *order;
+    const float *A, *steps, *bias, *D;
+    const float *checkpoints, *dlast; /* dlast may be null */
+    float *dA, *dbias, *dD;           /* (slots, sets of weights, states, row), (slots, sets, row): zeros at first */
+    float *scratch;
+    int64_t scratch_floats; /* for each thread: WIDEST (7 STEPS + states) for each vector of channels, and 16 STEPS WIDEST */
+    int64_t next_thread, next_slot;
+} S6Backward;
 
 #endif

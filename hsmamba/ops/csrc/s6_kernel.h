@@ -30,6 +30,23 @@ S6_STATES(s6_one, 1)
 S6_STATES(s6_many, FORWARD_MANY)
 #undef S6_STATES
 
+/* The step sizes softplus(bias + weights r) of one vector of channels over a block, and their derivatives by what is in brackets. */
+INLINE void FN(s6_steps)(const float *weights, int64_t row, int64_t rank, vf bias, const float *const *rows, int steps, vf *dt, vf *slope,
+                         int stride) {
+    for (int t = 0; t < steps; t += 8) { /* so many sums stay in registers */
+        int some = steps - t < 8 ? steps - t : 8;
+        vf sum[8];
+        for (int i = 0; i < 8; i++) sum[i] = bias;
+        const float *from[8];
+        for (int i = 0; i < 8; i++) from[i] = rows[t + (i < some ? i : 0)];
+        for (int64_t r = 0; r < rank; r++) {
+            vf weight = *(const vu *)(weights + r * row);
+            for (int i = 0; i < 8; i++) sum[i] += weight * from[i][r];
+        }
+        for (int i = 0; i < some; i++) dt[t + i] = FN(softplusv)(sum[i], slope + (t + i) * stride);
+    }
+}
+
 /* One block of steps of one scan and one vector of channels. */
 static void FN(s6_block)(const S6 *s, int64_t batch, int64_t scan, int64_t c, int lanes, const int32_t *order, const float *const *rows,
                          int steps, vf *h, vf *tiles) {
@@ -40,18 +57,7 @@ static void FN(s6_block)(const S6 *s, int64_t batch, int64_t scan, int64_t c, in
     float *out = s->y.data + batch * s->y.batch + scan * s->y.scan + c;
     vf bias = *(const vu *)(s->bias + set * s->row + c), D = *(const vu *)(s->D + set * s->row + c), unused;
     int adds = scan > 0 && s->y.scan == 0;
-    for (int t = 0; t < steps; t += 8) { /* so many sums stay in registers */
-        int some = steps - t < 8 ? steps - t : 8;
-        vf sum[8];
-        for (int i = 0; i < 8; i++) sum[i] = bias;
-        const float *from[8];
-        for (int i = 0; i < 8; i++) from[i] = rows[t + (i < some ? i : 0)];
-        for (int64_t r = 0; r < s->rank; r++) {
-            vf weight = *(const vu *)(weights + r * s->row);
-            for (int i = 0; i < 8; i++) sum[i] += weight * from[i][r];
-        }
-        for (int i = 0; i < some; i++) dt[t + i] = FN(softplusv)(sum[i], &unused);
-    }
+    FN(s6_steps)(weights, s->row, s->rank, bias, rows, steps, dt, &unused, 0);
     for (int t = 0; t < steps; t++) {
         vf in = FN(some)(u + order[t] * s->u.token, lanes);
         x[t] = dt[t] * in;
@@ -73,7 +79,7 @@ static void FN(s6_block)(const S6 *s, int64_t batch, int64_t scan, int64_t c, in
 static void FN(s6_task)(const S6 *s, int64_t task, vf *tiles) {
     vf *h = tiles + 3 * STEPS;
     int64_t batch = task / s->parts, part = task % s->parts, blocks = (s->channels + VL - 1) / VL;
-    int64_t first = blocks * part / s->parts * VL, end = blocks * (part + 1) / s->parts * VL;
+    int64_t later = (s->tokens - 1) / STEPS, first = blocks * part / s->parts * VL, end = blocks * (part + 1) / s->parts * VL;
     end = end < s->channels ? end : s->channels;
     for (int64_t scan = 0; scan < s->scans; scan++) {
         const int32_t *order = s->order + scan * s->tokens;
@@ -83,8 +89,13 @@ static void FN(s6_task)(const S6 *s, int64_t task, vf *tiles) {
             int steps = s->tokens - start < STEPS ? (int)(s->tokens - start) : STEPS;
             for (int t = 0; t < steps; t++) rows[t] = projected + order[start + t] * s->projected.token;
             vf *state = h;
-            for (int64_t c = first; c < end; c += VL, state += s->states)
-                FN(s6_block)(s, batch, scan, c, end - c < VL ? (int)(end - c) : VL, order + start, rows, steps, state, tiles);
+            for (int64_t c = first; c < end; c += VL, state += s->states) {
+                int lanes = end - c < VL ? (int)(end - c) : VL;
+                if (s->checkpoints && start)
+                    FN(store_states)(s->checkpoints + ((batch * s->scans + scan) * later + start / STEPS - 1) * s->states * s->channels + c,
+                                     s->channels, lanes, s->states, state);
+                FN(s6_block)(s, batch, scan, c, lanes, order + start, rows, steps, state, tiles);
+            }
         }
         const vf *state = h;
         for (int64_t c = first; s->last && c < end; c += VL, state += s->states)

@@ -60,6 +60,7 @@ static inline void restore_mode(uint64_t mode) {
 #include "adaptive_kernel.h"
 #include "adaptive_backward_kernel.h"
 #include "s6_kernel.h"
+#include "s6_backward_kernel.h"
 #include "scan_kernel.h"
 
 #if defined(__x86_64__)
@@ -76,6 +77,7 @@ static inline void restore_mode(uint64_t mode) {
 #include "adaptive_kernel.h"
 #include "adaptive_backward_kernel.h"
 #include "s6_kernel.h"
+#include "s6_backward_kernel.h"
 #include "scan_kernel.h"
 #pragma clang attribute pop
 
@@ -93,6 +95,7 @@ static inline void restore_mode(uint64_t mode) {
 #include "adaptive_kernel.h"
 #include "adaptive_backward_kernel.h"
 #include "s6_kernel.h"
+#include "s6_backward_kernel.h"
 #include "scan_kernel.h"
 #pragma clang attribute pop
 

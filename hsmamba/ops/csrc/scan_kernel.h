@@ -27,15 +27,6 @@ INLINE void FN(fetch)(const Sequence *s, int64_t batch, int64_t c, int64_t end, 
         for (int t = 0; t < steps; t += 16) __builtin_prefetch(from + i * s->channel + t);
 }
 
-/* All bits set in the lanes of channels, none in the dead ones. */
-INLINE vi FN(live_lanes)(int lanes) {
-    vi live;
-    for (int i = 0; i < VL; i++) live[i] = i < lanes ? -1 : 0;
-    return live;
-}
-
-INLINE vf FN(only)(vf x, vi live) { return (vf)((vi)x & live); }
-
 /* The time step and what enters the state: dt = softplus(delta + bias), x = dt u. */
 INLINE void FN(prepare)(const Scan *s, int64_t batch, int64_t c, int64_t start, int lanes, int steps, vf *dt, vf *u, vf *slope) {
     FN(load_block)(dt, &s->delta, batch, c, start, lanes, steps);
@@ -108,25 +99,6 @@ static void FN(load_projection)(float *rows, const Scan *s, const Projection *p,
     int steps = FN(steps)(s, block);
     for (int64_t k = 0; k < s->n; k++)
         for (int t = 0; t < steps; t++) rows[k * STEPS + t] = src[k * p->state + t * p->step];
-}
-
-/* The block's states [n][VL] into or out of (n, d) rows of a checkpoint. */
-INLINE void FN(store_states)(float *rows, int64_t d, int lanes, int64_t n, const vf *h) {
-    for (int64_t k = 0; k < n; k++)
-        if (lanes == VL)
-            *(vu *)(rows + k * d) = h[k];
-        else
-            for (int i = 0; i < lanes; i++) rows[k * d + i] = ((const float *)(h + k))[i];
-}
-
-INLINE void FN(load_states)(vf *h, const float *rows, int64_t d, int lanes, int64_t n) {
-    for (int64_t k = 0; k < n; k++)
-        if (lanes == VL)
-            h[k] = *(const vu *)(rows + k * d);
-        else {
-            h[k] = 0.0f;
-            for (int i = 0; i < lanes; i++) ((float *)(h + k))[i] = rows[k * d + i];
-        }
 }
 
 /* h[n] of each vector of the task from (b, d, n), or zeros. */

@@ -144,3 +144,31 @@ static void FN(store_tile)(float *dst, int64_t channel, int64_t step, int lanes,
     for (; c < lanes; c++)
         for (int t = 0; t < steps; t++) dst[c * channel + t * step] = in[t * VL + c];
 }
+
+/* All bits set in the lanes of channels, none in the dead ones. */
+INLINE vi FN(live_lanes)(int lanes) {
+    vi live;
+    for (int i = 0; i < VL; i++) live[i] = i < lanes ? -1 : 0;
+    return live;
+}
+
+INLINE vf FN(only)(vf x, vi live) { return (vf)((vi)x & live); }
+
+/* The block's states [n][VL] into or out of (n, d) rows of a checkpoint. */
+INLINE void FN(store_states)(float *rows, int64_t d, int lanes, int64_t n, const vf *h) {
+    for (int64_t k = 0; k < n; k++)
+        if (lanes == VL)
+            *(vu *)(rows + k * d) = h[k];
+        else
+            for (int i = 0; i < lanes; i++) rows[k * d + i] = ((const float *)(h + k))[i];
+}
+
+INLINE void FN(load_states)(vf *h, const float *rows, int64_t d, int lanes, int64_t n) {
+    for (int64_t k = 0; k < n; k++)
+        if (lanes == VL)
+            h[k] = *(const vu *)(rows + k * d);
+        else {
+            h[k] = 0.0f;
+            for (int i = 0; i < lanes; i++) ((float *)(h + k))[i] = rows[k * d + i];
+        }
+}
