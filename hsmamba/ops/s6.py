@@ -39,10 +39,10 @@ class _S6Backward(ctypes.Structure):
     _fields_ = [
         *((name, _int) for name in ("batches", "scans", "channels", "tokens", "states", "rank", "parts", "row", "own")),
         ("slots", _int),
-        *((name, _Tokens) for name in ("u", "projected", "dy", "du", "ddelta", "dprojected")),
+        *((name, _Tokens) for name in ("u", "projected", "dy", "du", "dprojected")),
         ("dprojected_part", _int),
-        *((name, _ptr) for name in ("order", "A", "steps", "bias", "D", "checkpoints", "dlast", "dA", "dbias", "dD")),
-        ("scratch", _ptr),
+        *((name, _ptr) for name in ("order", "A", "steps", "bias", "D", "checkpoints", "dlast")),
+        *((name, _ptr) for name in ("dA", "dsteps", "dbias", "dD", "scratch")),
         *((name, _int) for name in ("scratch_floats", "next_thread", "next_slot")),
     ]
 
@@ -167,39 +167,35 @@ def _s6_backward_op(
 ) -> list[Tensor]:
     """Gradients of u, projected, A_log, steps, bias and D."""
     scans, n, (sets, d, rank) = projected.shape[1], A_log.shape[2], steps.shape
-    du, dprojected = torch.empty_like(u), torch.empty(projected.shape, dtype=u.dtype)
+    du, dprojected = torch.empty_like(u), torch.empty_like(projected)
     if u.numel() == 0 or scans == 0:
         return [du, dprojected, *(torch.zeros_like(x) for x in (A_log, steps, bias, D))]
     arguments, threads, held = _described(_S6Backward, u, projected, order, A_log, steps, bias, D)
     dy = dy if dy.stride(3) == 1 else dy.contiguous()
     dlast = None if dlast is None else dlast.contiguous()
-    ddelta = u.new_empty(u.shape[0], scans, *u.shape[2:])
     parts, slots = arguments.parts, min(len(u) * arguments.parts, cpu.RUNS_PER_THREAD * threads)
     by_part = dprojected[None] if parts == 1 else u.new_empty(parts, *dprojected.shape)
-    dA, (dbias, dD) = u.new_zeros(slots, sets, n, arguments.row), u.new_zeros(2, slots, sets, arguments.row)
+    row = arguments.row
+    sums = [u.new_zeros(slots, sets, *rows, row) for rows in ((n,), (rank,), (), ())]
     arguments.slots, arguments.dprojected_part = slots, by_part.stride(0)
     arguments.dy, arguments.du = _tokens(dy, dy.shape[1] == 1), _tokens(du, du.shape[1] == 1)
-    arguments.ddelta, arguments.dprojected = _tokens(ddelta), _tokens(by_part[0])
+    arguments.dprojected = _tokens(by_part[0])
     arguments.checkpoints, arguments.dlast = checkpoints.data_ptr(), None if dlast is None else dlast.data_ptr()
-    arguments.dA, arguments.dbias, arguments.dD = dA.data_ptr(), dbias.data_ptr(), dD.data_ptr()
-    vectors = arguments.row // cpu.WIDEST
-    floats = cpu.WIDEST * (vectors * (7 * CHECKPOINT_STEPS + n) + 16 * CHECKPOINT_STEPS)
+    arguments.dA, arguments.dsteps, arguments.dbias, arguments.dD = (x.data_ptr() for x in sums)
+    vectors = row // cpu.WIDEST
+    floats = cpu.WIDEST * (vectors * (7 * CHECKPOINT_STEPS + n) + 16 * CHECKPOINT_STEPS) + 1024
     scratch = _scratch(arguments, threads, floats)
-    held += [du, ddelta, by_part, dA, dbias, dD, checkpoints, dy, *([] if dlast is None else [dlast])]
+    held += [du, by_part, *sums, checkpoints, dy, *([] if dlast is None else [dlast])]
     cpu.run_team(_kernel(), arguments, threads, (u, projected, scratch, *held))
     if parts > 1:
-        torch.sum(by_part[..., rank:], 0, out=dprojected[..., rank:])
-    slopes, ranks = (x.transpose(0, 1).flatten(1, 2) for x in (ddelta, projected[..., :rank]))  # (K, B L, d | R)
-    if sets == 1:
-        slopes, ranks = slopes.flatten(0, 1)[None], ranks.flatten(0, 1)[None]
-    dprojected[..., :rank] = (slopes @ steps).view(scans, len(u), -1, rank).transpose(0, 1)
-    dA_log = dA.sum(0).mT[:, :d] * -A_log.exp()
-    return [du, dprojected, dA_log, slopes.mT @ ranks, dbias.sum(0)[:, :d].clone(), dD.sum(0)[:, :d].clone()]
+        torch.sum(by_part, 0, out=dprojected)
+    dA, dsteps, dbias, dD = (x.sum(0)[..., :d] for x in sums)
+    return [du, dprojected, dA.mT * -A_log.exp(), dsteps.mT.contiguous(), dbias.clone(), dD.clone()]
 
 
 @_s6_backward_op.register_fake
 def _(u: Tensor, projected: Tensor, order: Tensor, *others: Tensor) -> list[Tensor]:
-    return [torch.empty_like(u), projected.new_empty(projected.shape), *(torch.empty_like(x) for x in others[:4])]
+    return [torch.empty_like(u), torch.empty_like(projected), *(torch.empty_like(x) for x in others[:4])]
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:

@@ -28,19 +28,19 @@ typedef struct {
     int64_t next_thread, next_task;
 } S6;
 
-/* The way back. Gradients of A, bias and D are added up in `slots` runs of tasks. */
+/* The way back. Gradients of weights are added up in `slots` runs of tasks. */
 typedef struct {
     int64_t batches, scans, channels, tokens, states, rank, parts, row, own, slots; /* see S6 */
     Tokens u, projected, dy, du; /* dy.scan 0: of the scans' sum; du.scan 0: u is one for all scans, and so is its gradient */
-    Tokens ddelta;               /* gradient of the step sizes before bias and softplus, (batches, scans, tokens, channels) */
-    Tokens dprojected;           /* that of B and C, behind the rank */
+    Tokens dprojected;
     int64_t dprojected_part;     /* each part of the channels has its own: the stride between them */
     const int32_t *order;
     const float *A, *steps, *bias, *D;
     const float *checkpoints, *dlast; /* dlast may be null */
-    float *dA, *dbias, *dD;           /* (slots, sets of weights, states, row), (slots, sets, row): zeros at first */
+    float *dA, *dsteps;  /* (slots, sets of weights, states, row), (slots, sets, rank, row): zeros at first */
+    float *dbias, *dD;   /* (slots, sets, row): likewise */
     float *scratch;
-    int64_t scratch_floats; /* for each thread: WIDEST (7 STEPS + states) for each vector of channels, and 16 STEPS WIDEST */
+    int64_t scratch_floats; /* for each thread: WIDEST (7 STEPS + states) for each vector of channels, and 16 STEPS WIDEST + 1024 */
     int64_t next_thread, next_slot;
 } S6Backward;
 

@@ -4,6 +4,8 @@
    Included by scan.c once for each level, after s6_kernel.h. */
 
 #define S6_TILES 7 /* tiles [STEPS] that a vector of channels keeps over a block */
+#define APART(K) ((K) * STEPS + 1024 / VL / 4) /* between arrays of one step's loads and stores: never a multiple of 4096 bytes,
+                                                  at which a processor takes them for the same */
 
 /* Gradients of K states from k on of one vector of channels. `vector` holds its tiles and the gradients of its states; LIVE(x)
    is x with zeros in the dead lanes. */
@@ -11,8 +13,8 @@
     static void FN(NAME)(const S6Backward *s, int64_t set, int64_t slot, int64_t c, int64_t k0, int lanes,   \
                          const float *saved, const float *const *rows, int steps, vf *vector, vf *history, vf *sums) { \
         vf *dt = vector, *x = dt + STEPS, *dy = x + STEPS, *in = dy + STEPS, *out = in + STEPS;               \
-        vf *dh = vector + S6_TILES * STEPS + k0, *before = history, *decay = before + K * STEPS;             \
-        vf *dB = sums, *dC = dB + K * STEPS, state[K], rate[K], g[K], sum[K];                                \
+        vf *dh = vector + S6_TILES * STEPS + k0, *before = history, *decay = before + APART(K);             \
+        vf *dB = sums, *dC = dB + APART(K), state[K], rate[K], g[K], sum[K];                                \
         const float *A = s->A + (set * s->states + k0) * s->row + c;                                         \
         float *dA = s->dA + ((slot * (s->own ? s->scans : 1) + set) * s->states + k0) * s->row + c;          \
         vi live = FN(live_lanes)(lanes);                                                                     \
@@ -60,11 +62,47 @@ S6_STATES_BACK(s6_back_many_partly, BACKWARD_MANY, SOME_LIVE)
 #undef SOME_LIVE
 #undef S6_STATES_BACK
 
-INLINE float FN(total)(vf x) {
+/* Gradients of K entries of the rank from r on, and of the weights that make step sizes of them. */
+#define S6_RANK_BACK(NAME, K)                                                                                 \
+    static void FN(NAME)(const S6Backward *s, int64_t set, int64_t slot, int64_t c, int64_t r, const float *const *rows, int steps, \
+                         const vf *ddelta, vf *sums) {                                                       \
+        const float *weights = s->steps + (set * s->rank + r) * s->row + c;                                  \
+        float *grad = s->dsteps + ((slot * (s->own ? s->scans : 1) + set) * s->rank + r) * s->row + c;       \
+        vf weight[K], sum[K];                                                                                \
+        for (int k = 0; k < K; k++) weight[k] = *(const vu *)(weights + k * s->row), sum[k] = 0.0f;          \
+        for (int t = 0; t < steps; t++) {                                                                    \
+            vf slope = ddelta[t];                                                                            \
+            for (int k = 0; k < K; k++) sums[t * K + k] += slope * weight[k], sum[k] += slope * rows[t][r + k]; \
+        }                                                                                                    \
+        for (int k = 0; k < K; k++) *(vu *)(grad + k * s->row) += sum[k];                                    \
+    }
+S6_RANK_BACK(s6_rank_one, 1)
+S6_RANK_BACK(s6_rank_many, BACKWARD_MANY)
+#undef S6_RANK_BACK
+
+INLINE f4 FN(quarter)(vf x) {
     const float *lane = (const float *)&x;
     f4 four = *(const f4 *)lane;
     for (int i = 4; i < VL; i += 4) four += *(const f4 *)(lane + i);
-    return (four[0] + four[1]) + (four[2] + four[3]);
+    return four;
+}
+
+/* Write the sums over lanes of `many` vectors of each step, which are neighbours of its token. */
+INLINE void FN(write_sums)(float *first, int64_t token, const int32_t *visits, int steps, int many, const vf *sums) {
+    for (int t = 0; t < steps; t++) {
+        float *to = first + visits[t] * token;
+        int i = 0;
+        for (; i + 4 <= many; i += 4) {
+            f4 r[4];
+            for (int j = 0; j < 4; j++) r[j] = FN(quarter)(sums[t * many + i + j]);
+            FN(transpose4)(r);
+            *(f4 *)(to + i) = (r[0] + r[1]) + (r[2] + r[3]);
+        }
+        for (; i < many; i++) {
+            f4 four = FN(quarter)(sums[t * many + i]);
+            to[i] = (four[0] + four[1]) + (four[2] + four[3]);
+        }
+    }
 }
 
 /* What a block of steps of one vector of channels needs: its tiles dt, x, dy, in, out, u and slope. */
@@ -82,24 +120,25 @@ static void FN(s6_enter)(const S6Backward *s, int64_t batch, int64_t scan, int64
     }
 }
 
+/* The gradient of u, and in the place of `out` that of the step sizes before bias and softplus. */
 static void FN(s6_leave)(const S6Backward *s, int64_t slot, int64_t batch, int64_t scan, int64_t c, int lanes, const int32_t *order,
-                         int steps, const vf *tiles) {
-    const vf *dt = tiles, *x = dt + STEPS, *dy = x + STEPS, *in = dy + STEPS, *out = in + STEPS, *u = out + STEPS, *slope = u + STEPS;
+                         int steps, vf *tiles) {
+    vf *dt = tiles, *x = dt + STEPS, *dy = x + STEPS, *in = dy + STEPS, *out = in + STEPS, *u = out + STEPS, *slope = u + STEPS;
     int64_t set = s->own * scan, at = (slot * (s->own ? s->scans : 1) + set) * s->row + c;
-    float *du = s->du.data + batch * s->du.batch + scan * s->du.scan + c, *ddelta = s->ddelta.data + batch * s->ddelta.batch + scan * s->ddelta.scan + c;
+    float *du = s->du.data + batch * s->du.batch + scan * s->du.scan + c;
+    vi live = FN(live_lanes)(lanes);
     vf D = *(const vu *)(s->D + set * s->row + c), dD = 0.0f, dbias = 0.0f;
     int adds = scan > 0 && s->du.scan == 0;
     for (int t = 0; t < steps; t++) {
         vf step = (out[t] + u[t] * in[t]) * slope[t], to_u = dt[t] * in[t] + D * dy[t];
         float *to = du + order[t] * s->du.token;
         dD += dy[t] * u[t];
-        dbias += step;
-        FN(put)(ddelta + order[t] * s->ddelta.token, step, lanes);
+        out[t] = FN(only)(step, live);
+        dbias += out[t];
         FN(put)(to, adds ? to_u + FN(some)(to, lanes) : to_u, lanes);
     }
-    vi live = FN(live_lanes)(lanes);
     *(vu *)(s->dD + at) += FN(only)(dD, live);
-    *(vu *)(s->dbias + at) += FN(only)(dbias, live);
+    *(vu *)(s->dbias + at) += dbias;
 }
 
 /* One sample and one part of the channels, scan after scan, so that the sum of their gradients needs no other thread. */
@@ -107,7 +146,7 @@ static void FN(s6_task_back)(const S6Backward *s, int64_t slot, int64_t task, vf
     int64_t batch = task / s->parts, part = task % s->parts, blocks = (s->channels + VL - 1) / VL, later = (s->tokens - 1) / STEPS;
     int64_t first = blocks * part / s->parts * VL, end = blocks * (part + 1) / s->parts * VL, each = S6_TILES * STEPS + s->states;
     end = end < s->channels ? end : s->channels;
-    vf *history = scratch, *sums = history + 2 * BACKWARD_MANY * STEPS, *vectors = sums + 2 * BACKWARD_MANY * STEPS, *vector;
+    vf *history = scratch, *sums = history + 2 * APART(BACKWARD_MANY), *vectors = sums + 2 * APART(BACKWARD_MANY), *vector;
     for (int64_t scan = 0; scan < s->scans; scan++) {
         int64_t set = s->own * scan, c;
         const int32_t *order = s->order + scan * s->tokens;
@@ -130,7 +169,7 @@ static void FN(s6_task_back)(const S6Backward *s, int64_t slot, int64_t task, vf
                 FN(s6_enter)(s, batch, scan, c, end - c < VL ? (int)(end - c) : VL, visits, rows, steps, vector);
             for (int64_t k = 0; k < s->states;) {
                 int many = k + BACKWARD_MANY <= s->states ? BACKWARD_MANY : 1;
-                for (int i = 0; i < 2 * many * STEPS; i++) sums[i] = 0.0f;
+                for (int i = 0; i < 2 * APART(many); i++) sums[i] = 0.0f;
                 for (c = first, vector = vectors; c < end; c += VL, vector += each) {
                     int lanes = end - c < VL ? (int)(end - c) : VL;
                     if (lanes == VL && many > 1)
@@ -142,14 +181,20 @@ static void FN(s6_task_back)(const S6Backward *s, int64_t slot, int64_t task, vf
                     else
                         FN(s6_back_one_partly)(s, set, slot, c, k, lanes, saved, rows, steps, vector, history, sums);
                 }
-                for (int t = 0; t < steps; t++) {
-                    float *dB = dprojected + visits[t] * s->dprojected.token + s->rank + k, *dC = dB + s->states;
-                    for (int i = 0; i < many; i++) dB[i] = FN(total)(sums[t * many + i]), dC[i] = FN(total)(sums[(STEPS + t) * many + i]);
-                }
+                FN(write_sums)(dprojected + s->rank + k, s->dprojected.token, visits, steps, many, sums);
+                FN(write_sums)(dprojected + s->rank + s->states + k, s->dprojected.token, visits, steps, many, sums + APART(many));
                 k += many;
             }
             for (c = first, vector = vectors; c < end; c += VL, vector += each)
                 FN(s6_leave)(s, slot, batch, scan, c, end - c < VL ? (int)(end - c) : VL, visits, steps, vector);
+            for (int64_t r = 0; r < s->rank;) {
+                int many = r + BACKWARD_MANY <= s->rank ? BACKWARD_MANY : 1;
+                for (int i = 0; i < many * STEPS; i++) sums[i] = 0.0f;
+                for (c = first, vector = vectors; c < end; c += VL, vector += each)
+                    (many > 1 ? FN(s6_rank_many) : FN(s6_rank_one))(s, set, slot, c, r, rows, steps, vector + 4 * STEPS, sums);
+                FN(write_sums)(dprojected + r, s->dprojected.token, visits, steps, many, sums);
+                r += many;
+            }
         }
     }
 }
@@ -163,4 +208,5 @@ EXPORT void FN(hsmamba_s6_backward)(S6Backward *s) {
     restore_mode(mode);
 }
 
+#undef APART
 #undef S6_TILES
