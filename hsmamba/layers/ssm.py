@@ -150,8 +150,11 @@ class S6(nn.Module):
     def _projected(self, tokens: Tensor, scans: int) -> Tensor:
         """Project tokens (B, K or 1, L, e) for each scan: (B, K, L, R + 2 N)."""
         weight, bias = self.x_proj_weight, self.x_proj_bias
-        if len(weight) == 1 or tokens.shape[1] == 1:  # one product
-            x = F.linear(tokens, weight.flatten(0, 1), None if bias is None else bias.flatten())
+        if len(weight) == 1 or tokens.shape[1] == 1:  # one product, over tokens as they lie in memory
+            side_by_side = tokens.stride(1) < tokens.stride(2)
+            x = tokens.transpose(1, 2) if side_by_side else tokens
+            x = F.linear(x, weight.flatten(0, 1), None if bias is None else bias.flatten())
+            x = x.transpose(1, 2) if side_by_side else x
             if len(weight) > 1:
                 x = x.view(*tokens.shape[::2], scans, weight.shape[1]).transpose(1, 2)
             return x.expand(-1, scans, -1, -1)

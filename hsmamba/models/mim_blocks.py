@@ -254,8 +254,8 @@ class VimV2(nn.Module):
         q = self.proj(self.norm(x))
         weight, bias = _side_by_side(self.convs)
         u = F.softplus(F.linear(q, weight, bias)).view(*q.shape[:2], 2, q.shape[2]).permute(0, 2, 3, 1)  # (N, 2, D, L)
-        first, second = self.ssm(u.unsqueeze(3), orders=("rows", "rows")).squeeze(3).mT.unbind(1)
-        out: Tensor = torch.addcmul(x, F.silu(q), first + second)
+        both = self.ssm(u.unsqueeze(3), orders=("rows", "rows"), summed=True).squeeze(2).mT  # (N, L, D)
+        out: Tensor = torch.addcmul(x, F.silu(q), both)
         return out
 
 

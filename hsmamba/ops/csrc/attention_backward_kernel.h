@@ -8,8 +8,13 @@
 INLINE void FN(put)(float *to, vf x, int lanes) {
     if (lanes == VL)
         *(vu *)to = x;
+#if defined(HAVE_SCALEF)
+    else
+        _mm512_mask_storeu_ps(to, (__mmask16)((1u << lanes) - 1), x);
+#else
     else
         for (int i = 0; i < lanes; i++) to[i] = x[i];
+#endif
 }
 
 /* What a row of queries keeps: rows of floats with zeros at both ends, where no query is. */

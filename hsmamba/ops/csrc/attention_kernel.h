@@ -4,9 +4,13 @@
 
 INLINE vf FN(pixels)(const float *from, int lanes) {
     if (lanes == VL) return *(const vu *)from;
+#if defined(HAVE_SCALEF)
+    return _mm512_maskz_loadu_ps((__mmask16)((1u << lanes) - 1), from);
+#else
     vf x = 0.0f;
     for (int i = 0; i < lanes; i++) x[i] = from[i];
     return x;
+#endif
 }
 
 INLINE void FN(attend)(const Attention *a, const int d, int64_t g, int64_t y, int64_t x, int lanes) {

@@ -3,9 +3,13 @@
 
 INLINE vf FN(some)(const float *from, int lanes) {
     if (lanes == VL) return *(const vu *)from;
+#if defined(HAVE_SCALEF)
+    return _mm512_maskz_loadu_ps((__mmask16)((1u << lanes) - 1), from);
+#else
     vf x = 0.0f;
     for (int i = 0; i < lanes; i++) x[i] = from[i];
     return x;
+#endif
 }
 
 /* K states from k on over a block of steps: y[t] += sum of C h, and h moves on. B and C of a step lie at rows[t]. */
@@ -67,11 +71,7 @@ static void FN(s6_block)(const S6 *s, int64_t batch, int64_t scan, int64_t c, in
     for (; k + FORWARD_MANY <= s->states; k += FORWARD_MANY) FN(s6_many)(s, A, k, rows, steps, dt, x, y, h);
     for (; k < s->states; k++) FN(s6_one)(s, A, k, rows, steps, dt, x, y, h);
     for (int t = 0; t < steps; t++) {
-        float *to = out + order[t] * s->y.token;
-        if (lanes == VL)
-            *(vu *)to = y[t];
-        else
-            for (int i = 0; i < lanes; i++) to[i] = y[t][i];
+        FN(put)(out + order[t] * s->y.token, y[t], lanes);
     }
 }
 

@@ -4,6 +4,7 @@
    and runs the same function on several threads, which take runs of tasks from a shared counter. */
 #include "adaptive.h"
 #include "attention.h"
+#include "depthwise.h"
 #include "s6.h"
 #include "scan.h"
 
@@ -59,6 +60,7 @@ static inline void restore_mode(uint64_t mode) {
 #include "attention_backward_kernel.h"
 #include "adaptive_kernel.h"
 #include "adaptive_backward_kernel.h"
+#include "depthwise_kernel.h"
 #include "s6_kernel.h"
 #include "s6_backward_kernel.h"
 #include "scan_kernel.h"
@@ -76,6 +78,7 @@ static inline void restore_mode(uint64_t mode) {
 #include "attention_backward_kernel.h"
 #include "adaptive_kernel.h"
 #include "adaptive_backward_kernel.h"
+#include "depthwise_kernel.h"
 #include "s6_kernel.h"
 #include "s6_backward_kernel.h"
 #include "scan_kernel.h"
@@ -94,6 +97,7 @@ static inline void restore_mode(uint64_t mode) {
 #include "attention_backward_kernel.h"
 #include "adaptive_kernel.h"
 #include "adaptive_backward_kernel.h"
+#include "depthwise_kernel.h"
 #include "s6_kernel.h"
 #include "s6_backward_kernel.h"
 #include "scan_kernel.h"
