@@ -85,32 +85,60 @@ class MNF(_Projection):
     regression of each band on all others leaves. In finely textured scenes (cities at 30 m) neighbours differ by
     signal, and these are the better ones.
 
+    `shapes` of the components, the last ones, are made of the second half of the bands, all others of the first alone:
+    bands and what `AddShape` adds to them then have components of their own. It cannot be had with `spectral`.
+
     Source: Green, Berman, Switzer, Craig, "A transformation for ordering multispectral data in terms of image quality
     with implications for noise removal", IEEE TGRS 26 (1988), section III; the second estimate: Bioucas-Dias,
     Nascimento, "Hyperspectral subspace identification", IEEE TGRS 46 (2008), section II.
     """
 
     kind = "mnf"
-    arguments = ("n_components", "window", "spectral")
+    arguments = ("n_components", "window", "spectral", "shapes")
     fitted_arrays = ("mean", "basis")
 
-    def __init__(self, n_components: int, window: int = 3, spectral: int = 0, *, on: Source = "hsi") -> None:
+    def __init__(
+        self, n_components: int, window: int = 3, spectral: int = 0, shapes: int = 0, *, on: Source = "hsi"
+    ) -> None:
         super().__init__(on=on)
         if n_components < 1 or window < 3 or window % 2 == 0:
             raise ValueError(f"n_components is {n_components}, window {window}; expected at least 1, and odd from 3")
         if not 0 <= spectral < n_components:
             raise ValueError(f"spectral is {spectral}; expected from 0 to {n_components - 1}, less than n_components")
-        self.n_components, self.window, self.spectral = int(n_components), int(window), int(spectral)
+        if not 0 <= shapes < n_components or (shapes and spectral):
+            raise ValueError(
+                f"shapes is {shapes}, spectral {spectral}; expected shapes from 0 to {n_components - 1}, less than "
+                "n_components, and one of the two at most above 0"
+            )
+        self.n_components, self.window = int(n_components), int(window)
+        self.spectral, self.shapes = int(spectral), int(shapes)
 
     def _learn(self, pixels: Spectra, neighbours: Spectra | None) -> dict[str, Floats]:
         if neighbours is None or len(neighbours) < 2:
             raise ValueError("mnf estimates the noise from neighbouring pixels; fit it with Compose.fit_scene")
+        if self.shapes:
+            return self._of_halves(pixels, neighbours)
         blocks, differences = partial(in_blocks, pixels), partial(_differences, neighbours)
         mean = mean_of(blocks)
         parts = [(covariance(differences, mean_of(differences)), self.n_components - self.spectral)]
         if self.spectral:
             parts.append((_regression_noise(covariance(blocks, mean)), self.spectral))
         basis = np.concatenate([_ratio_basis(pixels, mean, noise, count) for noise, count in parts])
+        return {"mean": mean, "basis": basis}
+
+    def _of_halves(self, pixels: Spectra, neighbours: Spectra) -> dict[str, Floats]:
+        """Fit the components of each half of the bands by themselves."""
+        half, odd = divmod(pixels.shape[1], 2)
+        if odd:
+            raise SceneError(
+                f"mnf with shapes takes bands in two halves, got {pixels.shape[1]}; put AddShape before it, or leave "
+                "shapes out"
+            )
+        mean, basis = np.zeros(2 * half), np.zeros((self.n_components, 2 * half))
+        count = self.n_components - self.shapes
+        for bands, components in ((slice(half), slice(count)), (slice(half, None), slice(count, None))):
+            own = MNF(len(basis[components]), self.window)._learn(pixels[:, bands], neighbours[..., bands])
+            mean[bands], basis[components, bands] = own["mean"], own["basis"]
         return {"mean": mean, "basis": basis}
 
     def _apply(self, block: Spectra) -> npt.NDArray[np.float32]:

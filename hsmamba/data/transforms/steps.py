@@ -18,6 +18,8 @@ from hsmamba.errors import SceneError
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+_DARKEST = 0.02  # of a spectrum's length: what is below is noise, or no reflectance
+
 
 class SelectBands(Step):
     """Keep the bands of some `indices`, from 0, in the order given; ValueError for none, or a negative one."""
@@ -108,11 +110,18 @@ class AddShape(Step):
 
     Light and shade multiply all bands alike (the spectral angle does not see them: Kruse et al., "The Spectral Image
     Processing System", Remote Sensing of Environment 44 (1993)), so the added ones carry over between slopes, haze and
-    scenes, while those that came in still know how bright a pixel is. A spectrum of zeros stays zeros. Bands are to be
-    counts or reflectances here, and so come before `Standardise`; needs no fitting.
+    scenes, while those that came in still know how bright a pixel is. A spectrum of zeros stays zeros. With `logarithm`
+    the added ones are the natural logarithms of these, of 0.02 at least, less their mean over the bands: where all
+    absorb much, as leaves do in red and in the short-wave infrared, differences are ratios. Bands are to be counts or
+    reflectances here, and so come before `Standardise`; needs no fitting.
     """
 
     kind = "add_shape"
+    arguments = ("logarithm",)
+
+    def __init__(self, logarithm: bool = False, *, on: Source = "hsi") -> None:
+        super().__init__(on=on)
+        self.logarithm = bool(logarithm)
 
     def out_channels(self, in_channels: int) -> int:
         """Return the number of bands with those that are added."""
@@ -121,7 +130,11 @@ class AddShape(Step):
     def _apply(self, block: Spectra) -> npt.NDArray[np.float32]:
         values = block.astype(np.float64)
         length = np.sqrt(np.square(values).mean(axis=-1, keepdims=True))
-        return np.concatenate([values, values / np.where(length == 0, 1, length)], axis=-1).astype(np.float32)
+        shape = values / np.where(length == 0, 1, length)
+        if self.logarithm:
+            shape = np.log(np.maximum(shape, _DARKEST))
+            shape -= shape.mean(axis=-1, keepdims=True)
+        return np.concatenate([values, shape], axis=-1).astype(np.float32)
 
 
 class _BandByBand(Step):

@@ -8,13 +8,15 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from hsmamba.data import MNF, PCA, Compose, Diffuse, Scene, SelectBands, Standardise
+from hsmamba.data import MNF, PCA, AddShape, Compose, Diffuse, Scene, SelectBands, Standardise
 from tests.advice import alternatives, told
 from tests.data.transforms.samples import BANDS, pixels
 
 PIXELS = pixels()
 FLAT = np.repeat(PIXELS[:, :2], 3, axis=1)  # of two directions
 SCENE = Scene(PIXELS[:30].reshape(6, 5, BANDS).astype(np.float32))
+
+SHAPED = Compose([SelectBands(range(5)), AddShape(), MNF(3, shapes=1)])
 
 
 def fitted(*steps, on=PIXELS, **options):
@@ -78,6 +80,13 @@ CASES = {
     "from neighbouring pixels; fit it with Compose.fit_scene": (
         lambda at: fitted(MNF(3)),
         lambda at, text: Compose([MNF(3)]).fit_scene(SCENE, np.arange(30)).out_channels() == 3,
+    ),
+    "put AddShape before it, or leave shapes out": (
+        lambda at: Compose([SelectBands(range(5)), MNF(3, shapes=1)]).fit_scene(SCENE, np.arange(30)),
+        (
+            lambda at, text: SHAPED.fit_scene(SCENE, np.arange(30)).out_channels() == 3,
+            lambda at, text: Compose([SelectBands(range(5)), MNF(3)]).fit_scene(SCENE, np.arange(30)).num_features == 3,
+        ),
     ),
     "of the transform has {}, where {} is meant; save it again": (
         lambda at: Compose.load(changed(at, n_components=3.0)),

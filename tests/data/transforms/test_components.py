@@ -79,6 +79,8 @@ test_misuse_is_refused = refused(
     (lambda: PCA(5).fit(pixels(4)), SceneError, ["4 pixels", "at most 3", "unlabelled"]),
     (lambda: PCA(3, whiten=True).fit(np.outer(np.arange(9.0), np.ones(5))), SceneError, ["1 directions", "=1"]),
     (lambda: PCA(0), ValueError, ["n_components is 0"]),
+    (lambda: MNF(4, shapes=4), ValueError, ["shapes is 4", "from 0 to 3"]),
+    (lambda: MNF(4, spectral=1, shapes=1), ValueError, ["spectral 1", "one of the two"]),
 )
 
 
@@ -98,6 +100,21 @@ def test_spectral_components_take_what_a_regression_on_the_other_bands_leaves_fo
     assert rests[1] < 0.1 < 0.3 < rests[0]
     plain = Compose([MNF(5)]).fit_scene(scene, np.arange(900))
     np.testing.assert_array_equal(values[:, :5], plain(scene.hsi).reshape(-1, 5))
+
+
+def test_bands_and_shapes_have_components_of_their_own(tmp_path):
+    generator = np.random.default_rng(0)
+    smooth = ndimage.gaussian_filter(generator.normal(size=(30, 30, 3)), (3, 3, 0)) @ generator.normal(size=(3, 12))
+    scene = Scene(5 + smooth + generator.normal(size=(30, 30, 12)) * 0.1)
+    transform = Compose([MNF(7, shapes=3)]).fit_scene(scene, np.arange(900))
+    values = transform(scene.hsi)
+    parts = []
+    for count, bands in ((4, slice(6)), (3, slice(6, 12))):
+        half = Scene(scene.hsi[..., bands])
+        parts.append(Compose([MNF(count)]).fit_scene(half, np.arange(900))(half.hsi))
+    np.testing.assert_allclose(values, np.concatenate(parts, axis=2), rtol=1e-4, atol=1e-5)
+    transform.save(tmp_path / "transform.safetensors")
+    assert np.array_equal(Compose.load(tmp_path / "transform.safetensors")(scene.hsi), values)
 
 
 def test_the_noise_of_a_regression_is_that_of_its_residuals():

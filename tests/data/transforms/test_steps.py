@@ -62,6 +62,20 @@ def test_shapes_do_not_see_how_bright_a_pixel_is(tmp_path):
     assert again.num_features == 2 * BANDS and np.array_equal(again(data), transform(data))
 
 
+def test_logarithms_of_shapes_are_ratios_of_bands(tmp_path):
+    data = pixels().astype(np.float64) + 100
+    data[0], data[1, 3] = 0, -5
+    result = AddShape(logarithm=True)(data)
+    assert np.array_equal(result[:, :BANDS], data.astype(np.float32)) and np.isfinite(result).all()
+    assert not result[0].any()
+    np.testing.assert_allclose(result[:, BANDS:].mean(axis=1), 0, atol=1e-6)
+    np.testing.assert_allclose(result[2:, BANDS + 1] - result[2:, BANDS], np.log(data[2:, 1] / data[2:, 0]), atol=1e-5)
+    np.testing.assert_allclose(AddShape(logarithm=True)(3 * data)[:, BANDS:], result[:, BANDS:], atol=1e-6)
+    transform = Compose([AddShape(logarithm=True), Standardise()]).fit(data)
+    transform.save(tmp_path / "transform.safetensors")
+    assert np.array_equal(Compose.load(tmp_path / "transform.safetensors")(data), transform(data))
+
+
 def test_every_kind_of_step_is_named_after_its_entry():
     assert {kind: step.kind for kind, step in STEPS.items()} == {kind: kind for kind in STEPS}
 
