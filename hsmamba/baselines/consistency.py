@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hsmamba.baselines.regression import LowPass
-from hsmamba.data.degrade import check_grids
+from hsmamba.data.degrade import check_grids, decimate, filter_bands
 from hsmamba.data.sensors import Sensor
 
 _NEAR = 4  # coarse pixels that a round after the first looks on each side; beyond lie 0.2 % of the response
@@ -65,11 +65,14 @@ class BackProjection:
 
 
 def _response(low_pass: LowPass) -> Tensor:
-    """What becomes of one coarse pixel that is up-sampled and brought back, (C, 1, n, n) of the sum of the kernel."""
+    """What becomes of one coarse pixel that is up-sampled and brought back, (C, 1, n, n) of the sum of the kernel.
+
+    Made once for each MTF: of many bands all have the same, and it would take longer than the image.
+    """
     side = 4 * _NEAR + 1
-    pixel = torch.zeros(1, len(low_pass.kinds), side, side, dtype=torch.float64)
+    pixel = torch.zeros(1, len(low_pass.kernels), side, side, dtype=torch.float64)
     pixel[..., side // 2, side // 2] = 1
-    found = low_pass.down(low_pass.up(pixel))[0, :, None, _NEAR : side - _NEAR, _NEAR : side - _NEAR]
-    brightness = low_pass.kernels.sum(dim=(1, 2))[low_pass.kinds, None, None, None]
-    whole: Tensor = found * brightness / found.sum(dim=(2, 3), keepdim=True)
-    return whole
+    brought = decimate(filter_bands(low_pass.up(pixel), low_pass.kernels), low_pass.ratio)
+    found = brought[0, :, None, _NEAR : side - _NEAR, _NEAR : side - _NEAR]
+    brightness = low_pass.kernels.sum(dim=(1, 2))[:, None, None, None]
+    return (found * brightness / found.sum(dim=(2, 3), keepdim=True))[low_pass.kinds]

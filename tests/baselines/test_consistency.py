@@ -6,7 +6,7 @@ import torch
 from hsmamba.baselines import BackProjection, gsa
 from hsmamba.baselines.regression import LowPass
 from hsmamba.data.degrade import degrade_ms, mtf_filter
-from hsmamba.data.sensors import Sensor
+from hsmamba.data.sensors import Sensor, get_sensor
 from hsmamba.errors import SceneError
 
 
@@ -65,3 +65,15 @@ def test_images_that_do_not_fit_are_refused(scene):
         BackProjection("QB", 4, 1)(ms, ms)
     with pytest.raises(SceneError, match="has 4"):
         BackProjection("QB", 4, 1)(torch.rand(1, 3, 32, 32), torch.rand(1, 3, 8, 8))
+
+
+def test_each_band_has_its_own_mtf_as_it_has_alone():
+    torch.manual_seed(0)
+    fused, ms = torch.rand(1, 8, 48, 40, dtype=torch.float64), torch.rand(1, 8, 12, 10, dtype=torch.float64)
+    sensor = get_sensor("WV2")
+    together = BackProjection(sensor, 4, 3)(fused, ms)
+    for band in (0, 5, 7):
+        alone = BackProjection(sensor.with_bands([band]), 4, 3)(fused[:, [band]], ms[:, [band]])
+        torch.testing.assert_close(together[:, [band]], alone)
+    generic = BackProjection("generic", 4, 3)(fused, ms)
+    assert float((together - generic).abs().max()) > 1e-3
