@@ -5,26 +5,27 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hsmamba.baselines import BackProjection
 from hsmamba.baselines.regression import LowPass
 from hsmamba.data.pairs import FusionPair, FusionPairs
 from hsmamba.data.sensors import Sensor, band_gains, get_sensor
 from hsmamba.engine.fusion.asked import JUDGED, Adapt, AdaptReport
-from hsmamba.engine.fusion.candidates import Blend, Candidate, Consistent, Running, sharpen_by
+from hsmamba.engine.fusion.candidates import Blend, Candidate, Consistent, Plain, Running, sharpen_by
 from hsmamba.engine.fusion.classical import Blocks, methods_for
 from hsmamba.engine.fusion.consistency import sensor_of
 from hsmamba.engine.fusion.evaluate import check_pair
-from hsmamba.engine.fusion.heldout import Parts, cut_parts, parts_of
+from hsmamba.engine.fusion.heldout import Held, Parts, cut_parts, parts_of
 from hsmamba.engine.fusion.images import Image, Images
 from hsmamba.engine.fusion.injection import Injection
 from hsmamba.engine.fusion.sharpness import SHARP
+from hsmamba.engine.fusion.stacking import mean_of
 from hsmamba.engine.fusion.tiles import Advance, Write
 from hsmamba.engine.fusion.tuned import Tuned, run, tune
 from hsmamba.engine.running import evaluating
@@ -37,6 +38,7 @@ FILTERS = "fitted filters"
 _SHARES = (0.25, 0.5, 0.75, 1.0)  # of a correction, that are compared
 _ROUNDS = (1, 3, 10)  # of back-projection
 _MOST = 2.0  # times what plain up-sampling leaves over of MS, that filters may
+_PLAIN = "EXP"  # what a mean is left without, because all the others hold it
 _FINE = 1e-9  # of figures that are 0 where nothing is wrong
 _logger = logging.getLogger(__name__)
 
@@ -48,8 +50,8 @@ class Adaptation:
     Attributes:
         report: The comparison.
         sensor: Whose MTF it was made with.
-        chosen: A classical method, the network as it was, a tuned one, a blend of this and a classical method, or one
-            of these with back-projection.
+        chosen: A classical method, the network as it was, a tuned one, a mean of these, or one of all with
+            back-projection.
     """
 
     report: AdaptReport
@@ -156,25 +158,29 @@ class _Contest:
         self.tuned = f"{self.own}, tuned"
         self.sensor = sensor
         self.device = torch.device(device) if device is not None else next(network.parameters()).device
-        self.base = Injection(network.in_chans, network.guide_chans, network.scale)
+        self.bases: list[Injection] = []  # of each fold, and the one that is used
+        self.pairs: list[FusionPair] = []  # that are held out
         self.fused: dict[str, list[Tensor]] = {}
+        self.plain: dict[str, Plain] = {}  # what means are made of
         self.methods: dict[str, Candidate] = {}
         self.figures: dict[str, Figures] = {}
         self.theirs: tuple[str, ...] = ()
         self.classical = ""
+        self.means: list[str] = []
         self.share, self.steps = 0.0, 0
         self.notes: list[str] = []
 
     def held(self, parts: Callable[[], Parts]) -> Adaptation:
         """Compare all candidates on the held-out tiles of some parts, and choose."""
         self.parts = parts()
+        self.pairs = [part.pair for part in self.parts.held]
         self.enter_classical()
         seconds = self.enter_network()
         if self.enter_filters():
             self.enter_tuned(spare=2 * seconds)  # the comparison of the tuned network takes as long, and some
-            if self.holds:
-                self.enter_blend()
         self.enter_consistent()
+        if self.holds:
+            self.enter_means()
         return self.decided()
 
     def enter_classical(self) -> None:
@@ -193,17 +199,30 @@ class _Contest:
 
     def enter_filters(self) -> bool:
         """Fit the filters and compare them; False where they are of no use at the full scale."""
-        self.base.fit(self.parts.tune).eval()
-        mine, theirs = (self._left_over(way) for way in (partial(run, self.base), lambda pair: pair.ms_up))
+        self.bases = [self._fitted(pairs) for pairs in self.parts.folds]
+        if self.parts.every:
+            self.bases.append(self._fitted(self.parts.every))
+        mine, theirs = (self._left_over(way) for way in (partial(run, self.bases[-1]), lambda pair: pair.ms_up))
         if mine > _MOST * theirs:
             self.notes.append(
                 f"the fitted filters, and {self.own} as their correction, are left out: at the full scale they leave "
                 f"{mine:.2g} of the spread of ms over, plain up-sampling {theirs:.2g}; they were tuned on too little"
             )
             return False
-        alone = Tuned(self.base, None, torch.ones(self.network.in_chans), 0.0)
-        self._enter(FILTERS, alone, [run(self.base, pair) for pair in self.parts.held])
+        alone = Tuned(self.bases[-1], None, torch.ones(self.network.in_chans), 0.0)
+        self._enter(FILTERS, alone, [self._by_those_who_did_not_see(part) for part in self.parts.held])
         return True
+
+    def _by_those_who_did_not_see(self, part: Held) -> Tensor:
+        """Sharpen a held-out pair by the filters of each fold where they were not fitted."""
+        fused = torch.zeros_like(part.pair.ms_up)
+        for fold in torch.unique(part.fold).tolist():
+            fused = torch.where(part.fold == fold, run(self.bases[fold], part.pair), fused)
+        return fused
+
+    def _fitted(self, pairs: Sequence[FusionPair]) -> Injection:
+        fitted = Injection(self.network.in_chans, self.network.guide_chans, self.network.scale).fit(pairs)
+        return fitted.eval()
 
     def _left_over(self, way: Callable[[FusionPair], Tensor]) -> float:
         """Tell what a result lacks of MS on its grid at the full scale, in spreads of the bands, in the mean."""
@@ -221,7 +240,7 @@ class _Contest:
         end = None if self.how.seconds is None else self.start + self.how.seconds - spare
         try:
             tuning = tune(
-                self.network, self.base, self.parts.tune, sensor=self.sensor, steps=self.how.steps, end=end,
+                self.network, self.bases[0], self.parts.folds[0], sensor=self.sensor, steps=self.how.steps, end=end,
                 seed=self.how.seed, device=self.device,
             )  # fmt: skip
         except TrainingError as error:
@@ -231,25 +250,16 @@ class _Contest:
         if not self.steps:
             self.notes.append(f"there was no time left to train {self.own}; give more seconds")
             return
-        whole = Tuned(self.base, tuning.correction, tuning.strength, 1.0)
-        bare = [run(self.base, pair) for pair in self.parts.held]
-        full = [run(whole, pair) for pair in self.parts.held]
+        seen = Tuned(self.bases[0], tuning.correction, tuning.strength, 1.0)
+        full = [  # where other folds are held out the network was trained, and the filters stand
+            torch.where(part.fold == 0, run(seen, part.pair), bare)
+            for part, bare in zip(self.parts.held, self.fused[FILTERS], strict=True)
+        ]
+        bare = self.fused[FILTERS]
         mixed = {share: [torch.lerp(a, b, share) for a, b in zip(bare, full, strict=True)] for share in _SHARES}
         self.share = min(_SHARES, key=lambda share: self._score(self._judged(mixed[share])))
-        whole.share = self.share
+        whole = Tuned(self.bases[-1], tuning.correction, tuning.strength, self.share)
         self._enter(self.tuned, whole, mixed[self.share])
-
-    def enter_blend(self) -> None:
-        """Compare the better of filters and tuned network mixed with the best classical method."""
-        mine = min((name for name in (FILTERS, self.tuned) if name in self.methods), key=self._score_of)
-        method, network = self.methods[self.classical], self.methods[mine]
-        if not isinstance(network, Tuned) or isinstance(method, (nn.Module, Blend, Consistent)):
-            return
-        pairs = list(zip(self.fused[self.classical], self.fused[mine], strict=True))
-        mixed = {share: [torch.lerp(a.float(), b.float(), share) for a, b in pairs] for share in _SHARES[:-1]}
-        share = min(mixed, key=lambda share: self._score(self._judged(mixed[share])))
-        name = f"{mine}, {100 * share:.0f} %, and {self.classical}"
-        self._enter(name, Blend(method, network, share), mixed[share])
 
     def enter_consistent(self) -> None:
         """Compare the best classical method, and the best of what is not classical, made consistent with MS."""
@@ -258,52 +268,99 @@ class _Contest:
             inner = self.methods[name]
             if isinstance(inner, Consistent):
                 continue
-            found = {rounds: self._projected(self.fused[name], rounds) for rounds in self._rounds()}
+            found = {rounds: self._projected([self.fused[name]], rounds)[0] for rounds in self._rounds()}
             rounds = min(found, key=lambda rounds: self._score(self._judged(found[rounds])))
-            self._enter(f"{name}, {rounds} x back-projected", Consistent(inner, rounds), found[rounds])
+            self._enter(_consistent(name, rounds), Consistent(inner, rounds), found[rounds])
+
+    def enter_means(self) -> None:
+        """Compare means of what there is, the better of filters and tuned network among it, made consistent with MS.
+
+        Where the choice is used at another scale, MS is what is known there, and none is compared without.
+        """
+        mine = [name for name in (FILTERS, self.tuned) if name in self.methods]
+        names = [*(name for name in self.theirs if name != _PLAIN), *sorted(mine, key=self._score_of)[:1]]
+        if self._score_of(self.own) < self._score_of(_PLAIN):  # not one that has learnt nothing yet
+            names.append(self.own)
+        for rounds in self._rounds() if self.goes_far else (0, *self._rounds()):
+            results = self._projected([self.fused[name] for name in names], rounds)
+            found, mean = mean_of(results, self.parts.held)
+            parts = sorted(((share, names[index]) for index, share in found.items()), reverse=True)
+            name = ", ".join(f"{name} {100 * share:.0f} %" for share, name in parts) if len(parts) > 1 else parts[0][1]
+            if (name := _consistent(name, rounds)) in self.methods:
+                continue
+            blend = Blend(tuple((self.plain[name], share) for share, name in parts))
+            self._enter(name, Consistent(blend, rounds) if rounds else blend, mean)
+            self.means.append(name)
+
+    @property
+    def goes_far(self) -> bool:
+        """Whether the choice is used at another scale than it is made at."""
+        return self.parts.sharpness is not None
 
     def _rounds(self) -> tuple[int, ...]:
         """More than one where the MTF is that of the table, or can be."""
         sharpness = self.parts.sharpness
         return _ROUNDS if sharpness is None or sharpness < SHARP else _ROUNDS[:1]
 
-    def _projected(self, fused: list[Tensor], rounds: int) -> list[Tensor]:
+    def _projected(self, results: list[list[Tensor]], rounds: int) -> list[list[Tensor]]:
+        """Make results on the held-out pairs consistent with them."""
         project = BackProjection(self.sensor, self.network.scale, rounds)
-        return [project(x[None], pair.ms[None])[0] for x, pair in zip(fused, self.parts.held, strict=True)]
+        found = []
+        for index, pair in enumerate(self.pairs):
+            images = torch.stack([images[index].float() for images in results])
+            found.append(project(images, pair.ms.expand(len(results), -1, -1, -1)))
+        return [[images[m] for images in found] for m in range(len(results))]
 
     def _score_of(self, name: str) -> float:
         return self._score(self.figures[name])
 
     def decided(self) -> Adaptation:
-        """Choose: nothing that is worse than the best classical method in one of the figures."""
-        theirs = self.figures[self.classical]
-        fair = [name for name, mine in self.figures.items() if all(_no_worse(key, mine, theirs) for key in JUDGED)]
+        """Choose what is worse in none of the figures than the classical method that is best in it.
+
+        Where nothing is, what is worse in none than the one that is best in all. Of what is used at another scale a
+        mean is chosen before one method alone: which of them is best there the held-out tiles tell less well.
+        """
+        best = {key: _least(_wrong(key, self.figures[name]) for name in self.theirs) for key in JUDGED}
+        fair = self._no_worse_than(best) or self._no_worse_than(_all_wrong(self.figures[self.classical]))
+        if self.goes_far:
+            fair = [name for name in fair if name in self.means] or fair
         used = min(fair, key=self._score_of)
         report = AdaptReport(
-            self.figures, used, self.classical, self.share if used.startswith(self.tuned) else 0.0, self.steps,
+            self.figures, used, self.classical, self.share if self.tuned in used else 0.0, self.steps,
             time.monotonic() - self.start, self.parts.words, tuple(self.notes),
         )  # fmt: skip
         for line in (report.headline, *self.notes):
             _logger.info(line)
         return Adaptation(report, self.sensor, self.methods[used])
 
+    def _no_worse_than(self, wrong: dict[str, float]) -> list[str]:
+        """Names of what is worse in none of the figures; one that is not defined here tells nothing."""
+        return [
+            name
+            for name, figures in self.figures.items()
+            if all(not value > wrong[key] for key, value in _all_wrong(figures).items())
+        ]
+
     def _plain(self) -> list[FusionPair]:
         """The held-out pairs with the guide alone, as classical methods and plain networks take it."""
         channels = self.network.guide_chans
-        return [pair._replace(guide=pair.guide[:channels]) for pair in self.parts.held]
+        return [pair._replace(guide=pair.guide[:channels]) for pair in self.pairs]
 
     def _enter(self, name: str, method: Candidate, fused: list[Tensor]) -> None:
         self.methods[name], self.fused[name], self.figures[name] = method, fused, self._judged(fused)
+        if not isinstance(method, (Blend, Consistent)):
+            self.plain[name] = method
 
     def _judged(self, fused: list[Tensor]) -> Figures:
         """Mean figures over the held-out pixels, less a rim where up-sampling wraps around."""
         total: Figures = dict.fromkeys(JUDGED, 0.0)
-        weights = [pair.guide[0].numel() for pair in self.parts.held]
-        for pair, image, weight in zip(self.parts.held, fused, weights, strict=True):
+        weights = [pair.guide[0].numel() for pair in self.pairs]
+        for pair, image, weight in zip(self.pairs, fused, weights, strict=True):
             truth = torch.as_tensor(pair.gt)
             rim = min(2 * self.network.scale, min(truth.shape[-2:]) // 8)
             x, y = (part[None, :, rim : part.shape[1] - rim, rim : part.shape[2] - rim] for part in (truth, image))
-            found = metrics.sam(x, y), metrics.ergas(x, y, ratio=self.network.scale), metrics.q2n(x, y)
+            angle = metrics.sam(x, y) if x.shape[1] > 1 else 0.0  # of one band it is rounding
+            found = angle, metrics.ergas(x, y, ratio=self.network.scale), metrics.q2n(x, y)
             for key, value in zip(JUDGED, found, strict=True):
                 total[key] += float(value) * weight / sum(weights)
         return total
@@ -318,8 +375,16 @@ def _wrong(key: str, figures: Figures) -> float:
     return 1 - figures[key] if key == "Q2n" else figures[key]
 
 
-def _no_worse(key: str, mine: Figures, theirs: Figures) -> bool:
-    return not _wrong(key, mine) > _wrong(key, theirs)
+def _all_wrong(figures: Figures) -> dict[str, float]:
+    return {key: _wrong(key, figures) for key in JUDGED}
+
+
+def _least(values: Iterable[float]) -> float:
+    return min((value for value in values if math.isfinite(value)), default=math.nan)
+
+
+def _consistent(name: str, rounds: int) -> str:
+    return f"{name}, {rounds} x back-projected" if rounds else name
 
 
 def _sensor_of(network: FusionNetwork, how: Adapt) -> Sensor:

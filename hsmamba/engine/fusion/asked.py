@@ -79,10 +79,11 @@ class AdaptReport:
 
     Attributes:
         figures: SAM (degrees), ERGAS and Q2n by candidate, means over the held-out pixels: the classical methods, the
-            network as it was, the fitted filters, these with the network as their correction, the better of both mixed
-            with the best classical method, and back-projections.
+            network as it was, the fitted filters, these with the network as their correction, means of these, and
+            back-projections. Of a small image every part is held out in turn; the network's training is held out of the
+            first, and on the others its rows are those of the filters.
         used: The candidate that the result was made by.
-        classical: The best classical method.
+        classical: The best classical method, by all three figures.
         share: Of the network's correction, where that is used; else 0.
         steps: Steps of training.
         seconds: That all this took.

@@ -22,33 +22,37 @@ from hsmamba.models import FusionNetwork, as_fusion_network
 _ROWS = 128  # coarse rows that are made consistent at a time, beside those that they look at
 
 
+Plain: TypeAlias = "Method | FusionNetwork"
+
+
 @dataclass(frozen=True)
 class Blend:
-    """A tuned network and a classical method, the latter on an image that is small enough to be held.
+    """The mean of classical methods and networks, of an image that is small enough to be held.
 
     Attributes:
-        method: The classical method.
-        network: The network.
-        share: Of the network.
+        parts: Each with its share.
     """
 
-    method: Method
-    network: Tuned
-    share: float
+    parts: tuple[tuple[Plain, float], ...]
 
-    def mixed(self, images: Images, write: Write) -> Write:
-        """Sharpen images by the classical method, with whose rows those of the network are mixed as they come."""
-        bands = images.ms.array.shape[2] if images.ms is not None else 1
-        held = torch.empty(bands, *images.size)
+    def sharpen(self, images: Images, sensor: Sensor, write: Write, advance: Advance, how: Running) -> None:
+        """See `sharpen_by`."""
+        *others, (last, share) = self.parts
+        held = torch.zeros(images.ms.array.shape[2] if images.ms is not None else 1, *images.size)
 
-        def keep(top: int, rows: Tensor) -> None:
-            held[:, top : top + rows.shape[1]] = rows
+        def add(part: float) -> Write:
+            def rows_of(top: int, rows: Tensor) -> None:
+                held[:, top : top + rows.shape[1]] += part * rows.float()
 
-        sharpen_whole(self.method, images, keep, lambda _: None)
-        return lambda top, rows: write(top, torch.lerp(held[:, top : top + rows.shape[1]], rows.float(), self.share))
+            return rows_of
 
+        for method, part in others:
+            sharpen_by(method, images, sensor, add(part), lambda _: None, how)
 
-Single: TypeAlias = "Method | FusionNetwork | Blend"
+        def give(top: int, rows: Tensor) -> None:
+            write(top, held[:, top : top + rows.shape[1]] + share * rows.float())
+
+        sharpen_by(last, images, sensor, give, advance, how)
 
 
 @dataclass(frozen=True)
@@ -60,11 +64,11 @@ class Consistent:
         rounds: Of the back-projection.
     """
 
-    inner: Single
+    inner: Plain | Blend
     rounds: int
 
 
-Candidate: TypeAlias = "Single | Consistent"
+Candidate: TypeAlias = "Plain | Blend | Consistent"
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,8 @@ def sharpen_by(chosen: Candidate, images: Images, sensor: Sensor, write: Write, 
         sharpen_by(chosen.inner, images, sensor, _Projected(projection, images, write), advance, how)
         return
     if isinstance(chosen, Blend):
-        write, chosen = chosen.mixed(images, write), chosen.network
+        chosen.sharpen(images, sensor, write, advance, how)
+        return
     if not isinstance(chosen, nn.Module):
         sharpen_whole(chosen, images, write, advance)
         return

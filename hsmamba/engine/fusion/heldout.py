@@ -28,7 +28,21 @@ _ONE_IN = 4  # cells is held out
 _GUARD = 8  # pixels of ms between a held-out tile and what is tuned on, fewer in a small image
 _RECTANGLES = 16  # to tune on
 _DAMPING = 1e-3  # of the bands' mean variance: more bands than pixels would explain every guide
+_ENOUGH = 2**14  # held-out pixels of ms; where they are fewer, every cell is held out in turn
 _LEAST = 4, 2  # blocks of ratio x ratio pixels of ms along the longer and the shorter side
+
+
+@dataclass(frozen=True)
+class Held:
+    """A pair to compare on.
+
+    Attributes:
+        pair: With its truth (C, H, W).
+        fold: (H, W) int64, that whose tuning did not see the pixel. So a small image is compared on as a whole.
+    """
+
+    pair: FusionPair
+    fold: Tensor
 
 
 @dataclass(frozen=True)
@@ -39,16 +53,19 @@ class Parts:
     explain of that.
 
     Attributes:
-        tune: To fit and to train on.
-        held: To compare on.
-        share: Of the valid pixels of the image that are held out.
+        folds: Pairs to fit and to train on: once where much is held out, else in up to four ways, each with other tiles
+            held out. The first is that of the training of networks.
+        held: Held-out tiles, or all of a small image.
+        every: To fit on at last, where there is more than one fold.
+        share: Of the valid pixels of the image that are held out in the first fold.
         sharpness: MTF of MS at its Nyquist frequency relative to the guide on its grid; None where the truth is known,
             so that nothing passes from one scale to another.
-        full: The held-out tiles at the full scale, without truth; none where the truth is known.
+        full: What is held out at the full scale, without truth; none where the truth is known.
     """
 
-    tune: tuple[FusionPair, ...]
-    held: tuple[FusionPair, ...]
+    folds: tuple[tuple[FusionPair, ...], ...]
+    held: tuple[Held, ...]
+    every: tuple[FusionPair, ...]
     share: float
     sharpness: float | None = None
     full: tuple[FusionPair, ...] = ()
@@ -56,9 +73,13 @@ class Parts:
     @property
     def words(self) -> str:
         """What is held out, and how much is tuned on."""
-        tiles = ", ".join(f"{pair.guide.shape[-2]} x {pair.guide.shape[-1]}" for pair in self.held)
-        pixels = sum(pair.guide[0].numel() for pair in self.tune)
-        text = f"held out: {tiles} pixels of ms ({100 * self.share:.0f} % of it); tuned on {pixels}"
+        tiles = ", ".join(f"{part.fold.shape[0]} x {part.fold.shape[1]}" for part in self.held)
+        pixels = sum(pair.guide[0].numel() for pair in self.folds[0])
+        if len(self.folds) > 1:
+            text = f"held out in {len(self.folds)} turns: {tiles} pixels of ms ({100 * self.share:.0f} % of it at once)"
+        else:
+            text = f"held out: {tiles} pixels of ms ({100 * self.share:.0f} % of it)"
+        text += f"; tuned on {pixels}"
         if self.sharpness is None:
             return text
         return f"{text}; ms has an MTF of {self.sharpness:.2g} beside the guide"
@@ -94,14 +115,14 @@ def cut_parts(images: Images, sensor: Sensor, seed: int) -> Parts:
         ms, guide = whole(box)
         return _guided(FusionPair(name, ms[0], guide[0], upsample(ms, ratio)[0], None), ratio, sensor)
 
-    tuned, held, share = _boxes(_good_blocks(images), ratio, seed)
-    sharpness = relative_mtf([(ms[0], guide[0]) for ms, guide in map(read, tuned)], ratio)
+    division = _Division.of(_good_blocks(images), ratio, seed)
+    sharpness = relative_mtf([(ms[0], guide[0]) for ms, guide in map(read, division.folds[0])], ratio)
 
     def cut(box: Box, name: str) -> FusionPair:
         truth, guide = read(box)
         return _simulated(name, truth, blurred(guide, blur_of(sharpness, sensor, truth.shape[1])), ratio, sensor)
 
-    return Parts(_named(cut, tuned), _named(cut, held), share, sharpness, _named(at_full_scale, held))
+    return division.parts(cut, sharpness, _named(at_full_scale, [box for box, _ in division.held]))
 
 
 def parts_of(image: AnyImage, ratio: int, sensor: Sensor, seed: int) -> Parts:
@@ -112,31 +133,77 @@ def parts_of(image: AnyImage, ratio: int, sensor: Sensor, seed: int) -> Parts:
         rows, columns = (slice(x.start * ratio, x.stop * ratio) for x in box)
         return _simulated(name, image.gt[None, :, rows, columns], image.guide[None, :, rows, columns], ratio, sensor)
 
-    tuned, held, share = _boxes(np.ones((height // ratio, width // ratio), bool), ratio, seed)
-    return Parts(_named(cut, tuned), _named(cut, held), share)
+    division = _Division.of(np.ones((height // ratio, width // ratio), bool), ratio, seed)
+    return division.parts(cut)
 
 
 def _named(cut: Callable[[Box, str], FusionPair], boxes: list[Box]) -> tuple[FusionPair, ...]:
     return tuple(cut(box, f"tile {i + 1}") for i, box in enumerate(boxes))
 
 
-def _boxes(good: NDArray[np.bool_], ratio: int, seed: int) -> tuple[list[Box], list[Box], float]:
-    """Choose rectangles of blocks to tune on and to hold out, and tell the share of the latter."""
-    if max(good.shape) < _LEAST[0] or min(good.shape) < _LEAST[1]:
-        height, width = (side * ratio for side in good.shape)
-        raise SceneError(
-            f"ms has {height} x {width} pixels in whole blocks of the ratio, and adapt compares on tiles of it at "
-            f"reduced scale, for which it must be {_LEAST[0] * ratio} x {_LEAST[1] * ratio} at ratio {ratio}: leave "
-            "adapt out, or give a larger image"
-        )
-    held, rest = _divided(good, ratio, seed)
-    tuned = whole_rectangles(rest, _RECTANGLES) if rest.any() else []
-    if not held or not tuned:
-        raise SceneError(
-            "too few pixels of ms and guide are valid to tune on some and compare on others: leave adapt out, or "
-            "give images with fewer invalid pixels"
-        )
-    return tuned, held, sum(int(good[box].size) for box in held) / int(good.sum())
+@dataclass(frozen=True)
+class _Division:
+    """Rectangles of blocks of ratio x ratio pixels.
+
+    Attributes:
+        folds: Of each, those to tune on.
+        held: Those to compare on, with the fold of each block.
+        every: Whether these are all that is looked at.
+        share: Of the valid blocks that the first fold holds out.
+        ratio: Pixels a block.
+    """
+
+    folds: list[list[Box]]
+    held: list[tuple[Box, NDArray[np.int64]]]
+    every: bool
+    share: float
+    ratio: int
+
+    @classmethod
+    def of(cls, good: NDArray[np.bool_], ratio: int, seed: int) -> _Division:
+        """Choose them among blocks (rows, columns) that are valid.
+
+        Raises:
+            SceneError: They are too few.
+        """
+        if max(good.shape) < _LEAST[0] or min(good.shape) < _LEAST[1]:
+            height, width = (side * ratio for side in good.shape)
+            raise SceneError(
+                f"ms has {height} x {width} pixels in whole blocks of the ratio, and adapt compares on tiles of it at "
+                f"reduced scale, for which it must be {_LEAST[0] * ratio} x {_LEAST[1] * ratio} at ratio {ratio}: "
+                "leave adapt out, or give a larger image"
+            )
+        divided = [(held, rest) for held, rest in _divided(good, ratio, seed) if held and rest.any()]
+        if not divided:
+            raise SceneError(
+                "too few pixels of ms and guide are valid to tune on some and compare on others: leave adapt out, or "
+                "give images with fewer invalid pixels"
+            )
+        first = divided[0][0]
+        count = sum(int(good[box].size) for box in first)
+        share = count / int(good.sum())
+        folds = [whole_rectangles(rest, _RECTANGLES) for _, rest in divided]
+        if len(folds) == 1 or count * ratio**2 >= _ENOUGH:
+            return cls(folds[:1], [(box, np.zeros(good[box].shape, np.int64)) for box in first], False, share, ratio)
+        fold = np.full(good.shape, -1)
+        for number, (held, _) in enumerate(divided):
+            for box in held:
+                fold[box] = number
+        looked_at = whole_rectangles(fold >= 0, _RECTANGLES)
+        return cls(folds, [(box, fold[box]) for box in looked_at], True, share, ratio)
+
+    def parts(
+        self,
+        cut: Callable[[Box, str], FusionPair],
+        sharpness: float | None = None,
+        full: tuple[FusionPair, ...] = (),
+    ) -> Parts:
+        """Cut the parts out of an image."""
+        pairs = _named(cut, [box for box, _ in self.held])
+        folds = [torch.from_numpy(fold.repeat(self.ratio, 0).repeat(self.ratio, 1)) for _, fold in self.held]
+        held = tuple(Held(pair, fold) for pair, fold in zip(pairs, folds, strict=True))
+        every = pairs if self.every else ()
+        return Parts(tuple(_named(cut, fold) for fold in self.folds), held, every, self.share, sharpness, full)
 
 
 def _good_blocks(images: Images) -> NDArray[np.bool_]:
@@ -150,24 +217,29 @@ def _good_blocks(images: Images) -> NDArray[np.bool_]:
     return np.array([strip.reshape(step, columns, step).all(axis=(0, 2)) for strip in strips]).reshape(rows, columns)
 
 
-def _divided(good: NDArray[np.bool_], ratio: int, seed: int) -> tuple[list[Box], NDArray[np.bool_]]:
-    """Choose tiles to hold out, and tell the blocks that remain to tune on."""
+def _divided(good: NDArray[np.bool_], ratio: int, seed: int) -> list[tuple[list[Box], NDArray[np.bool_]]]:
+    """Choose tiles to hold out, and tell the blocks that remain to tune on, in as many ways as there are folds."""
     cells = _cells(good.shape, ratio)
     chosen = list(range(len(cells)))
     if len(cells) > _CELLS:
         chosen = sorted(np.random.default_rng(seed).permutation(len(cells))[:_CELLS].tolist())
-    rest = np.zeros_like(good)
+    looked_at = np.zeros_like(good)
     for index in chosen:
-        rest[cells[index]] = good[cells[index]]
-    held: list[Box] = []
+        looked_at[cells[index]] = good[cells[index]]
     guard = [min(-(-_GUARD // ratio), side // 6) for side in good.shape]
-    for index in chosen[_ONE_IN - 1 :: _ONE_IN]:
-        rows, columns = cells[index]
-        if good[rows, columns].any():
-            y, x = whole_rectangles(good[rows, columns], 1)[0]
-            held.append((_moved(y, rows.start), _moved(x, columns.start)))
-        rest[tuple(slice(max(0, c.start - g), c.stop + g) for c, g in zip((rows, columns), guard, strict=True))] = False
-    return held, rest
+    folds = []
+    for first in reversed(range(_ONE_IN)):
+        held: list[Box] = []
+        rest = looked_at.copy()
+        for index in chosen[first::_ONE_IN]:
+            rows, columns = cells[index]
+            if good[rows, columns].any():
+                y, x = whole_rectangles(good[rows, columns], 1)[0]
+                held.append((_moved(y, rows.start), _moved(x, columns.start)))
+            near = (slice(max(0, c.start - g), c.stop + g) for c, g in zip((rows, columns), guard, strict=True))
+            rest[tuple(near)] = False
+        folds.append((held, rest))
+    return folds
 
 
 def _moved(part: slice, start: int) -> slice:

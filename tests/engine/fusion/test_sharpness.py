@@ -49,4 +49,4 @@ def test_an_ms_as_sharp_as_the_guide_is_back_projected_once():
     sharp, blocks = values[..., None] * np.array([1.0, 0.7, 0.5, 0.3]), np.kron(values, np.ones((4, 4)))
     job = prepare_fusion(make(), sharp, blocks, maximum=2047, progress=False, adapt=Adapt(steps=0))
     names = [name for name in job.adaptation.report.figures if "back" in name]
-    assert all(name.endswith(", 1 x back-projected") for name in names) and len(names) == 2
+    assert all(name.endswith(", 1 x back-projected") for name in names) and len(names) == 3
