@@ -40,6 +40,21 @@ class ResidualBlock(nn.Module):
         return out
 
 
+def pointwise(image: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Convolve with 1 x 1 kernels as a matrix product, which torch's convolution of few channels takes longer for.
+
+    Args:
+        image: (B, C, H, W).
+        weight: (M, C).
+        bias: (M,).
+
+    Returns:
+        (B, M, H, W).
+    """
+    out = torch.baddbmm(bias[:, None], weight.expand(image.shape[0], -1, -1), image.flatten(2))
+    return out.view(*out.shape[:2], *image.shape[2:])
+
+
 def pad_sides(image: Tensor, multiple: int = 1, min_side: int = 1) -> Tensor:
     """Extend (B, C, H, W) below and at the right by reflection (border sample not repeated), where it is needed.
 

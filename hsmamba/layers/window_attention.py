@@ -16,6 +16,8 @@ from torch import Tensor
 from hsmamba.layers.tiling import add_products, halo, run_images, run_tiles, shifts, tiles
 from hsmamba.ops import attention
 
+_COMPILED_COPIES = 8  # the kernel holds nothing beside its images; tiles are for threads alone
+
 
 def window_attention(
     q: Tensor,
@@ -26,6 +28,7 @@ def window_attention(
     heads: int,
     window: int,
     image: tuple[int, int] | None = None,
+    scaled: bool = False,
 ) -> Tensor:
     """Attend from each pixel to the `window` x `window` pixels around it; the border is reflected.
 
@@ -39,11 +42,12 @@ def window_attention(
         heads: Number of heads.
         window: Odd side of the window; both sides of the image must be above window // 2.
         image: Rows and columns of the image of which this is a tile, where it is one: positions are steps in it.
+        scaled: The queries have been multiplied by d ** -0.5.
     """
     (batch, chans, height, width), dtype = v.shape, v.dtype
     compute = torch.promote_types(dtype, torch.float32)
     q, k, v = (x.to(compute).reshape(batch * heads, chans // heads, height, width) for x in (q, k, v))
-    q = q * q.shape[1] ** -0.5
+    q = q if scaled else q * q.shape[1] ** -0.5
     k = k - position_field(position.to(compute), height, width, image)
     pad = [window // 2] * 4
     k, v = F.pad(k, pad, mode="reflect"), F.pad(v, pad, mode="reflect")
@@ -91,7 +95,7 @@ def attend_op(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
         weights = _products(q[n, :, rows], shifts(k[n, :, near], window)).softmax(0)
         out[n, :, rows] = _weighted_sum(weights, shifts(v[n, :, near], window))
 
-    run_tiles(q, window * window, attend)
+    run_tiles(q, _COMPILED_COPIES if compiled else window * window, attend)
     return out
 
 

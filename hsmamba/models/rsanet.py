@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hsmamba.layers.adaptive_conv import adaptive_conv
-from hsmamba.layers.fusion import Place, ResidualBlock, pad_sides
+from hsmamba.layers.fusion import Place, ResidualBlock, pad_sides, pointwise
 from hsmamba.layers.window_attention import window_attention
 from hsmamba.models._base import FusionNetwork
 from hsmamba.models._registry import ModelCfg, register_model
@@ -59,9 +59,13 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend."""
-        q, k, v = self.qkv(x).chunk(3, dim=1)
+        # Queries by the square root of a head's channels and values by the rate: both in the weights, which are few.
+        taps, ones = self.qkv.out_channels // 3, self.rate.new_ones(1)
+        gains = torch.cat([ones * len(self.position) ** -0.5, ones, self.rate]).repeat_interleave(taps)
+        weight, bias = self.qkv.parameters()
+        q, k, v = pointwise(x, gains[:, None] * weight.flatten(1), gains * bias).chunk(3, dim=1)
         options = {"heads": self.num_heads, "window": self.window_size}
-        return self.rate * window_attention(q, k, v, self.position, image=self.image, **options)
+        return window_attention(q, k, v, self.position, image=self.image, scaled=True, **options)
 
 
 class RSAM(nn.Module):

@@ -43,6 +43,8 @@ def test_it_is_the_formula_pixel_by_pixel(window, heads, d, size, batch):
     position = torch.randn(d, 2, dtype=torch.float64)
     got = window_attention(q, k, v, position, heads=heads, window=window)
     torch.testing.assert_close(got, pixel_by_pixel(q, k, v, position, heads, window))
+    scaled = window_attention(q * d**-0.5, k, v, position, heads=heads, window=window, scaled=True)
+    torch.testing.assert_close(scaled, got)
 
 
 def operands(groups=3, d=2, height=9, width=8, window=5):
