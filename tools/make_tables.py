@@ -65,7 +65,7 @@ CARDS = {  # the weight that tools/draw_families.py draws, of every family: its 
 _CLASSIFY = """split = hsmamba.data.random_split(scene.labels, count=12, cap=True)
 model = hsmamba.create_model("{name}", num_classes=scene.num_classes)
 hsmamba.finetune(model, scene, split)"""
-WITHOUT_WEIGHTS = ("mambahsi", "ssftt", "msdcnn", "pannet")  # networks that papers compare with, a page each
+WITHOUT_WEIGHTS = ("mambahsi", "ssftt", "msdcnn", "pannet", "bandwise")  # networks with a page each
 FITTED = {  # what has no weights, since it is fitted on a user's own images: title, how to use it
     "graph_trees": ("Graph trees", _CLASSIFY),
     "graph_lda": ("Graph LDA", _CLASSIFY),

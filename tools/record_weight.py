@@ -52,7 +52,7 @@ def main() -> None:
     args = parser.parse_args()
     recipe = load_recipe(args.recipe)
     runs = args.runs / recipe.name
-    results = ROOT / "docs" / "results" / {"classification": "", "fusion": "fusion"}[recipe.task]
+    results = ROOT / "docs" / "results" / ("" if recipe.task == "classification" else recipe.task)
     with tempfile.TemporaryDirectory() as made:
         folder = read_folder(publish(recipe, runs, made))
         record = record_of(folder, recipe.name.partition(".")[2])

@@ -21,7 +21,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from hsmamba.baselines.regression import FLAT, LowPass, Moments
+from hsmamba.baselines.regression import FLAT, LowPass, Moments, quotient
 from hsmamba.data.degrade import check_grids, decimate, filter_bands, mtf_kernels, upsample
 from hsmamba.data.sensors import Sensor
 from hsmamba.errors import SceneError
@@ -49,7 +49,7 @@ def brovey(ms: Tensor, guide: Tensor, *, ratio: int = 4, sensor: str | Sensor = 
         )
     intensity = lms.mean(dim=1, keepdim=True)
     matched = _centred(p) * _gain(intensity, p) + intensity.mean(dim=_AXES, keepdim=True)
-    return (lms * _ratio(matched, intensity, ratio)).to(ms.dtype)
+    return (lms * quotient(matched, intensity, ratio=ratio)).to(ms.dtype)
 
 
 def gsa(ms: Tensor, guide: Tensor, *, ratio: int = 4, sensor: str | Sensor = "generic") -> Tensor:
@@ -92,7 +92,7 @@ def mtf_glp_hpm(ms: Tensor, guide: Tensor, *, ratio: int = 4, sensor: str | Sens
         pan, low = _synthesised(lms, p, ratio, sensor)
         gain = _gain(lms, low)
     mean = lms.mean(dim=_AXES, keepdim=True)
-    return (lms * _ratio(pan * gain + mean, low * gain + mean, ratio)).to(ms.dtype)
+    return (lms * quotient(pan * gain + mean, low * gain + mean, ratio=ratio)).to(ms.dtype)
 
 
 def mtf_glp_fs(ms: Tensor, guide: Tensor, *, ratio: int = 4, sensor: str | Sensor = "generic") -> Tensor:
@@ -115,7 +115,7 @@ def mtf_glp_hpm_r(ms: Tensor, guide: Tensor, *, ratio: int = 4, sensor: str | Se
     lms, p = _prepare(ms, guide, ratio)
     pans, low = _synthesised(lms, p, ratio, sensor)
     mean = lms.mean(dim=_AXES, keepdim=True)
-    return (lms * _ratio(pans + mean, low + mean, ratio)).to(ms.dtype)
+    return (lms * quotient(pans + mean, low + mean, ratio=ratio)).to(ms.dtype)
 
 
 BASELINES: dict[str, Callable[..., Tensor]] = {
@@ -157,13 +157,3 @@ def _gain(target: Tensor, image: Tensor) -> Tensor:
     spread = image.std(dim=_AXES, keepdim=True)
     usable = spread > FLAT * image.abs().amax(dim=_AXES, keepdim=True)
     return torch.where(usable, target.std(dim=_AXES, keepdim=True) / spread, 0.0)
-
-
-def _ratio(numerator: Tensor, denominator: Tensor, ratio: int) -> Tensor:
-    """Pixel-wise ratio, 1 where the denominator is not positive, of at most r^2 in size.
-
-    That of a pixel that alone is bright among the r^2 of a coarse one; a low-pass guide near 0 gives any number.
-    """
-    positive = denominator > 0
-    found = torch.where(positive, numerator / torch.where(positive, denominator, 1.0), 1.0)
-    return found.clamp(-float(ratio**2), float(ratio**2))

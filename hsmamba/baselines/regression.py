@@ -100,7 +100,8 @@ class Moments:
         bands_squared: See `bands`.
         guide: Sums (B, G) of the guide; `guide_squared` of its squares.
         guide_squared: See `guide`.
-        low: Sums (B, K, G) of its low-pass versions.
+        low: Sums (B, K, G) of its low-pass versions; `low_squared` (B, K, G, G) of the products of their channels.
+        low_squared: See `low`.
         with_bands: Sums (B, G, C) of the products of guide and bands.
         with_low: Sums (B, K, G, G) of those of guide and low-pass guide.
     """
@@ -111,6 +112,7 @@ class Moments:
     guide: Tensor
     guide_squared: Tensor
     low: Tensor
+    low_squared: Tensor
     with_bands: Tensor
     with_low: Tensor
 
@@ -120,7 +122,7 @@ class Moments:
         y, g, k = lms.double().flatten(2), guide.double().flatten(2), low.double().flatten(3)
         return cls(
             y.shape[2], y.sum(2), y.square().sum(2), g.sum(2), g.square().sum(2), k.sum(3),
-            g @ y.transpose(1, 2), g[:, None] @ k.transpose(2, 3),
+            k @ k.transpose(2, 3), g @ y.transpose(1, 2), g[:, None] @ k.transpose(2, 3),
         )  # fmt: skip
 
     def __add__(self, other: Moments) -> Moments:
@@ -159,3 +161,13 @@ class Moments:
             chosen = kinds == kind
             gains[..., chosen] = torch.linalg.pinv(left[:, kind], rtol=_DEPENDENT) @ right[..., chosen]
         return (unit[..., None] * gains).transpose(1, 2)
+
+
+def quotient(numerator: Tensor, denominator: Tensor, *, ratio: int) -> Tensor:
+    """Pixel-wise quotient, 1 where the denominator is not positive, of at most r^2 in size.
+
+    That of a pixel that alone is bright among the r^2 of a coarse one; a low-pass guide near 0 gives any number.
+    """
+    positive = denominator > 0
+    found = torch.where(positive, numerator / torch.where(positive, denominator, 1.0), 1.0)
+    return found.clamp(-float(ratio**2), float(ratio**2))

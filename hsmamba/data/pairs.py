@@ -134,6 +134,18 @@ class FusionPairs:
                 digest.update(tensor.contiguous().numpy().tobytes())
         return digest.hexdigest()
 
+    def to_judge(self) -> FusionPairs:
+        """Return pairs that judge on the whole of every training image, and train on none.
+
+        Raises:
+            SceneError: There is no training image.
+        """
+        if not self.train:
+            raise SceneError(f"the pairs {self.name!r} have no training images to judge on")
+        test = tuple(pair._replace(name=f"{pair.name.partition(',')[0]}, whole") for pair in self.unturned())
+        least = min(min(pair.guide.shape[1:]) for pair in test)
+        return replace(self, train=(), val=(), test=test, full=(), cut=min(self.cut, least // 4))
+
     def with_bands(self, bands: Sequence[int]) -> FusionPairs:
         """Take some bands of all images, in a given order; the guides stay.
 

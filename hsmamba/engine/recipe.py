@@ -21,6 +21,7 @@ from typing import Any, TypeAlias
 from hsmamba.data.sets.catalog import CATALOG
 from hsmamba.engine.classification import recipe as classification
 from hsmamba.engine.fusion import recipe as fusion
+from hsmamba.engine.multisensor import recipe as multisensor
 from hsmamba.engine.parallel import group
 from hsmamba.engine.results import Outcome
 from hsmamba.errors import ManifestError
@@ -30,7 +31,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-Recipe: TypeAlias = "classification.Recipe | fusion.Recipe"
+Recipe: TypeAlias = "classification.Recipe | fusion.Recipe | multisensor.Recipe"
 
 _PAPER, _TUNED = "_paper", "_tuned"
 _DIFFERS = "the setting is ours: what recipes/tuned says is not the paper's"
@@ -38,7 +39,11 @@ _MERGED = ("model_args", "finetune")  # tables of which a recipe may say what di
 _DEEPEST = 4
 
 # Each room has `Recipe`, `parse`, `run`, `publish`, and in OPTIONS the arguments of `run` that are its own.
-TASKS: Mapping[str, ModuleType] = {"classification": classification, "fusion": fusion}
+TASKS: Mapping[str, ModuleType] = {
+    "classification": classification,
+    "fusion": fusion,
+    "multisensor": multisensor,
+}
 
 
 def list_recipes(task: str | None = None) -> list[str]:

@@ -1,6 +1,7 @@
 """One file an architecture. Importing this package registers all of them, here and in timm."""
 
 from hsmamba.models import (
+    bandwise,
     cf2n,
     ensemble,
     graph_lda,
@@ -47,6 +48,7 @@ __all__ = [
     "as_classifier",
     "as_fusion_network",
     "as_network",
+    "bandwise",
     "cf2n",
     "ensemble",
     "entry",

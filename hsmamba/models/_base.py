@@ -325,6 +325,8 @@ class FusionNetwork(Network):
             image.
         window: Side in coarse pixels of the overlapping windows that a larger image is fused in where `margin` is None:
             about the size of the crops that the network was trained on.
+        any_sizes: Whether its weights serve images of any number of bands and channels, any ratio and any unit; then
+            `resized` gives the network for those at hand.
 
     Shape:
         ms: (B, in_chans, h, w); guide: (B, guide_chans, r h, r w). Output: (B, in_chans, r h, r w).
@@ -333,10 +335,25 @@ class FusionNetwork(Network):
     SIZES = ("in_chans", "guide_chans", "scale")
     margin: int | None = None
     window: int = 16
+    any_sizes: bool = False
 
     def __init__(self, in_chans: int, guide_chans: int, scale: int) -> None:
         super().__init__()
         self.in_chans, self.guide_chans, self.scale = in_chans, guide_chans, scale
+
+    def resized(self, in_chans: int, guide_chans: int, scale: int) -> FusionNetwork:
+        """Return the network for images of other sizes, which shares its parameters with this one.
+
+        Raises:
+            ValueError: Its weights are for its own sizes alone; those with `any_sizes` serve all.
+        """
+        if (in_chans, guide_chans, scale) == (self.in_chans, self.guide_chans, self.scale):
+            return self
+        raise ValueError(
+            f"the weights of {type(self).__name__} are for {self.in_chans} bands, {self.guide_chans} of the guide and "
+            f"ratio {self.scale}, not {in_chans}, {guide_chans} and {scale}; create the model with in_chans=, "
+            f"guide_chans= and scale= of your images"
+        )
 
     def sharpen(self, ms: Tensor | None, guide: Tensor, ms_up: Tensor) -> Tensor:
         """Compute what `forward` returns; inputs are checked and `ms_up` is there."""

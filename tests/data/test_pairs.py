@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hsmamba.data import degrade_ms, get_sensor, upsample, wald_pairs
-from hsmamba.data.pairs import crops
+from hsmamba.data.pairs import FusionPairs, crops, training_image
 from hsmamba.errors import SceneError, SplitError
 from tests.refusals import refused
 
@@ -156,3 +156,16 @@ def test_what_pairs_say_of_themselves_is_one_line():
     )
     assert repr(pairs.test[0]) == "FusionPair('x, test': ms (4, 5, 12), guide (1, 20, 48), with truth)"
     assert "\n" not in repr(pairs.train[0])
+
+
+def test_whole_training_images_are_there_to_judge_on():
+    generator = torch.Generator().manual_seed(0)
+    gt, guide = (torch.rand(n, 48, 40, generator=generator) for n in (3, 1))
+    image = training_image("moon, train", gt, guide, ratio=4, sensor="generic")
+    pairs = FusionPairs("moon", 4, get_sensor("generic"), 1.0, (image,), cut=21)
+    judged = pairs.to_judge()
+    assert not judged.train and not judged.val and judged.cut == 10
+    (pair,) = judged.test
+    assert pair.name == "moon, whole" and torch.equal(pair.gt, gt)
+    with pytest.raises(SceneError, match="no training images to judge on"):
+        judged.to_judge()

@@ -50,6 +50,8 @@ def test_forward_backward_at_the_sizes_that_a_name_stands_for(name):
     model = hsmamba.create_model(name)
     if name == "residual":
         nn.init.ones_(model.rate)  # of the correction, which is 0 at first
+    if name == "bandwise":
+        nn.init.normal_(model.tail.weight)  # the same
     inputs = example_inputs(model, 3)
     output = in_a_row(model(*inputs))
     assert output.isfinite().all()
@@ -84,6 +86,8 @@ def test_classifier_contract(name):
 def test_a_sample_does_not_depend_on_its_batch(name):
     model = tiny(name).eval()
     inputs = example_inputs(model, 4)
+    if name == "bandwise":  # whose quotients of noise around 0 magnify rounding
+        model, inputs = model.double(), tuple(x.double() for x in inputs)
     together = model(*inputs)
     alone = torch.cat([model(*(x[i : i + 1] for x in inputs)) for i in range(4)])
     torch.testing.assert_close(alone, together, rtol=1e-4, atol=1e-5)

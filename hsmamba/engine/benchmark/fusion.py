@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hsmamba.baselines import BASELINES
 from hsmamba.data import load_pairs
-from hsmamba.data.pairs import FusionPair, FusionPairs, simulated_pair
+from hsmamba.data.pairs import FusionPair, FusionPairs
 from hsmamba.engine import finetune
 from hsmamba.engine.benchmark.suite import METRICS, Cell, Method
 from hsmamba.engine.benchmark.units import Values, write_values
@@ -68,12 +68,9 @@ def _whole(cell: Cell, root: str | None) -> FusionPairs:
     """Test on the whole of an image, and train on others."""
     others = cell.split_spec.get("train", ())
     pairs = _load(cell.data.set, root, _frozen({**cell.data.options, "val": 0, "test": 0}))
-    test = tuple(
-        simulated_pair(f"{pairs.name}, whole", image.gt, image.guide, ratio=pairs.ratio, sensor=pairs.sensor)
-        for image in pairs.train
-    )
+    judged = pairs.to_judge()
     if not cell.method.is_trained:
-        return replace(pairs, train=(), val=(), test=test)
+        return judged
     if not others:
         raise ManifestError(
             f"the split {cell.split!r} tests on the whole of {cell.data.set!r} and names no other data to train on; "
@@ -87,7 +84,7 @@ def _whole(cell: Cell, root: str | None) -> FusionPairs:
                 f"{pairs.name} {pairs.in_chans}, {pairs.guide_chans} and {pairs.ratio}; train on images that agree"
             )
     train = tuple(image for other in trained for image in other.train)
-    return replace(pairs, train=train, val=tuple(pair for other in trained for pair in other.val), test=test)
+    return replace(judged, train=train, val=tuple(pair for other in trained for pair in other.val))
 
 
 @lru_cache(maxsize=4)

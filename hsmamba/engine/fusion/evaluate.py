@@ -70,6 +70,8 @@ def evaluate_fusion(
         HsmambaWarning: The numbers look like those of another unit than the training's.
     """
     network = as_fusion_network(model)
+    if network.any_sizes:
+        network = network.resized(pairs.in_chans, pairs.guide_chans, pairs.ratio)
     if not pairs.test and not pairs.full:
         raise SceneError(f"the pairs {pairs.name!r} have no test images; make them with test= above 0")
     for pair in pairs.test:
@@ -119,6 +121,9 @@ def predict(
         TypeError: The model is no fusion network.
     """
     network = as_fusion_network(model)
+    if network.any_sizes:
+        rows = len(pair.guide[0]), len(pair.ms[0])
+        network = network.resized(len(pair.ms), len(pair.guide), rows[0] // rows[1])
     check_pair(network, pair)
     check_gains(gains)
     ms, guide, ms_up = (Image(tensor.permute(1, 2, 0).numpy()) for tensor in (pair.ms, pair.guide, pair.ms_up))

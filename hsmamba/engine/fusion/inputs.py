@@ -18,6 +18,7 @@ from hsmamba.data.pairs import FusionPairs
 from hsmamba.data.sensors import get_sensor
 from hsmamba.data.units import Maximum, likely, maxima, top
 from hsmamba.data.validity import Validity
+from hsmamba.data.wald import ratio_of
 from hsmamba.engine.fusion.registration import measure_shift
 from hsmamba.errors import HsmambaWarning, SceneError
 from hsmamba.models import FusionNetwork
@@ -30,6 +31,19 @@ _BEYOND = 1.5  # what is brighter to a network that was trained on numbers up to
 _UNLIKE = (1 / 3, 3.0)  # times the brightest values of the training: others are of another unit
 _WHEN_GIVEN = (1 / 8, 8.0)  # the same where the caller has named the unit
 _FAR = 0.5  # coarse pixels, a shift that is worth a warning
+
+
+def sized(model: FusionNetwork, arrays: dict[str, Array]) -> FusionNetwork:
+    """Give a network that takes any images the sizes of those at hand; another one stays as it is.
+
+    Raises:
+        SceneError: The guide has no whole number, two or more, of times as many rows and columns as MS.
+    """
+    if not model.any_sizes:
+        return model
+    guide, coarse = arrays["guide"], arrays["ms" if "ms" in arrays else "ms_up"]
+    ratio = ratio_of(coarse, guide) if "ms" in arrays else model.scale
+    return model.resized(coarse.shape[2], guide.shape[2], ratio)
 
 
 def check_bands(model: FusionNetwork, arrays: dict[str, Array]) -> None:
@@ -223,6 +237,8 @@ def units_of(model: FusionNetwork, middle: dict[str, NDArray[np.float64]], maxim
         low, high = _given(maximum)
     elif known is not None:
         low, high = known
+    elif model.any_sizes:
+        low = high = (1.0, 0.0)
     else:
         low, high = _guessed(tops[name], tops["guide"])
     units = {key: high if key == "guide" else low for key in middle}

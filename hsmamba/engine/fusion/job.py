@@ -29,6 +29,7 @@ from hsmamba.engine.fusion.inputs import (
     check_ground,
     matched,
     samples,
+    sized,
     units_of,
     warn_of_shift,
 )
@@ -312,6 +313,7 @@ def prepare_fusion(
         raise SceneError("neither ms nor ms_up is given; pass the coarse image as ms, or up-sampled as ms_up")
     if how is not None and set(arrays) != {"ms", "guide"}:
         raise SceneError("adapt makes its pairs of ms and up-samples them itself; pass ms and guide, without ms_up")
+    network = sized(network, arrays)
     ratio = network.scale
     check_grids(ratio, arrays)
     arrays = matched(network, arrays)

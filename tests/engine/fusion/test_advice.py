@@ -12,15 +12,18 @@ from scipy.io import savemat
 
 import hsmamba
 from hsmamba.data import Compose, SensorScale, Standardise, simulate_bands, wald_pairs
+from hsmamba.data.pairs import GivenImage
 from hsmamba.data.srf import response_matrix
 from hsmamba.engine import Adapt
 from hsmamba.engine import recipe as recipes
 from hsmamba.engine.fusion.classical_job import prepare_classical
 from hsmamba.engine.fusion.job import prepare_fusion
+from hsmamba.engine.multisensor.train import Several
 from hsmamba.errors import HsmambaWarning
 from tests.advice import alternatives, has, says, told, warned
 from tests.engine.fusion.test_recipe import TOML
 from tests.engine.fusion.toys import BANDS, images, make, train_on_many
+from tests.engine.multisensor.test_recipe import TOML as SEVERAL
 
 MS, PAN = images(32, 32)
 RECORD = {"wavelengths": (485.0, 560.0, 660.0, 830.0), "data": {"maximum": 2047}}
@@ -303,6 +306,32 @@ def test_a_recipe_that_ran_is_published(tmp_path):
     told(lambda: recipes.publish(recipe, tmp_path / "runs", tmp_path / "weights"), "run the recipe {} first")
     recipes.run(recipe, tmp_path / "runs", data=tmp_path, minutes=0, progress=False)
     assert hsmamba.create_model(f"local-dir:{recipes.publish(recipe, tmp_path / 'runs', tmp_path / 'weights')}")
+
+
+def test_a_recipe_of_several_images_names_two_and_a_network_for_any(tmp_path):
+    path = tmp_path / "several.toml"
+
+    def load(text):
+        path.write_text(text)
+        return recipes.load_recipe(path)
+
+    told(lambda: load(SEVERAL.replace(', "worldview2"', "")), "name two or more, of which each is left out")
+    for name, pan in (("IK", LARGE[1]), ("WV2", LARGE[1])):
+        (tmp_path / "worldview2_ikonos").mkdir(exist_ok=True)
+        ms = LARGE[0] if name == "IK" else np.concatenate([LARGE[0]] * 2, axis=2)
+        savemat(tmp_path / "worldview2_ikonos" / f"img{name}.mat", {"I_MS": ms.astype(int), "I_PAN": pan.astype(int)})
+    other = load(SEVERAL.replace("bandwise.toy", "ramsf.toy").replace("dim = 4\ndilations = [1]", ""))
+    run = {"data": tmp_path, "minutes": 0, "progress": False}
+    told(lambda: recipes.run(other, tmp_path / "runs", **run), "take bandwise")
+    assert "stopped in" in recipes.run(load(SEVERAL), tmp_path / "runs", **run).text
+
+
+def test_images_that_others_made_coarse_give_way_to_pairs_of_the_protocol():
+    data = pairs(maximum=2047)
+    (pair,) = data.unturned()
+    given = replace(data, train=(GivenImage("given", pair.gt, pair.ms, pair.ms_up, pair.guide),))
+    told(lambda: Several.of({"given": given}, 1, 0), "train on pairs of wald_pairs")
+    assert Several.of({"made": data}, 1, 0).samples["made"]
 
 
 def test_a_network_that_died_lives_at_the_rate_that_the_error_names():
