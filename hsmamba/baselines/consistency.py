@@ -75,4 +75,5 @@ def _response(low_pass: LowPass) -> Tensor:
     brought = decimate(filter_bands(low_pass.up(pixel), low_pass.kernels), low_pass.ratio)
     found = brought[0, :, None, _NEAR : side - _NEAR, _NEAR : side - _NEAR]
     brightness = low_pass.kernels.sum(dim=(1, 2))[:, None, None, None]
-    return (found * brightness / found.sum(dim=(2, 3), keepdim=True))[low_pass.kinds]
+    whole: Tensor = found * brightness / found.sum(dim=(2, 3), keepdim=True)
+    return whole[low_pass.kinds]
