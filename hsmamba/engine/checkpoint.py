@@ -97,11 +97,14 @@ def check_kept(state: dict[str, Any], model: nn.Module, optimizer: Optimizer, ep
     _check_optimizer(state["optimizer"], optimizer.state_dict(), list(model.parameters()))
 
 
+_FREE = {"lr", "fused"}  # what an optimizer may have otherwise: its schedule's, and how torch computes a step
+
+
 def _check_optimizer(kept: dict[str, Any], own: dict[str, Any], parameters: list[nn.Parameter]) -> None:
-    """Refuse a state of an optimizer with other settings, but for its learning rate, or of other tensors."""
+    """Refuse a state of an optimizer with other settings, but for those that are free, or of other tensors."""
     groups = list(zip(kept["param_groups"], own["param_groups"], strict=True))
     for there, here in groups:
-        if other := [key for key in here.keys() & there.keys() - {"lr"} if there[key] != here[key]]:
+        if other := [key for key in here.keys() & there.keys() - _FREE if there[key] != here[key]]:
             raise ValueError(f"its optimizer has another {', '.join(sorted(other))}")
     shapes = sorted(tuple(parameter.shape) for parameter in parameters if parameter.requires_grad)
     for name in {name for entry in kept["state"].values() for name in entry} - {"step"}:

@@ -56,6 +56,16 @@ def test_one_flipped_bit_anywhere_in_a_checkpoint_is_refused(checkpoint):
     assert read()["epoch"] == 1
 
 
+def test_a_run_that_began_before_steps_were_fused_goes_on_without(checkpoint):
+    path, resume = checkpoint
+    state = torch.load(path, weights_only=True)
+    assert all(group["fused"] for group in state["optimizer"]["param_groups"])
+    for group in state["optimizer"]["param_groups"]:
+        group["fused"] = None
+    write_checkpoint(path, state)
+    assert resume().history == state["history"]
+
+
 def test_a_checkpoint_of_an_older_version_is_resumed_with_a_warning(checkpoint):
     path, resume = checkpoint
     state = torch.load(path, weights_only=True)
