@@ -306,12 +306,14 @@ class VimV3(nn.Module):
         length = x.shape[1]
         normed = self.norm(x)
         z, q = F.silu(self.proj_z(normed)), self.proj_x(normed)
-        # The flip stands before the convolution: behind it, torch traces the layout of the flip's gradient wrongly.
-        u = torch.cat([self.convs[0](q), self.convs[1](q.flip(1))], dim=2)  # (N, L, 2 D), as the scan reads it
-        u = F.softplus(u).view(*q.shape[:2], 2, q.shape[2]).permute(0, 2, 3, 1)  # (N, 2, D, L)
-        forward, backward = self.ssm(u.unsqueeze(3), orders=("rows", "rows")).squeeze(3).mT.unbind(1)
+        weight, bias = _side_by_side(self.convs)
+        u = F.softplus(F.linear(q, weight, bias))  # (N, L, 2 D), as the scan reads it
+        if torch.compiler.is_compiling():  # torch traces the layout of the gradient of a flip wrongly, but for this
+            u = torch.stack(u.chunk(2, dim=2), dim=2)
+        u = u.view(*q.shape[:2], 2, q.shape[2]).permute(0, 2, 3, 1)  # (N, 2, D, L)
+        forward, backward = self.ssm(u.unsqueeze(3), orders=("rows", "rows back")).squeeze(3).mT.unbind(1)
         mask = index_mask(length, released_centre(length), x)[:, None]
-        return torch.addcmul(x, z, F.silu(forward * mask) + F.silu(backward.flip(1) * mask))
+        return torch.addcmul(x, z, F.silu(forward * mask) + F.silu(backward * mask))
 
 
 class MixerPaper(nn.Module):

@@ -95,7 +95,7 @@ class MultiScaleScan(nn.Module):
         fine, coarse = self.fine_conv(u), self.coarse_conv(u)  # (B, d, H, W), (B, d, h, w)
         y = self.fine_ssm(fine.unsqueeze(1), orders=CROSS[:2], summed=True)  # (B, d, H, W)
         small = self.coarse_ssm(coarse.unsqueeze(1), orders=CROSS[2:]).sum(1)  # (B, d, h, w)
-        y = y + self.upsample(small) + cast(Tensor, self.upsample.bias)[:, None, None]
+        y = y + F.conv_transpose2d(small, self.upsample.weight, 2 * cast(Tensor, self.upsample.bias), 2, 2)
         out: Tensor = self.out_proj(self.out_norm(y.permute(0, 2, 3, 1)) * F.silu(z))
         return out
 
@@ -177,7 +177,9 @@ class FusionStream(nn.Module):
     def enter(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Project x (B, H, W, D): what is scanned (B, d, H, W), and the gate (B, H, W, d)."""
         u, z = self.in_proj(self.norm(x)).chunk(2, dim=-1)
-        return F.silu(self.conv(reinterpret(u, u.shape[3], *u.shape[1:3]))), z
+        maps = reinterpret(u, u.shape[3], *u.shape[1:3])
+        # The memory format in which convolution and scans read a pixel at once.
+        return F.silu(self.conv(maps.contiguous(memory_format=torch.channels_last))), z
 
     def leave(self, x: Tensor, u: Tensor, z: Tensor, driver: Tensor) -> Tensor:
         """Scan u under the driver, gate, and add to x (B, H, W, D)."""

@@ -71,7 +71,8 @@ def _taps(model, hsi):
     if model.variant == "3":
         grid = seen["cells"].permute(0, 3, 1, 2)
         taps |= {"patch_grid": grid, "vim_seq1_app1": seen["vim"][:batch]}
-        taps |= {f"{name}_ssm_seq1_app1": seen["ssm"][:batch, k, :, 0].mT for k, name in enumerate(("fwd", "bwd"))}
+        fwd, bwd = seen["ssm"][:batch, :, :, 0].mT.unbind(1)  # bwd is back in the order of the tokens
+        taps |= {"fwd_ssm_seq1_app1": fwd, "bwd_ssm_seq1_app1": bwd.flip(1)}
         seen["s"] = four_scans(grid)
     else:
         length = seen["yf"].shape[1]
