@@ -24,8 +24,11 @@ from hsmamba.models._base import Classifier
 from hsmamba.models._registry import ModelCfg, register_model
 
 # LDA on neighbouring training pixels is far too sure of itself. On held-out clusters of the training pixels of five
-# scenes the best temperature was 5 to 50; it changes no label, but lets an ensemble hear its other members.
-_TEMPERATURE = 10.0
+# scenes the best temperature was 5 to 50; it changes no label, but lets an ensemble hear its other members. Fitted on
+# many pixels it is righter, and is to be heard beside trees, which are sure of all that they have seen: on plots of
+# IDTReeS and tiles of EnMAP that are for training, 3 was better than 10.
+_TEMPERATURE, _OF_MANY = 10.0, 3.0
+_MANY = 10  # training pixels a feature
 _WINDOWS = (1, 5)  # of the second source
 
 default_cfgs = {
@@ -52,7 +55,8 @@ class GraphLDA(Classifier):
             training.
 
     Shape:
-        As for `Classifier`; the logits are a tenth of the mean log posteriors, up to a constant of the sample.
+        As for `Classifier`; the logits are a tenth of the mean log posteriors, up to a constant of the sample; a third
+        of them where the training pixels are ten a feature or more.
 
     Raises:
         ValueError: `in_chans` that are no multiple of `levels`, or a patch larger than 5.
@@ -97,13 +101,14 @@ class GraphLDA(Classifier):
             raise ValueError("the model has no head to fit; give it one with model.reset_classifier(num_classes)")
         features, target = gather_features(self.forward_features, batches)
         weight, bias = np.zeros(self.head.weight.shape), np.zeros(self.num_classes)
+        temperature = _OF_MANY if len(target) >= _MANY * self.num_features else _TEMPERATURE
         groups = self._groups()
         for columns in groups:
             part_weight, part_bias = discriminants(features[:, columns], target, self.num_classes)
             weight[:, columns] += part_weight / len(groups)
             bias += part_bias / len(groups)
-        self.head.weight.copy_(torch.from_numpy(weight / _TEMPERATURE))
-        self.head.bias.copy_(torch.from_numpy(bias / _TEMPERATURE))
+        self.head.weight.copy_(torch.from_numpy(weight / temperature))
+        self.head.bias.copy_(torch.from_numpy(bias / temperature))
 
     def _groups(self) -> list[list[int]]:
         """Columns of the features of each LDA: the first levels of a part of the components, and the second source."""

@@ -46,6 +46,17 @@ def test_it_is_the_mean_of_discriminants_of_growing_ranges():
     assert model(hsi).softmax(1)[:, [2, 4]].max() == 0
 
 
+def test_it_is_surer_of_itself_with_many_pixels():
+    pytest.importorskip("sklearn", reason="needs the classical extra")
+    model = hsmamba.create_model("graph_lda", in_chans=8, num_classes=5, levels=2)
+    spread = []
+    for pixels in (15, 17):  # of each of five classes: ten a feature are 80
+        hsi, _, target = patches(range(5), pixels=pixels, chans=8, side=1)
+        model.fit([(hsi, None, target)])
+        spread.append(model(hsi).std())
+    assert 2.5 < spread[1] / spread[0] < 4.5
+
+
 def test_it_beats_the_pixel_alone_on_ground_that_it_has_not_seen(tmp_path):
     pytest.importorskip("sklearn", reason="needs the classical extra")
     scene = fields()
