@@ -121,19 +121,21 @@ def test_a_network_forgets_where_its_last_tile_lay():
 @pytest.mark.parametrize("name", ["cf2n", "le_mamba", "mmapp"])
 def test_global_networks_run_in_windows_and_say_so(name, caplog):
     model = network(name, gain=1)
-    ms, guide = scene(20, 24, 4, dtype=np.float32)
+    side = model.window
+    ms, guide = scene(side + 4, side + 8, 4, dtype=np.float32)
     with caplog.at_level(logging.INFO, logger="hsmamba"):
         got = fuse(model, ms, guide)
-    assert "whole image at once" in caplog.text and "16 x 16" in caplog.text
-    assert got.shape == (80, 96, 3)
+    assert "whole image at once" in caplog.text and f"{side} x {side}" in caplog.text
+    assert got.shape == (4 * side + 16, 4 * side + 32, 3)
     caplog.clear()
     with caplog.at_level(logging.INFO, logger="hsmamba"):
-        once = fuse(model, ms, guide, tile=24)
+        once = fuse(model, ms, guide, tile=side + 8)
     assert not caplog.text
     np.testing.assert_allclose(once, whole(model, ms, guide), atol=1e-4)
-    first = np.ascontiguousarray(ms[:16, :16]), np.ascontiguousarray(guide[:64, :64])
+    first = np.ascontiguousarray(ms[:side, :side]), np.ascontiguousarray(guide[: 4 * side, : 4 * side])
     up = np.asarray(upsample(torch.from_numpy(ms).permute(2, 0, 1)[None], 4)[0].permute(1, 2, 0))
-    np.testing.assert_allclose(got[:16, :16], whole(model, *first, up[:64, :64].copy())[:16, :16], atol=1e-4)
+    alone = whole(model, *first, up[: 4 * side, : 4 * side].copy())
+    np.testing.assert_allclose(got[:16, :32], alone[:16, :32], atol=1e-4)
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4, 6, 8])
