@@ -29,7 +29,7 @@ def page_of(family):
 PAGES = [
     *("README.md", "docs/index.md", "docs/models.md", "docs/training_fusion.md"),
     *("docs/data.md", "docs/papers.md"),
-    *map(page_of, ("cf2n", "le_mamba", "md2f_mamba", "mim", "mmapp", "msfmamba", "ramsf", "rsanet")),
+    *map(page_of, ("bandwise", "cf2n", "le_mamba", "md2f_mamba", "mim", "mmapp", "msfmamba", "ramsf", "rsanet")),
 ]
 
 

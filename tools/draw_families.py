@@ -159,6 +159,7 @@ def _note(name: str, figure: str) -> None:
 
 
 def _sharpened(model: FusionNetwork, data: Path | None) -> tuple[Picture, Picture]:
+    model = model.resized(4, 1, 4) if model.any_sizes else model
     truth, guide, bands, unit = _sentinel2(data) if model.in_chans == 4 else _muufl()
     cube = torch.from_numpy(truth).permute(2, 0, 1)[None].double()
     coarse = degrade_ms(cube, ratio=model.scale, sensor="IKONOS" if model.in_chans == 4 else "generic")

@@ -18,6 +18,8 @@ from hsmamba._files import write_text
 from hsmamba.data.sets.catalog import CATALOG
 from hsmamba.engine.benchmark import list_suites, load_suite, rows_of, to_markdown
 from hsmamba.engine.classification.recipe import summarise_baselines
+from hsmamba.engine.multisensor.recipe import by_image
+from hsmamba.engine.multisensor.recipe import table as image_table
 from hsmamba.engine.recipe import list_recipes, load_recipe
 from hsmamba.engine.results import read_results, summarise
 from hsmamba.models import registry
@@ -33,14 +35,14 @@ PAGES = {
     "docs/models.md": ("models", "results", "classical"),
     **{
         f"docs/models/{name}.md": ("weights",)
-        for name in ("cf2n", "le_mamba", "md2f_mamba", "mmapp", "ramsf", "rsanet")
+        for name in ("bandwise", "cf2n", "le_mamba", "md2f_mamba", "mmapp", "ramsf", "rsanet")
     },
     "docs/models/mambahsi.md": ("whole_image",),
     "docs/models/mim.md": ("weights", "fixed"),
     "docs/models/msfmamba.md": ("weights", "idtrees"),
     "docs/papers.md": ("papers", "tuned"),
     "docs/training_fusion.md": ("fusion",),
-    "docs/fusion.md": ("adapt",),
+    "docs/fusion.md": ("multisensor", "adapt"),
     "docs/benchmark_results.md": ("few_labels", "disjoint", "two_sources", "pansharpening", "cave"),
 }
 FIGURES = {  # of each data set: resolution, metrics
@@ -60,12 +62,13 @@ CARDS = {  # the weight that tools/draw_families.py draws, of every family: its 
     "mmapp.ikonos": ("MMAPP", "mmapp"),
     "ramsf.ikonos": ("RAMSF", "ramsf"),
     "rsanet.ikonos": ("RSANet", "rsanet"),
+    "bandwise.open": ("Bandwise", "bandwise"),
 }
 
 _CLASSIFY = """split = hsmamba.data.random_split(scene.labels, count=12, cap=True)
 model = hsmamba.create_model("{name}", num_classes=scene.num_classes)
 hsmamba.finetune(model, scene, split)"""
-WITHOUT_WEIGHTS = ("mambahsi", "ssftt", "msdcnn", "pannet", "bandwise")  # networks with a page each
+WITHOUT_WEIGHTS = ("mambahsi", "ssftt", "msdcnn", "pannet")  # networks that papers compare with, a page each
 FITTED = {  # what has no weights, since it is fitted on a user's own images: title, how to use it
     "graph_trees": ("Graph trees", _CLASSIFY),
     "graph_lda": ("Graph LDA", _CLASSIFY),
@@ -139,7 +142,9 @@ def weights_table(page: str) -> str:
         args = record.model_args
         if not name.startswith(page):
             continue
-        if "scale" in args:
+        if record.recipe and load_recipe(str(record.recipe)).task == "multisensor":
+            size = "any bands, guide and ratio"
+        elif "scale" in args:
             size = f"{args['in_chans']} bands, guide of {args['guide_chans']}, ratio {args['scale']}"
         else:
             more = f" and {args['aux_chans']} of a second source" if args.get("aux_chans") else ""
@@ -338,6 +343,16 @@ def adapt_table() -> str:
     return "\n".join(lines)
 
 
+def multisensor_table() -> str:
+    """What recipes of several images gave: one row an image, SAM / ERGAS / Q2n, by networks that have not seen it."""
+    parts = []
+    for path in sorted((ROOT / "docs" / "results" / "multisensor").glob("*.csv")):
+        model = path.stem.partition(".")[0]
+        made = image_table(by_image(read_results(path)), model)
+        parts.append(made.replace(f"| {model} |", f"| `{path.stem}` |", 1))
+    return "\n\n".join(parts)
+
+
 def benchmark_tables(name: str) -> str:
     """Make the tables of a suite from its file in docs/results/benchmark, as `hsmamba benchmark` writes them."""
     suite = load_suite(name)
@@ -362,6 +377,7 @@ def updated(page: str, text: str) -> str:
         "papers": papers_table,
         "tuned": tuned_table,
         "adapt": adapt_table,
+        "multisensor": multisensor_table,
         **{name: partial(benchmark_tables, name) for name in list_suites()},
     }
     for name in PAGES[page]:

@@ -34,6 +34,7 @@ default_cfgs = {
     "bandwise": ModelCfg(
         task="fusion",
         summary="band by band, for any sensor, ratio and unit: a mixture of classical methods and its correction",
+        default_tag="open",
         tiny={"dim": 4, "dilations": [1]},
         can_compile=False,  # the regression is a pseudo-inverse, the filters are Fourier transforms
         can_export=False,

@@ -194,7 +194,7 @@ def _written(
     means = _means(figures)
     report = table(figures, recipe.architecture)
     write_text(out / "report.txt", f"{report}\n")
-    settings = result.settings
+    settings, own, bare = result.settings, recipe.architecture, f"{recipe.architecture}, {UNTRAINED}"
     record = {
         **recipe.data,
         "training": f"{settings.epochs} epochs of {settings.steps} steps of {settings.batch_size} bands, "
@@ -205,7 +205,8 @@ def _written(
         "seed": recipe.seed,
         "split": {"train": [image.name for name in recipe.datasets for image in pairs[name].train], "val": [],
                   "test": []},
-        "baselines": {f"{method}, {_KIND}": found for method, found in means.items() if method != recipe.architecture},
+        UNTRAINED: means[bare],
+        "baselines": {f"{method}, {_KIND}": row for method, row in means.items() if method not in (own, bare)},
     }  # fmt: skip
     save_pretrained(
         copy.deepcopy(model).half(),

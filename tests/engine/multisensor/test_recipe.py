@@ -79,6 +79,7 @@ def test_each_image_is_judged_by_a_network_that_was_trained_on_the_others(recipe
     means = [np.mean([outcome.record[image][m]["SAM"] for image in outcome.record]) for m in ("bandwise", "GSA")]
     assert found.metrics["reduced resolution"]["SAM"] == pytest.approx(means[0], abs=1e-4)
     assert found.data["baselines"]["GSA, reduced resolution"]["SAM"] == pytest.approx(means[1], abs=1e-4)
+    assert found.data["untrained"]["SAM"] > 0 and not any("bandwise" in name for name in found.data["baselines"])
     assert "| ikonos |" in (tmp_path / "runs" / "report.txt").read_text()
 
 
