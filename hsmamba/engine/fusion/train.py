@@ -232,7 +232,10 @@ def validate(
         rim = min(2 * pairs.ratio, min(pair.guide.shape[-2:]) // 4)
         truth, fused = (
             image[None, :, rim:-rim, rim:-rim]
-            for image in (torch.as_tensor(pair.gt), predict(model, pair, device, whole=True, gains=None))
+            for image in (
+                torch.as_tensor(pair.gt),
+                predict(model, pair, device, whole=True, gains=None, consistent=False),
+            )
         )
         psnr += float(metrics.psnr(truth, fused, data_range=1.0)) / len(pairs.val)
         ergas += float(metrics.ergas(truth, fused, ratio=pairs.ratio)) / len(pairs.val)
