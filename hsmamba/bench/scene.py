@@ -24,6 +24,7 @@ from hsmamba.bench.peers import PEERS
 from hsmamba.data import Patches, Scene
 from hsmamba.engine import classify, fuse
 from hsmamba.models import Classifier, FusionNetwork, example_inputs
+from hsmamba.ops import inference
 from hsmamba.ops.resampling import upsample
 from hsmamba.zoo.factory import create_model, list_pretrained
 
@@ -38,11 +39,6 @@ _WIDTH = 96  # pixels of a scene to classify
 def _scan_flops(u: Any, delta: Any, A: Any, *_: Any, **__: Any) -> int:
     """Count a step of one state: dt A, its exponential, h times that, plus B times what enters, plus C h: 6."""
     return 6 * int(np.prod(u)) * int(A[1])
-
-
-def _s6_flops(u: Any, projected: Any, order: Any, A_log: Any, steps: Any, *_: Any, **__: Any) -> int:
-    """Count a scan's steps as `_scan_flops` does, and the product that makes the step sizes."""
-    return int(projected[1] * u[0] * u[2] * u[3]) * (6 * int(A_log[2]) + 2 * int(steps[2]))
 
 
 def _attention_flops(q: Any, k: Any, v: Any, window: int, *_: Any, **__: Any) -> int:
@@ -62,11 +58,10 @@ def count_flops(model: torch.nn.Module, inputs: Sequence[Tensor]) -> int:
     ops = torch.ops.hsmamba
     formulas = {
         ops.selective_scan: _scan_flops,
-        ops.s6: _s6_flops,
         ops.window_attention: _attention_flops,
         ops.adaptive_conv: _adaptive_flops,
     }
-    with FlopCounterMode(display=False, custom_mapping=formulas) as counter, torch.no_grad():
+    with FlopCounterMode(display=False, custom_mapping=formulas) as counter, torch.no_grad(), inference.plain():
         model.eval()(*inputs)
     return int(counter.get_total_flops())
 

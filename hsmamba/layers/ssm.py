@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hsmamba.layers.scan_order import Order, order_table, put_back, read, rows_back
-from hsmamba.ops import s6, selective_scan
+from hsmamba.ops import inference, s6, selective_scan
 
 
 def init_dt_bias_(bias: Tensor, dt_min: float = 1e-3, dt_max: float = 0.1, dt_floor: float = 1e-4) -> Tensor:
@@ -93,7 +93,7 @@ class S6(nn.Module):
         """Scan u, with steps, B and C from the driver, or from u itself."""
         if orders is None:
             y, last = self._scan(u, driver, return_last_state)
-        elif s6.takes(u, *([] if driver is None else [driver]), *self.parameters()):
+        elif s6.takes(*((u,) if driver is None else (u, driver)), *self.parameters()):
             y, last = self._scan_in_place(u, driver, orders, summed)
         else:
             height, width = u.shape[3:]
@@ -135,15 +135,12 @@ class S6(nn.Module):
         tokens = _tokens(u)
         projected = self._projected(tokens if driver is None else _tokens(driver), len(orders))
         parameters = (self.A_log, self.dt_proj_weight, self.dt_proj_bias, self.D)
-        save = torch.is_grad_enabled() and any(x.requires_grad for x in (tokens, projected, *parameters))
-        y, last, _ = s6.s6_op(
-            tokens,
-            projected,
-            order_table(tuple(orders), height, width),
-            *parameters,
-            summed,
-            save,
-        )
+        given = (tokens, projected, order_table(tuple(orders), height, width), *parameters, summed)
+        if inference.takes(tokens, projected, *parameters):
+            y, last, _ = s6.scan_tokens(*given)
+        else:
+            save = torch.is_grad_enabled() and any(x.requires_grad for x in (tokens, projected, *parameters))
+            y, last, _ = s6.s6_op(*given, save)
         y = y.mT.view(*y.shape[:2], y.shape[3], height, width)
         return y.squeeze(1) if summed else y, last
 

@@ -23,7 +23,7 @@ from hsmamba.layers.fusion import pad_sides
 from hsmamba.layers.wavelet import haar, inverse_haar
 from hsmamba.models._base import FusionNetwork
 from hsmamba.models._registry import ModelCfg, register_model
-from hsmamba.ops.depthwise import depthwise_conv
+from hsmamba.ops.depthwise_gradients import depthwise_conv
 
 _CITATION = (
     "Liu, Zhang, Wang, Xiang, Xie: A novel cross fusion model with fine-grained detail reconstruction for remote "

@@ -29,7 +29,7 @@ from hsmamba.layers.scan_order import CROSS
 from hsmamba.layers.ssm import S6, no_weight_decay_names
 from hsmamba.models._base import FusionNetwork
 from hsmamba.models._registry import ModelCfg, register_model
-from hsmamba.ops.depthwise import depthwise_conv
+from hsmamba.ops.depthwise_gradients import depthwise_conv
 
 _CITATION = (
     "Cao, Wu, Deng, Zhong: A Novel State Space Model with Local Enhancement and State Sharing for Image Fusion. "

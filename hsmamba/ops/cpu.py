@@ -79,6 +79,11 @@ def library_name() -> str:
 
 def level() -> str:
     """The widest instruction set that processor and torch agree on: "avx512", "avx2" or "baseline"."""
+    return _capability()
+
+
+@functools.cache
+def _capability() -> str:
     capability = torch.backends.cpu.get_cpu_capability().lower()
     return capability if capability in ("avx512", "avx2") else "baseline"
 
@@ -221,7 +226,7 @@ def _run(direction: str, scan: _Scan, tensors: list[Tensor | None]) -> None:
     run_team(kernel, _Run(ctypes.pointer(scan), start, floats, 0, 0), threads, (scan, scratch, tensors))
 
 
-def run_team(kernel: Any, arguments: ctypes.Structure, threads: int, held: object) -> None:
+def run_team(kernel: Any, arguments: ctypes.Structure | ctypes.Array[Any], threads: int, held: object) -> None:
     """Run a function of the library on so many threads, which share its arguments; `held` is what they point to."""
     team = _openmp_team() if os.getpid() == _PROCESS else None  # a team does not survive a fork
     if threads == 1:

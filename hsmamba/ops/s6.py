@@ -7,13 +7,14 @@ step sizes on the way. On a CPU in float32; in the library of the scan.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hsmamba.ops import cpu
+from hsmamba.ops import cpu, inference
 from hsmamba.ops.backends import choose_backend, forced_backend
 from hsmamba.ops.inputs import CHECKPOINT_STEPS, checkpoint_count
 from hsmamba.ops.operator import no_second_derivative
@@ -56,12 +57,66 @@ def takes(*tensors: Tensor) -> bool:
     """Whether the kernel may take the place of `selective_scan` and what is around it, for these and all parameters."""
     if torch.compiler.is_compiling() or torch.onnx.is_in_onnx_export() or torch._C._are_functorch_transforms_active():
         return False
+    if inference.is_plain():
+        return False
     if any(x.device.type != "cpu" or x.dtype != torch.float32 for x in tensors) or torch.is_autocast_enabled("cpu"):
         return False
     if torch.autograd.forward_ad._current_level >= 0 or _kernel() is None:
         return False
     chosen: str = choose_backend(forced_backend(), "cpu", False, False, None)
     return chosen == "cpu"
+
+
+def scan_tokens(
+    u: Tensor,
+    projected: Tensor,
+    order: Tensor,
+    A_log: Tensor,
+    steps: Tensor,
+    bias: Tensor,
+    D: Tensor,
+    summed: bool,
+    save: bool = False,
+    made: Callable[..., Any] = inference.prepared,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Scan K times; W is 1 where all scans have the same weights, else K.
+
+    Args:
+        u: (B, K or 1, L, d), float32; channels are neighbours in memory.
+        projected: (B, K, L, R + 2 N), likewise: the rank, then B and C. One copy for all scans has stride 0 along K.
+        order: (K, L), int32: the token that a scan visits at each step; each token once.
+        A_log: (W, d, N); A = -exp(A_log).
+        steps: (W, d, R), from the rank to the step sizes before their bias and softplus.
+        bias: (W, d).
+        D: (W, d).
+        summed: Sum over the scans.
+        save: Keep states for the backward.
+        made: Calls the function that puts weights in order; by default once a job, since nobody changes them meanwhile.
+
+    Returns:
+        y (B, 1, L, d) summed, or (B, K, L, d), tokens in the order of u; the last states (B, K, d, N); the states from
+        which the backward starts, or nothing.
+    """
+    (b, _, length, d), scans, n = u.shape, projected.shape[1], A_log.shape[2]
+    y = u.new_empty(b, 1 if summed else scans, length, d)
+    last = u.new_empty(b, scans, d, n)
+    checkpoints = u.new_empty(_checkpoint_shape(u, projected, A_log) if save else (0,))
+    if y.numel() == 0:
+        return y, last.zero_(), checkpoints
+    arguments, threads, held = _described(_S6, u, projected, order, made(_arranged, A_log, steps, bias, D))
+    arguments.y, arguments.last = _tokens(y, summed), last.data_ptr()
+    arguments.checkpoints = checkpoints.data_ptr() if save else None
+    floats = 3 * CHECKPOINT_STEPS * cpu.WIDEST + n * arguments.row  # tiles and states
+    scratch = _scratch(arguments, threads, floats)
+    cpu.run_team(_kernel("s6"), arguments, threads, (u, projected, y, scratch, *held, last, checkpoints))
+    return y, last, checkpoints
+
+
+def _arranged(A_log: Tensor, steps: Tensor, bias: Tensor, D: Tensor) -> tuple[Tensor, ...]:
+    """Make A (W, N, row) and steps (W, R, row) of weights, and pad bias and D: a vector may begin at any channel."""
+    d = A_log.shape[1]
+    more = (0, (-(-d // cpu.WIDEST) + 1) * cpu.WIDEST - d)
+    return tuple(F.pad(x, more).contiguous() for x in (-A_log.mT.exp(), steps.mT, bias, D))
 
 
 @torch.library.custom_op("hsmamba::s6", mutates_args=())
@@ -76,36 +131,8 @@ def s6_op(
     summed: bool,
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Scan K times; W is 1 where all scans have the same weights, else K.
-
-    Args:
-        u: (B, K or 1, L, d), float32; channels are neighbours in memory.
-        projected: (B, K, L, R + 2 N), likewise: the rank, then B and C. One copy for all scans has stride 0 along K.
-        order: (K, L), int32: the token that a scan visits at each step; each token once.
-        A_log: (W, d, N); A = -exp(A_log).
-        steps: (W, d, R), from the rank to the step sizes before their bias and softplus.
-        bias: (W, d).
-        D: (W, d).
-        summed: Sum over the scans.
-        save: Keep states for the backward.
-
-    Returns:
-        y (B, 1, L, d) summed, or (B, K, L, d), tokens in the order of u; the last states (B, K, d, N); the states from
-        which the backward starts, or nothing.
-    """
-    (b, _, length, d), scans, n = u.shape, projected.shape[1], A_log.shape[2]
-    y = u.new_empty(b, 1 if summed else scans, length, d)
-    last = u.new_empty(b, scans, d, n)
-    checkpoints = u.new_empty(_checkpoint_shape(u, projected, A_log) if save else (0,))
-    if y.numel() == 0:
-        return y, last.zero_(), checkpoints
-    arguments, threads, held = _described(_S6, u, projected, order, A_log, steps, bias, D)
-    arguments.y, arguments.last = _tokens(y, summed), last.data_ptr()
-    arguments.checkpoints = checkpoints.data_ptr() if save else None
-    floats = 3 * CHECKPOINT_STEPS * cpu.WIDEST + n * arguments.row  # tiles and states
-    scratch = _scratch(arguments, threads, floats)
-    cpu.run_team(_kernel("s6"), arguments, threads, (u, projected, y, scratch, *held, last, checkpoints))
-    return y, last, checkpoints
+    """Scan as `scan_tokens` does, with gradients."""
+    return scan_tokens(u, projected, order, A_log, steps, bias, D, summed, save, lambda make, *weights: make(*weights))
 
 
 def _checkpoint_shape(u: Tensor, projected: Tensor, A_log: Tensor) -> tuple[int, ...]:
@@ -114,17 +141,15 @@ def _checkpoint_shape(u: Tensor, projected: Tensor, A_log: Tensor) -> tuple[int,
 
 
 def _described(
-    kind: Any, u: Tensor, projected: Tensor, order: Tensor, A_log: Tensor, steps: Tensor, bias: Tensor, D: Tensor
+    kind: Any, u: Tensor, projected: Tensor, order: Tensor, arranged: tuple[Tensor, ...]
 ) -> tuple[Any, int, list[Tensor]]:
     """Fill in what forward and backward share; the number of threads, and the tensors behind it."""
-    (b, _, length, d), scans, n = u.shape, projected.shape[1], A_log.shape[2]
-    row = (-(-d // cpu.WIDEST) + 1) * cpu.WIDEST  # of the weights: a vector may begin at any channel
-    rates, weights = (F.pad(x.mT, (0, row - d)) for x in (-A_log.exp(), steps))
-    shift, direct = (F.pad(x, (0, row - d)) for x in (bias, D))
+    rates, weights, shift, direct = arranged
+    (b, _, length, d), scans, (sets, n, row) = u.shape, projected.shape[1], rates.shape
     threads = torch.get_num_threads() if b * scans * d * length * n > cpu.SMALL else 1
     blocks = -(-d // {"avx512": 16, "avx2": 8, "baseline": 4}[cpu.level()])
     parts = max(1, min(blocks, -(-cpu.RUNS_PER_THREAD * threads // b))) if threads > 1 else 1
-    arguments = kind(b, scans, d, length, n, steps.shape[2], parts, row, int(len(A_log) > 1))
+    arguments = kind(b, scans, d, length, n, weights.shape[1], parts, row, int(sets > 1))
     arguments.u, arguments.projected = _tokens(u, u.shape[1] == 1), _tokens(projected)
     pointers = {"order": order, "A": rates, "steps": weights, "bias": shift, "D": direct}
     for name, x in pointers.items():
@@ -170,7 +195,7 @@ def _s6_backward_op(
     du, dprojected = torch.empty_like(u), torch.empty_like(projected)
     if u.numel() == 0 or scans == 0:
         return [du, dprojected, *(torch.zeros_like(x) for x in (A_log, steps, bias, D))]
-    arguments, threads, held = _described(_S6Backward, u, projected, order, A_log, steps, bias, D)
+    arguments, threads, held = _described(_S6Backward, u, projected, order, _arranged(A_log, steps, bias, D))
     dy = dy if dy.stride(3) == 1 else dy.contiguous()
     dlast = None if dlast is None else dlast.contiguous()
     parts, slots = arguments.parts, min(len(u) * arguments.parts, cpu.RUNS_PER_THREAD * threads)

@@ -5,18 +5,6 @@
    With w = softmax(l), l = q k and s the gradient of the result o: dl = w (s v - s o), dq = sum dl k, dk = sum dl q,
    dv = sum w s. The sum of the exponentials is divided out of s, not out of each weight. */
 
-INLINE void FN(put)(float *to, vf x, int lanes) {
-    if (lanes == VL)
-        *(vu *)to = x;
-#if defined(HAVE_SCALEF)
-    else
-        _mm512_mask_storeu_ps(to, (__mmask16)((1u << lanes) - 1), x);
-#else
-    else
-        for (int i = 0; i < lanes; i++) to[i] = x[i];
-#endif
-}
-
 /* What a row of queries keeps: rows of floats with zeros at both ends, where no query is. */
 typedef struct {
     float *weights, *slopes, *queries, *grads; /* window^2, window^2, channels and channels rows */

@@ -1,19 +1,23 @@
-/* Arguments of the kernels of depthwise convolutions; `hsmamba/ops/depthwise.py` holds the same structure for ctypes.
-
-   A pixel's channels are neighbours in memory, `row` floats with zeros behind the last channel. */
+/* Arguments of the kernel of depthwise convolutions; `hsmamba/ops/depthwise.py` holds the same structures for ctypes. */
 #ifndef HSMAMBA_DEPTHWISE_H
 #define HSMAMBA_DEPTHWISE_H
 
 #include <stdint.h>
 
 typedef struct {
-    int64_t images, channels, height, width; /* of the result, and of the gradient of one */
-    int64_t rows, columns, dilation;         /* of the kernel */
-    int64_t row;                             /* floats of a pixel: channels, rounded up to WIDEST */
-    const float *x;    /* (images, height + dilation (rows - 1), width + dilation (columns - 1), row) */
-    float *weights;    /* (rows, columns, row); their gradient is added to it */
-    float *y;          /* (images, height, width, channels), written; or the gradient of it, with the strides of x */
-    int64_t next_task; /* of images * height, or of vectors of channels */
+    float *data;
+    int64_t image, row, pixel; /* strides in elements; channels are neighbours in memory */
+} Grid;
+
+typedef struct {
+    int64_t images, channels, height, width; /* of the output */
+    int64_t in_height, in_width;
+    int64_t taps_down, taps_across, stride, top, left; /* rows and columns of zeros above and on the left */
+    int64_t pitch;              /* floats of a row of weights and bias: channels + WIDEST */
+    int64_t silu;               /* whether what comes out goes through SiLU */
+    Grid x, out;
+    const float *weights, *bias; /* (taps, pitch), (pitch) */
+    int64_t next_task;
 } Depthwise;
 
 #endif

@@ -1,34 +1,23 @@
 /* S6 forward: step sizes from their low-rank projection, the recurrence, and the sum over scans, without an array between them.
    Included by scan.c once for each level, after vectors.h. */
 
-INLINE vf FN(some)(const float *from, int lanes) {
-    if (lanes == VL) return *(const vu *)from;
-#if defined(HAVE_SCALEF)
-    return _mm512_maskz_loadu_ps((__mmask16)((1u << lanes) - 1), from);
-#else
-    vf x = 0.0f;
-    for (int i = 0; i < lanes; i++) x[i] = from[i];
-    return x;
-#endif
-}
-
 /* K states from k on over a block of steps: y[t] += sum of C h, and h moves on. B and C of a step lie at rows[t]. */
-#define S6_STATES(NAME, K)                                                                                    \
-    static void FN(NAME)(const S6 *s, const float *A, int64_t k0, const float *const *rows, int steps, const vf *dt, const vf *x, \
-                         vf *y, vf *h) {                                                                      \
-        vf state[K], rate[K];                                                                                 \
-        h += k0;                                                                                              \
-        for (int k = 0; k < K; k++) state[k] = h[k], rate[k] = *(const vu *)(A + (k0 + k) * s->row) * LOG2E;   \
-        for (int t = 0; t < steps; t++) {                                                                     \
-            const float *B = rows[t] + s->rank + k0, *C = B + s->states;                                      \
-            vf step = dt[t], in = x[t], sum = y[t];                                                           \
-            for (int k = 0; k < K; k++) {                                                                     \
-                state[k] = FN(exp2v)(step * rate[k]) * state[k] + in * B[k];                                  \
-                sum += state[k] * C[k];                                                                       \
-            }                                                                                                 \
-            y[t] = sum;                                                                                       \
-        }                                                                                                     \
-        for (int k = 0; k < K; k++) h[k] = state[k];                                                          \
+#define S6_STATES(NAME, K)                                                                                                           \
+    static void FN(NAME)(const S6 *s, const float *A, int64_t k0, const float *const *rows, int steps, const vf *dt, const vf *x,    \
+                         vf *y, vf *h) {                                                                                             \
+        vf state[K], rate[K];                                                                                                        \
+        h += k0;                                                                                                                     \
+        for (int k = 0; k < K; k++) state[k] = h[k], rate[k] = *(const vu *)(A + (k0 + k) * s->row) * LOG2E;                         \
+        for (int t = 0; t < steps; t++) {                                                                                            \
+            const float *B = rows[t] + s->rank + k0, *C = B + s->states;                                                             \
+            vf step = dt[t], in = x[t], sum = y[t];                                                                                  \
+            _Pragma("clang loop unroll(full)") for (int k = 0; k < K; k++) {                                                         \
+                state[k] = FN(exp2_product)(step, rate[k]) * state[k] + in * B[k];                                                   \
+                sum += state[k] * C[k];                                                                                              \
+            }                                                                                                                        \
+            y[t] = sum;                                                                                                              \
+        }                                                                                                                            \
+        for (int k = 0; k < K; k++) h[k] = state[k];                                                                                 \
     }
 S6_STATES(s6_one, 1)
 S6_STATES(s6_many, FORWARD_MANY)
@@ -51,6 +40,46 @@ INLINE void FN(s6_steps)(const float *weights, int64_t row, int64_t rank, vf bia
     }
 }
 
+/* One channel over a block of steps; a vector holds `some` of its states, from the B at rows + k on. */
+INLINE void FN(s6_channel)(const S6 *s, int64_t k, const int some, const float *const *rows, int steps, const float *step, const float *in,
+                           float *out, vf rate, vf *state) {
+    for (int start = 0; start < steps; start += VL) {
+        int count = steps - start < VL ? steps - start : VL;
+        vf products[VL], h = *state;
+        for (int i = 0; i < count; i++) {
+            const float *B = rows[start + i] + s->rank + k;
+            int64_t at = (start + i) * VL;
+            h = FN(exp2_product)(rate, (vf)step[at]) * h + in[at] * FN(some)(B, some);
+            products[i] = h * FN(some)(B + s->states, some);
+        }
+        *state = h;
+        for (int i = count; i < VL; i++) products[i] = 0.0f;
+        vf sums = FN(sums)(products);
+        for (int i = 0; i < count; i++) out[(start + i) * VL] += sums[i];
+    }
+}
+
+/* The same for the few channels of a vector that is nearly empty: a vector holds states of one channel. */
+static void FN(s6_few)(const S6 *s, const float *A, int lanes, const float *const *rows, int steps, const vf *dt, const vf *x, vf *y,
+                       vf *h) {
+    const float *step = (const float *)dt, *in = (const float *)x;
+    for (int64_t k = 0; k < s->states; k += VL) {
+        int some = s->states - k < VL ? (int)(s->states - k) : VL;
+        float *states = (float *)(h + k), *out = (float *)y;
+        for (int c = 0; c < lanes; c++) {
+            vf state = 0.0f, rate = 0.0f;
+            for (int i = 0; i < VL; i++)
+                if (i < some) state[i] = states[i * VL + c], rate[i] = A[(k + i) * s->row + c] * LOG2E;
+            if (some == VL)
+                FN(s6_channel)(s, k, VL, rows, steps, step + c, in + c, out + c, rate, &state);
+            else
+                FN(s6_channel)(s, k, some, rows, steps, step + c, in + c, out + c, rate, &state);
+            for (int i = 0; i < VL; i++)
+                if (i < some) states[i * VL + c] = state[i];
+        }
+    }
+}
+
 /* One block of steps of one scan and one vector of channels. */
 static void FN(s6_block)(const S6 *s, int64_t batch, int64_t scan, int64_t c, int lanes, const int32_t *order, const float *const *rows,
                          int steps, vf *h, vf *tiles) {
@@ -68,11 +97,13 @@ static void FN(s6_block)(const S6 *s, int64_t batch, int64_t scan, int64_t c, in
         y[t] = D * in;
         if (adds) y[t] += FN(some)(out + order[t] * s->y.token, lanes);
     }
+    if (2 * s->channels <= VL && lanes * ((s->states + VL - 1) / VL) * 4 < s->states * 3) {
+        FN(s6_few)(s, A, lanes, rows, steps, dt, x, y, h);
+        k = s->states;
+    }
     for (; k + FORWARD_MANY <= s->states; k += FORWARD_MANY) FN(s6_many)(s, A, k, rows, steps, dt, x, y, h);
     for (; k < s->states; k++) FN(s6_one)(s, A, k, rows, steps, dt, x, y, h);
-    for (int t = 0; t < steps; t++) {
-        FN(put)(out + order[t] * s->y.token, y[t], lanes);
-    }
+    for (int t = 0; t < steps; t++) FN(put)(out + order[t] * s->y.token, y[t], lanes);
 }
 
 /* One sample and one part of the channels: scan after scan, so that their sum needs no other thread. */

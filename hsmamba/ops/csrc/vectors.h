@@ -47,6 +47,58 @@ INLINE vf FN(exp2v)(vf t) {
 #endif
 }
 
+/* 2^(a b), in one operation less than exp2v of the product. */
+INLINE vf FN(exp2_product)(vf a, vf b) {
+#if defined(HAVE_SCALEF)
+    const vf magic = 12582912.0f; /* pushes the fraction out */
+    vf whole = __builtin_elementwise_fma(a, b, magic) - magic;
+    vf f = __builtin_elementwise_fma(a, b, -whole);
+    vf p = 0.001326472725f * f + 0.009671512688f;
+    p = p * f + 0.05550733744f;
+    p = p * f + 0.2402224208f;
+    p = p * f + 0.6931469776f;
+    p = p * f + 1.0f;
+    return _mm512_scalef_ps(p, whole);
+#else
+    return FN(exp2v)(a * b);
+#endif
+}
+
+/* The first lanes of a vector out of memory, zeros in the others; nothing else is read. */
+INLINE vf FN(some)(const float *from, int lanes) {
+    if (lanes == VL) return *(const vu *)from;
+#if defined(HAVE_SCALEF)
+    return _mm512_maskz_loadu_ps((__mmask16)((1u << lanes) - 1), from);
+#else
+    vf x = 0.0f;
+    for (int i = 0; i < lanes; i++) x[i] = from[i];
+    return x;
+#endif
+}
+
+/* The first lanes of a vector into memory. */
+INLINE void FN(put)(float *to, vf x, int lanes) {
+    if (lanes == VL) {
+        *(vu *)to = x;
+        return;
+    }
+#if defined(HAVE_SCALEF)
+    _mm512_mask_storeu_ps(to, (__mmask16)((1u << lanes) - 1), x);
+#else
+    for (int i = 0; i < lanes; i++) to[i] = x[i];
+#endif
+}
+
+/* 1 / x within 2e-7, x not denormal. */
+INLINE vf FN(inverse)(vf x) {
+#if defined(HAVE_SCALEF)
+    vf y = _mm512_rcp14_ps(x);
+    return y * (2.0f - x * y);
+#else
+    return 1.0f / x;
+#endif
+}
+
 /* e^x for x <= 0 with small relative error throughout: the argument is reduced by log(2) in two parts. */
 INLINE vf FN(exp_negative)(vf x) {
     x = (vf)-87.0f > x ? (vf)-87.0f : x;
@@ -68,7 +120,7 @@ INLINE vf FN(absv)(vf x) { return (vf)((vi)x & 0x7fffffff); }
 /* softplus(x) = max(x, 0) + log(1 + e^-|x|), and its derivative. */
 INLINE vf FN(softplusv)(vf x, vf *derivative) {
     vf e = FN(exp_negative)(-FN(absv)(x));
-    vf s = e / (2.0f + e), q = s * s; /* log(1 + e) = 2 artanh(e / (2 + e)) */
+    vf s = e * FN(inverse)(2.0f + e), q = s * s; /* log(1 + e) = 2 artanh(e / (2 + e)) */
     vf p = 0.2817833915f * q + 0.279606018f;
     p = p * q + 0.4002491035f;
     p = p * q + 0.6666631468f;
@@ -80,7 +132,24 @@ INLINE vf FN(softplusv)(vf x, vf *derivative) {
 
 INLINE vf FN(sigmoidv)(vf x) {
     vf e = FN(exp_negative)(-FN(absv)(x));
-    return (x < 0.0f ? e : (vf)1.0f) / (1.0f + e);
+    return (x < 0.0f ? e : (vf)1.0f) * FN(inverse)(1.0f + e);
+}
+
+/* Lane i of the result is the sum of v[i]; what was in v is gone. */
+INLINE vf FN(sums)(vf *v) {
+    for (int n = VL; n > 1; n /= 2)
+        for (int i = 0; i < n / 2; i++) {
+            vf a = v[2 * i], b = v[2 * i + 1];
+#if VL == 16
+            v[i] = __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30) +
+                   __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+#elif VL == 8
+            v[i] = __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14) + __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15);
+#else
+            v[i] = __builtin_shufflevector(a, b, 0, 2, 4, 6) + __builtin_shufflevector(a, b, 1, 3, 5, 7);
+#endif
+        }
+    return v[0];
 }
 
 /* Four rows of four into four columns. */

@@ -1,0 +1,53 @@
+/* Arguments of the kernel of row programs; `hsmamba/ops/rows.py` holds the same structures and numbers for ctypes.
+
+   A program is a list of steps that goes over blocks of rows, each in registers of so many rows of `width` numbers. */
+#ifndef HSMAMBA_ROWS_H
+#define HSMAMBA_ROWS_H
+
+#include <stdint.h>
+
+enum {
+    ROWS_LOAD,  /* register `to` = operand `a` */
+    ROWS_STORE, /* operand `to` = register `a` */
+    ROWS_TOTAL, /* operand `to` = the sum of register `a` over all inner rows */
+    ROWS_ADD,
+    ROWS_SUBTRACT,
+    ROWS_MULTIPLY,
+    ROWS_DIVIDE,
+    ROWS_ADD_VALUE,
+    ROWS_MULTIPLY_VALUE,
+    ROWS_SILU,
+    ROWS_TANH,
+    ROWS_SOFTPLUS,
+    ROWS_SIGMOID,
+    ROWS_RELU,
+    ROWS_GELU,
+    ROWS_SQRT,
+    ROWS_EXP,
+    ROWS_SUM,   /* over the columns of each row, in all of them */
+    ROWS_MOST,  /* the largest of each row, likewise */
+    ROWS_NORM,  /* each row with mean 0 and variance 1; value: added to the variance */
+    ROWS_RMS,   /* each row over the root of its mean square, plus value */
+};
+
+typedef struct {
+    float *data;
+    int64_t outer, inner, column; /* strides in elements; column 1, or 0 for one number a row */
+} RowsOperand;
+
+typedef struct {
+    int32_t op, to, a, b;
+    float value;
+} RowsStep;
+
+typedef struct {
+    int64_t outer, inner, width, steps;
+    int64_t block; /* rows at a time */
+    int64_t pitch; /* floats of a row of a register: a multiple of WIDEST */
+    const RowsStep *program;
+    const RowsOperand *operands;
+    float *scratch; /* aligned to 64 bytes; for each thread registers * block * pitch */
+    int64_t scratch_floats, next_thread, next_task;
+} Rows;
+
+#endif
