@@ -28,7 +28,8 @@ class Patches:
         shape: Rows and columns (H, W) of the cube.
         channels: Channels C.
         patch_size: Side P.
-        padded: The image (C, H + P - 1, W + P - 1) in which they lie.
+        places: 1, or 9 where a pixel has numbers of its own for each place in a patch: see `within`.
+        padded: The image (C, H + P - 1, W + P - 1) in which they lie; with 9 places it has 9 C channels.
     """
 
     def __init__(self, cube: npt.NDArray[Any] | Tensor, patch_size: int, *, padding: str = "reflect") -> None:
@@ -55,7 +56,7 @@ class Patches:
                 f"a patch of {patch_size} x {patch_size} pixels is larger than the scene of {height} x {width}; "
                 "take a larger scene or a model with a smaller patch_size"
             )
-        self.shape, self.patch_size = (height, width), int(patch_size)
+        self.shape, self.patch_size, self.places = (height, width), int(patch_size), 1
         if isinstance(cube, np.ndarray):
             cube = torch.from_numpy(np.array(cube, dtype=np.float32))  # a copy: maps may be read-only or byte-swapped
         before = patch_size // 2
@@ -65,13 +66,20 @@ class Patches:
         self._look_at(padded)
 
     @classmethod
-    def within(cls, padded: Tensor, patch_size: int) -> Patches:
+    def within(cls, padded: Tensor, patch_size: int, places: int = 1) -> Patches:
         """Take the patches that lie within an image (C, H + P - 1, W + P - 1), which has its padding already.
 
         Batches get the image's memory format: channels last where its channels are neighbours in memory.
+
+        Args:
+            padded: The image; with 9 places (9 C, H + P - 1, W + P - 1), nine images of which the patches have their
+                corners, edges and inside, row by row.
+            patch_size: Side P, at least 3 with 9 places.
+            places: 1 or 9.
         """
         self = cls.__new__(cls)
-        self.channels, height, width = (int(size) for size in padded.shape)
+        self.places = places
+        self.channels, height, width = int(padded.shape[0]) // places, int(padded.shape[1]), int(padded.shape[2])
         self.shape, self.patch_size = (height - patch_size + 1, width - patch_size + 1), int(patch_size)
         self._look_at(padded)
         return self
@@ -80,7 +88,16 @@ class Patches:
         self.padded = padded
         plane, row, step = padded.stride()
         size = (*self.shape, self.channels, self.patch_size, self.patch_size)
-        self._view = padded.as_strided(size, (row, step, plane, row, step))  # (H, W, C, P, P), no copy
+        images = torch.split(padded, self.channels)
+        views = [  # (H, W, C, P, P), no copy
+            image.as_strided(size, (row, step, plane, row, step), image.storage_offset()) for image in images
+        ]
+        thirds = [slice(0, 1), slice(1, self.patch_size - 1), slice(self.patch_size - 1, None)]
+        parts = [(down, across) for down in thirds for across in thirds] if self.places > 1 else [(slice(None),) * 2]
+        self._parts = [
+            (view[..., down, across], down, across) for view, (down, across) in zip(views, parts, strict=True)
+        ]
+        self._like = views[0]
         last = self.channels > 1 and plane == 1
         self._format = torch.channels_last if last else torch.contiguous_format
 
@@ -99,19 +116,28 @@ class Patches:
         flat = check_pixels(pixels.cpu() if isinstance(pixels, Tensor) else pixels, self.shape)
         if flat.size and (np.diff(flat) == 1).all():
             return self._run(int(flat[0]), int(flat.size))
-        rows, columns = (torch.from_numpy(part).to(self._view.device) for part in np.divmod(flat, self.shape[1]))
-        return self._view[rows, columns].contiguous(memory_format=self._format)
+        rows, columns = (torch.from_numpy(part).to(self._like.device) for part in np.divmod(flat, self.shape[1]))
+        if self.places == 1:
+            found: Tensor = self._like[rows, columns].contiguous(memory_format=self._format)
+            return found
+        batch = self._empty(int(flat.size))
+        for view, down, across in self._parts:
+            batch[..., down, across] = view[rows, columns]
+        return batch
+
+    def _empty(self, count: int) -> Tensor:
+        size = count, *self._like.shape[2:]
+        return torch.empty(size, dtype=self._like.dtype, device=self._like.device, memory_format=self._format)
 
     def _run(self, first: int, count: int) -> Tensor:
         """Gather the patches of pixels that follow each other, row by row: a copy of slices, no index of each value."""
-        batch = torch.empty(
-            count, *self._view.shape[2:], dtype=self._view.dtype, device=self._view.device, memory_format=self._format
-        )
+        batch = self._empty(count)
         done = 0
         while done < count:
             row, column = divmod(first + done, self.shape[1])
             part = min(count - done, self.shape[1] - column)
-            batch[done : done + part] = self._view[row, column : column + part]
+            for view, down, across in self._parts:
+                batch[done : done + part, :, down, across] = view[row, column : column + part]
             done += part
         return batch
 

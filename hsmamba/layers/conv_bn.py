@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hsmamba.ops import inference
+
 _CONVOLUTIONS = {nn.Conv2d: F.conv2d, nn.Conv3d: F.conv3d}
 _NORMS = {nn.Conv2d: nn.BatchNorm2d, nn.Conv3d: nn.BatchNorm3d}
 
@@ -30,15 +32,30 @@ class ConvBN(nn.Sequential):
         norm = _NORMS[type(conv)](conv.out_channels)
         super().__init__(conv, norm, *([nn.ReLU()] if act else []))
 
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """Return kernel and bias of the convolution with the norm of evaluation in them."""
+        conv, norm = cast("nn.Conv2d", self[0]), cast("nn.BatchNorm2d", self[1])
+        mean, variance = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
+        weights = conv.weight, conv.bias, norm.weight, norm.bias, mean, variance
+        if torch.is_grad_enabled():
+            return _folded(*weights, eps=norm.eps)
+        return inference.prepared(_folded, *weights, eps=norm.eps)
+
     def forward(self, input: Tensor) -> Tensor:
         """Convolve, normalise, activate."""
         conv, norm = cast("nn.Conv2d", self[0]), cast("nn.BatchNorm2d", self[1])
         if norm.training or norm.running_var is None or norm.running_mean is None:
             return cast(Tensor, super().forward(input))  # type: ignore[no-untyped-call]
-        scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-        shift = norm.bias - scale * (norm.running_mean if conv.bias is None else norm.running_mean - conv.bias)
-        kernel = conv.weight * scale.view(-1, *[1] * (conv.weight.ndim - 1))
+        kernel, shift = self.folded()
         x: Tensor = _CONVOLUTIONS[type(conv)](
             input, kernel, shift, conv.stride, conv.padding, conv.dilation, conv.groups
         )
         return F.relu(x, inplace=True) if len(self) > 2 else x
+
+
+def _folded(
+    kernel: Tensor, bias: Tensor | None, weight: Tensor, shift: Tensor, mean: Tensor, variance: Tensor, *, eps: float
+) -> tuple[Tensor, Tensor]:
+    scale = weight * torch.rsqrt(variance + eps)
+    shift = shift - scale * (mean if bias is None else mean - bias)
+    return kernel * scale.view(-1, *[1] * (kernel.ndim - 1)), shift

@@ -172,6 +172,8 @@ class Classifier(Network):
         head: The last linear layer; an identity where there is no class.
         shared_rim: Pixels by which the maps of `shared_maps` are smaller than a patch at each side; None for a network
             whose patches have nothing in common.
+        shared_places: Kinds of pixels that `scene_maps` tells apart by their place in a patch: 1, or 9, its corners,
+            edges and inside, which a convolution with zeros around the patch sees differently.
         reduction: Kind of the components that `hsmamba.finetune` brings the bands of a scene to where no transform is
             given: "pca", "pca-unscaled", "mnf" or "diffused".
         learns_unlabelled: Whether its `fit` takes `unlabelled`, too: patches of its one scene, without labels.
@@ -185,6 +187,7 @@ class Classifier(Network):
     aux_chans: int = 0
     reduction: str = "pca"
     shared_rim: int | None = None
+    shared_places: int = 1
     learns_unlabelled: bool = False
     patch_size: int | None
     window: int = 1024
@@ -284,6 +287,19 @@ class Classifier(Network):
             there, so that `classify` computes them once a scene.
         """
         raise TypeError(f"{type(self).__name__} has no forward_features; a Classifier implements it, or both its parts")
+
+    def scene_maps(self, hsi: Tensor, aux: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Compute the `shared_maps` of all patches in an image at once.
+
+        Args:
+            hsi: (B, in_chans, H, W).
+            aux: The second source on the same pixels.
+
+        Returns:
+            Maps (B, `shared_places` C, H - 2 `shared_rim`, W - 2 `shared_rim`): for each place in a patch, row by row,
+            what `shared_maps` of a patch show there. One place: the `shared_maps` of the image.
+        """
+        return self.shared_maps(hsi, aux)
 
     def from_maps(self, *maps: Tensor) -> Tensor:
         """Compute the features of patches from the maps of `shared_maps`."""

@@ -16,6 +16,7 @@ Written from the equations; the code is ours.
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, Literal
 
 import torch
@@ -23,8 +24,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hsmamba.layers.conv_bn import ConvBN
+from hsmamba.layers.depthwise import depthwise_conv
 from hsmamba.models._base import Classifier
 from hsmamba.models._registry import ModelCfg, register_model
+from hsmamba.ops.rows import RowProgram
 
 _CITATION = (
     "Wan, Mo, He, Chen, Li: MD2F-Mamba: Multidirectional Depthwise Convolution and Dual-Branch Mamba Feature Fusion "
@@ -43,6 +46,12 @@ default_cfgs = {
         tiny={"in_chans": 8, "patch_size": 7, "dim": 16},
     ),
 }
+
+
+_normed = RowProgram("y = norm(x + pos, weight, bias, 1e-5)", "y")
+_gated = RowProgram("y = x * (silu(z) + phi)", "y")
+_decomposed = RowProgram("y = q + delta * (q - gelu(w))", "y")
+_fused = RowProgram("s = sum(l * g) / (sqrt(sum(l * l)) * sqrt(sum(g * g)) + 1e-8); y = relu(g + l * s)", "y")
 
 
 def conv_bn(in_chans: int, out_chans: int, kernel: int | tuple[int, int] = 1, *, act: bool = True) -> ConvBN:
@@ -85,8 +94,34 @@ class MDConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Look in three directions and mix."""
-        x = self.mix(torch.cat([x, self.square(x), self.horizontal(x), self.vertical(x)], dim=1))
-        return x
+        return self._mixed(x, self.square.weight, self.horizontal.weight, self.vertical.weight)
+
+    def at_all_places(self, x: Tensor) -> Tensor:
+        """Convolve an image for patches anywhere in it, whose surroundings are zeros.
+
+        Args:
+            x: (B, C, H, W); kernels of 3 taps at most.
+
+        Returns:
+            (B, 9 C, H, W): each pixel in the place of a patch's corners, edges and inside, row by row, 3 by 3.
+        """
+        kernels = self.square.weight, self.horizontal.weight, self.vertical.weight
+        places = itertools.product(range(3), range(3))
+        return torch.cat([self._mixed(x, *(_cut(w, *place) for w in kernels)) for place in places], dim=1)
+
+    def _mixed(self, x: Tensor, *kernels: Tensor) -> Tensor:
+        found = [F.conv2d(x, kernel, padding="same", groups=x.shape[1]) for kernel in kernels]
+        mixed: Tensor = self.mix(torch.cat([x, *found], dim=1))
+        return mixed
+
+
+def _cut(kernel: Tensor, down: int, across: int) -> Tensor:
+    """Set to 0 those taps of a kernel (C, 1, h, w) that look out of a patch from its first (0) or last (2) line."""
+    kernel = kernel.clone()
+    for axis, place in ((2, down), (3, across)):
+        if place != 1 and kernel.shape[axis] > 1:
+            kernel.select(axis, place).zero_()
+    return kernel
 
 
 class LocalBranch(nn.Module):
@@ -115,7 +150,8 @@ class LocalBranch(nn.Module):
         x = x + self.pos_embed
         shared = self.stem(x)
         q = self.branch3(x)
-        q = q + self.delta * (q - F.gelu(self.gate(q)))
+        pixels, gate = q.permute(0, 2, 3, 1), self.gate(q).permute(0, 2, 3, 1)
+        q = _decomposed(q=pixels, w=gate, delta=self.delta.view(-1)).permute(0, 3, 1, 2)
         return F.relu(self.mix(torch.cat([self.branch0(shared), self.branch1(shared), self.branch2(shared), q], dim=1)))
 
 
@@ -141,12 +177,15 @@ class HiddenStateMixer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Pool positions into states, mix the states, read them out at each position."""
-        x = self.norm((x + self.pos_embed).movedim(1, -1)).movedim(-1, 1)  # (B, C, Q, Q)
-        theta, lam, psi = self.refine(self.in_proj(x)).flatten(2).chunk(3, dim=1)  # (B, S, L) each
-        states = x.flatten(2) @ (lam.softmax(-1) * theta).mT  # (B, C, S)
-        hidden, gate = self.state_proj(states).chunk(2, dim=1)  # (B, E, S) each
-        mixed = self.out_proj(hidden * (F.silu(gate) + self.phi))  # (B, C, S)
-        out: Tensor = (mixed @ psi).unflatten(2, x.shape[2:])
+        side, pos = x.shape[2:], self.pos_embed.permute(0, 2, 3, 1).expand(1, *x.shape[2:], -1)
+        x = _normed(x=x.permute(0, 2, 3, 1), pos=pos, weight=self.norm.weight, bias=self.norm.bias)  # (B, Q, Q, C)
+        refined = depthwise_conv(self.refine, F.linear(x, self.in_proj.weight.flatten(1), self.in_proj.bias))
+        theta, lam, psi = refined.flatten(1, 2).chunk(3, dim=2)  # (B, L, S) each
+        states = (lam.softmax(1) * theta).mT @ x.flatten(1, 2)  # (B, S, C)
+        hidden, gate = F.linear(states, self.state_proj.weight.squeeze(2), self.state_proj.bias).chunk(2, dim=2)
+        gated = _gated(x=hidden, z=gate, phi=self.phi.view(-1))  # (B, S, E)
+        mixed = F.linear(gated, self.out_proj.weight.squeeze(2), self.out_proj.bias)  # (B, S, C)
+        out: Tensor = (psi @ mixed).mT.unflatten(2, side)  # type: ignore[no-untyped-call]
         return out
 
 
@@ -200,9 +239,8 @@ def cross_similarity_fusion(local: Tensor, glob: Tensor) -> Tensor:
 
     Shape: (B, C, Q, Q) twice -> (B, C, Q, Q).
     """
-    norms = local.norm(dim=1, keepdim=True) * glob.norm(dim=1, keepdim=True)
-    similarity = (local * glob).sum(1, keepdim=True) / (norms + 1e-8)
-    return F.relu(glob + local * similarity)
+    fused: Tensor = _fused(l=local.permute(0, 2, 3, 1), g=glob.permute(0, 2, 3, 1))
+    return fused.permute(0, 3, 1, 2)
 
 
 class MD2FMamba(Classifier):
@@ -261,6 +299,8 @@ class MD2FMamba(Classifier):
             ArticleMixer(dim, expand, side, product) if article else HiddenStateMixer(dim, d_state, expand, side)
         )
         self.shared_rim = None if article else 1  # the article's zero padding gives each patch a rim of its own
+        if not article and side >= 3 and max(kernel_sizes) <= 3:
+            self.shared_places = 9
         self.add_head(dim, drop_rate)
         nn.init.trunc_normal_(self.ms_lfem.pos_embed, std=0.02)
         nn.init.trunc_normal_(self.hsm_gfe.pos_embed, std=0.02)
@@ -272,11 +312,18 @@ class MD2FMamba(Classifier):
 
     def shared_maps(self, hsi: Tensor, aux: Tensor | None = None) -> tuple[Tensor, ...]:
         """Extract spectral-spatial features, (B, in_chans, P, P) -> (B, dim, Q, Q); Q = P - 2 (article: P)."""
-        return (self.init_extractor(hsi),)
+        x = self.init_extractor(hsi)
+        return (self.mdconv(x) if self.shared_places > 1 else x,)
+
+    def scene_maps(self, hsi: Tensor, aux: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Compute the maps of patches anywhere in an image: see `Classifier.scene_maps`."""
+        x = self.init_extractor(hsi)
+        return (self.mdconv.at_all_places(x) if self.shared_places > 1 else x,)
 
     def from_maps(self, *maps: Tensor) -> Tensor:
         """Compute the fused feature map, (B, dim, Q, Q) -> the same."""
-        x = self.mdconv(*maps)
+        (x,) = maps
+        x = x if self.shared_places > 1 else self.mdconv(x)
         return cross_similarity_fusion(self.ms_lfem(x), self.hsm_gfe(x))
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:

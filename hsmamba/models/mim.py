@@ -13,7 +13,7 @@ docs/models/mim.md has the figures.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -30,8 +30,10 @@ from hsmamba.models.mim_blocks import (
     Residual,
     VimV3,
     four_scans,
+    scanned,
     token_embedding,
 )
+from hsmamba.ops import inference
 
 _CITATION = (
     "Zhou, Kamata, Wang, Wong, Hou: Mamba-in-Mamba: Centralized Mamba-Cross-Scan in Tokenized Mamba Model for "
@@ -92,6 +94,12 @@ class MiM(Classifier):
         pixels = (self.patch_size or 0) ** 2
         return len(shape) == 4 and (shape[1], shape[2] * shape[3]) == (self.in_chans, pixels)
 
+    def scan(self, embed: nn.Module, maps: Tensor) -> Tensor:
+        """Read maps by the four scans and embed the tokens: (B, C, H, W) -> (4 B, H W, D)."""
+        if not inference.takes(maps, of=embed):
+            return cast(Tensor, embed(four_scans(maps)))
+        return scanned(embed(maps.flatten(2).mT), *maps.shape[2:])  # each pixel once
+
     def fuse(self, tokens: Tensor) -> Tensor:
         """WMF: the mean token of each scan, weighted by softmax(k_weights): (4 B, T, D) -> (B, D)."""
         scans = tokens.mean(1).reshape(SCANS, -1, self.num_features)
@@ -141,7 +149,7 @@ class MiMv1(MiM):
     def forward_features(self, hsi: Tensor, aux: Tensor | None = None) -> Tensor:
         """Compute the fused features, (B, in_chans, S, S) -> (B, dim)."""
         self.check_inputs(hsi, aux)
-        x = self.embed(four_scans(hsi)) + self.pos_embed  # (4 B, S S, D)
+        x = self.scan(self.embed, hsi) + self.pos_embed  # (4 B, S S, D)
         for _ in self.blocks:
             for block in self.blocks:
                 x = block(x)  # (4 B, 49, D)
@@ -183,7 +191,7 @@ class MiMv2(MiM):
     def forward_features(self, hsi: Tensor, aux: Tensor | None = None) -> Tensor:
         """Compute the sum of the stages' fused features, (B, in_chans, S, S) -> (B, dim)."""
         self.check_inputs(hsi, aux)
-        x = self.embed(four_scans(hsi))  # (4 B, S S, D)
+        x = self.scan(self.embed, hsi)  # (4 B, S S, D)
         features = hsi.new_zeros(())
         for stage in self.stages:
             x = stage(x)
@@ -239,7 +247,9 @@ class MiMv3(MiM):
             raise ValueError(f"hsi is {tuple(hsi.shape)}; height and width must be divisible by {p}, the cells' side")
         cells = hsi.reshape(b, chans, height // p, p, width // p, p).permute(0, 2, 4, 3, 5, 1).flatten(3)
         grid = self.stem(cells).permute(0, 3, 1, 2)  # (B, C, H / p, W / p)
-        x = self.drop(self.embed(four_scans(grid)) + self.pos_embed)  # (4 B, L, D)
+        x = self.drop(self.scan(self.embed, grid) + self.pos_embed)  # (4 B, L, D)
+        if inference.takes(x, of=self.vim):
+            return self.fuse(self.norm(self.vim.repeated(x, self.depth)).tanh())
         for _ in range(self.depth):
             x = self.vim(x)
         return self.fuse(self.norm(x).tanh())

@@ -5,15 +5,19 @@ The four scans of a batch are stacked along the batch axis, scan outermost: N = 
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Sequence
 from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hsmamba.layers.scan_order import quarter_turn, snake
+from hsmamba.layers.scan_order import index_map, quarter_turn, snake
 from hsmamba.layers.ssm import S6
+from hsmamba.ops import inference
+from hsmamba.ops.rows import RowProgram
 
 SCANS = 4
 D_STATE = 16  # states of the scans of v1, v2 and of the paper's network
@@ -27,9 +31,33 @@ def four_scans(x: Tensor) -> Tensor:
     return torch.cat([snake(view) for view in (x, x.mT, x.flip(-1), quarter_turn(x))]).mT
 
 
+@functools.lru_cache(maxsize=64)
+def _scan_tables(height: int, width: int) -> tuple[Tensor, ...]:
+    """Tell which pixel each of the four scans visits at each step: four times (H W,)."""
+    with torch.inference_mode(False):
+        return tuple(four_scans(index_map(height, width)[None, None])[:, :, 0].unbind())
+
+
+def scanned(tokens: Tensor, height: int, width: int) -> Tensor:
+    """Put what is made of the pixels of maps in the order of the four scans: (B, H W, D) -> (4 B, H W, D)."""
+    found = tokens.new_empty(SCANS, *tokens.shape)
+    for scan, table in zip(found, _scan_tables(height, width), strict=True):
+        torch.index_select(tokens, 1, table, out=scan)
+    return found.flatten(0, 1)
+
+
+@functools.lru_cache(maxsize=64)
+def _pooling(length: int, tokens: int) -> Tensor:
+    """Weights (tokens, L) of the means of `pool_tokens`."""
+    with torch.inference_mode(False):
+        return F.adaptive_avg_pool1d(torch.eye(length), tokens).mT.contiguous()
+
+
 def pool_tokens(x: Tensor, tokens: int) -> Tensor:
     """Average tokens down (or up) to a number of them: (N, L, D) -> (N, tokens, D)."""
-    return x if x.shape[1] == tokens else F.adaptive_avg_pool1d(x.mT, tokens).mT
+    if x.shape[1] == tokens:
+        return x
+    return _pooling(x.shape[1], tokens) @ x if inference.takes(x) else F.adaptive_avg_pool1d(x.mT, tokens).mT
 
 
 def index_mask(length: int, centre: int, like: Tensor) -> Tensor:
@@ -111,9 +139,10 @@ class SequentialAttention(nn.Module):
 
     def forward(self, y: Tensor) -> Tensor:
         """Attend."""
-        weight = self.norm(self.conv(torch.stack([y.amax(-1), y.mean(-1)], dim=1)))  # (N, 1, L)
-        out: Tensor = y.mT * weight.relu().sigmoid()
-        return out
+        most, total = _extremes(x=y)  # (N, L, 1) each
+        weight = self.norm(self.conv(torch.cat([most.mT, total.mT / y.shape[2]], dim=1)))  # (N, 1, L)
+        weighed: Tensor = _attended(x=y, mask=weight.relu().sigmoid().mT)
+        return weighed.mT
 
 
 class TokenLearner(nn.Module):
@@ -181,6 +210,41 @@ class TokenStage(nn.Module):
         return out
 
 
+_distances = RowProgram("d = x - c; d = sqrt(sum(d * d))", "d")
+_attended = RowProgram("y = x * mask", "y")
+_extremes = RowProgram("a = most(x); b = sum(x)", "a", "b")
+# `released_mask` of a row of distances; 1e-37 keeps equal tokens from a division by zero
+_flat_mask = RowProgram(
+    "r = d / (sum(d) * share + 1e-37); g = exp(r * r * -0.5); g = index * (g / sum(g)); g = exp(g - most(g))"
+    "; g = g / sum(g)",
+    "g",
+)
+_softplus = RowProgram("y = softplus(x)", "y")
+_normed = RowProgram("y = norm(x, 1e-5)", "y")
+_added_normed = RowProgram("y = x + pos; n = norm(y, 1e-5)", "y", "n")
+_gated = RowProgram("y = x + silu(q) * u", "y")
+_left = RowProgram("y = norm(tanh(x + skip), weight, bias, 1e-5)", "y")
+_both_ways = RowProgram("y = x + silu(z) * (silu(first * mask) + silu(second * mask)); n = norm(y, 1e-5)", "y", "n")
+
+
+@functools.lru_cache(maxsize=64)
+def _index_row(length: int) -> tuple[Tensor, Tensor]:
+    """The index mask (1, 1, L) of the released code, and 1 / L (1, 1, 1)."""
+    with torch.inference_mode(False):
+        mask = index_mask(length, released_centre(length), torch.empty(0))
+        return mask.view(1, 1, -1), torch.full((1, 1, 1), 1 / length)
+
+
+def _fast_mask(y: Tensor) -> Tensor:
+    """`released_mask` by row programs: (N, L, E) -> (N, L, 1)."""
+    length = y.shape[1]
+    centre = released_centre(length)
+    distance = _distances(x=y, c=y[:, centre : centre + 1])
+    index, share = _index_row(length)
+    mask: Tensor = _flat_mask(d=distance.mT, index=index, share=share)
+    return mask.mT
+
+
 class MaskedMerge(nn.Module):
     """Mask both directions around the centre, join them, and mask again.
 
@@ -195,6 +259,13 @@ class MaskedMerge(nn.Module):
 
     def forward(self, forward: Tensor, backward: Tensor) -> Tensor:
         """Mask and join."""
+        if inference.takes(forward, backward, of=self):
+            c = forward.new_empty(*forward.shape[:2], 2 * forward.shape[2])
+            first, second = c.chunk(2, dim=-1)
+            _attended(x=forward, mask=_fast_mask(forward), out={"y": first})
+            _attended(x=backward, mask=_fast_mask(backward).flip(1), out={"y": second})
+            merged: Tensor = _attended(x=self.proj(c), mask=_fast_mask(c))
+            return merged
         c = torch.cat([forward * released_mask(forward), backward * released_mask(backward).flip(1)], dim=-1)
         out: Tensor = self.proj(c) * released_mask(c)
         return out
@@ -236,6 +307,30 @@ def _side_by_side(layers: nn.ModuleList) -> tuple[Tensor, Tensor]:
     return weight, bias
 
 
+def _weights(layers: Sequence[nn.Module]) -> list[Tensor]:
+    """Weights and biases of layers, one after the other."""
+    return [x for layer in layers for x in (cast(nn.Linear, layer).weight, cast(nn.Linear, layer).bias)]
+
+
+def _stream_and_scans(weight: Tensor, bias: Tensor, *layers: Tensor, streams: int) -> tuple[Tensor, Tensor]:
+    """Make one linear layer of those behind a layer norm.
+
+    Args:
+        weight: (D,), of the norm.
+        bias: (D,).
+        *layers: Weights and biases: some that follow the norm, of which the last one feeds two more.
+        streams: How many of the first kind are results; the one that feeds the others is not where it is beyond them.
+
+    Returns:
+        Weight and bias of the results of the first kind, then of the two, from a row with mean 0 and variance 1.
+    """
+    pairs = list(zip(layers[::2], layers[1::2], strict=True))
+    first = [(w * weight, w @ bias + b) for w, b in pairs[:-2]]
+    fed, shift = first[-1]
+    both = [*first[:streams], *((w @ fed, w @ shift + b) for w, b in pairs[-2:])]
+    return torch.cat([w for w, _ in both]), torch.cat([b for _, b in both])
+
+
 class VimV2(nn.Module):
     """The vision Mamba block of v2: one projection for stream and gate, two convolutions of size 1, one shared scan.
 
@@ -251,11 +346,23 @@ class VimV2(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix."""
+        if inference.takes(x, of=self):
+            return self.mixed(x, _normed(x=x))
         q = self.proj(self.norm(x))
         weight, bias = _side_by_side(self.convs)
         u = F.softplus(F.linear(q, weight, bias)).view(*q.shape[:2], 2, q.shape[2]).permute(0, 2, 3, 1)  # (N, 2, D, L)
         both = self.ssm(u.unsqueeze(3), orders=("rows", "rows"), summed=True).squeeze(2).mT  # (N, L, D)
         out: Tensor = torch.addcmul(x, F.silu(q), both)
+        return out
+
+    def mixed(self, x: Tensor, normed: Tensor) -> Tensor:
+        """Mix x, whose rows `normed` has with mean 0 and variance 1; for inference."""
+        layers = (self.norm, self.proj, *self.convs)
+        both = F.linear(normed, *inference.prepared(_stream_and_scans, *_weights(layers), streams=1))
+        q, u = both[..., : x.shape[2]], both[..., x.shape[2] :]
+        u = _softplus(x=u).view(*x.shape[:2], 2, x.shape[2]).permute(0, 2, 3, 1)  # (N, 2, D, L)
+        y = self.ssm(u.unsqueeze(3), orders=("rows", "rows"), summed=True).squeeze(2).mT
+        out: Tensor = _gated(x=x, q=q, u=y)
         return out
 
 
@@ -282,6 +389,11 @@ class MixerV2(nn.Module):
         """Mix and compress."""
         x = self.in_proj_x(self.embed(x))
         z = self.in_proj_z(x)
+        if inference.takes(x, of=self):
+            x, normed = _added_normed(x=x, pos=self.pos_embed)
+            ways = (vim.mixed(x, normed).tanh_() for vim in (self.vim1, self.vim2))
+            found: Tensor = self.stage(self.merge(*ways), z)
+            return found
         x = self.drop(x + self.pos_embed)
         out: Tensor = self.stage(self.merge(self.vim1(x).tanh(), self.vim2(x).tanh()), z)
         return out
@@ -301,8 +413,17 @@ class VimV3(nn.Module):
         self.convs = nn.ModuleList([nn.Linear(dim, dim), nn.Linear(dim, dim)])
         self.ssm = S6(dim, dim, dim, scans=2, dt_bias="linear")
 
+    def repeated(self, x: Tensor, depth: int) -> Tensor:
+        """Mix `depth` times; for inference."""
+        normed = _normed(x=x)
+        for _ in range(depth):
+            x, normed = self._fused(x, normed)
+        return x
+
     def forward(self, x: Tensor) -> Tensor:
         """Mix."""
+        if inference.takes(x, of=self):
+            return self.repeated(x, 1)
         length = x.shape[1]
         normed = self.norm(x)
         z, q = F.silu(self.proj_z(normed)), self.proj_x(normed)
@@ -314,6 +435,17 @@ class VimV3(nn.Module):
         forward, backward = self.ssm(u.unsqueeze(3), orders=("rows", "rows back")).squeeze(3).mT.unbind(1)
         mask = index_mask(length, released_centre(length), x)[:, None]
         return torch.addcmul(x, z, F.silu(forward * mask) + F.silu(backward * mask))
+
+    def _fused(self, x: Tensor, normed: Tensor) -> tuple[Tensor, Tensor]:
+        """Mix x, whose rows `normed` has with mean 0 and variance 1; the result, likewise both; for inference."""
+        layers = (self.norm, self.proj_z, self.proj_x, *self.convs)
+        both = F.linear(normed, *inference.prepared(_stream_and_scans, *_weights(layers), streams=1))
+        z, u = both[..., : x.shape[2]], both[..., x.shape[2] :]
+        u = _softplus(x=u).view(*x.shape[:2], 2, x.shape[2]).permute(0, 2, 3, 1)  # (N, 2, D, L)
+        first, second = self.ssm(u.unsqueeze(3), orders=("rows", "rows back")).squeeze(3).mT.unbind(1)
+        mask, _ = _index_row(x.shape[1])
+        y, normed = _both_ways(x=x, z=z, first=first, second=second, mask=mask.mT)
+        return y, normed
 
 
 class MixerPaper(nn.Module):
@@ -368,7 +500,8 @@ class Residual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Mix and add what came in."""
         normed = self.norm(x.to(self.norm.weight.dtype))  # autocast, which widens other norms, leaves this one
-        out: Tensor = self.out_norm((self.mixer(normed) + self.skip(pool_tokens(x, self.tokens))).tanh())
+        skip, norm = self.skip(pool_tokens(x, self.tokens)), self.out_norm
+        out: Tensor = _left(x=self.mixer(normed), skip=skip, weight=norm.weight, bias=norm.bias)
         return out
 
 

@@ -11,6 +11,7 @@ dense transposed convolution are one here: the convolution is linear, only its b
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any, cast
 
@@ -19,10 +20,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hsmamba.layers.conv_bn import ConvBN
+from hsmamba.layers.depthwise import depthwise_conv
 from hsmamba.layers.scan_order import CROSS
 from hsmamba.layers.ssm import S6, no_weight_decay_names
 from hsmamba.models._base import Classifier
 from hsmamba.models._registry import ModelCfg, register_model
+from hsmamba.ops import inference
+from hsmamba.ops.rows import RowProgram
 
 _CITATION = (
     "Gao, Jin, Zhou, Dong, Du: MSFMamba: Multi-Scale Feature Fusion State Space Model for Multi-Source Remote Sensing "
@@ -69,6 +73,40 @@ def step_rank(width: int) -> int:
     return math.ceil(width / 16)
 
 
+_normed = RowProgram("y = norm(x, weight, bias, 1e-6)", "y")
+_affine = RowProgram("y = norm(x, weight, bias, 1e-5)", "y")
+_gate = RowProgram("y = x * silu(z)", "y")
+_gated = RowProgram("y = norm(x, weight, bias, 1e-5) * silu(z)", "y")
+_gated_sum = RowProgram("y = norm(x + small + shift, weight, bias, 1e-5) * silu(z)", "y")
+_DENSE_BYTES = 2**23  # of a transposed convolution's matrix, from all numbers of a small map to all of a large one
+
+
+def _maps(x: Tensor) -> Tensor:
+    """(B, H, W, d) -> (B, 1, d, H, W), as the scans take it; a view."""
+    return x.permute(0, 3, 1, 2).unsqueeze(1)
+
+
+def dense_transposed(weight: Tensor, height: int, width: int) -> Tensor:
+    """Write a transposed convolution of stride 2 and padding k // 2 as a matrix.
+
+    Args:
+        weight: (d, e, k, k), k odd.
+        height: Rows h of the small map.
+        width: Columns w of it.
+
+    Returns:
+        (h w d, H W e), H = 2 h - 1, W = 2 w - 1: what each number of a map (h, w, d) gives to each of (H, W, e).
+    """
+    d, e, side, _ = weight.shape
+    matrix = weight.new_zeros(height, width, d, 2 * height - 1, 2 * width - 1, e)
+    for i, j in itertools.product(range(height), range(width)):
+        for p, q in itertools.product(range(2 * height - 1), range(2 * width - 1)):
+            down, across = p - 2 * i + side // 2, q - 2 * j + side // 2
+            if 0 <= down < side and 0 <= across < side:
+                matrix[i, j, :, p, q] = weight[:, :, down, across]
+    return matrix.view(height * width * d, -1)
+
+
 class MultiScaleScan(nn.Module):
     """MS-SSM: rows and columns forward at full size, rows and columns backward at half size, summed.
 
@@ -91,13 +129,32 @@ class MultiScaleScan(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Scan at two scales and gate."""
         u, z = self.in_proj(x).chunk(2, dim=-1)  # (B, H, W, d) each
-        u = F.silu(self.conv(u.permute(0, 3, 1, 2)))
-        fine, coarse = self.fine_conv(u), self.coarse_conv(u)  # (B, d, H, W), (B, d, h, w)
-        y = self.fine_ssm(fine.unsqueeze(1), orders=CROSS[:2], summed=True)  # (B, d, H, W)
-        small = self.coarse_ssm(coarse.unsqueeze(1), orders=CROSS[2:]).sum(1)  # (B, d, h, w)
-        y = y + F.conv_transpose2d(small, self.upsample.weight, 2 * cast(Tensor, self.upsample.bias), 2, 2)
-        out: Tensor = self.out_proj(self.out_norm(y.permute(0, 2, 3, 1)) * F.silu(z))
+        u = depthwise_conv(self.conv, u, silu=True)
+        fine, coarse = depthwise_conv(self.fine_conv, u), depthwise_conv(self.coarse_conv, u)  # the second (B, h, w, d)
+        y = self.fine_ssm(_maps(fine), orders=CROSS[:2], summed=True)  # (B, d, H, W)
+        small = self.coarse_ssm(_maps(coarse), orders=CROSS[2:]).sum(1)  # (B, d, h, w)
+        norm, tokens = self.out_norm, y.permute(0, 2, 3, 1)
+        gated = _gated_sum(
+            x=tokens,
+            small=self._upsampled(small),
+            shift=cast(Tensor, self.upsample.bias),
+            weight=norm.weight,
+            bias=norm.bias,
+            z=z,
+        )
+        out: Tensor = self.out_proj(gated)
         return out
+
+    def _upsampled(self, small: Tensor) -> Tensor:
+        """Convolve back to full size: (B, d, h, w) -> (B, H, W, d)."""
+        conv, (_, d, height, width) = self.upsample, small.shape
+        large = 2 * height - 1, 2 * width - 1
+        fits = 4 * d * d * height * width * math.prod(large) <= _DENSE_BYTES
+        if not fits or not inference.takes(small, of=conv):
+            return cast(Tensor, conv(small)).permute(0, 2, 3, 1)
+        matrix = inference.prepared(dense_transposed, conv.weight, height=height, width=width)
+        tokens = small.permute(0, 2, 3, 1).flatten(1) @ matrix
+        return tokens.view(-1, *large, d) + cast(Tensor, conv.bias)
 
 
 class SpatialBlock(nn.Module):
@@ -114,7 +171,7 @@ class SpatialBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Mix over space."""
         x = reinterpret(x, *x.shape[2:], x.shape[1])  # (B, H, W, D)
-        x = x + self.mixer(self.norm(x))
+        x = x + self.mixer(_normed(x=x, weight=self.norm.weight, bias=self.norm.bias))
         return x.permute(0, 3, 1, 2)
 
 
@@ -136,12 +193,25 @@ class SpectralBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix over channels."""
-        u, z = self.in_proj(self.norm(x)).chunk(2, dim=-1)  # (B, T, d) each
-        u = F.silu(self.proj(u))
-        u = reinterpret(u, 1, u.shape[2], 1, u.shape[1])  # (B, 1, d, 1, T), a map of one row
+        norm, out_norm = self.norm, self.out_norm
+        u, z = self._entered(_normed(x=x, weight=norm.weight, bias=norm.bias)).chunk(2, dim=-1)  # (B, T, d) each
+        u = reinterpret(F.silu(u), 1, u.shape[2], 1, u.shape[1])  # (B, 1, d, 1, T), a map of one row
         y = self.ssm(u, orders=("rows", "rows back"), summed=True).squeeze(2).mT  # (B, T, d)
-        out: Tensor = x + self.out_proj(self.out_norm(y) * F.silu(z))
+        out: Tensor = x + self.out_proj(_gated(x=y, weight=out_norm.weight, bias=out_norm.bias, z=z))
         return out
+
+    def _entered(self, x: Tensor) -> Tensor:
+        """Project x (B, T, G) to stream and gate, (B, T, 2 d)."""
+        if inference.takes(x, of=self):
+            both: Tensor = F.linear(x, inference.prepared(_chained, self.in_proj.weight, self.proj.weight))
+            return both
+        u, z = self.in_proj(x).chunk(2, dim=-1)
+        return torch.cat([self.proj(u), z], dim=-1)
+
+
+def _chained(first: Tensor, second: Tensor) -> Tensor:
+    """Weight (2 d, G) of a projection whose first half goes through another (d, d)."""
+    return torch.cat([second @ first[: len(second)], first[len(second) :]])
 
 
 class CrossScan(nn.Module):
@@ -158,7 +228,8 @@ class CrossScan(nn.Module):
     def forward(self, scanned: Tensor, driver: Tensor) -> Tensor:
         """Scan by rows and columns, forward and backward, and sum."""
         y = self.ssm(scanned.unsqueeze(1), driver.unsqueeze(1), orders=CROSS, summed=True)  # (B, d, H, W)
-        out: Tensor = self.out_norm(y.permute(0, 2, 3, 1))
+        norm = self.out_norm
+        out: Tensor = _affine(x=y.permute(0, 2, 3, 1), weight=norm.weight, bias=norm.bias)
         return out
 
 
@@ -176,14 +247,15 @@ class FusionStream(nn.Module):
 
     def enter(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Project x (B, H, W, D): what is scanned (B, d, H, W), and the gate (B, H, W, d)."""
-        u, z = self.in_proj(self.norm(x)).chunk(2, dim=-1)
+        u, z = self.in_proj(_normed(x=x, weight=self.norm.weight, bias=self.norm.bias)).chunk(2, dim=-1)
         maps = reinterpret(u, u.shape[3], *u.shape[1:3])
         # The memory format in which convolution and scans read a pixel at once.
-        return F.silu(self.conv(maps.contiguous(memory_format=torch.channels_last))), z
+        tokens = maps.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
+        return depthwise_conv(self.conv, tokens, silu=True).permute(0, 3, 1, 2), z
 
     def leave(self, x: Tensor, u: Tensor, z: Tensor, driver: Tensor) -> Tensor:
         """Scan u under the driver, gate, and add to x (B, H, W, D)."""
-        out: Tensor = x + self.out_proj(self.cross_scan(u, driver) * F.silu(z))
+        out: Tensor = x + self.out_proj(_gate(x=self.cross_scan(u, driver), z=z))
         return out
 
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import hsmamba
+from hsmamba.data import Patches
 from hsmamba.models import entry, example_inputs
 from hsmamba.models.md2f_mamba import HiddenStateMixer, cross_similarity_fusion
 from hsmamba.models.official.md2f_mamba import checkpoint_filter_fn
@@ -87,3 +88,18 @@ def test_identical_branches_have_the_similarity_one_and_opposite_ones_cancel_to_
     torch.testing.assert_close(cross_similarity_fusion(x, x), 2 * x)
     torch.testing.assert_close(cross_similarity_fusion(x, -x), torch.zeros_like(x))
     assert cross_similarity_fusion(torch.zeros(1, 4, 2, 2), torch.ones(1, 4, 2, 2)).isfinite().all()
+
+
+def test_maps_of_a_scene_are_those_of_its_patches_at_every_place():
+    torch.manual_seed(0)
+    model = hsmamba.create_model("md2f_mamba", in_chans=5, patch_size=7, dim=8, num_classes=3).eval()
+    image = torch.randn(1, 5, 12, 14)
+    with torch.no_grad():
+        (whole,) = model.scene_maps(image)
+        patches = Patches.within(whole[0], 5, model.shared_places)
+        for row, column in ((0, 0), (3, 4), (5, 7)):
+            (patch,) = model.shared_maps(image[..., row : row + 7, column : column + 7])
+            found = patches([row * patches.shape[1] + column])
+            torch.testing.assert_close(found, patch, rtol=1e-5, atol=1e-5)
+    wide = hsmamba.create_model("md2f_mamba", in_chans=5, patch_size=9, dim=8, kernel_sizes=(3, 5, 3))
+    assert (model.shared_places, wide.shared_places) == (9, 1)

@@ -1,12 +1,15 @@
 """MSFMamba: the official network's numbers at any size, its parameter counts, and what it says of wrong inputs."""
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hsmamba
-from hsmamba.models.msfmamba import MSFMamba
+from hsmamba.models import example_inputs
+from hsmamba.models.msfmamba import MSFMamba, dense_transposed
 from hsmamba.models.official.msfmamba import checkpoint_filter_fn, official_args
+from hsmamba.ops import inference
 from tests.goldens.reader import Golden, each_golden
 from tests.oracles.msfmamba import msfmamba, random_state
 
@@ -111,3 +114,24 @@ def test_a_training_step_moves_both_sources():
 def test_no_samples_give_no_logits():
     model = MSFMamba(10, 3, 5, 2, d_state=2).eval()
     assert model(torch.zeros(0, 10, 5, 5), torch.zeros(0, 2, 5, 5)).shape == (0, 3)
+
+
+@pytest.mark.parametrize("sides", [(1, 1), (2, 2), (3, 4)])
+def test_a_transposed_convolution_is_a_matrix(sides):
+    conv = torch.nn.ConvTranspose2d(3, 3, 5, stride=2, padding=2, bias=False)
+    small = torch.randn(2, 3, *sides)
+    wanted = conv(small).permute(0, 2, 3, 1).flatten(1)
+    got = small.permute(0, 2, 3, 1).flatten(1) @ dense_transposed(conv.weight, *sides)
+    torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_the_kernels_of_inference_give_the_numbers_of_the_plain_network():
+    torch.manual_seed(0)
+    for arguments in ({"patch_size": 5}, {"patch_size": 9, "depth": 2, "in_chans": 17}):
+        model = MSFMamba(**{"in_chans": 12, "num_classes": 4, **arguments}).eval()
+        inputs = example_inputs(model, 3)
+        with torch.no_grad():
+            got = model(*inputs)
+            with inference.plain():
+                wanted = model(*inputs)
+        torch.testing.assert_close(got, wanted, rtol=0, atol=1e-5 * float(wanted.abs().max()))

@@ -84,17 +84,20 @@ def shared(model: Classifier, cubes: list[Patches], device: torch.device) -> lis
     """
     rim, dtype = int(model.shared_rim or 0), numbers_of(model).dtype
     height = cubes[0].padded.shape[1] - 2 * rim
+    beside = int(model.shared_places > 1)  # rows that those of a strip look at
     images: list[Tensor] = []
     with torch.inference_mode():
         for top in range(0, height, _SHARED_ROWS):
             bottom = min(top + _SHARED_ROWS, height)
-            parts = (cube.padded[None, :, top : bottom + 2 * rim].to(device, dtype) for cube in cubes)
-            maps = [found[0].permute(1, 2, 0) for found in model.shared_maps(*parts)]  # (rows, W', C)
+            first, last = max(0, top - beside), min(height, bottom + beside)
+            parts = (cube.padded[None, :, first : last + 2 * rim].to(device, dtype) for cube in cubes)
+            rows = slice(top - first, bottom - first)
+            maps = [found[0, :, rows].permute(1, 2, 0) for found in model.scene_maps(*parts)]  # (rows, W', C)
             images = images or [x.new_empty(height, *x.shape[1:]) for x in maps]
-            for image, rows in zip(images, maps, strict=True):
-                image[top:bottom] = rows
+            for image, part in zip(images, maps, strict=True):
+                image[top:bottom] = part
     side = cubes[0].patch_size - 2 * rim
-    return [Patches.within(image.permute(2, 0, 1), side) for image in images]
+    return [Patches.within(image.permute(2, 0, 1), side, model.shared_places) for image in images]
 
 
 def predict_items(
