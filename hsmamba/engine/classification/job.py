@@ -282,7 +282,8 @@ class ClassifyJob:
         if self.tta or not part.patches or not isinstance(self.model, Classifier) or not shares(self.model):
             return False
         side = self.windows.size - 2 * int(self.model.shared_rim or 0)
-        return int(part.seen.sum()) * side**2 > 2 * self.model.shared_places * int(np.prod(part.patches[0].shape))
+        times = (3 + self.model.shared_places) // 2  # only the end of the shared part is done for every place
+        return int(part.seen.sum()) * side**2 > times * int(np.prod(part.patches[0].shape))
 
     def _with_features(
         self, rows: Iterable[tuple[int, tuple[NDArray[np.float32], ...]]], graph: Graph

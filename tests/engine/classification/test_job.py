@@ -90,11 +90,11 @@ def test_what_patches_share_is_computed_once_and_changes_nothing(monkeypatch, na
     hsi, aux = rng.normal(size=(23, 17, model.in_chans)), rng.normal(size=(23, 17, 1))
     scene = Scene(hsi.astype(np.float32), aux=aux.astype(np.float32) if model.aux_chans else None)
     monkeypatch.setattr(windows, "_WINDOW_BYTES", strip_bytes)
-    sizes, plain = [], model.shared_maps
-    monkeypatch.setattr(model, "shared_maps", lambda *x: sizes.append(x[0].shape[0]) or plain(*x))
+    sizes, plain = [], model.scene_maps
+    monkeypatch.setattr(model, "scene_maps", lambda *x: sizes.append(x[0].shape[0]) or plain(*x))
     job = prepare_classification(model, scene, progress=False, scale=1)
     labels, confidence = job.arrays()
-    assert set(sizes[1:]) == {1}  # whole rows; the first call tells the sizes of the network's tensors
+    assert set(sizes) == {1}  # whole rows
     monkeypatch.setattr(jobs, "shares", lambda _: False)
     patchwise = job.arrays()
     np.testing.assert_array_equal(labels, patchwise[0])
