@@ -72,18 +72,42 @@ INLINE void FN(gather)(const AttentionBackward *a, const FN(Kept) *kept, const i
     for (int c = 0; c < d; c++) FN(put)(dk + c * a->dk.channel, to_k[c], lanes), FN(put)(dv + c * a->dv.channel, to_v[c], lanes);
 }
 
-INLINE void FN(attend_row_back)(const AttentionBackward *a, const FN(Kept) *kept, const int d, int64_t g, int64_t y) {
-    int64_t x = 0, padded = a->width + a->window - 1;
-    if (a->width < VL)
-        FN(attend_back)(a, kept, d, g, y, 0, (int)a->width);
-    else {
-        for (; x + VL <= a->width; x += VL) FN(attend_back)(a, kept, d, g, y, x, VL);
-        if (a->width % VL) FN(attend_back)(a, kept, d, g, y, a->width - VL, VL);
+/* The same for any number of channels, each in a function of its own: Windows takes no more than a page of stack at once. */
+static __attribute__((noinline)) void FN(attend_back_any)(const AttentionBackward *a, const FN(Kept) *kept, int64_t g, int64_t y, int64_t x, int lanes) {
+    FN(attend_back)(a, kept, (int)a->channels, g, y, x, lanes);
+}
+
+static __attribute__((noinline)) void FN(gather_any)(const AttentionBackward *a, const FN(Kept) *kept, int64_t g, int64_t y, int64_t i, int64_t x, int lanes) {
+    FN(gather)(a, kept, (int)a->channels, g, y, i, x, lanes);
+}
+
+static __attribute__((noinline)) void FN(attend_back_three)(const AttentionBackward *a, const FN(Kept) *kept, int64_t g, int64_t y, int64_t x, int lanes) {
+    if (lanes == VL)
+        FN(attend_back)(a, kept, 3, g, y, x, VL);
+    else
+        FN(attend_back)(a, kept, 3, g, y, x, lanes);
+}
+
+static __attribute__((noinline)) void FN(gather_three)(const AttentionBackward *a, const FN(Kept) *kept, int64_t g, int64_t y, int64_t i, int64_t x, int lanes) {
+    if (lanes == VL)
+        FN(gather)(a, kept, 3, g, y, i, x, VL);
+    else
+        FN(gather)(a, kept, 3, g, y, i, x, lanes);
+}
+
+/* One row; where it is as wide as a vector, the last one ends with it and does some pixels again. */
+static void FN(attend_row_back)(const AttentionBackward *a, const FN(Kept) *kept, int64_t g, int64_t y) {
+    int64_t x = 0, padded = a->width + a->window - 1, three = a->channels == 3, step;
+    int lanes = a->width < VL ? (int)a->width : VL;
+    for (; x < a->width; x += VL) {
+        int64_t at = x + lanes <= a->width ? x : a->width - lanes;
+        (three ? FN(attend_back_three) : FN(attend_back_any))(a, kept, g, y, at, lanes);
     }
-    for (int64_t i = 0; i < a->window; i++) {
-        for (x = 0; x + VL <= padded; x += VL) FN(gather)(a, kept, d, g, y, i, x, VL);
-        if (x < padded) FN(gather)(a, kept, d, g, y, i, x, (int)(padded - x));
-    }
+    for (int64_t i = 0; i < a->window; i++)
+        for (x = 0; x < padded; x += step) {
+            step = padded - x < VL ? padded - x : VL;
+            (three ? FN(gather_three) : FN(gather_any))(a, kept, g, y, i, x, (int)step);
+        }
 }
 
 EXPORT void FN(hsmamba_attention_backward)(const AttentionBackward *a) {
@@ -92,11 +116,6 @@ EXPORT void FN(hsmamba_attention_backward)(const AttentionBackward *a) {
     FN(Kept) kept = {a->scratch, a->scratch + offsets * row, a->scratch + 2 * offsets * row, 0, row};
     kept.grads = kept.queries + a->channels * row;
     for (int64_t g = 0; g < a->groups; g++)
-        for (int64_t y = 0; y < a->height; y++) {
-            if (a->channels == 3)
-                FN(attend_row_back)(a, &kept, 3, g, y);
-            else
-                FN(attend_row_back)(a, &kept, (int)a->channels, g, y);
-        }
+        for (int64_t y = 0; y < a->height; y++) FN(attend_row_back)(a, &kept, g, y);
     restore_mode(mode);
 }
