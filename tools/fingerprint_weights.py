@@ -61,7 +61,7 @@ def main() -> None:
         if info.task == "classification":
             users = classified(model, info.bands or model.in_chans)
         else:
-            users = fused(model, 1 / model.transform.steps[0].scale)
+            users = fused(model, 1.0 if model.any_sizes else 1 / model.transform.steps[0].scale)
         print(f"{name:<34} {own} {users}", flush=True)
 
 

@@ -16,6 +16,9 @@ NAMES = hsmamba.list_pretrained()
 @pytest.mark.parametrize("name", NAMES)
 def test_every_weight_records_what_it_was_trained_on(name):
     model = hsmamba.create_model(name, pretrained=True)
+    if getattr(model, "any_sizes", False):  # to which units and bands mean nothing
+        assert model.transform is None and model.record["wavelengths"] is None
+        return
     on = ["hsi", "aux"] if getattr(model, "aux_chans", 1) else ["hsi"]
     assert all(np.isfinite(model.transform.range(source).after).all() for source in on)
     assert model.record["data"]["quantity"]
