@@ -26,6 +26,8 @@ _plain = threading.local()
 
 def takes(*tensors: Tensor, of: torch.nn.Module | None = None) -> bool:
     """Whether the compiled kernels may compute with these tensors, and the parameters of a module."""
+    if torch.compiler.is_compiling():  # first: a graph that is being compiled keeps no more than this
+        return False
     if torch.is_grad_enabled():
         tensors = (*tensors, *(of.parameters() if of is not None else ()))
         if any(x.requires_grad for x in tensors):
@@ -35,7 +37,7 @@ def takes(*tensors: Tensor, of: torch.nn.Module | None = None) -> bool:
             return False
     if forced_backend() not in (None, "cpu") or isinstance(cpu.load(), str) or is_plain():
         return False
-    if torch.compiler.is_compiling() or torch._C._is_tracing() or torch.is_autocast_enabled("cpu"):
+    if torch._C._is_tracing() or torch.is_autocast_enabled("cpu"):
         return False
     if torch._C._are_functorch_transforms_active() or torch.onnx.is_in_onnx_export():
         return False
