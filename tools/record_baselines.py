@@ -2,10 +2,10 @@
 
 Run from the repository's root, in a source checkout:
 
-    python tools/record_baselines.py [--data FOLDER] [--networks] [NAME ...]
+    python tools/record_baselines.py [--data FOLDER] [--networks | --networks-alone] [NAME ...]
 
-After a method was added or changed; with --networks after `evaluate` has changed, too, for the figures of the networks
-(a global one takes minutes). Afterwards run tools/make_tables.py.
+After a method was added or changed; with --networks after `evaluate` has changed, too, for the figures of the networks,
+and with --networks-alone after what runs them has changed. Afterwards run tools/make_tables.py.
 """
 
 from __future__ import annotations
@@ -56,24 +56,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="weights; default all fusion weights of the manifest")
     parser.add_argument("--data", help="folder of the data; default HSMAMBA_DATA")
-    parser.add_argument("--networks", action="store_true", help="the networks' figures, too")
+    whose = parser.add_mutually_exclusive_group()
+    whose.add_argument("--networks", action="store_true", help="the networks' figures, too")
+    whose.add_argument("--networks-alone", action="store_true", help="the networks' figures and no others")
     arguments = parser.parse_args()
     records = load_manifest()
     for name in arguments.names or list(records):
         recipe: Any = load_recipe(name)
         if recipe.task != "fusion":
             continue
-        consistent = bool(recipe.data.get("consistent"))
-        report = figures(recipe.dataset, arguments.data, json.dumps(dict(recipe.pairs), sort_keys=True), consistent)
-        said = {**records[name].data, "baselines": baselines_of(report)} | ({"consistent": True} if consistent else {})
-        records[name] = replace(records[name], data=said)
         path = RESULTS / f"{name}.csv"
         own = read_results(path)
-        if arguments.networks:
+        if arguments.networks_alone:
+            classical = [row for row in own if row["method"] != recipe.architecture]
+        else:
+            consistent = bool(recipe.data.get("consistent"))
+            report = figures(recipe.dataset, arguments.data, json.dumps(dict(recipe.pairs), sort_keys=True), consistent)
+            said = {**records[name].data, "baselines": baselines_of(report)}
+            records[name] = replace(records[name], data=said | ({"consistent": True} if consistent else {}))
+            classical = rows_of(report)
+        if arguments.networks or arguments.networks_alone:
             found = judged(name, recipe, arguments.data)
             own = rows_of(found)
             records[name] = replace(records[name], metrics=metrics_of(found))
-        write_results(path, rows_with(own, recipe.architecture, rows_of(report)), COLUMNS)
+        write_results(path, rows_with(own, recipe.architecture, classical), COLUMNS)
         write_manifest(records.values(), manifest_path())
         print(name, flush=True)
 
