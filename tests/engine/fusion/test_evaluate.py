@@ -15,6 +15,7 @@ from tests.engine.fusion.toys import Copy, images, make
 @pytest.mark.parametrize("name", ["ramsf", "cf2n"])
 def test_figures_are_of_what_fuse_gives_and_validation_sees_whole_images(pairs, name):
     model, pair = make(name).eval(), pairs.test[0]
+    model.window = 8  # below the image's sides
     ms, guide = (image.permute(1, 2, 0).numpy() for image in (pair.ms, pair.guide))
     fused = torch.from_numpy(hsmamba.fuse(model, ms, guide, maximum=1, progress=False)).permute(2, 0, 1)
     torch.testing.assert_close(predict(model, pair), fused.clamp(0, 1), atol=1e-5, rtol=0)
