@@ -252,11 +252,11 @@ class RowProgram:
 
     def _planned(self, inputs: tuple[Tensor, ...]) -> _Plan:
         """Work out what depends on the shapes and strides of the inputs alone."""
-        axes = next((tuple(x.shape[:-1]) for x in inputs if x.ndim > 2 and x.shape[1] > 1), None)
+        rows = max((tuple(x.shape[1:-1]) for x in inputs if x.ndim > 2), key=math.prod, default=None)
         copied = {i for i, x in enumerate(inputs) if (x.shape[-1] > 1 and x.stride(-1) != 1) or not _flattens(x)}
         flat = [_flat(x.contiguous() if i in copied else x) for i, x in enumerate(inputs)]
         outer, inner, width = torch.broadcast_shapes(*(x.shape for x in flat))  # type: ignore[no-untyped-call]
-        axes = (outer, inner) if axes is None else (outer, *axes[1:])
+        axes = (outer, *((inner,) if rows is None else rows))
         shapes = []
         for name in self.results:
             node = self._nodes[self._named[name]]

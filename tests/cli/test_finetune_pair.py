@@ -92,7 +92,7 @@ def test_minutes_end_the_training(run, pair, base, tmp_path):
          "a pair of images has no use for --labels and --fraction; leave them out"),
         (["indian_pines", "--guide", "pan.npy"], "a pair of images has no use for SCENE; leave it out"),
         (["indian_pines", "--count", 5, "--steps", 3], "a labelled scene has no use for --steps; leave it out"),
-        (["--ms", "ms.npy", "--guide", "pan.npy"], "give a fusion network with --model: cf2n"),
+        (["--ms", "ms.npy", "--guide", "pan.npy"], "give a fusion network with --model: bandwise, cf2n"),
         (["-m", "mim", "--ms", "ms.npy", "--guide", "pan.npy"], "mim is a classifier; a pair trains a fusion network"),
         (["-m", "ramsf", "--ms", "pan.npy", "--guide", "ms.npy"], "guide 48 x 48 pixels; the guide must have two or"),
         (["-m", "ramsf", "--ms", "ms.npy", "--guide", "pan.npy", "--test", 0.9], "It works with --test 0"),

@@ -67,8 +67,8 @@ def test_patches_within_an_image_that_has_its_padding():
 
 def test_the_patches_share_the_memory_of_one_padded_cube():
     patches = Patches(cube(), 5)
-    assert patches._view.shape == (9, 11, 3, 5, 5)
-    assert patches._view.untyped_storage().nbytes() == 13 * 15 * 3 * 4
+    assert patches._like.shape == (9, 11, 3, 5, 5)
+    assert patches._like.untyped_storage().nbytes() == 13 * 15 * 3 * 4
 
 
 def test_the_cube_may_be_torch_read_only_or_of_another_byte_order(tmp_path):

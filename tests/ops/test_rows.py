@@ -174,3 +174,16 @@ def test_no_access_outside_an_array():
 def test_the_guards_notice_a_row_too_far():
     with pytest.raises(AssertionError, match="ended by signal 11"):
         run_guarded("overrun = 1" + _GUARDED)
+
+
+@compiled
+@pytest.mark.parametrize("place", [(1, 1), (1, 5), (5, 1), (3, 4)])
+@pytest.mark.parametrize("width", [1, 6])
+def test_maps_of_one_row_or_one_column_stay_maps(place, width):
+    x, q = torch.rand(2, *place, width), torch.rand(2, 1, 1, width)
+    with torch.no_grad():
+        assert inference.takes(x, q)
+        got, wanted = both(RowProgram("y = q + x * w; z = sum(x)", "y", "z"), x=x, q=q, w=torch.rand(width))
+    for one, other in zip(got, wanted, strict=True):
+        assert one.shape == other.shape
+        torch.testing.assert_close(one.double(), other)
