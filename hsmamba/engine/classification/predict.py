@@ -14,7 +14,7 @@ from hsmamba.engine.classification.images import predict_images
 from hsmamba.engine.running import evaluating, largest_bytes, progress_bar, team
 from hsmamba.models import Classifier, numbers_of
 
-_CACHED = 4 * 2**20  # bytes of the largest tensor of a batch that a core's cache holds well
+_CACHED = 8 * 2**20  # bytes of the largest tensor of a batch: more falls out of the caches, less is mostly calls
 _FEWEST, _MOST = 8, 256  # patches at a time
 _SHARED_ROWS = 8  # of maps at a time: what makes them is many times wider
 
@@ -27,8 +27,8 @@ def default_batch_size(device: torch.device) -> int:
 def ways(model: Classifier, device: torch.device) -> tuple[int, int]:
     """Say how a model in evaluation mode goes over many patches: patches at a time, and batches side by side.
 
-    On a CPU, networks of the zoo take as many patches as leave the largest tensor in a core's cache, which one call on
-    two patches tells, and as many batches at once as torch has threads. A module of a user's own may not be made for
+    On a CPU, networks of the zoo take as many patches as leave the largest tensor in the caches, which calls on a few
+    patches tell, and as many batches at once as torch has threads. A module of a user's own may not be made for
     threads that share it: it takes one large batch after the other, as does a GPU. The first number does not depend on
     the second, so that the labels do not, either.
     """
