@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hsmamba.data.degrade import KERNEL_SIZE, decimate, filter_bands, mtf_kernels, upsample
+from hsmamba.data.degrade import KERNEL_SIZE, decimate, degrade_ms, degrade_pan, filter_bands, mtf_kernels, upsample
 from hsmamba.data.sensors import Sensor
 from hsmamba.ops.resampling import HALF_BAND
 
@@ -71,6 +71,10 @@ class LowPass:
         """Bring an image (B, C, r h, r w) to the coarse grid as the sensor would, each band by its MTF."""
         return decimate(filter_bands(image, self.kernels[self.kinds]), self.ratio)
 
+    def kept(self, lms: Tensor) -> Tensor:
+        """Take the samples (B, C, h, w) of an up-sampled image (B, C, r h, r w) that were not interpolated."""
+        return decimate(lms, self.ratio)
+
     def up(self, coarse: Tensor) -> Tensor:
         """Up-sample a coarse image (B, C, h, w), the border repeated."""
         first = self._up_reach * self.ratio
@@ -88,6 +92,23 @@ class LowPass:
             own = self.kinds == kind
             images[:, own] = torch.einsum("bcg,bghw->bchw", gains[:, own], low[:, kind])
         return images
+
+
+def scale_below(lms: Tensor, guide: Tensor, ratio: int, sensor: str | Sensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Bring images a scale down by Wald's protocol, where the coarse image is the truth.
+
+    Args:
+        lms: Up-sampled coarse image (B, C, H, W), H and W multiples of the ratio's square.
+        guide: (B, G, H, W).
+        ratio: Scale ratio r.
+        sensor: Whose MTF blurs the coarse image.
+
+    Returns:
+        The coarse image (B, C, H / r, W / r), the same degraded (B, C, H / r^2, W / r^2), the guide degraded
+        (B, G, H / r, W / r).
+    """
+    truth = decimate(lms, ratio)
+    return truth, degrade_ms(truth, ratio=ratio, sensor=sensor), degrade_pan(guide, ratio=ratio)
 
 
 @dataclass(frozen=True)

@@ -24,11 +24,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hsmamba.baselines.consistency import BackProjection
-from hsmamba.baselines.regression import FLAT, LowPass, Moments, quotient
-from hsmamba.data.degrade import decimate, degrade_ms, degrade_pan, upsample
+from hsmamba.baselines.regression import FLAT, LowPass, Moments, quotient, scale_below
 from hsmamba.layers.fusion import box_mean, pad_sides
 from hsmamba.models._base import FusionNetwork
 from hsmamba.models._registry import ModelCfg, register_model
+from hsmamba.ops.resampling import upsample
 
 default_cfgs = {
     "bandwise": ModelCfg(
@@ -164,8 +164,7 @@ class Bandwise(FusionNetwork):
         if min(rows, columns) < _LEAST:
             return products, matches, 0
         whole = (..., slice(rows * self.scale**2), slice(columns * self.scale**2))
-        truth = decimate(ms_up[whole], self.scale)
-        ms, pan = degrade_ms(truth, ratio=self.scale, sensor=_SENSOR), degrade_pan(guide[whole], ratio=self.scale)
+        truth, ms, pan = scale_below(ms_up[whole], guide[whole], self.scale, _SENSOR)
         up, low = upsample(ms, self.scale), self.low_pass.with_border(pan)
         moments = Moments.of(up, pan, low)
         height, width = truth.shape[2:]
@@ -189,7 +188,7 @@ class Bandwise(FusionNetwork):
         height, width = guide.shape[2:]
         if ms is None:
             guide, ms_up = (pad_sides(image, self.scale) for image in (guide, ms_up))
-            ms = decimate(ms_up, self.scale)
+            ms = self.low_pass.kept(ms_up)
         low = self.low_pass.with_border(guide)
         sums = self.image
         if sums is None:

@@ -23,7 +23,7 @@ from hsmamba.layers.fusion import pad_sides
 from hsmamba.layers.wavelet import haar, inverse_haar
 from hsmamba.models._base import FusionNetwork
 from hsmamba.models._registry import ModelCfg, register_model
-from hsmamba.ops.depthwise_gradients import depthwise_conv
+from hsmamba.ops.depthwise_gradients import trainable_depthwise
 
 _CITATION = (
     "Liu, Zhang, Wang, Xiang, Xie: A novel cross fusion model with fine-grained detail reconstruction for remote "
@@ -138,7 +138,7 @@ class FrequencySelection(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Choose."""
         x = self.near(x)
-        near, far = self.half_near(x), self.half_far(depthwise_conv(x, self.far))
+        near, far = self.half_near(x), self.half_far(trainable_depthwise(x, self.far))
         shares = self.select(_planes(torch.cat([near, far], dim=1))).sigmoid()
         x = self.fuse(near * shares[:, :1], far * shares[:, 1:])
         return self.to_taps(x).sigmoid(), 2 * self.to_gain(x).sigmoid()

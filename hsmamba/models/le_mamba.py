@@ -29,7 +29,7 @@ from hsmamba.layers.scan_order import CROSS
 from hsmamba.layers.ssm import S6, no_weight_decay_names
 from hsmamba.models._base import FusionNetwork
 from hsmamba.models._registry import ModelCfg, register_model
-from hsmamba.ops.depthwise_gradients import depthwise_conv
+from hsmamba.ops.depthwise_gradients import trainable_depthwise
 
 _CITATION = (
     "Cao, Wu, Deng, Zhong: A Novel State Space Model with Local Enhancement and State Sharing for Image Fusion. "
@@ -106,7 +106,7 @@ class Scan(nn.Module):
     def forward(self, x: Tensor, previous: Tensor | None = None, skip: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Scan."""
         x, z = self.in_proj(x).chunk(2, dim=-1)
-        x = F.silu(depthwise_conv(self.conv_norm(x).movedim(-1, 1), self.conv))  # (B, d, H, W)
+        x = F.silu(trainable_depthwise(self.conv_norm(x).movedim(-1, 1), self.conv))  # (B, d, H, W)
         driver = x.unsqueeze(1)
         u = driver if self.sharing is None or previous is None else self.sharing(x, previous, skip)
         y, last = self.ssm(u, driver, return_last_state=True, orders=CROSS, summed=True)

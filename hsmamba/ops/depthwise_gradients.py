@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hsmamba.ops import cpu
+from hsmamba.ops import cpu, inference
 
 _int = ctypes.c_int64
 _ptr = ctypes.c_void_p
@@ -33,7 +33,7 @@ def _kernel(name: str = "depthwise_weights") -> Any:
     return getattr(cpu.load(), f"hsmamba_{name}_{cpu.level()}", None)
 
 
-def depthwise_conv(x: Tensor, conv: nn.Conv2d) -> Tensor:
+def trainable_depthwise(x: Tensor, conv: nn.Conv2d) -> Tensor:
     """Convolve (B, C, H, W) with a depthwise layer: what `conv(x)` gives, its gradients faster where the kernel serves.
 
     It serves large or dilated kernels that keep the size, in training.
@@ -46,7 +46,9 @@ def depthwise_conv(x: Tensor, conv: nn.Conv2d) -> Tensor:
 def _takes(x: Tensor, conv: nn.Conv2d) -> bool:
     if torch.compiler.is_compiling() or torch.onnx.is_in_onnx_export() or torch._C._are_functorch_transforms_active():
         return False
-    if torch.autograd.forward_ad._current_level >= 0 or torch.is_autocast_enabled("cpu") or _kernel() is None:
+    if inference.is_plain() or torch.autograd.forward_ad._current_level >= 0 or torch.is_autocast_enabled("cpu"):
+        return False
+    if _kernel() is None:
         return False
     fits = all(t.device.type == "cpu" and t.dtype == torch.float32 for t in (x, conv.weight))
     rows, columns = conv.kernel_size

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import hsmamba.models as models
+from hsmamba.ops import inference
 from hsmamba.zoo import manifest
 from hsmamba.zoo.factory import create_model
 
@@ -99,8 +100,8 @@ def count_macs(model: nn.Module, inputs: tuple[Tensor, ...]) -> int:
         Half of the floating-point operations of convolutions and matrix products as torch counts them.
     """
     training = model.training
-    # Compiled kernels of inference would hide products that they make on the way.
-    with FlopCounterMode(display=False) as counter, torch.enable_grad():
+    # Compiled kernels would hide products that they make on the way.
+    with FlopCounterMode(display=False) as counter, torch.enable_grad(), inference.plain():
         model.eval()(*inputs)
     model.train(training)
     return int(counter.get_total_flops()) // 2

@@ -112,7 +112,7 @@ def figure(record: WeightRecord) -> str:
 
     Returns:
         The overall accuracy over the seeds by split; of fusion SAM, or PSNR where the guide has several channels,
-        beside the best classical method on the same images.
+        beside the best classical method on the same images; what these are, where they are not the data's own.
     """
     return _fusion_figure(record) if "guide_chans" in record.model_args else _classifier_figure(record)
 
@@ -131,4 +131,5 @@ def _fusion_figure(record: WeightRecord) -> str:
         if method.endswith("reduced resolution")
     }
     peer = best(classical, key=lambda method: classical[method])
-    return f"{metric} {own[metric]:.2f}{unit} ({peer}: {classical[peer]:.2f}{unit})"
+    images = f" in the mean of {judged_on}" if (judged_on := record.data.get("judged_on")) else ""
+    return f"{metric} {own[metric]:.2f}{unit} ({peer}: {classical[peer]:.2f}{unit}){images}"

@@ -11,7 +11,7 @@ from torch import nn
 
 from hsmamba.ops import cpu
 from hsmamba.ops import depthwise_gradients as depthwise
-from hsmamba.ops.depthwise_gradients import depthwise_conv, depthwise_op
+from hsmamba.ops.depthwise_gradients import depthwise_op, trainable_depthwise
 from tests.ops.guarded import run_guarded
 from tests.ops.scan_cases import STATUS
 
@@ -54,7 +54,7 @@ def test_its_gradients_are_those_in_double_precision(
             patch.setattr(depthwise, "_FEW", 0)
             patch.setattr(depthwise, "_SMALL", 0)
             assert depthwise._takes(x, conv)
-            got = gradients(depthwise_conv, x, conv, slope)
+            got = gradients(trainable_depthwise, x, conv, slope)
     finally:
         torch.set_num_threads(before)
     wanted = gradients(lambda x, conv: conv(x), x.double(), copy.deepcopy(conv).double(), slope.double())
@@ -64,14 +64,14 @@ def test_its_gradients_are_those_in_double_precision(
 
 def test_the_numbers_are_torchs_own():
     conv, x = made(5), torch.randn(2, 5, 9, 8, requires_grad=True)
-    assert torch.equal(depthwise_conv(x, conv), conv(x))
+    assert torch.equal(trainable_depthwise(x, conv), conv(x))
     with torch.no_grad():
-        assert torch.equal(depthwise_conv(x, conv), conv(x))
+        assert torch.equal(trainable_depthwise(x, conv), conv(x))
 
 
 def test_its_gradient_has_one():
     conv, x = made(3), torch.randn(2, 3, 6, 5, requires_grad=True)
-    (dx,) = torch.autograd.grad(depthwise_conv(x, conv).square().sum(), x, create_graph=True)
+    (dx,) = torch.autograd.grad(trainable_depthwise(x, conv).square().sum(), x, create_graph=True)
     (plain,) = torch.autograd.grad(conv(x).square().sum(), x, create_graph=True)
     got, wanted = (torch.autograd.grad(one.square().sum(), x)[0] for one in (dx, plain))
     torch.testing.assert_close(got, wanted)

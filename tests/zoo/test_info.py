@@ -2,7 +2,13 @@
 
 import json
 
+import pytest
+
 import hsmamba
+from hsmamba.models import example_inputs
+from hsmamba.ops import cpu
+from hsmamba.zoo.info import count_macs
+from tests.models.samples import tiny
 
 
 def test_model_info(record):
@@ -13,3 +19,11 @@ def test_model_info(record):
     assert "92,167" in str(info)
     tagged = hsmamba.model_info("md2f_mamba.test")
     assert (tagged.bands, tagged.classes, tagged.num_classes) == (9, ("a", "b", "c", "d"), 4)
+
+
+@pytest.mark.parametrize("name", ["le_mamba", "cf2n", "mim_v3", "msfmamba"])
+def test_kernels_hide_no_operations(name, monkeypatch):
+    model = tiny(name)
+    found = count_macs(model, example_inputs(model, 1))
+    monkeypatch.setattr(cpu, "load", lambda: "no library")
+    assert found == count_macs(model, example_inputs(model, 1)) > 0

@@ -201,6 +201,7 @@ def _written(
         f"{result.seconds / 60:.0f} minutes on {'one device' if device else 'a CPU'} ({machine(device)})",
         "figures": "means over images, each judged by a network that was trained on the other data sets alone; by "
         f"image: {json.dumps(_headlines(figures, recipe.architecture))}",
+        "judged_on": f"{len(figures)} images that it has not seen",
         "torch": torch.__version__,
         "seed": recipe.seed,
         "split": {"train": [image.name for name in recipe.datasets for image in pairs[name].train], "val": [],

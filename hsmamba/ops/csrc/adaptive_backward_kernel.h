@@ -22,11 +22,11 @@ INLINE void FN(gather_tap)(const AdaptiveBackward *a, int64_t n, int64_t y, int6
     const float *column = a->columns + t * a->channels * plane + (n * a->height + y) * a->width + x;
     const float *from = a->x.data + n * a->x.image + shift * a->x.row + aside;
     float *to = a->dx.data + n * a->dx.image + shift * a->dx.row + aside;
-    vf tap = FN(pixels)(a->taps.data + n * a->taps.image + t * a->taps.channel + y * a->taps.row + x, lanes), sum = 0.0f;
+    vf tap = FN(some)(a->taps.data + n * a->taps.image + t * a->taps.channel + y * a->taps.row + x, lanes), sum = 0.0f;
     for (int64_t c = 0; c < a->channels; c++, column += plane, from += a->x.channel, to += a->dx.channel) {
-        vf slope = FN(pixels)(column, lanes);
-        sum += slope * FN(pixels)(from, lanes);
-        FN(put)(to, FN(pixels)(to, lanes) + slope * tap, lanes);
+        vf slope = FN(some)(column, lanes);
+        sum += slope * FN(some)(from, lanes);
+        FN(put)(to, FN(some)(to, lanes) + slope * tap, lanes);
     }
     FN(put)(a->dtaps.data + n * a->dtaps.image + t * a->dtaps.channel + y * a->dtaps.row + x, sum, lanes);
 }

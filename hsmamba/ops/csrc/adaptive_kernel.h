@@ -10,9 +10,9 @@ INLINE void FN(convolve)(const Adaptive *a, const int vectors, int64_t n, int64_
     for (int64_t t = 0; t < a->kernel * a->kernel; t++, taps += a->taps.channel) {
         const float *from = a->x.data + n * a->x.image + (y + t / a->kernel) * a->x.row + x + t % a->kernel;
         vf tap[PIXEL_VECTORS], scaled[PIXEL_VECTORS];
-        for (int v = 0; v < vectors; v++) tap[v] = FN(pixels)(taps + v * VL, lanes);
+        for (int v = 0; v < vectors; v++) tap[v] = FN(some)(taps + v * VL, lanes);
         for (int64_t c = 0; c < a->channels; c++, from += a->x.channel, weights += OUTPUT_BLOCK) {
-            for (int v = 0; v < vectors; v++) scaled[v] = tap[v] * FN(pixels)(from + v * VL, lanes);
+            for (int v = 0; v < vectors; v++) scaled[v] = tap[v] * FN(some)(from + v * VL, lanes);
             for (int o = 0; o < OUTPUT_BLOCK; o++)
                 for (int v = 0; v < vectors; v++) sum[o][v] += scaled[v] * weights[o];
         }

@@ -18,27 +18,27 @@ INLINE void FN(attend_back)(const AttentionBackward *a, const FN(Kept) *kept, co
     int64_t place = a->window - 1 + x, window = a->window;
     vf query[MOST_CHANNELS], slope[MOST_CHANNELS], dq[MOST_CHANNELS], sum = 0.0f, most = -__builtin_inff(), along = 0.0f;
     for (int c = 0; c < d; c++) {
-        vf exact = FN(pixels)(q + c * a->q.channel, lanes);
+        vf exact = FN(some)(q + c * a->q.channel, lanes);
         FN(put)(kept->queries + c * kept->row + place, exact, lanes);
         query[c] = exact * LOG2E, dq[c] = 0.0f;
     }
     for (int64_t i = 0; i < window; i++)
         for (int64_t j = 0; j < window; j++) {
             const float *key = k + i * a->k.row + j;
-            vf l = query[0] * FN(pixels)(key, lanes);
-            for (int c = 1; c < d; c++) l += query[c] * FN(pixels)(key + c * a->k.channel, lanes);
+            vf l = query[0] * FN(some)(key, lanes);
+            for (int c = 1; c < d; c++) l += query[c] * FN(some)(key + c * a->k.channel, lanes);
             FN(put)(kept->weights + (i * window + j) * kept->row + place, l, lanes);
             most = l > most ? l : most;
         }
     for (int64_t i = 0; i < window * window; i++) {
         float *at = kept->weights + i * kept->row + place;
-        vf weight = FN(exp2v)(FN(pixels)(at, lanes) - most);
+        vf weight = FN(exp2v)(FN(some)(at, lanes) - most);
         FN(put)(at, weight, lanes);
         sum += weight;
     }
     for (int c = 0; c < d; c++) {
-        slope[c] = FN(pixels)(grad + c * a->grad.channel, lanes) / sum;
-        along += slope[c] * FN(pixels)(o + c * a->out.channel, lanes);
+        slope[c] = FN(some)(grad + c * a->grad.channel, lanes) / sum;
+        along += slope[c] * FN(some)(o + c * a->out.channel, lanes);
         FN(put)(kept->grads + c * kept->row + place, slope[c], lanes);
     }
     for (int64_t i = 0; i < window; i++)
@@ -46,10 +46,10 @@ INLINE void FN(attend_back)(const AttentionBackward *a, const FN(Kept) *kept, co
             const float *key = k + i * a->k.row + j, *value = v + i * a->v.row + j;
             int64_t at = (i * window + j) * kept->row + place;
             vf dl = -along;
-            for (int c = 0; c < d; c++) dl += slope[c] * FN(pixels)(value + c * a->v.channel, lanes);
-            dl *= FN(pixels)(kept->weights + at, lanes);
+            for (int c = 0; c < d; c++) dl += slope[c] * FN(some)(value + c * a->v.channel, lanes);
+            dl *= FN(some)(kept->weights + at, lanes);
             FN(put)(kept->slopes + at, dl, lanes);
-            for (int c = 0; c < d; c++) dq[c] += dl * FN(pixels)(key + c * a->k.channel, lanes);
+            for (int c = 0; c < d; c++) dq[c] += dl * FN(some)(key + c * a->k.channel, lanes);
         }
     for (int c = 0; c < d; c++) FN(put)(a->dq.data + g * a->dq.group + c * a->dq.channel + y * a->dq.row + x, dq[c], lanes);
 }
@@ -59,7 +59,7 @@ INLINE void FN(gather)(const AttentionBackward *a, const FN(Kept) *kept, const i
     float *dk = a->dk.data + g * a->dk.group + (y + i) * a->dk.row + x, *dv = a->dv.data + g * a->dv.group + (y + i) * a->dv.row + x;
     vf to_k[MOST_CHANNELS], to_v[MOST_CHANNELS];
     for (int c = 0; c < d; c++)
-        to_k[c] = FN(pixels)(dk + c * a->dk.channel, lanes), to_v[c] = FN(pixels)(dv + c * a->dv.channel, lanes);
+        to_k[c] = FN(some)(dk + c * a->dk.channel, lanes), to_v[c] = FN(some)(dv + c * a->dv.channel, lanes);
     for (int64_t j = 0; j < a->window; j++) {
         int64_t from = a->window - 1 + x - j;
         vf weight = *(const vu *)(kept->weights + (i * a->window + j) * kept->row + from);

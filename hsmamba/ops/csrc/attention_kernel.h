@@ -2,27 +2,16 @@
    neighbours in memory, too. Logits of one row of the window are kept; maximum, sum and weighted values go along from row to
    row, as in the online softmax. Included by scan.c once for each level, after vectors.h. */
 
-INLINE vf FN(pixels)(const float *from, int lanes) {
-    if (lanes == VL) return *(const vu *)from;
-#if defined(HAVE_SCALEF)
-    return _mm512_maskz_loadu_ps((__mmask16)((1u << lanes) - 1), from);
-#else
-    vf x = 0.0f;
-    for (int i = 0; i < lanes; i++) x[i] = from[i];
-    return x;
-#endif
-}
-
 INLINE void FN(attend)(const Attention *a, const int d, int64_t g, int64_t y, int64_t x, int lanes) {
     const float *k = a->k.data + g * a->k.group + y * a->k.row + x, *v = a->v.data + g * a->v.group + y * a->v.row + x;
     const float *q = a->q.data + g * a->q.group + y * a->q.row + x;
     vf query[MOST_CHANNELS], value[MOST_CHANNELS], logit[WIDEST_WINDOW], sum = 0.0f, most = -__builtin_inff();
-    for (int c = 0; c < d; c++) query[c] = FN(pixels)(q + c * a->q.channel, lanes) * LOG2E, value[c] = 0.0f;
+    for (int c = 0; c < d; c++) query[c] = FN(some)(q + c * a->q.channel, lanes) * LOG2E, value[c] = 0.0f;
     for (int64_t i = 0; i < a->window; i++, k += a->k.row, v += a->v.row) {
         vf before = most;
         for (int64_t j = 0; j < a->window; j++) {
-            vf l = query[0] * FN(pixels)(k + j, lanes);
-            for (int c = 1; c < d; c++) l += query[c] * FN(pixels)(k + c * a->k.channel + j, lanes);
+            vf l = query[0] * FN(some)(k + j, lanes);
+            for (int c = 1; c < d; c++) l += query[c] * FN(some)(k + c * a->k.channel + j, lanes);
             logit[j] = l;
             most = l > most ? l : most;
         }
@@ -32,7 +21,7 @@ INLINE void FN(attend)(const Attention *a, const int d, int64_t g, int64_t y, in
         for (int64_t j = 0; j < a->window; j++) {
             vf weight = FN(exp2v)(logit[j] - most);
             sum += weight;
-            for (int c = 0; c < d; c++) value[c] += weight * FN(pixels)(v + c * a->v.channel + j, lanes);
+            for (int c = 0; c < d; c++) value[c] += weight * FN(some)(v + c * a->v.channel + j, lanes);
         }
     }
     float *out = a->out.data + g * a->out.group + y * a->out.row + x;
