@@ -21,9 +21,10 @@ from hsmamba.engine.fusion.candidates import Blend, Candidate, Consistent, Plain
 from hsmamba.engine.fusion.classical import Blocks, methods_for
 from hsmamba.engine.fusion.consistency import sensor_of
 from hsmamba.engine.fusion.evaluate import check_pair
-from hsmamba.engine.fusion.heldout import Held, Parts, cut_parts, parts_of
+from hsmamba.engine.fusion.heldout import Held, Parts, cleaned, cut_parts, parts_of
 from hsmamba.engine.fusion.images import Image, Images
 from hsmamba.engine.fusion.injection import Injection
+from hsmamba.engine.fusion.noise import Noise
 from hsmamba.engine.fusion.sharpness import SHARP
 from hsmamba.engine.fusion.stacking import mean_of
 from hsmamba.engine.fusion.tiles import Advance, Write
@@ -52,11 +53,13 @@ class Adaptation:
         sensor: Whose MTF it was made with.
         chosen: A classical method, the network as it was, a tuned one, a mean of these, or one of all with
             back-projection.
+        noise: Of MS, which is left out of it; None to take MS as it is.
     """
 
     report: AdaptReport
     sensor: Sensor
     chosen: Candidate = field(repr=False)
+    noise: Noise | None = field(default=None, repr=False)
 
     def sharpen(
         self,
@@ -70,6 +73,7 @@ class Adaptation:
         device: torch.device | str | None = None,
     ) -> None:
         """Sharpen images in the units that were tuned on; see `hsmamba.engine.fusion.tiles.fuse_images`."""
+        images = cleaned(images, self.noise)
         sharpen_by(self.chosen, images, self.sensor, write, advance, Running(tile, overlap, batch_size, device))
 
     def predict(self, pair: FusionPair) -> Tensor:
@@ -275,13 +279,14 @@ class _Contest:
     def enter_means(self) -> None:
         """Compare means of what there is, the better of filters and tuned network among it, made consistent with MS.
 
-        Where the choice is used at another scale, MS is what is known there, and none is compared without.
+        Where the choice is used at another scale, MS is what is known there, and none is compared without, but where
+        it has noise that matters.
         """
         mine = [name for name in (FILTERS, self.tuned) if name in self.methods]
         names = [*(name for name in self.theirs if name != _PLAIN), *sorted(mine, key=self._score_of)[:1]]
         if self._score_of(self.own) < self._score_of(_PLAIN):  # not one that has learnt nothing yet
             names.append(self.own)
-        for rounds in self._rounds() if self.goes_far else (0, *self._rounds()):
+        for rounds in self._rounds() if self.goes_far and self.parts.noise is None else (0, *self._rounds()):
             results = self._projected([self.fused[name] for name in names], rounds)
             found, mean = mean_of(results, self.parts.held)
             parts = sorted(((share, names[index]) for index, share in found.items()), reverse=True)
@@ -331,7 +336,7 @@ class _Contest:
         )  # fmt: skip
         for line in (report.headline, *self.notes):
             _logger.info(line)
-        return Adaptation(report, self.sensor, self.methods[used])
+        return Adaptation(report, self.sensor, self.methods[used], self.parts.noise)
 
     def _no_worse_than(self, wrong: dict[str, float]) -> list[str]:
         """Names of what is worse in none of the figures; one that is not defined here tells nothing."""

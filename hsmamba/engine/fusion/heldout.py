@@ -19,6 +19,7 @@ from hsmamba.data.pairs import AnyImage, FusionPair, simulated_pair
 from hsmamba.data.rectangles import Box, whole_rectangles
 from hsmamba.data.sensors import Sensor
 from hsmamba.engine.fusion.images import Image, Images
+from hsmamba.engine.fusion.noise import CleanImage, Noise
 from hsmamba.engine.fusion.sharpness import blur_of, blurred, relative_mtf
 from hsmamba.errors import SceneError
 
@@ -61,6 +62,7 @@ class Parts:
         sharpness: MTF of MS at its Nyquist frequency relative to the guide on its grid; None where the truth is known,
             so that nothing passes from one scale to another.
         full: What is held out at the full scale, without truth; none where the truth is known.
+        noise: Of MS, which is read without it; None where it hardly matters, or the truth is known.
     """
 
     folds: tuple[tuple[FusionPair, ...], ...]
@@ -69,6 +71,7 @@ class Parts:
     share: float
     sharpness: float | None = None
     full: tuple[FusionPair, ...] = ()
+    noise: Noise | None = None
 
     @property
     def words(self) -> str:
@@ -82,7 +85,8 @@ class Parts:
         text += f"; tuned on {pixels}"
         if self.sharpness is None:
             return text
-        return f"{text}; ms has an MTF of {self.sharpness:.2g} beside the guide"
+        text += f"; ms has an MTF of {self.sharpness:.2g} beside the guide"
+        return text if self.noise is None else f"{text}; {self.noise.words}"
 
 
 def cut_parts(images: Images, sensor: Sensor, seed: int) -> Parts:
@@ -116,13 +120,22 @@ def cut_parts(images: Images, sensor: Sensor, seed: int) -> Parts:
         return _guided(FusionPair(name, ms[0], guide[0], upsample(ms, ratio)[0], None), ratio, sensor)
 
     division = _Division.of(_good_blocks(images), ratio, seed)
+    noise = Noise.of([(ms[0], guide[0]) for ms, guide in map(read, division.folds[0])], ratio)
+    images = cleaned(images, noise)
     sharpness = relative_mtf([(ms[0], guide[0]) for ms, guide in map(read, division.folds[0])], ratio)
+    generator = torch.Generator().manual_seed(seed)
 
     def cut(box: Box, name: str) -> FusionPair:
         truth, guide = read(box)
-        return _simulated(name, truth, blurred(guide, blur_of(sharpness, sensor, truth.shape[1])), ratio, sensor)
+        guide = blurred(guide, blur_of(sharpness, sensor, truth.shape[1]))
+        pair = simulated_pair(name, truth[0], guide[0], ratio=ratio, sensor=sensor)
+        if noise is not None:
+            ms = noise.put_back(pair.ms, mtf_kernels(sensor, len(pair.ms), ratio=ratio), generator)
+            pair = pair._replace(ms=ms, ms_up=upsample(ms[None], ratio)[0])
+        return _guided(pair, ratio, sensor)
 
-    return division.parts(cut, sharpness, _named(at_full_scale, [box for box, _ in division.held]))
+    parts = division.parts(cut, sharpness, _named(at_full_scale, [box for box, _ in division.held]))
+    return replace(parts, noise=noise)
 
 
 def parts_of(image: AnyImage, ratio: int, sensor: Sensor, seed: int) -> Parts:
@@ -131,10 +144,18 @@ def parts_of(image: AnyImage, ratio: int, sensor: Sensor, seed: int) -> Parts:
 
     def cut(box: Box, name: str) -> FusionPair:
         rows, columns = (slice(x.start * ratio, x.stop * ratio) for x in box)
-        return _simulated(name, image.gt[None, :, rows, columns], image.guide[None, :, rows, columns], ratio, sensor)
+        truth, guide = (x[:, rows, columns] for x in (image.gt, image.guide))
+        return _guided(simulated_pair(name, truth, guide, ratio=ratio, sensor=sensor), ratio, sensor)
 
     division = _Division.of(np.ones((height // ratio, width // ratio), bool), ratio, seed)
     return division.parts(cut)
+
+
+def cleaned(images: Images, noise: Noise | None) -> Images:
+    """Read the coarse image of a pair without its noise."""
+    if noise is None or images.ms is None:
+        return images
+    return replace(images, ms=CleanImage.of(images.ms, noise))
 
 
 def _named(cut: Callable[[Box, str], FusionPair], boxes: list[Box]) -> tuple[FusionPair, ...]:
@@ -256,11 +277,6 @@ def _cells(shape: tuple[int, ...], ratio: int) -> list[Box]:
     ]
     rows, columns = ([slice(a, b) for a, b in itertools.pairwise(line)] for line in edges)
     return [(row, columns[(j + i) % len(columns)]) for i, row in enumerate(rows) for j in range(len(columns))]
-
-
-def _simulated(name: str, truth: Tensor, guide: Tensor, ratio: int, sensor: Sensor) -> FusionPair:
-    """Simulate the pair of a truth (1, C, H, W) beside a guide of its grid."""
-    return _guided(simulated_pair(name, truth[0], guide[0], ratio=ratio, sensor=sensor), ratio, sensor)
 
 
 def _guided(pair: FusionPair, ratio: int, sensor: Sensor) -> FusionPair:
