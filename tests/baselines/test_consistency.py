@@ -30,9 +30,26 @@ def test_rounds_bring_any_result_nearer_to_the_coarse_image_and_to_the_truth(sce
     assert wrong[1] < wrong[0] and wrong[2] < wrong[0]
 
 
+def test_in_proportion_what_is_dark_within_a_pixel_stays_dark():
+    """Two stripes of one spectrum, bright and dark, that a fused image has in another colour."""
+    stripes = torch.tensor([1.0, 1.0, 0.1, 0.1], dtype=torch.float64).repeat(32)[None, None, :, None]
+    truth = torch.tensor([0.9, 0.3, 0.6], dtype=torch.float64)[None, :, None, None] * stripes.expand(1, 3, 128, 128)
+    ms, fused = degrade_ms(truth, sensor="generic"), truth * torch.tensor([0.8, 1.2, 1.0]).double()[:, None, None]
+    plain, wise = (
+        BackProjection("generic", 4, 3, dark=dark)(fused, ms)
+        for dark in (None, 1e-3 * torch.ones(3, dtype=torch.float64))
+    )
+    inner = slice(16, -16)
+    wrong = [float((x / truth - 1)[..., inner, inner].abs().max()) for x in (fused, plain, wise)]
+    assert wrong[1] > wrong[0] and wrong[2] < 0.05
+    lacking = [float((degrade_ms(x, sensor="generic") - ms)[..., 4:-4, 4:-4].abs().max()) for x in (fused, wise)]
+    assert lacking[1] < 0.05 * lacking[0]
+
+
 def test_a_consistent_or_flat_image_stays(scene):
     flat = torch.full((1, 4, 32, 32), 7.0)
-    torch.testing.assert_close(BackProjection("QB", 4, 3)(flat, flat[..., ::4, ::4]), flat)
+    for dark in (None, torch.ones(4)):
+        torch.testing.assert_close(BackProjection("QB", 4, 3, dark=dark)(flat, flat[..., ::4, ::4]), flat)
     assert BackProjection("QB", 4, 1)(flat, flat[..., ::4, ::4].double()).dtype == torch.float32
 
 
@@ -47,13 +64,14 @@ def test_rounds_are_those_of_the_fine_grid(scene):
     assert apart < 0.02 * (step_by_step - gsa(ms, pan, sensor="QB"))[..., inner, inner].abs().max()
 
 
+@pytest.mark.parametrize("dark", [None, torch.tensor([0.3, 0.2])])
 @pytest.mark.parametrize("rounds", [1, 3])
 @pytest.mark.parametrize("ratio", [2, 3, 4])
-def test_a_part_with_its_reach_is_that_of_the_whole(ratio, rounds):
+def test_a_part_with_its_reach_is_that_of_the_whole(ratio, rounds, dark):
     generator = torch.Generator().manual_seed(1)
     ms = torch.rand(1, 2, 120, 8, generator=generator, dtype=torch.float64)
     fused = torch.rand(1, 2, 120 * ratio, 8 * ratio, generator=generator, dtype=torch.float64)
-    project = BackProjection("generic", ratio, rounds)
+    project = BackProjection("generic", ratio, rounds, dark=dark)
     near = project.reach(2)
     part = project(fused[..., : (20 + near) * ratio, :], ms[..., : 20 + near, :])
     torch.testing.assert_close(part[..., : 20 * ratio, :], project(fused, ms)[..., : 20 * ratio, :])

@@ -38,8 +38,10 @@ from hsmamba.models import FusionNetwork
 FILTERS = "fitted filters"
 _SHARES = (0.25, 0.5, 0.75, 1.0)  # of a correction, that are compared
 _ROUNDS = (1, 3, 10)  # of back-projection
+_DARK = 0.3  # of a band's mean: what is darker is not added to in proportion
 _MOST = 2.0  # times what plain up-sampling leaves over of MS, that filters may
 _PLAIN = "EXP"  # what a mean is left without, because all the others hold it
+_HARDLY = 0.1  # in scores, which is 3 % by each of three figures
 _FINE = 1e-9  # of figures that are 0 where nothing is wrong
 _logger = logging.getLogger(__name__)
 
@@ -272,9 +274,9 @@ class _Contest:
             inner = self.methods[name]
             if isinstance(inner, Consistent):
                 continue
-            found = {rounds: self._projected([self.fused[name]], rounds)[0] for rounds in self._rounds()}
-            rounds = min(found, key=lambda rounds: self._score(self._judged(found[rounds])))
-            self._enter(_consistent(name, rounds), Consistent(inner, rounds), found[rounds])
+            found = [(way, self._projected([self.fused[name]], way)[0]) for way in self._ways()]
+            way, fused = min(found, key=lambda entry: self._score(self._judged(entry[1])))
+            self._enter(_consistent(name, way), Consistent(inner, way.rounds, way.dark), fused)
 
     def enter_means(self) -> None:
         """Compare means of what there is, the better of filters and tuned network among it, made consistent with MS.
@@ -286,15 +288,16 @@ class _Contest:
         names = [*(name for name in self.theirs if name != _PLAIN), *sorted(mine, key=self._score_of)[:1]]
         if self._score_of(self.own) < self._score_of(_PLAIN):  # not one that has learnt nothing yet
             names.append(self.own)
-        for rounds in self._rounds() if self.goes_far and self.parts.noise is None else (0, *self._rounds()):
-            results = self._projected([self.fused[name] for name in names], rounds)
+        for way in self._ways() if self.goes_far and self.parts.noise is None else [None, *self._ways()]:
+            fused = [self.fused[name] for name in names]
+            results = fused if way is None else self._projected(fused, way)
             found, mean = mean_of(results, self.parts.held)
             parts = sorted(((share, names[index]) for index, share in found.items()), reverse=True)
             name = ", ".join(f"{name} {100 * share:.0f} %" for share, name in parts) if len(parts) > 1 else parts[0][1]
-            if (name := _consistent(name, rounds)) in self.methods:
+            if (name := _consistent(name, way)) in self.methods:
                 continue
             blend = Blend(tuple((self.plain[name], share) for share, name in parts))
-            self._enter(name, Consistent(blend, rounds) if rounds else blend, mean)
+            self._enter(name, blend if way is None else Consistent(blend, way.rounds, way.dark), mean)
             self.means.append(name)
 
     @property
@@ -302,14 +305,17 @@ class _Contest:
         """Whether the choice is used at another scale than it is made at."""
         return self.parts.sharpness is not None
 
-    def _rounds(self) -> tuple[int, ...]:
-        """More than one where the MTF is that of the table, or can be."""
+    def _ways(self) -> list[BackProjection]:
+        """Ways to make a result consistent; more than one round where the MTF is that of the table, or can be."""
         sharpness = self.parts.sharpness
-        return _ROUNDS if sharpness is None or sharpness < SHARP else _ROUNDS[:1]
+        rounds = _ROUNDS if sharpness is None or sharpness < SHARP else _ROUNDS[:1]
+        bands = torch.cat([pair.ms.flatten(1) for pair in self.pairs], dim=1)
+        dark = (_DARK * bands.double().mean(dim=1)).clamp_min(_FINE)
+        way = partial(BackProjection, self.sensor, self.network.scale)
+        return [*map(way, rounds), *(way(count, dark=dark) for count in sorted({rounds[0], rounds[-1]}))]
 
-    def _projected(self, results: list[list[Tensor]], rounds: int) -> list[list[Tensor]]:
+    def _projected(self, results: list[list[Tensor]], project: BackProjection) -> list[list[Tensor]]:
         """Make results on the held-out pairs consistent with them."""
-        project = BackProjection(self.sensor, self.network.scale, rounds)
         found = []
         for index, pair in enumerate(self.pairs):
             images = torch.stack([images[index].float() for images in results])
@@ -323,12 +329,14 @@ class _Contest:
         """Choose what is worse in none of the figures than the classical method that is best in it.
 
         Where nothing is, what is worse in none than the one that is best in all. Of what is used at another scale a
-        mean is chosen before one method alone: which of them is best there the held-out tiles tell less well.
+        mean is chosen before one method alone that is hardly better: which of them is best there the held-out tiles
+        tell less well.
         """
         best = {key: _least(_wrong(key, self.figures[name]) for name in self.theirs) for key in JUDGED}
         fair = self._no_worse_than(best) or self._no_worse_than(_all_wrong(self.figures[self.classical]))
         if self.goes_far:
-            fair = [name for name in fair if name in self.means] or fair
+            near = min(map(self._score_of, fair)) + _HARDLY
+            fair = [name for name in fair if name in self.means and self._score_of(name) <= near] or fair
         used = min(fair, key=self._score_of)
         report = AdaptReport(
             self.figures, used, self.classical, self.share if self.tuned in used else 0.0, self.steps,
@@ -388,8 +396,10 @@ def _least(values: Iterable[float]) -> float:
     return min((value for value in values if math.isfinite(value)), default=math.nan)
 
 
-def _consistent(name: str, rounds: int) -> str:
-    return f"{name}, {rounds} x back-projected" if rounds else name
+def _consistent(name: str, way: BackProjection | None) -> str:
+    if way is None:
+        return name
+    return f"{name}, {way.rounds} x back-projected" + (" in proportion" if way.dark is not None else "")
 
 
 def _sensor_of(network: FusionNetwork, how: Adapt) -> Sensor:

@@ -62,10 +62,12 @@ class Consistent:
     Attributes:
         inner: The other.
         rounds: Of the back-projection.
+        dark: See `BackProjection`.
     """
 
     inner: Plain | Blend
     rounds: int
+    dark: Tensor | None = None
 
 
 Candidate: TypeAlias = "Plain | Blend | Consistent"
@@ -93,7 +95,7 @@ def sharpen_by(chosen: Candidate, images: Images, sensor: Sensor, write: Write, 
         how: See `Running`.
     """
     if isinstance(chosen, Consistent):
-        projection = BackProjection(sensor, images.ratio, chosen.rounds)
+        projection = BackProjection(sensor, images.ratio, chosen.rounds, dark=chosen.dark)
         sharpen_by(chosen.inner, images, sensor, _Projected(projection, images, write), advance, how)
         return
     if isinstance(chosen, Blend):
