@@ -17,7 +17,7 @@ from hsmamba.baselines.regression import LowPass
 from hsmamba.data.pairs import FusionPair, FusionPairs
 from hsmamba.data.sensors import Sensor, band_gains, get_sensor
 from hsmamba.engine.fusion.asked import JUDGED, Adapt, AdaptReport
-from hsmamba.engine.fusion.candidates import Blend, Candidate, Consistent, Plain, Running, sharpen_by
+from hsmamba.engine.fusion.candidates import Blend, Candidate, Consistent, Plain, sharpen_by
 from hsmamba.engine.fusion.classical import Blocks, methods_for
 from hsmamba.engine.fusion.consistency import sensor_of
 from hsmamba.engine.fusion.evaluate import check_pair
@@ -27,7 +27,7 @@ from hsmamba.engine.fusion.injection import Injection
 from hsmamba.engine.fusion.noise import Noise
 from hsmamba.engine.fusion.sharpness import SHARP
 from hsmamba.engine.fusion.stacking import mean_of
-from hsmamba.engine.fusion.tiles import Advance, Write
+from hsmamba.engine.fusion.tiles import Advance, Running, Write
 from hsmamba.engine.fusion.tuned import Tuned, run, tune
 from hsmamba.engine.running import evaluating
 from hsmamba.errors import SceneError, TrainingError

@@ -14,7 +14,7 @@ from hsmamba.data.sensors import Sensor
 from hsmamba.engine.fusion.classical import Method, sharpen_whole
 from hsmamba.engine.fusion.heldout import with_derived
 from hsmamba.engine.fusion.images import Images
-from hsmamba.engine.fusion.tiles import Advance, Write, fuse_images
+from hsmamba.engine.fusion.tiles import Advance, Running, Write, fuse_images
 from hsmamba.engine.fusion.tuned import Tuned
 from hsmamba.engine.running import evaluating
 from hsmamba.models import FusionNetwork, as_fusion_network
@@ -71,16 +71,6 @@ class Consistent:
 
 
 Candidate: TypeAlias = "Plain | Blend | Consistent"
-
-
-@dataclass(frozen=True)
-class Running:
-    """How networks run; see `hsmamba.engine.fusion.tiles.fuse_images`."""
-
-    tile: int | None = None
-    overlap: int | None = None
-    batch_size: int = 8
-    device: torch.device | str | None = None
 
 
 def sharpen_by(chosen: Candidate, images: Images, sensor: Sensor, write: Write, advance: Advance, how: Running) -> None:

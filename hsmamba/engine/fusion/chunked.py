@@ -19,7 +19,7 @@ from hsmamba.engine.fusion.consistency import made_consistent
 from hsmamba.engine.fusion.gains import Gains, check_gains, spread, with_gains
 from hsmamba.engine.fusion.images import Image, Images, filter_reach
 from hsmamba.engine.fusion.overlap import windows_over
-from hsmamba.engine.fusion.tiles import TILE, even_parts, fuse_tile, fuse_windows
+from hsmamba.engine.fusion.tiles import TILE, Running, even_parts, fuse_tile, fuse_windows
 from hsmamba.engine.running import evaluating
 from hsmamba.errors import SceneError
 from hsmamba.models import FusionNetwork, as_fusion_network
@@ -52,7 +52,7 @@ def fuse_chunks(
         guide: See `fuse`.
         nan: See `fuse`.
         gains: See `fuse`.
-        consistent: See `fuse`; the response of the guide is fitted now.
+        consistent: See `fuse`; the response of the guide is fitted now, and the network run on windows of the images.
         adapt: None.
         **options: See `fuse`.
 
@@ -74,7 +74,8 @@ def fuse_chunks(
     images = _brightened(network, job.images) if gains == "match" else job.images
     masks = nan == "mask"
     job = replace(job, images=replace(images, fill=masks), mask=masks, progress=False)
-    network = made_consistent(network, job.images, consistent)
+    how = Running(job.tile, job.overlap, job.batch_size, job.device)
+    network = made_consistent(network, job.images, consistent, how)
     job = replace(job, coarse=job.images.ms or job.images.ms_up, model=network)
     plan = _Plan.of(network, job.images, job.tile)
     arrays = [part for name, letter in zip(plan.names, "mgu", strict=False) for part in plan.blocks(job, name, letter)]

@@ -1,20 +1,24 @@
 """Bring what a network makes to agree with both images that it was made of.
 
-Where the coarse image is the fine one through the sensor's MTF, back-projection adds what the fused image lacks of it
+Where the coarse image is the fine one through the sensor's MTF, what the fused image lacks of it is added: first what
+is a function of the spectrum (`hsmamba.engine.fusion.spectra`), then the rest by back-projection
 (`hsmamba.baselines.BackProjection`). Where the guide is the fine image X through the response R of its channels, as the
 RGB of a hyperspectral scene is, the fused image Z is projected onto the images that have this guide, Z + R^+ (G - R Z):
-the nearest of them, and never further from X than Z was, since X is one of them. R is fitted on the coarse grid, where
-MS and the guide through the same MTF are both at hand, and used where it explains pixels that it was not fitted to.
+the nearest of them, and never further from X than Z was, since X is one of them. That comes first, and once more at the
+end. R is fitted on the coarse grid, where MS and the guide through the same MTF are both at hand, and used where it
+explains pixels that it was not fitted to.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
-from dataclasses import dataclass
-from typing import cast
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hsmamba.baselines import BackProjection
@@ -23,12 +27,16 @@ from hsmamba.data.degrade import KERNEL_SIZE, decimate, filter_bands
 from hsmamba.data.sensors import Sensor, band_gains, get_sensor
 from hsmamba.engine.fusion.classical import Method
 from hsmamba.engine.fusion.images import Images
+from hsmamba.engine.fusion.spectra import SpectralCorrection, fit_correction
+from hsmamba.engine.fusion.tiles import Running, fuse_images
+from hsmamba.engine.running import evaluating
 from hsmamba.errors import SceneError
 from hsmamba.layers.fusion import Place
 from hsmamba.models import FusionNetwork
 
 ROUNDS = 3  # of back-projection; ten are hardly better
 _WINDOWS, _SIDE = 3, 64  # along each axis of the image, and coarse pixels of their sides, that R is fitted on
+_RUN = 32  # coarse pixels of the sides of windows that a network is run on to see what it lacks
 _EXPLAINED = 0.01  # of the deviation of a channel: what R may leave over of it on pixels that it has not seen
 _DEPENDENT = 1e-3  # singular values of R below this share of the largest would raise the noise of the guide
 _logger = logging.getLogger(__name__)
@@ -69,7 +77,7 @@ def fit_response(images: Images, sensor: str | Sensor) -> Response:
         images: The pair, with `ms`.
         sensor: Whose MTF the coarse image has; the guide is filtered by the mean of its bands.
     """
-    pixels = [_coarse_pixels(images, sensor, rows, columns) for rows, columns in _windows(images)]
+    pixels = [_coarse_pixels(images, sensor, window) for window in _windows(images, _SIDE)]
     bands, channels = (torch.cat([pair[i] for pair in pixels]) for i in range(2))
     size = bands.shape[1], channels.shape[1]
     none = Response(torch.zeros(size[1], size[0], dtype=torch.float64), torch.zeros(size[1], dtype=torch.float64))
@@ -90,35 +98,97 @@ def _fitted(bands: Tensor, channels: Tensor) -> Response:
     return Response(weights, means[1] - weights @ means[0])
 
 
-def _windows(images: Images) -> list[tuple[slice, slice]]:
-    """Windows of the coarse grid, evenly spread; without overlap."""
+@dataclass(frozen=True)
+class _Window:
+    """A window of the coarse grid, and as much around it as the low-pass filter reads.
+
+    Attributes:
+        core: Coarse rows and columns.
+        near: The same with those around them.
+        ratio: Scale ratio.
+    """
+
+    core: tuple[slice, slice]
+    near: tuple[slice, slice]
+    ratio: int
+
+    @property
+    def fine(self) -> tuple[slice, slice]:
+        """Rows and columns of `near` on the guide's grid."""
+        rows, columns = (slice(part.start * self.ratio, part.stop * self.ratio) for part in self.near)
+        return rows, columns
+
+    def read_ms(self, images: Images) -> Tensor:
+        """Read the pixels (n, C) of MS."""
+        if images.ms is None:
+            raise SceneError("there is no ms that a result could be consistent with; pass it, or consistent=False")
+        values = images.ms.read(*_indices(self.core), fill=images.fill)
+        return torch.from_numpy(values).flatten(0, 1)
+
+    def read_guide(self, images: Images) -> Tensor:
+        """Read the guide (1, G, H, W) of `near`."""
+        return torch.from_numpy(images.guide.read(*_indices(self.fine), fill=images.fill)).permute(2, 0, 1)[None]
+
+    def pixels(self, coarse: Tensor) -> Tensor:
+        """Take the pixels (n, C) of an image (1, C, h, w) that has `near`."""
+        y, x = (slice(a.start - b.start, a.stop - b.start) for a, b in zip(self.core, self.near, strict=True))
+        return coarse[0, :, y, x].flatten(1).T
+
+
+def _indices(window: tuple[slice, slice]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    rows, columns = (np.arange(part.start, part.stop) for part in window)
+    return rows, columns
+
+
+def _windows(images: Images, most: int) -> list[_Window]:
+    """Windows of the coarse grid with sides of at most so many pixels, evenly spread; without overlap."""
+    reach = -(-(KERNEL_SIZE // 2) // images.ratio)
     sides = []
     for length in images.coarse_size:
-        count = min(_WINDOWS, -(-length // _SIDE))
-        side = min(_SIDE, length // count)
+        count = min(_WINDOWS, -(-length // most))
+        side = min(most, length // count)
         starts = np.linspace(0, length - side, count).astype(int)
-        sides.append([slice(int(start), int(start) + side) for start in starts])
-    return [(rows, columns) for rows in sides[0] for columns in sides[1]]
+        cores = [slice(int(start), int(start) + side) for start in starts]
+        sides.append([(core, slice(max(core.start - reach, 0), min(core.stop + reach, length))) for core in cores])
+    return [_Window((y[0], x[0]), (y[1], x[1]), images.ratio) for y, x in itertools.product(*sides)]
 
 
-def _coarse_pixels(images: Images, sensor: str | Sensor, rows: slice, columns: slice) -> tuple[Tensor, Tensor]:
+def _coarse_pixels(images: Images, sensor: str | Sensor, window: _Window) -> tuple[Tensor, Tensor]:
     """Read the bands (n, C) of a window of MS, and the guide (n, G) brought to its grid."""
-    if images.ms is None:
-        raise SceneError("there is no ms that a result could be consistent with; pass it, or consistent=False")
-    ratio = images.ratio
-    reach = -(-(KERNEL_SIZE // 2) // ratio)
-    near = [
-        slice(max(part.start - reach, 0), min(part.stop + reach, side))
-        for part, side in zip((rows, columns), images.coarse_size, strict=True)
-    ]
-    fine = [np.arange(part.start * ratio, part.stop * ratio) for part in near]
-    guide = torch.from_numpy(images.guide.read(fine[0], fine[1], fill=images.fill)).permute(2, 0, 1)[None]
-    kernel = LowPass(sensor, int(images.ms.array.shape[2]), ratio, bright=False).kernels.mean(dim=0, keepdim=True)
-    low = decimate(filter_bands(guide, kernel), ratio)[0]
-    y, x = (slice(a.start - b.start, a.stop - b.start) for a, b in zip((rows, columns), near, strict=True))
-    coarse = np.arange(rows.start, rows.stop), np.arange(columns.start, columns.stop)
-    ms = torch.from_numpy(images.ms.read(*coarse, fill=images.fill))
-    return ms.flatten(0, 1), low[:, y, x].flatten(1).T
+    ms = window.read_ms(images)
+    kernel = LowPass(sensor, ms.shape[1], images.ratio, bright=False).kernels.mean(dim=0, keepdim=True)
+    return ms, window.pixels(decimate(filter_bands(window.read_guide(images), kernel), images.ratio))
+
+
+@dataclass(frozen=True)
+class _Agreement:
+    """What makes a result agree with both images.
+
+    Attributes:
+        response: Of the guide.
+        projection: With MS.
+        correction: Of the spectra; None for none.
+    """
+
+    response: Response
+    projection: BackProjection
+    correction: SpectralCorrection | None = None
+
+    def fitted(self, low: Tensor, ms: Tensor) -> _Agreement:
+        """Fit the correction to pixels (n, C) of what `low` gives and of MS."""
+        return replace(self, correction=fit_correction(low, ms))
+
+    def low(self, fused: Tensor, guide: Tensor) -> Tensor:
+        """Bring a result (B, C, r h, r w), once it has the guide, to the coarse grid."""
+        low_pass = LowPass(self.projection.sensor, fused.shape[1], self.projection.ratio, bright=False)
+        return low_pass.down(self.response.project(fused, guide))
+
+    def __call__(self, fused: Tensor, ms: Tensor, guide: Tensor) -> Tensor:
+        """Make a result (B, C, r h, r w) agree with MS (B, C, h, w) and the guide (B, G, r h, r w)."""
+        fused = self.response.project(fused, guide)
+        if self.correction is not None:
+            fused = self.correction(fused)
+        return self.response.project(self.projection(fused, ms), guide)
 
 
 class MadeConsistent(FusionNetwork):
@@ -128,16 +198,14 @@ class MadeConsistent(FusionNetwork):
 
     Args:
         network: The network.
-        sensor: Whose MTF the coarse image has.
-        response: Of the guide.
+        agreement: What makes it so.
     """
 
-    def __init__(self, network: FusionNetwork, sensor: str | Sensor, response: Response) -> None:
+    def __init__(self, network: FusionNetwork, agreement: _Agreement) -> None:
         super().__init__(network.in_chans, network.guide_chans, network.scale)
-        self.network, self.response = network, response
-        self.projection = BackProjection(sensor, network.scale, ROUNDS, bright=False)
+        self.network, self.agreement = network, agreement
         self.transform, self.record = network.transform, network.record
-        reach = self.projection.reach(network.in_chans)
+        reach = agreement.projection.reach(network.in_chans)
         self.margin = None if network.margin is None else network.margin + reach
         self.window = network.window
         if hasattr(network, "measure"):
@@ -155,16 +223,19 @@ class MadeConsistent(FusionNetwork):
     def sharpen(self, ms: Tensor | None, guide: Tensor, ms_up: Tensor) -> Tensor:
         """See `FusionNetwork.forward`."""
         sharp: Tensor = self.network(ms, guide, ms_up)
-        return self.response.project(self.projection(sharp, cast(Tensor, ms)), guide)
+        return self.agreement(sharp, cast(Tensor, ms), guide)
 
 
-def made_consistent(network: FusionNetwork, images: Images, consistent: bool | None) -> FusionNetwork:
-    """Make a network's results consistent with these images.
+def made_consistent(
+    network: FusionNetwork, images: Images, consistent: bool | None, how: Running | None = None
+) -> FusionNetwork:
+    """Make a network's results consistent with these images; it is run on windows of them to see what it lacks.
 
     Args:
         network: The network.
         images: What it gets.
         consistent: Whether; None where the weight's record says so and there is an `ms`.
+        how: How the network runs.
 
     Returns:
         The network itself, or one around it.
@@ -176,17 +247,61 @@ def made_consistent(network: FusionNetwork, images: Images, consistent: bool | N
     if not is_consistent(network, consistent) or (consistent is None and images.ms is None):
         return network
     sensor = sensor_of(network)
-    response = fit_response(images, sensor)
+    agreement = _agreement(images, sensor)
+    windows = _windows(images, _RUN)
+    results = zip(windows, _results(network, images, windows, how or Running()), strict=True)
+    low = [window.pixels(agreement.low(fused[None], window.read_guide(images).to(fused))) for window, fused in results]
+    agreement = agreement.fitted(torch.cat(low), torch.cat([window.read_ms(images) for window in windows]))
     _logger.info(
-        "consistent with ms by the MTF of %s, and with channels %s of the guide", sensor.name, response.explains
-    )
-    return MadeConsistent(network, sensor, response)
+        "consistent with ms by the MTF of %s, and with channels %s of the guide",
+        sensor.name, agreement.response.explains,
+    )  # fmt: skip
+    return MadeConsistent(network, agreement)
 
 
 def consistent_method(method: Method, images: Images, sensor: str | Sensor) -> Method:
     """Make the results of a classical method consistent with these images, by the MTF of a sensor."""
-    response, projection = fit_response(images, sensor), BackProjection(sensor, images.ratio, ROUNDS, bright=False)
-    return lambda ms, guide: response.project(projection(method(ms, guide), ms), guide)
+    agreement = _agreement(images, sensor)
+
+    def made(ms: Tensor, guide: Tensor) -> Tensor:
+        fused = method(ms, guide)
+        low = agreement.low(fused, guide)
+        return agreement.fitted(*(image[0].flatten(1).T for image in (low, ms)))(fused, ms, guide)
+
+    return made
+
+
+def _agreement(images: Images, sensor: str | Sensor) -> _Agreement:
+    """What these images tell without a result."""
+    return _Agreement(fit_response(images, sensor), BackProjection(sensor, images.ratio, ROUNDS, bright=False))
+
+
+def _results(network: FusionNetwork, images: Images, windows: list[_Window], how: Running) -> list[Tensor]:
+    """Run a network on windows with what lies near them, each (C, H, W)."""
+    held = [torch.zeros(network.in_chans, *(part.stop - part.start for part in window.fine)) for window in windows]
+
+    def keep(top: int, rows: Tensor) -> None:
+        for window, image in zip(windows, held, strict=True):
+            y, x = window.fine
+            first, stop = max(top, y.start), min(top + rows.shape[1], y.stop)
+            if first < stop:
+                image[:, first - y.start : stop - y.start] = rows[:, first - top : stop - top, x]
+
+    def wanted(rows: slice, columns: slice) -> NDArray[np.bool_]:
+        mask = np.zeros((rows.stop - rows.start, columns.stop - columns.start), bool)
+        for window in windows:
+            y, x = (
+                slice(max(a.start - b.start, 0), max(a.stop - b.start, 0))
+                for a, b in zip(window.fine, (rows, columns), strict=True)
+            )
+            mask[y, x] = True
+        return mask
+
+    with evaluating(network, how.device) as where:
+        placed = replace(images, dtype=next(network.parameters()).dtype, device=where)
+        sizes: dict[str, Any] = {"tile": how.tile, "overlap": how.overlap, "batch_size": how.batch_size}
+        fuse_images(network, placed, keep, lambda _: None, wanted=wanted, **sizes)
+    return held
 
 
 def is_consistent(network: FusionNetwork, consistent: bool | None) -> bool:

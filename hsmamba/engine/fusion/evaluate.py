@@ -16,7 +16,7 @@ from hsmamba.engine.fusion.consistency import consistent_method, is_consistent, 
 from hsmamba.engine.fusion.gains import Gains, check_gains, with_gains
 from hsmamba.engine.fusion.images import Image, Images
 from hsmamba.engine.fusion.inputs import check_pairs
-from hsmamba.engine.fusion.tiles import fuse_images
+from hsmamba.engine.fusion.tiles import Running, fuse_images
 from hsmamba.engine.running import evaluating
 from hsmamba.errors import SceneError
 from hsmamba.metrics import FusionReport
@@ -130,7 +130,8 @@ def predict(
     images = Images(ms, guide, ms_up, network.scale, fill=False)
     if gains == "match":
         images = with_gains(network, images)
-    network = made_consistent(network, images, consistent)
+    side = max(images.coarse_size) if whole and network.margin is None else tile
+    network = made_consistent(network, images, consistent, Running(side, overlap, device=device))
     factor = torch.as_tensor(images.ms.factor if images.ms is not None else 1.0).float().reshape(-1, 1, 1)
     fused = torch.empty(pair.ms.shape[0], *pair.guide.shape[1:])
 
@@ -140,7 +141,6 @@ def predict(
     with evaluating(network, device) as where:
         dtype = next(network.parameters()).dtype
         placed = replace(images, dtype=dtype, device=where)
-        side = max(images.coarse_size) if whole and network.margin is None else tile
         fuse_images(network, placed, keep, lambda _: None, tile=side, overlap=overlap)
     return fused
 

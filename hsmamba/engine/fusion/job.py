@@ -34,7 +34,7 @@ from hsmamba.engine.fusion.inputs import (
     warn_of_shift,
 )
 from hsmamba.engine.fusion.overlap import is_official, usual_overlap
-from hsmamba.engine.fusion.tiles import Advance, Write, fuse_images
+from hsmamba.engine.fusion.tiles import Advance, Running, Write, fuse_images
 from hsmamba.engine.running import evaluating, progress_bar
 from hsmamba.errors import SceneError
 from hsmamba.models import FusionNetwork, as_fusion_network
@@ -329,7 +329,7 @@ def prepare_fusion(
     dims = dims_of(given[coarse])
     scaled: Image = getattr(images, coarse)
     if how is None:
-        network = made_consistent(network, images, consistent)
+        network = made_consistent(network, images, consistent, Running(tile, overlap, batch_size, device))
     sizes = tile, overlap, batch_size
     job = FusionJob(network, images, scaled, *sizes, device, nan == "mask", progress, dims, None, wanted)
     return job if how is None else replace(job, adaptation=adapt_to(network, images, how, device=device))

@@ -6,6 +6,7 @@ import itertools
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
@@ -29,6 +30,16 @@ TILE = 512  # pixels of the guide, side of a tile
 _BAND = 2**25  # values of a row of tiles, 128 MiB; wide images have less tall ones
 
 _logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Running:
+    """How networks run; see `fuse_images`."""
+
+    tile: int | None = None
+    overlap: int | None = None
+    batch_size: int = 8
+    device: torch.device | str | None = None
 
 
 def fuse_images(
