@@ -92,10 +92,11 @@ def fuse(
         gains: "match" multiplies MS and the guide to the mean brightness of the images that the weight was trained on
             before the network, and divides after (`hsmamba.engine.fusion.gains.with_gains`), where that is on record;
             None leaves them as they are.
-        consistent: Bring the network's result to agree with both images: with MS by back-projection through the MTF of
-            the weight's sensor, with those channels of the guide that are sums of the bands (the RGB of a hyperspectral
-            image) by projection (`hsmamba.engine.fusion.consistency`). None does so for weights whose record says it,
-            which those of CAVE do; with `adapt`, which looks at back-projection itself, for none.
+        consistent: Bring the network's result to agree with both images: with those channels of the guide that are sums
+            of the bands (the RGB of a hyperspectral image) by projection, with MS by a correction of the spectra, which
+            is fitted to windows of the images beforehand, and by back-projection through the MTF of the weight's sensor
+            (`hsmamba.engine.fusion.consistency`). None does so for weights whose record says it, which those of CAVE
+            do; with `adapt`, which looks at back-projection itself, for none.
         adapt: Tune on these images before they are sharpened, for so many seconds, or as `Adapt` says; see there and
             `docs/fusion.md`. Pairs of the reduced scale are made of the images by Wald's protocol, on whose held-out
             tiles the network as it is, a tuned copy of it and the classical methods are compared by SAM, ERGAS and

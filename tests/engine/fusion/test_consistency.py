@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hsmamba
+from hsmamba.baselines import BackProjection
 from hsmamba.data.degrade import degrade_ms
 from hsmamba.data.pairs import FusionPairs, simulated_pair
 from hsmamba.engine.fusion.classical_job import prepare_classical
-from hsmamba.engine.fusion.consistency import Response, fit_response
+from hsmamba.engine.fusion.consistency import Response, consistent_method, fit_response
 from hsmamba.engine.fusion.evaluate import evaluate_fusion, predict
 from hsmamba.engine.fusion.images import Image, Images
 from hsmamba.engine.fusion.job import prepare_fusion
@@ -178,6 +179,27 @@ def test_classical_methods_are_judged_consistent_too(pair):
     means = report.mean()
     assert means["consistent GSA"]["PSNR"] > means["GSA"]["PSNR"]
     assert "consistent GSA" not in evaluate_fusion(model, pairs, gains=None).mean()
+
+
+def test_errors_that_follow_the_spectrum_go_where_back_projection_leaves_them(pair):
+    wrong = pair.gt[None] + 0.1 * (pair.gt[None] - 0.3) ** 2 * torch.linspace(-5, 5, BANDS)[:, None, None]
+    made = consistent_method(lambda *_: wrong, images(pair), "generic")(pair.ms[None], pair.guide[None])
+    projected = BackProjection("generic", RATIO, 3, bright=False)(wrong, pair.ms[None])
+    known = fit_response(images(pair), "generic").project(projected, pair.guide[None])
+    assert (made - pair.gt).norm() < 0.5 * (known - pair.gt).norm()
+
+
+def test_windows_of_a_large_image_are_enough(response):
+    shapes = np.stack([ground(416, seed) for seed in range(BANDS)])
+    mixed = np.einsum("cd,dhw->chw", np.random.default_rng(0).normal(size=(BANDS, BANDS)) / 3, shapes)
+    truth = torch.from_numpy(0.3 + 0.05 * mixed).float()
+    guide = torch.einsum("gc,chw->ghw", response.float(), truth)
+    large = simulated_pair("toy", truth, guide, ratio=RATIO, sensor="generic")  # of 104 coarse pixels a side
+    model = Copy(RATIO, 1, BANDS, CHANNELS)
+    alone, made = (fused(large, model, consistent=how) for how in (False, True))
+    gt = truth.permute(1, 2, 0).numpy()
+    assert np.square(made - gt).mean() < 0.5 * np.square(alone - gt).mean()
+    assert np.abs(fused(large, model, consistent=True, tile=20) - made).max() < 2e-6
 
 
 def test_a_classical_method_takes_it_too(pair, response):
