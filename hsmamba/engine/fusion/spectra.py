@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hsmamba.baselines.regression import FLAT
+
 _COMPONENTS = 10  # of the spectra that the function depends on
 _FLATNESS = 0.25  # power of a component's variance that it is divided by; 0.5 would make all of them alike
 _WIDTH = 4.0  # of the kernel, where a component has the deviation 1 in the mean
@@ -70,7 +72,7 @@ def fit_correction(low: Tensor, ms: Tensor) -> SpectralCorrection | None:
     roots = _root(ms, torch.zeros_like(ms[0]))
     mean = roots.mean(dim=0)
     variances, vectors = torch.linalg.eigh((roots - mean).T @ (roots - mean) / len(roots))
-    kept = variances > variances[-1] * torch.finfo(variances.dtype).eps * len(variances)
+    kept = variances > (FLAT * roots.max()) ** 2
     variances, vectors = (x[..., kept][..., -_COMPONENTS:] for x in (variances, vectors))
     if not len(variances):
         return None
