@@ -36,6 +36,7 @@ _LEAST = 4  # pixels for each number that is fitted
 _FLAT = 1e-9  # of the largest value: what varies less is rounding
 _LEFT = 0.66  # over the squared ratio: of the variance of noise, after the bicubic reduction
 _MATTERS = 0.01  # of the variance of the differences, from which on noise does, in the middle of the bands
+_FEWEST = 2**12  # numbers of MS that anything is told from
 _RARE = 6.0  # deviations of the energy of noise beyond which a pixel holds something else
 
 
@@ -67,8 +68,10 @@ class Noise:
             ratio: Scale ratio.
 
         Returns:
-            None where the noise hardly matters beside the finest texture.
+            None where the noise hardly matters beside the finest texture, or too little is there to tell.
         """
+        if sum(ms.numel() for ms, _ in pairs) < _FEWEST:
+            return None
         deviation, finest = noise_of(pairs, ratio)
         if not float((deviation / torch.where(finest > 0, finest, torch.inf)).square().median()) > _MATTERS:
             return None
