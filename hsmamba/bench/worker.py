@@ -51,7 +51,8 @@ def scene(model: Any, size: int) -> tuple[Callable[[], Any], int]:
         cube = Scene(first, aux=rest[0] if rest else None)
         return lambda: classify(model, cube, progress=False)[0], first.shape[0] * first.shape[1]
     guide = rest[0]
-    return lambda: fuse(model, first, guide, maximum=1, progress=False), guide.shape[0] * guide.shape[1]
+    options: dict[str, Any] = {"maximum": 1, "consistent": False, "progress": False}
+    return lambda: fuse(model, first, guide, **options), guide.shape[0] * guide.shape[1]
 
 
 def _batch(model: Any, size: int) -> tuple[list[torch.Tensor], torch.Tensor]:
