@@ -21,6 +21,8 @@ from hsmamba.data import Compose, Scene, Split, block_split, leakage, load_scene
 from hsmamba.data.transforms.steps import STEPS
 from hsmamba.engine.classification.baselines import judge_baselines
 from hsmamba.engine.classification.evaluate import evaluate_classifier, labels_of
+from hsmamba.engine.classification.fitting import sizes_for
+from hsmamba.engine.classification.network import network_for
 from hsmamba.engine.classification.train import ClassificationResult, settings_for, train_classifier
 from hsmamba.engine.paper import Paper, mean_and_deviation
 from hsmamba.engine.parallel import group
@@ -62,6 +64,8 @@ class Recipe:
         data: What the record says of the data: name, source, licence, sensor; by default what the catalogue says.
         fit: Pixels that the transform is fitted on: those of the "training", or "all" of the scene, as many papers do.
             Labels are looked at in neither case.
+        beside: Models of the zoo that are fitted in one step ("graph_trees"), to be judged on the same pixels among the
+            classical classifiers.
         paper: Figures that were published for this experiment, by split.
     """
 
@@ -79,6 +83,7 @@ class Recipe:
     license: str
     data: Mapping[str, Any]
     fit: Literal["training", "all"] = "training"
+    beside: tuple[str, ...] = ()
     paper: Paper | None = None
 
     @property
@@ -91,7 +96,7 @@ def parse(values: Mapping[str, Any], path: object) -> Recipe:
     """Make a recipe of the values of a TOML file, whose names are those of the fields."""
     if values.get("fit", "training") not in ("training", "all"):
         raise ManifestError(f"{path}: the field fit is {values['fit']!r}; it is 'training' or 'all'")
-    lists = {key: tuple(values[key]) for key in ("seeds", "transform")}
+    lists = {key: tuple(values.get(key, ())) for key in ("seeds", "transform", "beside")}
     return Recipe(**{**values, **lists, "paper": Paper.of(values.get("paper"), path)})
 
 
@@ -196,7 +201,7 @@ def baseline_rows(
     """Judge the classical classifiers on the test pixels of a run, fitted on what its network sees of the others.
 
     Returns:
-        One row a classifier: split, seed, method and the figures in percent.
+        One row a classifier: split, seed, method and the figures in percent; those of `recipe.beside` are the last.
 
     Raises:
         MissingExtraError: scikit-learn is not installed.
@@ -205,7 +210,13 @@ def baseline_rows(
         scenes = [replace(scene, aux=None) for scene in scenes]
     data = scenes[0] if len(scenes) == 1 else scenes
     split = make_split(recipe, data, name, seed, root)
-    reports = judge_baselines(data, without_validation(split), seed=seed)
+    whole = without_validation(split)
+    reports = judge_baselines(data, whole, seed=seed)
+    for other in recipe.beside:
+        sizes = sizes_for(other, scenes[0].good_bands.size, scenes=len(scenes))
+        model = network_for(other, scenes[0], model_args=sizes)
+        train_classifier(model, data, whole, settings_for(model, {}), keeping=Keeping(progress=False))
+        reports[other] = evaluate_classifier(model, data, whole)
     place: Row = {"split": name, "seed": seed, "split_sha256": split.sha256}
     return [{**place, "method": method, **report.percent()} for method, report in reports.items()]
 

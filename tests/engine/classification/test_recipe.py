@@ -2,6 +2,7 @@
 
 import csv
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from safetensors.torch import load_file
 import hsmamba
 from hsmamba.engine import recipe as recipes
 from hsmamba.engine.classification import recipe as recipe_module
+from hsmamba.engine.classification.network import network_for
 from hsmamba.engine.results import summarise
 from hsmamba.errors import HsmambaError, HsmambaWarning, ManifestError
 from hsmamba.zoo.source import read_folder
@@ -76,6 +78,16 @@ def test_classical_classifiers_stand_beside_a_run_also_where_it_ended_without_th
     assert classical["svm-bands, disjoint"]["oa"] == {"mean": float(rows["svm-bands"]["oa"]), "std": 0.0}
     assert f"  svm-bands, disjoint: OA {classical['svm-bands, disjoint']['oa']['mean']:.2f}" in after.text
     assert rows["svm-bands"]["split_sha256"] == before["runs"][0]["split_sha256"]
+
+
+def test_models_fitted_in_one_step_are_judged_among_the_classical_classifiers(recipe, scene):
+    pytest.importorskip("sklearn", reason="needs the classical extra")
+    rows = recipe_module.baseline_rows(replace(recipe, beside=("lda",)), [scene], "disjoint", 0)
+    assert [row["method"] for row in rows] == ["svm-bands", "lda-mnf-means", "lda"]
+    model = network_for("lda", scene)
+    split = recipe_module.make_split(recipe, scene, "disjoint", 0)
+    hsmamba.finetune(model, scene, split, progress=False)
+    assert rows[-1]["oa"] == round(100 * hsmamba.evaluate(model, scene, split).oa, 2)
 
 
 def test_an_interrupted_recipe_continues_to_the_same_weights(recipe, tmp_path, monkeypatch):
