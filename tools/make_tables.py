@@ -39,7 +39,7 @@ PAGES = {
     },
     "docs/models/mambahsi.md": ("whole_image",),
     "docs/models/mim.md": ("weights", "fixed"),
-    "docs/models/msfmamba.md": ("weights", "idtrees"),
+    "docs/models/msfmamba.md": ("weights", "idtrees", "muufl"),
     "docs/papers.md": ("papers", "tuned"),
     "docs/training_fusion.md": ("fusion",),
     "docs/fusion.md": ("multisensor", "adapt"),
@@ -48,6 +48,8 @@ PAGES = {
 FIGURES = {  # of each data set: resolution, metrics
     "worldview2": {"reduced": ("SAM", "ERGAS", "Q2n", "SCC", "PSNR"), "full": ("D_lambda_K", "D_s", "HQNR")},
     "ikonos": {"reduced": ("SAM", "ERGAS", "Q2n", "SCC", "PSNR"), "full": ("D_lambda_K", "D_s", "HQNR")},
+    "landsat8": {"reduced": ("SAM", "ERGAS", "Q2n", "SCC", "PSNR"), "full": ("D_lambda_K", "D_s", "HQNR")},
+    "sentinel2": {"reduced": ("PSNR", "SSIM", "SAM", "ERGAS"), "full": ("D_lambda_K", "D_s", "HQNR")},
     "cave_x4": {"reduced": ("PSNR", "SSIM", "SAM", "ERGAS")},
     "cave_x8": {"reduced": ("PSNR", "SSIM", "SAM", "ERGAS")},
 }
@@ -372,6 +374,7 @@ def updated(page: str, text: str) -> str:
         "classical": classical_table,
         "fixed": lambda: results_table(only="fixed"),
         "idtrees": lambda: results_table("*.idtrees2020*.csv"),
+        "muufl": lambda: results_table("*.muufl.csv"),
         "fusion": fusion_table,
         "sets": sets_table,
         "papers": papers_table,

@@ -2,8 +2,9 @@
 Sharpen Landsat-8 with its panchromatic band
 ============================================
 
-Seven bands of 30 m and one of 15 m. No weight of the zoo has the ratio 2, so a network is trained on the scene itself:
-Wald's protocol reduces both images, and the bands as they are become the truth.
+Seven bands of 30 m and one of 15 m. A weight of the zoo takes them as they are. Where there is none, as for most
+sensors, a network is trained on the scene itself: Wald's protocol reduces both images, and the bands as they are become
+the truth.
 """
 
 import tempfile
@@ -19,6 +20,12 @@ folder = tempfile.TemporaryDirectory()
 *_, ms_file, pan_file = write_samples(folder.name)  # as `hsmamba demo --files` does
 ms, pan = open_image(ms_file), open_image(pan_file)
 print(ms.shape, pan.shape)
+
+# %%
+# The weight was trained on other rows of the image that this sample is cut from:
+
+trained = hsmamba.create_model("ramsf.landsat8", pretrained=True)
+print(hsmamba.fuse(trained, ms, pan, progress=False).shape)
 
 # %%
 # ``residual`` makes a network the correction of a classical method, so that it begins where that ends: a few seconds of

@@ -77,8 +77,9 @@ def _write_files(folder: Path, as_json: bool) -> None:
     if as_json:
         tell({"files": [str(path) for path in paths]})
         return
-    scene, labels, _, ms, pan = paths
+    scene, labels, lidar, ms, pan = paths
     say(f"wrote {', '.join(map(str, paths))}\n\nto try, for example:")
     say(f"  hsmamba finetune {scene} --labels {labels} --count 12 --cap -m lda -o {folder / 'run'}")
     say(f"  hsmamba classify {scene} -m {folder / 'run'} -o {folder / 'map.png'}")
-    say(f"  hsmamba fuse {ms} {pan} -m GSA -o {folder / 'sharp'}{ms.suffix}")
+    say(f"  hsmamba classify {scene} --aux {lidar} -m msfmamba.muufl -o {folder / 'two_sources.png'}")
+    say(f"  hsmamba fuse {ms} {pan} -m ramsf.landsat8 -o {folder / 'sharp'}{ms.suffix}")

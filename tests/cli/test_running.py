@@ -66,7 +66,9 @@ def test_an_epoch_that_is_longer_than_the_time_says_so():
 def test_the_demo_writes_files_that_the_commands_take(run, tmp_path):
     code, out, err = run("demo", "--files", "-o", tmp_path, "--json")
     assert code == 0, err
-    scene, labels, _, ms, pan = json.loads(out)["files"]
-    assert run("fuse", ms, pan, "-m", "MTF-GLP-FS", "-o", tmp_path / "sharp.npy")[0] == 0
+    scene, labels, lidar, ms, pan = json.loads(out)["files"]
+    assert run("fuse", ms, pan, "-m", "ramsf.landsat8", "-o", tmp_path / "sharp.npy")[0] == 0
+    assert run("classify", scene, "--aux", lidar, "-m", "msfmamba.muufl", "-o", tmp_path / "map.npy")[0] == 0
     text = run("demo", "--files", "-o", tmp_path)[1]
     assert f"hsmamba finetune {scene} --labels {labels}" in text and f"hsmamba fuse {ms} {pan}" in text
+    assert f"hsmamba classify {scene} --aux {lidar} -m msfmamba.muufl" in text
