@@ -43,7 +43,7 @@ PAGES = {
     "docs/papers.md": ("papers", "tuned"),
     "docs/training_fusion.md": ("fusion",),
     "docs/fusion.md": ("multisensor", "adapt"),
-    "docs/benchmark_results.md": ("few_labels", "disjoint", "two_sources", "pansharpening", "cave"),
+    "docs/benchmark_results.md": ("few_labels", "defaults", "disjoint", "two_sources", "pansharpening", "cave"),
 }
 FIGURES = {  # of each data set: resolution, metrics
     "worldview2": {"reduced": ("SAM", "ERGAS", "Q2n", "SCC", "PSNR"), "full": ("D_lambda_K", "D_s", "HQNR")},

@@ -216,7 +216,7 @@ def _trained(scene: Scene, data: Scene | PatchDataset, split: Split, request: Re
 
     from hsmamba.engine import finetune
     from hsmamba.engine.classification.network import network_for
-    from hsmamba.engine.classification.train import fits_in_one_step, settings_for
+    from hsmamba.engine.classification.train import fits_in_one_step, settings_by_labels
 
     with torch.random.fork_rng():
         torch.manual_seed(request.seed)
@@ -231,7 +231,7 @@ def _trained(scene: Scene, data: Scene | PatchDataset, split: Split, request: Re
     given: dict[str, Any] = {"seed": request.seed}
     if request.epochs is not None:
         given["epochs"] = request.epochs
-    epochs = settings_for(model, given).epochs
+    epochs = settings_by_labels(model, given, data, split).epochs
 
     def after(record: dict[str, float], network: Any) -> bool:
         tell(f"{what}, epoch {int(record['epoch'])} of {epochs}", record["epoch"] / epochs)

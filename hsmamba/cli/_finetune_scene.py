@@ -72,7 +72,10 @@ def finetune_scene(
     if as_json:
         tell({"model": str(folder.model), "best_epoch": result.best_epoch, "test": report.to_dict()})
         return
-    how = f"best epoch {result.best_epoch} of {len(result.history)} by validation"
+    epochs = len(result.history)
+    how = f"best epoch {result.best_epoch} of {epochs} by validation"
+    if result.validation is None:
+        how = f"the last of {epochs} epochs on all {result.split.train.size} training pixels"
     say(f"{report}\n\n{'fitted in one step' if at_once else how}; model in {folder.model}")
     say_licence(network, terms, model)
 

@@ -26,7 +26,7 @@ from hsmamba.engine.classification.runs import ClassificationSettings
 from hsmamba.engine.classification.train import (
     ClassificationResult,
     fits_in_one_step,
-    settings_for,
+    settings_by_labels,
     train_classifier,
 )
 from hsmamba.engine.fusion.asked import Adapt, AdaptReport
@@ -136,8 +136,11 @@ def finetune(
         callback: Called after each epoch with its record and the model; returning True ends the training.
         progress: Show a progress bar.
         **settings: Fields of `ClassificationSettings` (epochs, lr, batch_size, mixup, ema_decay, seed, ...), or of
-            `FusionSettings` (epochs, steps, crop, loss, ...) for pairs; those not given are what suits the network
-            (`ModelCfg.train_settings`), else the default.
+            `FusionSettings` (epochs, steps, crop, loss, ...) for pairs. Those not given are the defaults of these; of a
+            fusion network first what suits it (`ModelCfg.train_settings`); of a classifier whose class in the middle
+            has 30 training pixels or fewer what the suite `defaults` chose for few labels: no validation pixels (unless
+            there is `patience`), 300 steps on batches of 32 or a little less, however many labels there are, mixup 0.4,
+            erase 0.5, ema_decay 0.99 and, of several scenes, jitter 0.3. The result holds the settings.
 
     Returns:
         History, best epoch, validation metrics.
@@ -165,8 +168,8 @@ def finetune(
     if fits_in_one_step(classifier):
         _refuse("the model is fitted in one step", checkpoint=checkpoint, resume=resume, log=log, callback=callback)
     return train_classifier(
-        classifier, data, split, settings_for(classifier, settings), transform=transform, nan=nan or "raise",
-        scale=scale, device=device, keeping=keeping,
+        classifier, data, split, settings_by_labels(classifier, settings, data, split), transform=transform,
+        nan=nan or "raise", scale=scale, device=device, keeping=keeping,
     )  # fmt: skip
 
 

@@ -175,7 +175,7 @@ class Classifier(Network):
         shared_places: Kinds of pixels that `scene_maps` tells apart by their place in a patch: 1, or 9, its corners,
             edges and inside, which a convolution with zeros around the patch sees differently.
         reduction: Kind of the components that `hsmamba.finetune` brings the bands of a scene to where no transform is
-            given: "pca", "pca-unscaled", "mnf" or "diffused".
+            given, as for `hsmamba.engine.default_transform`.
         learns_unlabelled: Whether its `fit` takes `unlabelled`, too: patches of its one scene, without labels.
 
     Shape:
@@ -185,7 +185,7 @@ class Classifier(Network):
 
     SIZES: ClassVar[tuple[str, ...]] = ("in_chans", "num_classes", "patch_size", "aux_chans")
     aux_chans: int = 0
-    reduction: str = "pca"
+    reduction: str = "network"
     shared_rim: int | None = None
     shared_places: int = 1
     learns_unlabelled: bool = False

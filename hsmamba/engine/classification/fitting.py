@@ -15,6 +15,7 @@ from hsmamba.data.splits.pixels import draw
 from hsmamba.data.transforms.gathering import by_scene
 from hsmamba.data.transforms.steps import AddShape
 from hsmamba.data.validity import valid_mask
+from hsmamba.engine.classification.defaults import few_labels
 from hsmamba.engine.classification.inputs import Scale, alike, scaled, transform_of
 from hsmamba.errors import HsmambaWarning, SceneError
 from hsmamba.models import Classifier, as_classifier, entry
@@ -29,6 +30,7 @@ REDUCTIONS: dict[str, Callable[[int], list[Step]]] = {
     "pca": lambda count: [PCA(count), Standardise()],
     "pca-unscaled": lambda count: [PCA(count)],  # for kernels, which noise at the strength of the signal would spoil
     "mnf": lambda count: [MNF(count)],
+    "mnf-spectral": lambda count: [MNF(count, spectral=count // 3)],
     "diffused": lambda count: [MNF(count, spectral=count // 3)],  # before they are
 }
 _SHARES = Diffuse().shares
@@ -42,37 +44,42 @@ def default_transform(
     in_chans: int,
     *,
     nan: NanPolicy = "raise",
-    reduction: str = "pca",
+    reduction: str = "network",
     levels: int = _LEVELS,
 ) -> Compose:
     """Fit the usual preprocessing; bands that the scene marks as bad are left out.
 
     It is fitted on the training pixels. Where these are fewer than ten a component, it is on all valid pixels of the
-    scenes with training pixels, or 50 000 of them; labels are never looked at.
+    scenes with training pixels, or 50 000 of them. Of labels it is looked at how many there are, never at what they
+    say.
 
     Args:
         data: The scene, or scenes of one kind.
         split: Its split.
         in_chans: Bands that the model takes.
         nan: "raise" refuses invalid pixels, "mask" leaves them out.
-        reduction: Kind of the components: "pca", standardised; "pca-unscaled", as they are; "mnf"; or "diffused":
-            `MNF`, a third of it spectral, and `Diffuse`, always fitted on all valid pixels; of several scenes with
-            fewer than ten training pixels a component it is the PCA of spectra and of their shapes (`AddShape`) in
-            place of `MNF`. `Classifier.reduction` says which a model wants.
+        reduction: Kind of the components: "pca", standardised; "pca-unscaled", as they are; "mnf"; "mnf-spectral",
+            `MNF`, a third of it spectral; or "diffused": the same and `Diffuse`, always fitted on all valid
+            pixels; of several scenes with fewer than ten training pixels a component it is the PCA of spectra and of
+            their shapes (`AddShape`) in place of `MNF`. "network" is "pca", and where the class in the middle has 30
+            training pixels or fewer what the suite `defaults` chose for networks: "mnf-spectral", or of several scenes
+            that PCA of spectra and shapes, of all valid pixels. `Classifier.reduction` says which a model wants.
         levels: Of diffused components: how often they come, as they are and by the first shares of `Diffuse()`.
 
     Returns:
         Standardisation of each band, auxiliary ones too, and, where the scene has other than `in_chans` good bands,
-        PCA; or standardisation and MNF, whatever the number of bands.
+        the components; of "mnf" and "diffused" whatever the number of bands.
 
     Raises:
         SceneError: The scene has fewer good bands than `in_chans`, or too few pixels for so many components.
         ValueError: A reduction that is none.
     """
-    if reduction not in REDUCTIONS:
-        raise ValueError(f"reduction is {reduction!r}; it is one of {', '.join(REDUCTIONS)}")
+    if reduction not in ("network", *REDUCTIONS):
+        raise ValueError(f"reduction is {reduction!r}; it is one of network, {', '.join(REDUCTIONS)}")
     scenes = [data] if isinstance(data, Scene) else list(data)
     bands, aux = len(scenes[0].good_bands), scenes[0].aux is not None
+    few = reduction == "network" and few_labels(scenes, split)
+    reduction = ("mnf-spectral" if few else "pca") if reduction == "network" else reduction
     diffused = reduction == "diffused"
     count = in_chans // levels if diffused else in_chans
     if bands < count:
@@ -82,15 +89,16 @@ def default_transform(
         )
     reduces = bands > in_chans or reduction in ("mnf", "diffused")
     least = PIXELS_A_COMPONENT * in_chans if reduces else 1
-    pixels = fitting_pixels(scenes, split, _ALL if diffused else least)
+    pixels = fitting_pixels(scenes, split, _ALL if diffused or few else least)
     if reduces and count >= pixels.size:
         raise SceneError(
             f"{pixels.size} pixels are too few to bring {bands} bands to the {in_chans} that the model takes; create "
             f"it with in_chans={max(pixels.size - 1, 1) * in_chans // count} or less"
-            + (f", or with in_chans={bands}" if reduction.startswith("pca") else "")
+            + (f", or with in_chans={bands}" if reduction not in ("mnf", "diffused") else "")
         )
     # Few labels tell little of weak components, the less so in the light of other scenes.
-    shapes = diffused and len(scenes) > 1 and split.train.size < PIXELS_A_COMPONENT * count
+    few = (few and reduces) or (diffused and split.train.size < PIXELS_A_COMPONENT * count)
+    shapes = few and len(scenes) > 1
     steps: list[Step] = [AddShape(), Standardise()] if shapes else [Standardise()]
     if reduces:
         steps += REDUCTIONS["pca-unscaled" if shapes else reduction](count)

@@ -21,6 +21,7 @@ from hsmamba.engine.classification.classes import (
     scenes_in_model_classes,
     tell_of_untrained,
 )
+from hsmamba.engine.classification.defaults import few_labels, settings_of_few
 from hsmamba.engine.classification.evaluate import labels_of
 from hsmamba.engine.classification.fitting import with_transform
 from hsmamba.engine.classification.inputs import Scale, check_fits, check_units, sources_of, used_sources
@@ -59,6 +60,26 @@ def settings_for(model: Classifier, given: Mapping[str, Any], **of_the_run: Any)
             f"leave {', '.join(f'{name}=' for name in given)} out"
         )
     return ClassificationSettings(epochs=1, val_fraction=0.0)
+
+
+def settings_by_labels(
+    model: Classifier, given: Mapping[str, Any], data: Scene | Sequence[Scene] | PatchDataset, split: Split
+) -> ClassificationSettings:
+    """Make the settings to train a model with, those that are not given by the number of labels.
+
+    Raises:
+        TypeError: See `settings_for`.
+        ValueError: A setting out of range.
+    """
+    settings = settings_for(model, given)
+    if fits_in_one_step(model) or not few_labels(data, split):
+        return settings
+    if isinstance(data, PatchDataset):
+        scenes = int(data.groups.max()) + 1
+    else:
+        scenes = 1 if isinstance(data, Scene) else len(data)
+    sizes: dict[str, Any] = {"pixels": split.train.size, "scenes": scenes, "whole_images": model.patch_size is None}
+    return settings_of_few(settings, given.keys(), **sizes)
 
 
 @dataclass(frozen=True, repr=False)

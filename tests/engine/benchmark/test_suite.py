@@ -15,9 +15,8 @@ def test_the_suites_of_the_package_are_whole(name):
 
 
 def test_the_suites_that_the_docs_name_are_there():
-    assert {"cave", "demo", "disjoint", "few_labels", "pansharpening", "two_sources", "whole_image"} <= set(
-        list_suites()
-    )
+    named = {"cave", "defaults", "demo", "disjoint", "few_labels", "pansharpening", "two_sources", "whole_image"}
+    assert named <= set(list_suites())
 
 
 def test_cells_are_every_method_on_every_split_and_seed(tmp_path):

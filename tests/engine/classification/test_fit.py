@@ -92,5 +92,5 @@ def test_components_that_a_scene_cannot_give_are_refused_with_what_it_can(scene,
     assert default_transform(scene, split, 12, reduction="mnf").steps[-1].kind == "mnf"
     kinds = [step.kind for step in default_transform(scene, split, 4, reduction="pca-unscaled").steps]
     assert kinds == ["standardise", "pca"]
-    with pytest.raises(ValueError, match="reduction is 'ica'; it is one of pca, pca-unscaled, mnf"):
+    with pytest.raises(ValueError, match="reduction is 'ica'; it is one of network, pca, pca-unscaled, mnf"):
         default_transform(scene, split, 4, reduction="ica")
