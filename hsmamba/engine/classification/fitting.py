@@ -88,6 +88,7 @@ def default_transform(
             f"has {bands} bands; create the model with in_chans={bands * in_chans // count} or less"
         )
     reduces = bands > in_chans or reduction in ("mnf", "diffused")
+    few = few and reduces
     least = PIXELS_A_COMPONENT * in_chans if reduces else 1
     pixels = fitting_pixels(scenes, split, _ALL if diffused or few else least)
     if reduces and count >= pixels.size:
@@ -97,7 +98,7 @@ def default_transform(
             + (f", or with in_chans={bands}" if reduction not in ("mnf", "diffused") else "")
         )
     # Few labels tell little of weak components, the less so in the light of other scenes.
-    few = (few and reduces) or (diffused and split.train.size < PIXELS_A_COMPONENT * count)
+    few = few or (diffused and split.train.size < PIXELS_A_COMPONENT * count)
     shapes = few and len(scenes) > 1
     steps: list[Step] = [AddShape(), Standardise()] if shapes else [Standardise()]
     if reduces:

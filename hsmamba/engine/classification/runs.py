@@ -27,6 +27,8 @@ from hsmamba.models import Classifier, TrainingLogits
 class ClassificationSettings(TrainingSettings):
     """What decides the course of a classifier's training run; further fields are those of `TrainingSettings`.
 
+    With few labels `finetune` begins with other values of some (`hsmamba.engine.classification.defaults`).
+
     A step of a network of whole images is an image, or a window of one: it has no use for `batch_size`, and takes no
     `mixup` and no `erase`, which are for patches. `augment` flips and turns its images, `jitter` shifts their bands.
 
