@@ -100,11 +100,16 @@ def finetune_command(
     ] = None,
     nan: NanOption = "raise",
     epochs: Annotated[
-        int | None, typer.Option(help="Passes over the training pixels, or stretches of --steps; default 100, of few labels 300 steps.")
+        int | None,
+        typer.Option(
+            help="Passes over the training pixels, or stretches of --steps; default 100, with few labels 300 steps."
+        ),
     ] = None,
     minutes: Annotated[float | None, typer.Option(help="Stop with the first epoch that ends so late.")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate; default 1e-3, of mmapp 3e-4.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Patches a step, default 64, of few labels 32, or crops, default 2.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Patches a step, default 64, with few labels 32; or crops, default 2.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of split, initial weights and training.")] = 0,
     license: Annotated[
         str | None, typer.Option(help="Licence of the weights; default that of the base weight, else of the data.")
