@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from hsmamba.layers.scan_order import Order, order_table, put_back, read, rows_back
 from hsmamba.ops import inference, s6, selective_scan
+from hsmamba.ops.linear import linear
 
 
 def init_dt_bias_(bias: Tensor, dt_min: float = 1e-3, dt_max: float = 0.1, dt_floor: float = 1e-4) -> Tensor:
@@ -94,7 +95,7 @@ class S6(nn.Module):
         if orders is None:
             y, last = self._scan(u, driver, return_last_state)
         elif s6.takes(*((u,) if driver is None else (u, driver)), *self.parameters()):
-            y, last = self._scan_in_place(u, driver, orders, summed)
+            y, last = self._scan_in_place(u, driver, orders, summed, return_last_state)
         else:
             height, width = u.shape[3:]
             y, last = self._scan(read(u, orders), None if driver is None else read(driver, orders), return_last_state)
@@ -128,19 +129,26 @@ class S6(nn.Module):
         return y.reshape(b, scans, d, length), None if last is None else last.reshape(b, scans, d, self.d_state)
 
     def _scan_in_place(
-        self, u: Tensor, driver: Tensor | None, orders: Sequence[Order], summed: bool
+        self, u: Tensor, driver: Tensor | None, orders: Sequence[Order], summed: bool, with_last: bool
     ) -> tuple[Tensor, Tensor]:
         """Scan maps, by the kernel that reads tokens in any order."""
         height, width = u.shape[3:]
         tokens = _tokens(u)
-        projected = self._projected(tokens if driver is None else _tokens(driver), len(orders))
+        drivers = tokens if driver is None else _tokens(driver)
+        table = order_table(tuple(orders), height, width)
         parameters = (self.A_log, self.dt_proj_weight, self.dt_proj_bias, self.D)
-        given = (tokens, projected, order_table(tuple(orders), height, width), *parameters, summed)
-        if inference.takes(tokens, projected, *parameters):
-            y, last, _ = s6.scan_tokens(*given)
+        inferred = inference.takes(tokens, drivers, of=self)
+        if inferred and s6.projects(tokens, drivers, self.x_proj_weight):
+            projection = self.x_proj_weight, self.x_proj_bias
+            y, last = s6.scan_driven(tokens, drivers, table, *projection, *parameters, summed, with_last)
         else:
-            save = torch.is_grad_enabled() and any(x.requires_grad for x in (tokens, projected, *parameters))
-            y, last, _ = s6.s6_op(*given, save)
+            projected = self._projected(drivers, len(orders))
+            given = tokens, projected, table, *parameters, summed
+            if inferred:
+                y, last, _ = s6.scan_tokens(*given, with_last=with_last)
+            else:
+                save = torch.is_grad_enabled() and any(x.requires_grad for x in (tokens, projected, *parameters))
+                y, last, _ = s6.s6_op(*given, save)
         y = y.mT.view(*y.shape[:2], y.shape[3], height, width)
         return y.squeeze(1) if summed else y, last
 
@@ -150,7 +158,7 @@ class S6(nn.Module):
         if len(weight) == 1 or tokens.shape[1] == 1:  # one product, over tokens as they lie in memory
             side_by_side = tokens.stride(1) < tokens.stride(2)
             x = tokens.transpose(1, 2) if side_by_side else tokens
-            x = F.linear(x, weight.flatten(0, 1), None if bias is None else bias.flatten())
+            x = linear(x, weight, bias)
             x = x.transpose(1, 2) if side_by_side else x
             if len(weight) > 1:
                 x = x.view(*tokens.shape[::2], scans, weight.shape[1]).transpose(1, 2)

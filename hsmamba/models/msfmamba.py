@@ -16,16 +16,17 @@ import math
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hsmamba.layers.conv_bn import ConvBN
 from hsmamba.layers.depthwise import depthwise_conv
+from hsmamba.layers.linear import Linear
 from hsmamba.layers.scan_order import CROSS
 from hsmamba.layers.ssm import S6, no_weight_decay_names
 from hsmamba.models._base import Classifier
 from hsmamba.models._registry import ModelCfg, register_model
 from hsmamba.ops import inference
+from hsmamba.ops.linear import linear, linear_parts
 from hsmamba.ops.rows import RowProgram
 
 _CITATION = (
@@ -75,9 +76,9 @@ def step_rank(width: int) -> int:
 
 _normed = RowProgram("y = norm(x, weight, bias, 1e-6)", "y")
 _affine = RowProgram("y = norm(x, weight, bias, 1e-5)", "y")
-_gate = RowProgram("y = x * silu(z)", "y")
-_gated = RowProgram("y = norm(x, weight, bias, 1e-5) * silu(z)", "y")
-_gated_sum = RowProgram("y = norm(x + small + shift, weight, bias, 1e-5) * silu(z)", "y")
+_gate = RowProgram("y = x * gate", "y")
+_gated = RowProgram("y = norm(x, weight, bias, 1e-5) * gate", "y")
+_gated_sum = RowProgram("y = norm(x + small + shift, weight, bias, 1e-5) * gate", "y")
 _DENSE_BYTES = 2**23  # of a transposed convolution's matrix, from all numbers of a small map to all of a large one
 
 
@@ -95,16 +96,16 @@ def dense_transposed(weight: Tensor, height: int, width: int) -> Tensor:
         width: Columns w of it.
 
     Returns:
-        (h w d, H W e), H = 2 h - 1, W = 2 w - 1: what each number of a map (h, w, d) gives to each of (H, W, e).
+        (H W e, h w d), H = 2 h - 1, W = 2 w - 1: what each of (H, W, e) gets of each number of a map (h, w, d).
     """
     d, e, side, _ = weight.shape
-    matrix = weight.new_zeros(height, width, d, 2 * height - 1, 2 * width - 1, e)
+    matrix = weight.new_zeros(2 * height - 1, 2 * width - 1, e, height, width, d)
     for i, j in itertools.product(range(height), range(width)):
         for p, q in itertools.product(range(2 * height - 1), range(2 * width - 1)):
             down, across = p - 2 * i + side // 2, q - 2 * j + side // 2
             if 0 <= down < side and 0 <= across < side:
-                matrix[i, j, :, p, q] = weight[:, :, down, across]
-    return matrix.view(height * width * d, -1)
+                matrix[p, q, :, i, j] = weight[:, :, down, across].T
+    return matrix.view(-1, height * width * d)
 
 
 class MultiScaleScan(nn.Module):
@@ -116,7 +117,7 @@ class MultiScaleScan(nn.Module):
     def __init__(self, dim: int, expand: float, d_state: int) -> None:
         super().__init__()
         d = inner_width(dim, expand)
-        self.in_proj = nn.Linear(dim, 2 * d, bias=False)
+        self.in_proj = Linear(dim, 2 * d, bias=False)
         self.conv = nn.Conv2d(d, d, 3, padding=1, groups=d)
         self.fine_conv = nn.Conv2d(d, d, 3, padding=1, groups=d)
         self.coarse_conv = nn.Conv2d(d, d, 5, stride=2, padding=2, groups=d)
@@ -124,15 +125,16 @@ class MultiScaleScan(nn.Module):
         self.coarse_ssm = S6(d, d_state, step_rank(dim), scans=2)
         self.upsample = nn.ConvTranspose2d(d, d, 5, stride=2, padding=2)
         self.out_norm = nn.LayerNorm(d)
-        self.out_proj = nn.Linear(d, dim, bias=False)
+        self.out_proj = Linear(d, dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Scan at two scales and gate."""
-        u, z = self.in_proj(x).chunk(2, dim=-1)  # (B, H, W, d) each
+        d = self.out_proj.in_features
+        u, gate = self.in_proj.parts(x, (d, ""), (d, "silu"))  # (B, H, W, d) each
         u = depthwise_conv(self.conv, u, silu=True)
         fine, coarse = depthwise_conv(self.fine_conv, u), depthwise_conv(self.coarse_conv, u)  # the second (B, h, w, d)
         y = self.fine_ssm(_maps(fine), orders=CROSS[:2], summed=True)  # (B, d, H, W)
-        small = self.coarse_ssm(_maps(coarse), orders=CROSS[2:]).sum(1)  # (B, d, h, w)
+        small = self.coarse_ssm(_maps(coarse), orders=CROSS[2:], summed=True)  # (B, d, h, w)
         norm, tokens = self.out_norm, y.permute(0, 2, 3, 1)
         gated = _gated_sum(
             x=tokens,
@@ -140,7 +142,7 @@ class MultiScaleScan(nn.Module):
             shift=cast(Tensor, self.upsample.bias),
             weight=norm.weight,
             bias=norm.bias,
-            z=z,
+            gate=gate,
         )
         out: Tensor = self.out_proj(gated)
         return out
@@ -153,7 +155,7 @@ class MultiScaleScan(nn.Module):
         if not fits or not inference.takes(small, of=conv):
             return cast(Tensor, conv(small)).permute(0, 2, 3, 1)
         matrix = inference.prepared(dense_transposed, conv.weight, height=height, width=width)
-        tokens = small.permute(0, 2, 3, 1).flatten(1) @ matrix
+        tokens = linear(small.permute(0, 2, 3, 1).flatten(1), matrix)
         return tokens.view(-1, *large, d) + cast(Tensor, conv.bias)
 
 
@@ -185,28 +187,30 @@ class SpectralBlock(nn.Module):
         super().__init__()
         d = inner_width(pixels, expand)
         self.norm = nn.LayerNorm(pixels, eps=1e-6)
-        self.in_proj = nn.Linear(pixels, 2 * d, bias=False)
-        self.proj = nn.Linear(d, d, bias=False)
+        self.in_proj = Linear(pixels, 2 * d, bias=False)
+        self.proj = Linear(d, d, bias=False)
         self.ssm = S6(d, d_state, step_rank(pixels), scans=2)
         self.out_norm = nn.LayerNorm(d)
-        self.out_proj = nn.Linear(d, pixels, bias=False)
+        self.out_proj = Linear(d, pixels, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix over channels."""
         norm, out_norm = self.norm, self.out_norm
-        u, z = self._entered(_normed(x=x, weight=norm.weight, bias=norm.bias)).chunk(2, dim=-1)  # (B, T, d) each
-        u = reinterpret(F.silu(u), 1, u.shape[2], 1, u.shape[1])  # (B, 1, d, 1, T), a map of one row
+        u, gate = self._entered(_normed(x=x, weight=norm.weight, bias=norm.bias))  # (B, T, d) each
+        u = reinterpret(u, 1, u.shape[2], 1, u.shape[1])  # (B, 1, d, 1, T), a map of one row
         y = self.ssm(u, orders=("rows", "rows back"), summed=True).squeeze(2).mT  # (B, T, d)
-        out: Tensor = x + self.out_proj(_gated(x=y, weight=out_norm.weight, bias=out_norm.bias, z=z))
+        out: Tensor = self.out_proj(_gated(x=y, weight=out_norm.weight, bias=out_norm.bias, gate=gate), add=x)
         return out
 
-    def _entered(self, x: Tensor) -> Tensor:
-        """Project x (B, T, G) to stream and gate, (B, T, 2 d)."""
+    def _entered(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Project x (B, T, G) to stream and gate, (B, T, d) each."""
+        d = self.proj.in_features
         if inference.takes(x, of=self):
-            both: Tensor = F.linear(x, inference.prepared(_chained, self.in_proj.weight, self.proj.weight))
-            return both
-        u, z = self.in_proj(x).chunk(2, dim=-1)
-        return torch.cat([self.proj(u), z], dim=-1)
+            weight = inference.prepared(_chained, self.in_proj.weight, self.proj.weight)
+            stream, gate = linear_parts(x, weight, None, (d, "silu"), (d, "silu"))
+            return stream, gate
+        u, gate = self.in_proj.parts(x, (d, ""), (d, "silu"))
+        return self.proj(u, "silu"), gate
 
 
 def _chained(first: Tensor, second: Tensor) -> Tensor:
@@ -240,22 +244,24 @@ class FusionStream(nn.Module):
         super().__init__()
         d, e = inner_width(dim, expand), inner_width(other_dim, expand)
         self.norm = nn.LayerNorm(dim, eps=1e-6)
-        self.in_proj = nn.Linear(dim, 2 * d, bias=False)
+        self.in_proj = Linear(dim, 2 * d, bias=False)
         self.conv = nn.Conv2d(d, d, 3, padding=1, groups=d)
         self.cross_scan = CrossScan(d, e, step_rank(other_dim), d_state)
-        self.out_proj = nn.Linear(d, dim, bias=False)
+        self.out_proj = Linear(d, dim, bias=False)
 
     def enter(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Project x (B, H, W, D): what is scanned (B, d, H, W), and the gate (B, H, W, d)."""
-        u, z = self.in_proj(_normed(x=x, weight=self.norm.weight, bias=self.norm.bias)).chunk(2, dim=-1)
+        d = self.conv.in_channels
+        normed = _normed(x=x, weight=self.norm.weight, bias=self.norm.bias)
+        u, gate = self.in_proj.parts(normed, (d, ""), (d, "silu"))
         maps = reinterpret(u, u.shape[3], *u.shape[1:3])
         # The memory format in which convolution and scans read a pixel at once.
         tokens = maps.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
-        return depthwise_conv(self.conv, tokens, silu=True).permute(0, 3, 1, 2), z
+        return depthwise_conv(self.conv, tokens, silu=True).permute(0, 3, 1, 2), gate
 
-    def leave(self, x: Tensor, u: Tensor, z: Tensor, driver: Tensor) -> Tensor:
+    def leave(self, x: Tensor, u: Tensor, gate: Tensor, driver: Tensor) -> Tensor:
         """Scan u under the driver, gate, and add to x (B, H, W, D)."""
-        out: Tensor = x + self.out_proj(_gate(x=self.cross_scan(u, driver), z=z))
+        out: Tensor = self.out_proj(_gate(x=self.cross_scan(u, driver), gate=gate), add=x)
         return out
 
 
@@ -274,9 +280,9 @@ class FusionBlock(nn.Module):
         """Fuse two sources."""
         shapes = hsi.shape[1:], aux.shape[1:]
         hsi, aux = (reinterpret(x, *x.shape[2:], x.shape[1]) for x in (hsi, aux))  # (B, H, W, D)
-        (u_hsi, z_hsi), (u_aux, z_aux) = self.hsi.enter(hsi), self.aux.enter(aux)
-        hsi = self.hsi.leave(hsi, u_hsi, z_hsi, driver=u_aux)
-        aux = self.aux.leave(aux, u_aux, z_aux, driver=u_hsi)
+        (u_hsi, gate_hsi), (u_aux, gate_aux) = self.hsi.enter(hsi), self.aux.enter(aux)
+        hsi = self.hsi.leave(hsi, u_hsi, gate_hsi, driver=u_aux)
+        aux = self.aux.leave(aux, u_aux, gate_aux, driver=u_hsi)
         return reinterpret(hsi, *shapes[0]), reinterpret(aux, *shapes[1])
 
 

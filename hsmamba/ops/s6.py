@@ -17,8 +17,11 @@ from torch import Tensor
 from hsmamba.ops import cpu, inference
 from hsmamba.ops.backends import choose_backend, forced_backend
 from hsmamba.ops.inputs import CHECKPOINT_STEPS, checkpoint_count
+from hsmamba.ops.linear import PANEL, packed
 from hsmamba.ops.operator import no_second_derivative
 
+_FEWEST_TOKENS = 16  # a kernel of eight rows at a time is half empty with nine of them
+_MOST_PROJECTED = 1 << 16  # floats of what is projected of one sample, which is to stay in the second cache
 _int = ctypes.c_int64
 _ptr = ctypes.c_void_p
 
@@ -32,7 +35,10 @@ class _S6(ctypes.Structure):
         *((name, _int) for name in ("batches", "scans", "channels", "tokens", "states", "rank", "parts", "row", "own")),
         *((name, _Tokens) for name in ("u", "projected", "y")),
         *((name, _ptr) for name in ("order", "A", "steps", "bias", "D", "last", "checkpoints", "scratch")),
-        *((name, _int) for name in ("scratch_floats", "next_thread", "next_task")),
+        *((name, _int) for name in ("scratch_floats", "next_thread", "next_task", "driver_channels")),
+        ("driver", _Tokens),
+        *((name, _ptr) for name in ("projection", "shift")),
+        ("own_projection", _int),
     ]
 
 
@@ -77,6 +83,7 @@ def scan_tokens(
     D: Tensor,
     summed: bool,
     save: bool = False,
+    with_last: bool = True,
     made: Callable[..., Any] = inference.prepared,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Scan K times; W is 1 where all scans have the same weights, else K.
@@ -91,6 +98,7 @@ def scan_tokens(
         D: (W, d).
         summed: Sum over the scans.
         save: Keep states for the backward.
+        with_last: Give the last states; they are nothing without it.
         made: Calls the function that puts weights in order; by default once a job, since nobody changes them meanwhile.
 
     Returns:
@@ -99,17 +107,82 @@ def scan_tokens(
     """
     (b, _, length, d), scans, n = u.shape, projected.shape[1], A_log.shape[2]
     y = u.new_empty(b, 1 if summed else scans, length, d)
-    last = u.new_empty(b, scans, d, n)
+    last = u.new_empty((b, scans, d, n) if with_last else (0,))
     checkpoints = u.new_empty(_checkpoint_shape(u, projected, A_log) if save else (0,))
     if y.numel() == 0:
         return y, last.zero_(), checkpoints
-    arguments, threads, held = _described(_S6, u, projected, order, made(_arranged, A_log, steps, bias, D))
-    arguments.y, arguments.last = _tokens(y, summed), last.data_ptr()
+    arguments, threads, held = _described(_S6, u, scans, order, made(_arranged, A_log, steps, bias, D))
+    arguments.projected = _tokens(projected)
+    arguments.y, arguments.last = _tokens(y, summed), last.data_ptr() if with_last else None
     arguments.checkpoints = checkpoints.data_ptr() if save else None
     floats = 3 * CHECKPOINT_STEPS * cpu.WIDEST + n * arguments.row  # tiles and states
     scratch = _scratch(arguments, threads, floats)
     cpu.run_team(_kernel("s6"), arguments, threads, (u, projected, y, scratch, *held, last, checkpoints))
     return y, last, checkpoints
+
+
+def projects(u: Tensor, driver: Tensor, weight: Tensor) -> bool:
+    """Whether `scan_driven` is the way to scan these; arguments are those of it."""
+    length, threads = u.shape[2], torch.get_num_threads()
+    if len(u) < cpu.RUNS_PER_THREAD * threads and threads > 1:  # channels of a sample go to several threads
+        return False
+    projected = length * -(-weight.shape[1] // PANEL) * PANEL
+    return length >= _FEWEST_TOKENS and projected <= _MOST_PROJECTED and driver.shape[3] > 0
+
+
+def scan_driven(
+    u: Tensor,
+    driver: Tensor,
+    order: Tensor,
+    weight: Tensor,
+    shift: Tensor | None,
+    A_log: Tensor,
+    steps: Tensor,
+    bias: Tensor,
+    D: Tensor,
+    summed: bool,
+    with_last: bool,
+) -> tuple[Tensor, Tensor]:
+    """Scan as `scan_tokens` does, and project on the way: for inference.
+
+    Args:
+        u: See `scan_tokens`.
+        driver: (B, K or 1, L, e), what steps, B and C are made of; channels are neighbours in memory.
+        order: See `scan_tokens`.
+        weight: (W, R + 2 N, e).
+        shift: (W, R + 2 N), or nothing.
+        A_log: See `scan_tokens`, as the next four.
+        steps: See above.
+        bias: See above.
+        D: See above.
+        summed: See above.
+        with_last: See above.
+
+    Returns:
+        y and the last states; see `scan_tokens`.
+    """
+    (b, _, length, d), scans, n = u.shape, len(order), A_log.shape[2]
+    y = u.new_empty(b, 1 if summed else scans, length, d)
+    last = u.new_empty((b, scans, d, n) if with_last else (0,))
+    if y.numel() == 0:
+        return y, last.zero_()
+    arguments, threads, held = _described(_S6, u, scans, order, inference.prepared(_arranged, A_log, steps, bias, D))
+    panels, shifts = inference.prepared(_panels, weight, shift)
+    pitch = shifts.shape[1]
+    arguments.projected.token, arguments.driver = pitch, _tokens(driver, driver.shape[1] == 1)
+    arguments.driver_channels, arguments.own_projection = driver.shape[3], int(len(weight) > 1)
+    arguments.projection, arguments.shift = panels.data_ptr(), shifts.data_ptr()
+    arguments.y, arguments.last = _tokens(y, summed), last.data_ptr() if with_last else None
+    floats = 3 * CHECKPOINT_STEPS * cpu.WIDEST + n * arguments.row + length * pitch
+    scratch = _scratch(arguments, threads, floats)
+    cpu.run_team(_kernel("s6"), arguments, threads, (u, driver, y, scratch, *held, panels, shifts, last))
+    return y, last
+
+
+def _panels(weight: Tensor, shift: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Pack weights (W, R + 2 N, e) as the kernel of linear layers has them; biases (W, panels of outputs)."""
+    found = [packed(one, None if shift is None else shift[i], parts=((len(one), ""),)) for i, one in enumerate(weight)]
+    return torch.stack([panels for _, panels, _, _ in found]), torch.stack([bias for _, _, bias, _ in found])
 
 
 def _arranged(A_log: Tensor, steps: Tensor, bias: Tensor, D: Tensor) -> tuple[Tensor, ...]:
@@ -132,7 +205,8 @@ def s6_op(
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Scan as `scan_tokens` does, with gradients."""
-    return scan_tokens(u, projected, order, A_log, steps, bias, D, summed, save, lambda make, *weights: make(*weights))
+    given = u, projected, order, A_log, steps, bias, D, summed, save
+    return scan_tokens(*given, made=lambda make, *weights: make(*weights))
 
 
 def _checkpoint_shape(u: Tensor, projected: Tensor, A_log: Tensor) -> tuple[int, ...]:
@@ -141,16 +215,16 @@ def _checkpoint_shape(u: Tensor, projected: Tensor, A_log: Tensor) -> tuple[int,
 
 
 def _described(
-    kind: Any, u: Tensor, projected: Tensor, order: Tensor, arranged: tuple[Tensor, ...]
+    kind: Any, u: Tensor, scans: int, order: Tensor, arranged: tuple[Tensor, ...]
 ) -> tuple[Any, int, list[Tensor]]:
     """Fill in what forward and backward share; the number of threads, and the tensors behind it."""
     rates, weights, shift, direct = arranged
-    (b, _, length, d), scans, (sets, n, row) = u.shape, projected.shape[1], rates.shape
+    (b, _, length, d), (sets, n, row) = u.shape, rates.shape
     threads = torch.get_num_threads() if b * scans * d * length * n > cpu.SMALL else 1
     blocks = -(-d // {"avx512": 16, "avx2": 8, "baseline": 4}[cpu.level()])
     parts = max(1, min(blocks, -(-cpu.RUNS_PER_THREAD * threads // b))) if threads > 1 else 1
     arguments = kind(b, scans, d, length, n, weights.shape[1], parts, row, int(sets > 1))
-    arguments.u, arguments.projected = _tokens(u, u.shape[1] == 1), _tokens(projected)
+    arguments.u = _tokens(u, u.shape[1] == 1)
     pointers = {"order": order, "A": rates, "steps": weights, "bias": shift, "D": direct}
     for name, x in pointers.items():
         setattr(arguments, name, x.data_ptr())
@@ -195,7 +269,8 @@ def _s6_backward_op(
     du, dprojected = torch.empty_like(u), torch.empty_like(projected)
     if u.numel() == 0 or scans == 0:
         return [du, dprojected, *(torch.zeros_like(x) for x in (A_log, steps, bias, D))]
-    arguments, threads, held = _described(_S6Backward, u, projected, order, _arranged(A_log, steps, bias, D))
+    arguments, threads, held = _described(_S6Backward, u, scans, order, _arranged(A_log, steps, bias, D))
+    arguments.projected = _tokens(projected)
     dy = dy if dy.stride(3) == 1 else dy.contiguous()
     dlast = None if dlast is None else dlast.contiguous()
     parts, slots = arguments.parts, min(len(u) * arguments.parts, cpu.RUNS_PER_THREAD * threads)

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hsmamba
+from hsmamba.layers.scan_order import CROSS
 from hsmamba.models import example_inputs
 from hsmamba.models.msfmamba import MSFMamba, dense_transposed
 from hsmamba.models.official.msfmamba import checkpoint_filter_fn, official_args
@@ -23,7 +24,7 @@ PLACES = {  # of a layer
     "FSS_attention1": "fusion.aux.cross_scan",
     "FSS.hsi": "fusion",
     "FSS.x": "fusion:1",
-    "coarse": "hsi_spatial.mixer.coarse_ssm",
+    "coarse": "hsi_spatial.mixer.coarse_conv",
 }
 
 
@@ -38,7 +39,9 @@ def test_golden_outputs_taps_and_gradients(path):
         for tap in ("MBh", "SpBh", "FSS.hsi"):
             seen[f"l{i}_{tap}"] = seen[f"l{i}_{tap}"].reshape(seen[f"l{i}_hsi_conv"].shape)
         # Ours upsamples both coarse scans at once; the tap is the first alone.
-        seen[f"l{i}_MBh_convT_k0"] = layer.hsi_spatial.mixer.upsample(seen[f"l{i}_coarse"][:, 0])
+        mixer = layer.hsi_spatial.mixer
+        apart = mixer.coarse_ssm(seen[f"l{i}_coarse"].unsqueeze(1), orders=CROSS[2:])
+        seen[f"l{i}_MBh_convT_k0"] = mixer.upsample(apart[:, 0])
     golden.check(seen)
 
 
@@ -121,7 +124,7 @@ def test_a_transposed_convolution_is_a_matrix(sides):
     conv = torch.nn.ConvTranspose2d(3, 3, 5, stride=2, padding=2, bias=False)
     small = torch.randn(2, 3, *sides)
     wanted = conv(small).permute(0, 2, 3, 1).flatten(1)
-    got = small.permute(0, 2, 3, 1).flatten(1) @ dense_transposed(conv.weight, *sides)
+    got = small.permute(0, 2, 3, 1).flatten(1) @ dense_transposed(conv.weight, *sides).T
     torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
 
 

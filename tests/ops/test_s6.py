@@ -76,6 +76,8 @@ def test_every_instruction_set_of_this_processor(d, summed):
     module = made(d, 11, scans=4)
     x = torch.randn(2, 1, d, 5, 8)
     assert_same(*both(module, x, summed=summed))
+    with torch.no_grad():
+        assert_same(*both(module, x, summed=summed))
     assert_exact(module, x, summed=summed)
 
 
@@ -101,6 +103,8 @@ def test_orders_drivers_biases_and_layouts(
     if channels_last:
         inputs = [x.movedim(2, -1).contiguous().movedim(-1, 2) for x in inputs]
     assert_same(*both(module, *inputs, summed=summed))
+    with torch.no_grad():  # in inference the kernel projects, too
+        assert_same(*both(module, *inputs, summed=summed))
     assert_exact(module, *inputs, summed=summed)
 
 
@@ -164,6 +168,14 @@ def test_it_takes_only_what_it_was_made_for():
     assert taken == [False]
 
 
+def test_the_last_states_are_given_where_they_are_asked_for():
+    module, x = made(scans=4), torch.randn(2, 1, 21, 5, 5)
+    with torch.no_grad():
+        y, last = module(x, return_last_state=True, orders=CROSS)
+        assert torch.equal(module(x, orders=CROSS), y)
+    assert last.shape == (2, 4, 21, 5)
+
+
 _GUARDED = """
 import itertools
 from guard_kernel import extent, redirect
@@ -200,6 +212,8 @@ for level, d, n, rank, summed, behind in itertools.product(
             leaf = x.clone().requires_grad_()
             y = module(leaf, orders=CROSS, summed=summed)
             results.append([y.detach(), *torch.autograd.grad(y.square().sum(), [leaf, *module.parameters()])])
+            with torch.no_grad():
+                results[-1].append(module(x, orders=CROSS, summed=summed))
     for one, other in zip(*results, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5 * max(1, float(other.abs().max())))
 print("all")

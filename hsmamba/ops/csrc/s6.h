@@ -24,8 +24,12 @@ typedef struct {
     float *last;                 /* (batches, scans, channels, states), or null */
     float *checkpoints;          /* (batches, scans, blocks of STEPS steps but the first, states, channels), or null */
     float *scratch;              /* aligned to 64 bytes */
-    int64_t scratch_floats;      /* for each thread: 3 STEPS WIDEST + states * row */
+    int64_t scratch_floats;      /* for each thread: 3 STEPS WIDEST + states * row, and tokens * projected.token if driven */
     int64_t next_thread, next_task;
+    int64_t driver_channels;     /* what is projected is made here, scan by scan, of a driver; 0: it is given */
+    Tokens driver;               /* scan 0: one for all scans; projected.token is a multiple of PANEL then, its data unused */
+    const float *projection, *shift; /* as Linear has them, for each set of weights: (sets, panels, driver_channels, PANEL) */
+    int64_t own_projection;      /* see own */
 } S6;
 
 /* The way back. Gradients of weights are added up in `slots` runs of tasks. */

@@ -106,6 +106,17 @@ static void FN(s6_block)(const S6 *s, int64_t batch, int64_t scan, int64_t c, in
     for (int t = 0; t < steps; t++) FN(put)(out + order[t] * s->y.token, y[t], lanes);
 }
 
+/* Project the driver of one sample and scan: (tokens, projected.token), the rank, then B and C. */
+static void FN(s6_project)(const S6 *s, int64_t batch, int64_t scan, float *out) {
+    int64_t width = s->rank + 2 * s->states, set = s->own_projection * scan, pitch = s->projected.token;
+    Linear l = {.rows = s->tokens, .inputs = s->driver_channels, .outputs = width, .x_row = s->driver.token, .out_row = pitch};
+    l.x = s->driver.data + batch * s->driver.batch + scan * s->driver.scan;
+    l.weights = s->projection + set * pitch * s->driver_channels;
+    l.bias = s->shift + set * pitch;
+    l.out = out;
+    for (int64_t panel = 0; panel * PANEL < width; panel++) FN(linear_panel)(&l, panel, 0, s->tokens);
+}
+
 /* One sample and one part of the channels: scan after scan, so that their sum needs no other thread. */
 static void FN(s6_task)(const S6 *s, int64_t task, vf *tiles) {
     vf *h = tiles + 3 * STEPS;
@@ -115,6 +126,11 @@ static void FN(s6_task)(const S6 *s, int64_t task, vf *tiles) {
     for (int64_t scan = 0; scan < s->scans; scan++) {
         const int32_t *order = s->order + scan * s->tokens;
         const float *projected = s->projected.data + batch * s->projected.batch + scan * s->projected.scan, *rows[STEPS];
+        if (s->driver_channels) {
+            float *made = (float *)(h + s->states * s->row / VL);
+            FN(s6_project)(s, batch, scan, made);
+            projected = made;
+        }
         for (int64_t i = 0; i < (end - first + VL - 1) / VL * s->states; i++) h[i] = 0.0f;
         for (int64_t start = 0; start < s->tokens; start += STEPS) {
             int steps = s->tokens - start < STEPS ? (int)(s->tokens - start) : STEPS;

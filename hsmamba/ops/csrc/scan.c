@@ -6,6 +6,7 @@
 #include "attention.h"
 #include "depthwise.h"
 #include "depthwise_gradients.h"
+#include "linear.h"
 #include "rows.h"
 #include "s6.h"
 #include "scan.h"
@@ -56,6 +57,8 @@ static inline void restore_mode(uint64_t mode) {
 #define VL 4
 #define FORWARD_MANY 4 /* states that one loop over time keeps in registers */
 #define PIXEL_VECTORS 1 /* for which an adaptive convolution keeps its outputs in registers */
+#define LINEAR_ROWS 4 /* and these outputs of a linear layer: rows, vectors */
+#define LINEAR_VECTORS 3
 #define BACKWARD_MANY 2
 #include "vectors.h"
 #include "attention_kernel.h"
@@ -65,6 +68,7 @@ static inline void restore_mode(uint64_t mode) {
 #include "depthwise_gradients_kernel.h"
 #include "depthwise_kernel.h"
 #include "rows_kernel.h"
+#include "linear_kernel.h"
 #include "s6_kernel.h"
 #include "s6_backward_kernel.h"
 #include "scan_kernel.h"
@@ -76,6 +80,8 @@ static inline void restore_mode(uint64_t mode) {
 #define VL 8
 #define FORWARD_MANY 4
 #define PIXEL_VECTORS 1
+#define LINEAR_ROWS 6
+#define LINEAR_VECTORS 2
 #define BACKWARD_MANY 2
 #include "vectors.h"
 #include "attention_kernel.h"
@@ -85,6 +91,7 @@ static inline void restore_mode(uint64_t mode) {
 #include "depthwise_gradients_kernel.h"
 #include "depthwise_kernel.h"
 #include "rows_kernel.h"
+#include "linear_kernel.h"
 #include "s6_kernel.h"
 #include "s6_backward_kernel.h"
 #include "scan_kernel.h"
@@ -96,6 +103,8 @@ static inline void restore_mode(uint64_t mode) {
 #define VL 16
 #define FORWARD_MANY 8
 #define PIXEL_VECTORS 2
+#define LINEAR_ROWS 8
+#define LINEAR_VECTORS 3
 #define BACKWARD_MANY 4
 #define HAVE_SCALEF
 #include "vectors.h"
@@ -106,6 +115,7 @@ static inline void restore_mode(uint64_t mode) {
 #include "depthwise_gradients_kernel.h"
 #include "depthwise_kernel.h"
 #include "rows_kernel.h"
+#include "linear_kernel.h"
 #include "s6_kernel.h"
 #include "s6_backward_kernel.h"
 #include "scan_kernel.h"

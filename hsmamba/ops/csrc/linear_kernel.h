@@ -1,0 +1,69 @@
+/* Linear layers of many rows: a block of sums stays in registers until bias, activation and what is added are in it. Included by
+   scan.c once for each level, after rows_kernel.h. */
+
+/* LINEAR_ROWS rows times some vectors of outputs; `count` of the rows are stored, `lanes` of the last vector. */
+INLINE void FN(linear_tile)(const Linear *l, const float *const *x, const float *weights, int64_t c, const int vectors, int count, int lanes,
+                            int64_t row) {
+    vf sum[LINEAR_ROWS][LINEAR_VECTORS];
+    const float *bias = l->bias + c;
+    _Pragma("clang loop unroll(full)") for (int i = 0; i < LINEAR_ROWS; i++)
+        _Pragma("clang loop unroll(full)") for (int v = 0; v < vectors; v++) sum[i][v] = *(const vu *)(bias + v * VL);
+    for (int64_t k = 0; k < l->inputs; k++, weights += PANEL) {
+        vf w[LINEAR_VECTORS];
+        _Pragma("clang loop unroll(full)") for (int v = 0; v < vectors; v++) w[v] = *(const vu *)(weights + v * VL);
+        _Pragma("clang loop unroll(full)") for (int i = 0; i < LINEAR_ROWS; i++) {
+            vf in = x[i][k];
+            _Pragma("clang loop unroll(full)") for (int v = 0; v < vectors; v++) sum[i][v] += in * w[v];
+        }
+    }
+    vf tile[LINEAR_VECTORS][LINEAR_ROWS];
+    _Pragma("clang loop unroll(full)") for (int v = 0; v < vectors; v++)
+        _Pragma("clang loop unroll(full)") for (int i = 0; i < LINEAR_ROWS; i++) tile[v][i] = sum[i][v];
+    for (int v = 0; v < vectors; v++, c += VL) {
+        int some = v < vectors - 1 ? VL : lanes;
+        vf *y = tile[v], unused;
+#define EACH(X)                                        \
+    for (int i = 0; i < count; i++) y[i] = X;          \
+    break
+        switch (l->activations ? l->activations[c / WIDEST] : LINEAR_SAME) {
+        case LINEAR_SILU: EACH(y[i] * FN(sigmoidv)(y[i]));
+        case LINEAR_SOFTPLUS: EACH(FN(softplusv)(y[i], &unused));
+        case LINEAR_TANH: EACH(FN(tanhv)(y[i]));
+        case LINEAR_SIGMOID: EACH(FN(sigmoidv)(y[i]));
+        case LINEAR_RELU: EACH(y[i] < 0.0f ? (vf)0.0f : y[i]);
+        }
+#undef EACH
+        if (l->add)
+            for (int i = 0; i < count; i++) y[i] += FN(some)(l->add + (row + i) * l->add_row + c, some);
+        for (int i = 0; i < count; i++) FN(put)(l->out + (row + i) * l->out_row + c, y[i], some);
+    }
+}
+
+/* The outputs of one panel for a block of rows. */
+INLINE void FN(linear_panel)(const Linear *l, int64_t panel, int64_t first, int64_t end) {
+    const float *weights = l->weights + panel * PANEL * l->inputs;
+    int64_t last = l->outputs - panel * PANEL < PANEL ? l->outputs - panel * PANEL : PANEL;
+    for (int64_t c = 0; c < last; c += LINEAR_VECTORS * VL)
+        for (int64_t row = first; row < end; row += LINEAR_ROWS) {
+            const float *x[LINEAR_ROWS];
+            int count = end - row < LINEAR_ROWS ? (int)(end - row) : LINEAR_ROWS;
+            for (int i = 0; i < LINEAR_ROWS; i++) x[i] = l->x + (row + (i < count ? i : count - 1)) * l->x_row;
+            int64_t left = last - c, to = panel * PANEL + c;
+            int vectors = left >= LINEAR_VECTORS * VL ? LINEAR_VECTORS : (int)((left + VL - 1) / VL);
+            int lanes = left >= LINEAR_VECTORS * VL ? VL : (int)(left - (vectors - 1) * VL);
+            if (vectors == LINEAR_VECTORS)
+                FN(linear_tile)(l, x, weights + c, to, LINEAR_VECTORS, count, lanes, row);
+            else if (vectors == 2)
+                FN(linear_tile)(l, x, weights + c, to, 2, count, lanes, row);
+            else
+                FN(linear_tile)(l, x, weights + c, to, 1, count, lanes, row);
+        }
+}
+
+EXPORT void FN(hsmamba_linear)(Linear *l) {
+    int64_t task;
+    while ((task = __atomic_fetch_add(&l->next_task, 1, __ATOMIC_RELAXED)) * LINEAR_TASK < l->rows) {
+        int64_t first = task * LINEAR_TASK, end = l->rows - first < LINEAR_TASK ? l->rows : first + LINEAR_TASK;
+        for (int64_t panel = 0; panel * PANEL < l->outputs; panel++) FN(linear_panel)(l, panel, first, end);
+    }
+}

@@ -1,0 +1,140 @@
+"""The compiled kernel of linear layers: bias, activation and what is added go in while a product is in registers.
+
+It takes a processor's widest vectors whoever made it, and weights in an order of its own, which is made once a job. In
+float32 on a CPU, for inference; torch operations elsewhere.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hsmamba.ops import cpu, inference
+
+PANEL = 48  # of csrc/linear.h
+_MOST_INPUTS = 1024  # a panel of more falls out of the second cache
+_FEWEST_OUTPUTS = 6  # a vector of fewer is mostly empty
+_int = ctypes.c_int64
+_Linear = _int * 13  # of csrc/linear.h, whose fields have 64 bits each
+
+# In the order of the numbers in csrc/linear.h.
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "": lambda x: x,
+    "silu": F.silu,
+    "softplus": F.softplus,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+    "relu": torch.relu,
+}
+
+
+def _kernel() -> Any:
+    """The function at this machine's level; None without a library, or in one that was compiled before there was it."""
+    return getattr(cpu.load(), f"hsmamba_linear_{cpu.level()}", None)
+
+
+def takes(x: Tensor, weight: Tensor, *others: Tensor | None) -> bool:
+    """Whether the kernel may compute with these tensors, and is made for such sizes."""
+    outputs, inputs = weight.shape[:-1].numel(), weight.shape[-1]
+    if x.ndim < 2 or inputs > _MOST_INPUTS or outputs < _FEWEST_OUTPUTS:
+        return False
+    return inference.takes(x, weight, *(y for y in others if y is not None)) and _kernel() is not None
+
+
+def linear(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str = "", *, add: Tensor | None = None
+) -> Tensor:
+    """Compute activation(x W^T + b) + add.
+
+    Args:
+        x: (..., K).
+        weight: (N, K), as torch's layer has it, or (..., K) with N numbers along the other axes.
+        bias: (N,), or with those axes.
+        activation: "", "silu", "softplus", "tanh", "sigmoid" or "relu".
+        add: (..., N).
+
+    Returns:
+        (..., N).
+    """
+    if takes(x, weight, bias, add):
+        return _run(x, weight, bias, ((weight.shape[:-1].numel(), activation),), add)
+    y = _ACTIVATIONS[activation](F.linear(x, weight.flatten(0, -2), None if bias is None else bias.flatten()))
+    return y if add is None else y + add
+
+
+def linear_parts(x: Tensor, weight: Tensor, bias: Tensor | None, *parts: tuple[int, str]) -> tuple[Tensor, ...]:
+    """Compute the parts of a linear layer's outputs, each with an activation of its own.
+
+    Args:
+        x: (..., K).
+        weight: (N, K), as torch's layer has it.
+        bias: (N,).
+        *parts: Outputs n and activation of each part; see `linear`. Together they are N.
+
+    Returns:
+        (..., n) for each part; their columns are neighbours in memory.
+    """
+    sizes = [size for size, _ in parts]
+    if takes(x, weight, bias):
+        widths = [-(-size // cpu.WIDEST) * cpu.WIDEST for size in sizes[:-1]] + sizes[-1:]
+        whole = _run(x, weight, bias, parts, None)
+        return tuple(y[..., :size] for y, size in zip(torch.split(whole, widths, -1), sizes, strict=True))
+    ys = torch.split(F.linear(x, weight, bias), sizes, -1)
+    return tuple(_ACTIVATIONS[activation](y) for y, (_, activation) in zip(ys, parts, strict=True))
+
+
+def packed(
+    weight: Tensor, bias: Tensor | None, *, parts: tuple[tuple[int, str], ...]
+) -> tuple[int, Tensor, Tensor, Tensor]:
+    """Put weights in the order that the kernel reads them in.
+
+    Args:
+        weight: (..., K).
+        bias: The same without K.
+        parts: See `linear_parts`.
+
+    Returns:
+        Outputs, of which each part begins with a vector; weights (panels, K, 48); bias; a number for the activation of
+        each `WIDEST` outputs.
+    """
+    rows = weight.detach().flatten(0, -2)
+    shift = rows.new_zeros(len(rows)) if bias is None else bias.detach().flatten()
+    more = [*(-size % cpu.WIDEST for size, _ in parts[:-1]), 0]
+    outputs = len(rows) + sum(more)
+    more[-1] = -outputs % PANEL
+    sizes = [size for size, _ in parts]
+    apart = [F.pad(part, (0, 0, 0, n)) for part, n in zip(torch.split(rows, sizes), more, strict=True)]
+    shifts = [F.pad(part, (0, n)) for part, n in zip(torch.split(shift, sizes), more, strict=True)]
+    names = list(_ACTIVATIONS)
+    numbers = [
+        names.index(name) for (size, name), n in zip(parts, more, strict=True) for _ in range(0, size + n, cpu.WIDEST)
+    ]
+    panels = torch.cat(apart).view(-1, PANEL, rows.shape[1]).mT.contiguous()
+    return outputs, panels, torch.cat(shifts), torch.tensor(numbers, dtype=torch.int32)
+
+
+def _run(
+    x: Tensor, weight: Tensor, bias: Tensor | None, parts: tuple[tuple[int, str], ...], add: Tensor | None
+) -> Tensor:
+    outputs, panels, shift, numbers = inference.prepared(packed, weight, bias, parts=parts)
+    out = x.new_empty(*x.shape[:-1], outputs)
+    if not out.numel():
+        return out
+    rows, before = _rows(x), None if add is None else _rows(add.expand(out.shape))
+    row, data = (0, 0) if before is None else (before.stride(0), before.data_ptr())
+    pointers = rows.data_ptr(), panels.data_ptr(), shift.data_ptr(), data, numbers.data_ptr(), out.data_ptr()
+    arguments = _Linear(len(rows), x.shape[-1], outputs, rows.stride(0), row, outputs, *pointers, 0)
+    threads = torch.get_num_threads() if out.numel() * x.shape[-1] > cpu.SMALL else 1
+    cpu.run_team(_kernel(), arguments, threads, (rows, panels, shift, before, numbers, out))
+    return out
+
+
+def _rows(x: Tensor) -> Tensor:
+    """(..., K) -> (M, K), columns neighbours in memory; a view where it can be one."""
+    rows = x.flatten(0, -2)
+    return rows if rows.stride(1) == 1 else rows.contiguous()
