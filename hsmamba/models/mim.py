@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hsmamba.layers.linear import Linear
 from hsmamba.layers.ssm import no_weight_decay_names
 from hsmamba.models._base import Classifier, TrainingLogits
 from hsmamba.models._registry import ModelCfg, register_model
@@ -82,7 +83,7 @@ class MiM(Classifier):
         if patch_size < 2:
             raise ValueError(f"patch_size is {patch_size}; MiM scans towards a centre and needs at least 2")
         self.k_weights = nn.Parameter(torch.full((SCANS,), 1 / SCANS))
-        self.fc = nn.Linear(dim, dim)
+        self.fc = Linear(dim, dim)
         self.add_head(dim, drop_rate)
 
     def no_weight_decay(self) -> set[str]:
@@ -182,7 +183,7 @@ class MiMv2(MiM):
     ) -> None:
         super().__init__(in_chans, num_classes, patch_size, dim, drop_rate)
         lengths = (patch_size**2, patch_size**2, 25, 9, 1)
-        self.embed = nn.Linear(in_chans, dim)
+        self.embed = Linear(in_chans, dim)
         self.stages = nn.ModuleList(
             Residual(dim, tokens, MixerV2(dim, length, tokens, drop_rate, re_embed=re_embed))
             for length, tokens in pairwise(lengths)

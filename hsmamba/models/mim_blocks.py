@@ -14,9 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hsmamba.layers.linear import Linear
 from hsmamba.layers.scan_order import index_map, quarter_turn, snake
 from hsmamba.layers.ssm import S6
 from hsmamba.ops import inference
+from hsmamba.ops.linear import linear_parts
 from hsmamba.ops.rows import RowProgram
 
 SCANS = 4
@@ -139,10 +141,37 @@ class SequentialAttention(nn.Module):
 
     def forward(self, y: Tensor) -> Tensor:
         """Attend."""
+        if inference.takes(y, of=self):
+            norm, conv = self.norm, self.conv
+            weights = conv.weight, conv.bias, norm.weight, norm.bias, norm.running_mean, norm.running_var
+            most, mean, shift = inference.prepared(_attending, *weights, width=y.shape[2], eps=norm.eps)
+            return cast(Tensor, _attention(x=y, most=most, mean=mean, shift=shift)).mT
         most, total = _extremes(x=y)  # (N, L, 1) each
         weight = self.norm(self.conv(torch.cat([most.mT, total.mT / y.shape[2]], dim=1)))  # (N, 1, L)
         weighed: Tensor = _attended(x=y, mask=weight.relu().sigmoid().mT)
         return weighed.mT
+
+
+def _attending(
+    weight: Tensor,
+    bias: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    *,
+    width: int,
+    eps: float,
+) -> tuple[Tensor, ...]:
+    """What the largest number and the sum of a token's `width` features count for, and a shift; one number each."""
+    scale = scale * torch.rsqrt(variance + eps)
+    parts = weight[0, 0] * scale, weight[0, 1] * scale / width, (bias - mean) * scale + shift
+    return tuple(part.detach().view(1, 1, 1) for part in parts)
+
+
+def _learning(U1: Tensor, U2: Tensor) -> Tensor:
+    """Weight (T + E, E) of a linear layer to M U1^T and M U2."""
+    return torch.cat([U1[0], U2[0].mT])
 
 
 class TokenLearner(nn.Module):
@@ -159,6 +188,10 @@ class TokenLearner(nn.Module):
 
     def forward(self, m: Tensor) -> Tensor:
         """Compress."""
+        if inference.takes(m, of=self):
+            weight = inference.prepared(_learning, self.U1, self.U2)
+            scores, values = linear_parts(m, weight, None, (self.U1.shape[1], ""), (m.shape[2], ""))
+            return scores.softmax(1).mT @ values
         x: Tensor = self.drop((self.U1 @ m.mT).softmax(-1) @ (m @ self.U2))
         return x
 
@@ -175,13 +208,13 @@ class TokenFuser(nn.Module):
     def __init__(self, dim: int, tokens: int, *, raw: bool) -> None:
         super().__init__()
         self.raw = raw
-        self.projection = nn.Linear(tokens, tokens)
-        self.influence = nn.Linear(dim, tokens)
+        self.projection = Linear(tokens, tokens)
+        self.influence = Linear(dim, tokens)
         self.attention = SequentialAttention()
 
     def forward(self, u: Tensor, z: Tensor) -> Tensor:
         """Fuse."""
-        spread = self.influence(z).sigmoid() @ self._turn(self.projection(self._turn(u)))
+        spread = self.influence(z, "sigmoid") @ self._turn(self.projection(self._turn(u)))
         out: Tensor = spread + self._turn(self.attention(z))
         return out
 
@@ -190,41 +223,40 @@ class TokenFuser(nn.Module):
 
 
 class TokenStage(nn.Module):
-    """Attention, STL and STF: what is left of L tokens under the gate branch z.
+    """Attention, STL and STF: what is left of L tokens under the gate branch.
 
-    Shape: y (N, L, E), z (N, L, E) -> (N, T, D).
+    Shape: y (N, L, E), gate (N, T, E) -> (N, T, D).
     """
 
     def __init__(self, inner: int, dim: int, tokens: int, drop_rate: float, *, raw: bool) -> None:
         super().__init__()
-        self.tokens = tokens
         self.attention = SequentialAttention()
         self.learner = TokenLearner(inner, tokens, drop_rate)
         self.fuser = TokenFuser(inner, tokens, raw=raw)
-        self.out_proj = nn.Linear(inner, dim)
+        self.out_proj = Linear(inner, dim)
 
-    def forward(self, y: Tensor, z: Tensor) -> Tensor:
+    def forward(self, y: Tensor, gate: Tensor) -> Tensor:
         """Compress L tokens to T."""
         u = self.learner(self.attention(y).mT)  # (N, T, E)
-        out: Tensor = self.out_proj(self.fuser(u, F.silu(pool_tokens(z, self.tokens)))).tanh()
+        out: Tensor = self.out_proj(self.fuser(u, gate), "tanh")
         return out
 
 
 _distances = RowProgram("d = x - c; d = sqrt(sum(d * d))", "d")
 _attended = RowProgram("y = x * mask", "y")
 _extremes = RowProgram("a = most(x); b = sum(x)", "a", "b")
+_attention = RowProgram("y = x * sigmoid(relu(most(x) * most + sum(x) * mean + shift))", "y")
 # `released_mask` of a row of distances; 1e-37 keeps equal tokens from a division by zero
 _flat_mask = RowProgram(
     "r = d / (sum(d) * share + 1e-37); g = exp(r * r * -0.5); g = index * (g / sum(g)); g = exp(g - most(g))"
     "; g = g / sum(g)",
     "g",
 )
-_softplus = RowProgram("y = softplus(x)", "y")
 _normed = RowProgram("y = norm(x, 1e-5)", "y")
 _added_normed = RowProgram("y = x + pos; n = norm(y, 1e-5)", "y", "n")
-_gated = RowProgram("y = x + silu(q) * u", "y")
+_gated = RowProgram("y = tanh(x + gate * u)", "y")
 _left = RowProgram("y = norm(tanh(x + skip), weight, bias, 1e-5)", "y")
-_both_ways = RowProgram("y = x + silu(z) * (silu(first * mask) + silu(second * mask)); n = norm(y, 1e-5)", "y", "n")
+_both_ways = RowProgram("y = x + gate * (silu(first * mask) + silu(second * mask)); n = norm(y, 1e-5)", "y", "n")
 
 
 @functools.lru_cache(maxsize=64)
@@ -255,7 +287,7 @@ class MaskedMerge(nn.Module):
 
     def __init__(self, inner: int) -> None:
         super().__init__()
-        self.proj = nn.Linear(2 * inner, inner)
+        self.proj = Linear(2 * inner, inner)
 
     def forward(self, forward: Tensor, backward: Tensor) -> Tensor:
         """Mask and join."""
@@ -279,9 +311,10 @@ class MixerV1(nn.Module):
 
     def __init__(self, dim: int, tokens: int, drop_rate: float) -> None:
         super().__init__()
+        self.tokens = tokens
         d = 2 * dim
-        self.in_proj_x = nn.Linear(dim, d)
-        self.in_proj_z = nn.Linear(dim, d)
+        self.in_proj_x = Linear(dim, d)
+        self.in_proj_z = Linear(dim, d)
         # Depthwise convolutions of size 1, one for each direction: a scale and a shift of each channel.
         self.conv_weight = nn.Parameter(torch.empty(2, d, 1).uniform_(-1, 1))
         self.conv_bias = nn.Parameter(torch.empty(2, d, 1).uniform_(-1, 1))
@@ -294,9 +327,9 @@ class MixerV1(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix and compress."""
-        u, z = self.in_proj_x(x).mT, self.in_proj_z(x)  # (N, d, L), (N, L, d)
+        u, gate = self.in_proj_x(x).mT, _gate_branch(self.in_proj_z, x, self.tokens)  # (N, d, L), (N, T, d)
         u = F.silu(torch.stack([u, u.flip(-1)], dim=1) * self.conv_weight + self.conv_bias)  # (N, 2, d, L)
-        out: Tensor = self.stage(self.merge(*self.ssm(u).tanh().mT.unbind(1)), z)
+        out: Tensor = self.stage(self.merge(*self.ssm(u).tanh().mT.unbind(1)), gate)
         return out
 
 
@@ -331,6 +364,28 @@ def _stream_and_scans(weight: Tensor, bias: Tensor, *layers: Tensor, streams: in
     return torch.cat([w for w, _ in both]), torch.cat([b for _, b in both])
 
 
+def _gate_and_scans(normed: Tensor, *layers: nn.Module) -> tuple[Tensor, Tensor]:
+    """Make silu of a stream and the two scans' inputs of rows (N, L, D) with mean 0 and variance 1; for inference.
+
+    Args:
+        normed: The rows.
+        *layers: See `_stream_and_scans`; the norm first.
+
+    Returns:
+        (N, L, D), and maps of one row (N, 2, D, 1, L).
+    """
+    n, length, dim = normed.shape
+    weight, bias = inference.prepared(_stream_and_scans, *_weights(layers), streams=1)
+    gate, u = linear_parts(normed, weight, bias, (dim, "silu"), (2 * dim, "softplus"))
+    return gate, u.unflatten(2, (2, dim)).permute(0, 2, 3, 1).unsqueeze(3)
+
+
+def _gate_branch(proj: nn.Module, x: Tensor, tokens: int) -> Tensor:
+    """Average tokens, project, SiLU: (N, L, D) -> (N, tokens, E); a linear layer keeps means."""
+    gate: Tensor = proj(pool_tokens(x, tokens), "silu")
+    return gate
+
+
 class VimV2(nn.Module):
     """The vision Mamba block of v2: one projection for stream and gate, two convolutions of size 1, one shared scan.
 
@@ -340,14 +395,12 @@ class VimV2(nn.Module):
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(dim)
-        self.proj = nn.Linear(dim, dim)
-        self.convs = nn.ModuleList([nn.Linear(dim, dim), nn.Linear(dim, dim)])
+        self.proj = Linear(dim, dim)
+        self.convs = nn.ModuleList([Linear(dim, dim), Linear(dim, dim)])
         self.ssm = S6(dim, D_STATE, 32, dt_bias="linear")
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix."""
-        if inference.takes(x, of=self):
-            return self.mixed(x, _normed(x=x))
         q = self.proj(self.norm(x))
         weight, bias = _side_by_side(self.convs)
         u = F.softplus(F.linear(q, weight, bias)).view(*q.shape[:2], 2, q.shape[2]).permute(0, 2, 3, 1)  # (N, 2, D, L)
@@ -356,13 +409,10 @@ class VimV2(nn.Module):
         return out
 
     def mixed(self, x: Tensor, normed: Tensor) -> Tensor:
-        """Mix x, whose rows `normed` has with mean 0 and variance 1; for inference."""
-        layers = (self.norm, self.proj, *self.convs)
-        both = F.linear(normed, *inference.prepared(_stream_and_scans, *_weights(layers), streams=1))
-        q, u = both[..., : x.shape[2]], both[..., x.shape[2] :]
-        u = _softplus(x=u).view(*x.shape[:2], 2, x.shape[2]).permute(0, 2, 3, 1)  # (N, 2, D, L)
-        y = self.ssm(u.unsqueeze(3), orders=("rows", "rows"), summed=True).squeeze(2).mT
-        out: Tensor = _gated(x=x, q=q, u=y)
+        """Mix x, whose rows `normed` has with mean 0 and variance 1, and take the tanh of it; for inference."""
+        gate, u = _gate_and_scans(normed, self.norm, self.proj, *self.convs)
+        y = self.ssm(u, orders=("rows", "rows"), summed=True).squeeze(2).mT
+        out: Tensor = _gated(x=x, gate=gate, u=y)
         return out
 
 
@@ -374,10 +424,11 @@ class MixerV2(nn.Module):
 
     def __init__(self, dim: int, length: int, tokens: int, drop_rate: float, *, re_embed: bool) -> None:
         super().__init__()
+        self.tokens = tokens
         self.embed = token_embedding(dim, dim) if re_embed else nn.Identity()
         self.pos_embed = nn.Parameter(torch.randn(1, length, dim))
-        self.in_proj_x = nn.Linear(dim, dim)
-        self.in_proj_z = nn.Linear(dim, dim)
+        self.in_proj_x = Linear(dim, dim)
+        self.in_proj_z = Linear(dim, dim)
         self.drop = nn.Dropout(drop_rate)
         self.vim1, self.vim2 = VimV2(dim), VimV2(dim)
         self.merge = MaskedMerge(dim)
@@ -388,14 +439,14 @@ class MixerV2(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Mix and compress."""
         x = self.in_proj_x(self.embed(x))
-        z = self.in_proj_z(x)
+        gate = _gate_branch(self.in_proj_z, x, self.tokens)
         if inference.takes(x, of=self):
             x, normed = _added_normed(x=x, pos=self.pos_embed)
-            ways = (vim.mixed(x, normed).tanh_() for vim in (self.vim1, self.vim2))
-            found: Tensor = self.stage(self.merge(*ways), z)
-            return found
-        x = self.drop(x + self.pos_embed)
-        out: Tensor = self.stage(self.merge(self.vim1(x).tanh(), self.vim2(x).tanh()), z)
+            ways = [vim.mixed(x, normed) for vim in (self.vim1, self.vim2)]
+        else:
+            x = self.drop(x + self.pos_embed)
+            ways = [vim(x).tanh() for vim in (self.vim1, self.vim2)]
+        out: Tensor = self.stage(self.merge(*ways), gate)
         return out
 
 
@@ -408,9 +459,9 @@ class VimV3(nn.Module):
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(dim)
-        self.proj_x = nn.Linear(dim, dim)
-        self.proj_z = nn.Linear(dim, dim)
-        self.convs = nn.ModuleList([nn.Linear(dim, dim), nn.Linear(dim, dim)])
+        self.proj_x = Linear(dim, dim)
+        self.proj_z = Linear(dim, dim)
+        self.convs = nn.ModuleList([Linear(dim, dim), Linear(dim, dim)])
         self.ssm = S6(dim, dim, dim, scans=2, dt_bias="linear")
 
     def repeated(self, x: Tensor, depth: int) -> Tensor:
@@ -438,13 +489,10 @@ class VimV3(nn.Module):
 
     def _fused(self, x: Tensor, normed: Tensor) -> tuple[Tensor, Tensor]:
         """Mix x, whose rows `normed` has with mean 0 and variance 1; the result, likewise both; for inference."""
-        layers = (self.norm, self.proj_z, self.proj_x, *self.convs)
-        both = F.linear(normed, *inference.prepared(_stream_and_scans, *_weights(layers), streams=1))
-        z, u = both[..., : x.shape[2]], both[..., x.shape[2] :]
-        u = _softplus(x=u).view(*x.shape[:2], 2, x.shape[2]).permute(0, 2, 3, 1)  # (N, 2, D, L)
-        first, second = self.ssm(u.unsqueeze(3), orders=("rows", "rows back")).squeeze(3).mT.unbind(1)
+        gate, u = _gate_and_scans(normed, self.norm, self.proj_z, self.proj_x, *self.convs)
+        first, second = self.ssm(u, orders=("rows", "rows back")).squeeze(3).mT.unbind(1)
         mask, _ = _index_row(x.shape[1])
-        y, normed = _both_ways(x=x, z=z, first=first, second=second, mask=mask.mT)
+        y, normed = _both_ways(x=x, gate=gate, first=first, second=second, mask=mask.mT)
         return y, normed
 
 
@@ -461,17 +509,18 @@ class MixerPaper(nn.Module):
 
     def __init__(self, dim: int, tokens: int, drop_rate: float) -> None:
         super().__init__()
+        self.tokens = tokens
         d = 2 * dim
-        self.in_proj_x = nn.Linear(dim, d)
-        self.in_proj_z = nn.Linear(dim, d)
+        self.in_proj_x = Linear(dim, d)
+        self.in_proj_z = Linear(dim, d)
         self.conv = nn.Conv1d(2 * d, 2 * d, self.D_CONV, padding=self.D_CONV - 1, groups=2 * d)
         self.ssm = S6(d, D_STATE, math.ceil(dim / 16), scans=2)
-        self.merge = nn.Sequential(nn.Linear(d, d), nn.Tanh(), nn.LayerNorm(d))
+        self.merge = nn.Sequential(Linear(d, d), nn.Tanh(), nn.LayerNorm(d))
         self.stage = TokenStage(d, dim, tokens, drop_rate, raw=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix and compress."""
-        u, z = self.in_proj_x(x).mT, self.in_proj_z(x)  # (N, d, L), (N, L, d)
+        u, gate = self.in_proj_x(x).mT, _gate_branch(self.in_proj_z, x, self.tokens)  # (N, d, L), (N, T, d)
         centre = u.shape[2] // 2
         halves = torch.cat([u[..., : centre + 1], u.flip(-1)[..., : centre + 1]], dim=1)  # (N, 2 d, c + 1)
         halves = F.silu(self.conv(halves)[..., : centre + 1])
@@ -479,7 +528,7 @@ class MixerPaper(nn.Module):
         first, second = first * paper_mask(first, centre), second * paper_mask(second, centre)
         middle = (first[:, -1:] + second[:, -1:]) / 2
         y = self.merge(torch.cat([first[:, :-1], middle, second[:, :-1].flip(1)], dim=1))  # (N, L, d)
-        out: Tensor = self.stage(y * paper_mask(y, centre), z)
+        out: Tensor = self.stage(y * paper_mask(y, centre), gate)
         return out
 
 
@@ -494,7 +543,7 @@ class Residual(nn.Module):
         self.tokens = tokens
         self.norm = nn.RMSNorm(dim, eps=1e-5)
         self.mixer = mixer
-        self.skip = nn.Linear(dim, dim)
+        self.skip = Linear(dim, dim)
         self.out_norm = nn.LayerNorm(dim)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -507,4 +556,4 @@ class Residual(nn.Module):
 
 def token_embedding(chans: int, dim: int) -> nn.Sequential:
     """LayerNorm, linear, LayerNorm of tokens: (..., chans) -> (..., dim)."""
-    return nn.Sequential(nn.LayerNorm(chans), nn.Linear(chans, dim), nn.LayerNorm(dim))
+    return nn.Sequential(nn.LayerNorm(chans), Linear(chans, dim), nn.LayerNorm(dim))
