@@ -374,16 +374,18 @@ def _gate_and_scans(normed: Tensor, *layers: nn.Module) -> tuple[Tensor, Tensor]
     Returns:
         (N, L, D), and maps of one row (N, 2, D, 1, L).
     """
-    n, length, dim = normed.shape
+    dim = normed.shape[2]
     weight, bias = inference.prepared(_stream_and_scans, *_weights(layers), streams=1)
     gate, u = linear_parts(normed, weight, bias, (dim, "silu"), (2 * dim, "softplus"))
-    return gate, u.unflatten(2, (2, dim)).permute(0, 2, 3, 1).unsqueeze(3)
+    return gate, torch.unflatten(u, 2, (2, dim)).permute(0, 2, 3, 1).unsqueeze(3)
 
 
 def _gate_branch(proj: nn.Module, x: Tensor, tokens: int) -> Tensor:
-    """Average tokens, project, SiLU: (N, L, D) -> (N, tokens, E); a linear layer keeps means."""
-    gate: Tensor = proj(pool_tokens(x, tokens), "silu")
-    return gate
+    """Project tokens, average them, SiLU: (N, L, D) -> (N, tokens, E)."""
+    if inference.takes(x, of=proj):  # a linear layer keeps means
+        gate: Tensor = proj(pool_tokens(x, tokens), "silu")
+        return gate
+    return F.silu(pool_tokens(proj(x), tokens))
 
 
 class VimV2(nn.Module):
