@@ -25,8 +25,11 @@ from torch import Tensor, nn
 
 from hsmamba.layers.conv_bn import ConvBN
 from hsmamba.layers.depthwise import depthwise_conv
+from hsmamba.layers.linear import pointwise, pointwise_parts
 from hsmamba.models._base import Classifier
 from hsmamba.models._registry import ModelCfg, register_model
+from hsmamba.ops import inference
+from hsmamba.ops.linear import linear
 from hsmamba.ops.rows import RowProgram
 
 _CITATION = (
@@ -49,7 +52,8 @@ default_cfgs = {
 
 
 _normed = RowProgram("y = norm(x + pos, weight, bias, 1e-5)", "y")
-_gated = RowProgram("y = x * (silu(z) + phi)", "y")
+_placed = RowProgram("y = x + pos", "y")
+_gated = RowProgram("y = x * (gate + phi)", "y")
 _decomposed = RowProgram("y = q + delta * (q - gelu(w))", "y")
 _fused = RowProgram("s = sum(l * g) / (sqrt(sum(l * l)) * sqrt(sum(g * g)) + 1e-8); y = relu(g + l * s)", "y")
 
@@ -147,12 +151,33 @@ class LocalBranch(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Run the four branches and mix them."""
+        if inference.takes(x, of=self):
+            return self._fused(x)
         x = x + self.pos_embed
         shared = self.stem(x)
         q = self.branch3(x)
         pixels, gate = q.permute(0, 2, 3, 1), self.gate(q).permute(0, 2, 3, 1)
         q = _decomposed(q=pixels, w=gate, delta=self.delta.view(-1)).permute(0, 3, 1, 2)
         return F.relu(self.mix(torch.cat([self.branch0(shared), self.branch1(shared), self.branch2(shared), q], dim=1)))
+
+    def _fused(self, x: Tensor) -> Tensor:
+        """Do the same by kernels, pixels with neighbouring channels; for inference."""
+        pos = self.pos_embed.permute(0, 2, 3, 1).expand(1, *x.shape[2:], -1)
+        placed = _placed(x=x.permute(0, 2, 3, 1), pos=pos)
+        shared, q = (
+            linear(placed, *inference.prepared(_per_pixel, *branch.folded()), "relu")
+            for branch in (self.stem, self.branch3)
+        )
+        q = _decomposed(q=q, w=pointwise(self.gate, q), delta=self.delta.view(-1))
+        maps = shared.permute(0, 3, 1, 2)
+        found = [branch(maps) for branch in (self.branch0, self.branch1, self.branch2)]
+        whole = torch.cat([*found, q.permute(0, 3, 1, 2)], dim=1)
+        return pointwise(self.mix, whole.permute(0, 2, 3, 1), "relu").permute(0, 3, 1, 2)
+
+
+def _per_pixel(kernel: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+    """Weight (N, K) and bias of a convolution of size 1."""
+    return kernel.flatten(1), shift
 
 
 class HiddenStateMixer(nn.Module):
@@ -179,12 +204,13 @@ class HiddenStateMixer(nn.Module):
         """Pool positions into states, mix the states, read them out at each position."""
         side, pos = x.shape[2:], self.pos_embed.permute(0, 2, 3, 1).expand(1, *x.shape[2:], -1)
         x = _normed(x=x.permute(0, 2, 3, 1), pos=pos, weight=self.norm.weight, bias=self.norm.bias)  # (B, Q, Q, C)
-        refined = depthwise_conv(self.refine, F.linear(x, self.in_proj.weight.flatten(1), self.in_proj.bias))
+        refined = depthwise_conv(self.refine, pointwise(self.in_proj, x))
         theta, lam, psi = refined.flatten(1, 2).chunk(3, dim=2)  # (B, L, S) each
         states = (lam.softmax(1) * theta).mT @ x.flatten(1, 2)  # (B, S, C)
-        hidden, gate = F.linear(states, self.state_proj.weight.squeeze(2), self.state_proj.bias).chunk(2, dim=2)
-        gated = _gated(x=hidden, z=gate, phi=self.phi.view(-1))  # (B, S, E)
-        mixed = F.linear(gated, self.out_proj.weight.squeeze(2), self.out_proj.bias)  # (B, S, C)
+        d_inner = len(self.phi)
+        hidden, gate = pointwise_parts(self.state_proj, states, (d_inner, ""), (d_inner, "silu"))
+        gated = _gated(x=hidden, gate=gate, phi=self.phi.view(-1))  # (B, S, E)
+        mixed = pointwise(self.out_proj, gated)  # (B, S, C)
         out: Tensor = (psi @ mixed).mT.unflatten(2, side)  # type: ignore[no-untyped-call]
         return out
 
