@@ -29,7 +29,7 @@ from hsmamba.layers.linear import pointwise, pointwise_parts
 from hsmamba.models._base import Classifier
 from hsmamba.models._registry import ModelCfg, register_model
 from hsmamba.ops import inference
-from hsmamba.ops.linear import linear
+from hsmamba.ops.linear import linear, product
 from hsmamba.ops.rows import RowProgram
 
 _CITATION = (
@@ -206,12 +206,12 @@ class HiddenStateMixer(nn.Module):
         x = _normed(x=x.permute(0, 2, 3, 1), pos=pos, weight=self.norm.weight, bias=self.norm.bias)  # (B, Q, Q, C)
         refined = depthwise_conv(self.refine, pointwise(self.in_proj, x))
         theta, lam, psi = refined.flatten(1, 2).chunk(3, dim=2)  # (B, L, S) each
-        states = (lam.softmax(1) * theta).mT @ x.flatten(1, 2)  # (B, S, C)
+        states = product((lam.softmax(1) * theta).mT, x.flatten(1, 2))  # (B, S, C)
         d_inner = len(self.phi)
         hidden, gate = pointwise_parts(self.state_proj, states, (d_inner, ""), (d_inner, "silu"))
         gated = _gated(x=hidden, gate=gate, phi=self.phi.view(-1))  # (B, S, E)
         mixed = pointwise(self.out_proj, gated)  # (B, S, C)
-        out: Tensor = (psi @ mixed).mT.unflatten(2, side)  # type: ignore[no-untyped-call]
+        out: Tensor = product(psi, mixed).mT.unflatten(2, side)  # type: ignore[no-untyped-call]
         return out
 
 

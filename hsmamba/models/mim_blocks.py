@@ -18,7 +18,7 @@ from hsmamba.layers.linear import Linear
 from hsmamba.layers.scan_order import index_map, quarter_turn, snake
 from hsmamba.layers.ssm import S6
 from hsmamba.ops import inference
-from hsmamba.ops.linear import linear_parts
+from hsmamba.ops.linear import linear_parts, product
 from hsmamba.ops.rows import RowProgram
 
 SCANS = 4
@@ -59,7 +59,11 @@ def pool_tokens(x: Tensor, tokens: int) -> Tensor:
     """Average tokens down (or up) to a number of them: (N, L, D) -> (N, tokens, D)."""
     if x.shape[1] == tokens:
         return x
-    return _pooling(x.shape[1], tokens) @ x if inference.takes(x) else F.adaptive_avg_pool1d(x.mT, tokens).mT
+    return (
+        product(_pooling(x.shape[1], tokens).expand(len(x), -1, -1), x)
+        if inference.takes(x)
+        else F.adaptive_avg_pool1d(x.mT, tokens).mT
+    )
 
 
 def index_mask(length: int, centre: int, like: Tensor) -> Tensor:
@@ -191,7 +195,7 @@ class TokenLearner(nn.Module):
         if inference.takes(m, of=self):
             weight = inference.prepared(_learning, self.U1, self.U2)
             scores, values = linear_parts(m, weight, None, (self.U1.shape[1], ""), (m.shape[2], ""))
-            return scores.softmax(1).mT @ values
+            return product(scores.softmax(1).mT, values)
         x: Tensor = self.drop((self.U1 @ m.mT).softmax(-1) @ (m @ self.U2))
         return x
 
@@ -214,7 +218,7 @@ class TokenFuser(nn.Module):
 
     def forward(self, u: Tensor, z: Tensor) -> Tensor:
         """Fuse."""
-        spread = self.influence(z, "sigmoid") @ self._turn(self.projection(self._turn(u)))
+        spread = product(self.influence(z, "sigmoid"), self._turn(self.projection(self._turn(u))))
         out: Tensor = spread + self._turn(self.attention(z))
         return out
 

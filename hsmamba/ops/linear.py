@@ -20,7 +20,7 @@ PANEL = 48  # of csrc/linear.h
 _MOST_INPUTS = 1024  # a panel of more falls out of the second cache
 _FEWEST_OUTPUTS = 6  # a vector of fewer is mostly empty
 _int = ctypes.c_int64
-_Linear = _int * 13  # of csrc/linear.h, whose fields have 64 bits each
+_Linear = _int * 19  # of csrc/linear.h, whose fields have 64 bits each
 
 # In the order of the numbers in csrc/linear.h.
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -88,6 +88,29 @@ def linear_parts(x: Tensor, weight: Tensor, bias: Tensor | None, *parts: tuple[i
     return tuple(_ACTIVATIONS[activation](y) for y, (_, activation) in zip(ys, parts, strict=True))
 
 
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """Multiply matrices, sample by sample, where it may by the kernel.
+
+    Args:
+        a: (B, M, K).
+        b: (B, K, N).
+
+    Returns:
+        (B, M, N).
+    """
+    (samples, rows, inputs), outputs = a.shape, b.shape[2]
+    whole = outputs % cpu.WIDEST == 0 and b.stride(2) == 1 and b.stride(1) > 0 and 0 < inputs <= _MOST_INPUTS
+    if not whole or len(a) != len(b) or not inference.takes(a, b) or _kernel() is None:
+        return a @ b
+    out = a.new_empty(samples, rows, outputs)
+    strides = a.stride(1), a.stride(2), 0, outputs, samples, a.stride(0), b.stride(0), out.stride(0), b.stride(1)
+    pointers = a.data_ptr(), b.data_ptr(), 0, 0, 0, out.data_ptr()
+    arguments = _Linear(rows, inputs, outputs, *strides, *pointers, 0)
+    threads = torch.get_num_threads() if out.numel() * inputs > cpu.SMALL else 1
+    cpu.run_team(_kernel(), arguments, threads, (a, b, out))
+    return out
+
+
 def packed(
     weight: Tensor, bias: Tensor | None, *, parts: tuple[tuple[int, str], ...]
 ) -> tuple[int, Tensor, Tensor, Tensor]:
@@ -114,7 +137,14 @@ def packed(
     numbers = [
         names.index(name) for (size, name), n in zip(parts, more, strict=True) for _ in range(0, size + n, cpu.WIDEST)
     ]
-    panels = torch.cat(apart).view(-1, PANEL, rows.shape[1]).mT.contiguous()
+    whole = torch.cat(apart)
+    if (
+        -(-outputs // cpu.WIDEST) % 3 == 1 and outputs > PANEL
+    ):  # the last two panels share what is left: see linear_start
+        shared = len(whole) - 2 * PANEL + torch.arange(2 * PANEL)
+        shared[PANEL:] -= cpu.WIDEST
+        whole = torch.cat([whole[: -2 * PANEL], whole[shared]])
+    panels = whole.view(-1, PANEL, rows.shape[1]).mT.contiguous()
     return outputs, panels, torch.cat(shifts), torch.tensor(numbers, dtype=torch.int32)
 
 
@@ -128,7 +158,8 @@ def _run(
     rows, before = _rows(x), None if add is None else _rows(add.expand(out.shape))
     row, data = (0, 0) if before is None else (before.stride(0), before.data_ptr())
     pointers = rows.data_ptr(), panels.data_ptr(), shift.data_ptr(), data, numbers.data_ptr(), out.data_ptr()
-    arguments = _Linear(len(rows), x.shape[-1], outputs, rows.stride(0), row, outputs, *pointers, 0)
+    strides = rows.stride(0), 1, row, outputs
+    arguments = _Linear(len(rows), x.shape[-1], outputs, *strides, 1, 0, 0, 0, 0, *pointers, 0)
     threads = torch.get_num_threads() if out.numel() * x.shape[-1] > cpu.SMALL else 1
     cpu.run_team(_kernel(), arguments, threads, (rows, panels, shift, before, numbers, out))
     return out

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hsmamba.layers.linear import Linear
 from hsmamba.ops import cpu, inference
-from hsmamba.ops.linear import linear, linear_parts, takes
+from hsmamba.ops.linear import linear, linear_parts, product, takes
 from tests.ops.guarded import run_guarded
 from tests.ops.scan_cases import STATUS
 
@@ -48,6 +48,28 @@ def test_it_is_the_layer(level, rows, inputs, sizes, activation, bias, layout, s
     torch.testing.assert_close(whole, TORCH[activation](wanted) + add, **close)
     for got, part, name in zip(parts, wanted.split(sizes, -1), names, strict=True):
         torch.testing.assert_close(got, TORCH[name](part), **close)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@settings(max_examples=20, deadline=None)
+@given(
+    samples=st.integers(0, 3), rows=st.integers(0, 70), inputs=st.integers(0, 20),
+    outputs=st.sampled_from([16, 64, 80, 9]), layout=st.sampled_from(["plain", "turned", "one", "strided"]), seed=st.integers(0, 99),
+)  # fmt: skip
+def test_many_matrices_are_multiplied(level, samples, rows, inputs, outputs, layout, seed):
+    if LEVELS.index(level) > LEVELS.index(cpu.level()):
+        pytest.skip(f"{level} does not run here")
+    gen = torch.Generator().manual_seed(seed)
+    a, b = torch.randn(samples, rows, inputs, generator=gen), torch.randn(samples, inputs, outputs, generator=gen)
+    if layout == "one":
+        a = torch.randn(rows, inputs, generator=gen).expand(samples, -1, -1)
+    elif layout == "turned":
+        a, b = a.mT.contiguous().mT, b.mT.contiguous().mT
+    elif layout == "strided":
+        b = torch.cat([b, b], dim=2)[..., :outputs]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cpu, "level", lambda: level)
+        torch.testing.assert_close(product(a, b), a @ b, rtol=1e-5, atol=1e-5)
 
 
 def test_weights_may_have_several_axes():
@@ -102,7 +124,7 @@ def beside_guards(kernel, arguments, threads, held):
     places = {x.data_ptr(): Guarded(extent(x), behind) for x in arrays}
     for x in arrays:
         ctypes.memmove(places[x.data_ptr()].address, x.data_ptr(), extent(x))
-    for i in range(6, 12):
+    for i in range(12, 18):
         if arguments[i]:
             arguments[i] = places[arguments[i]].address
     arguments[0] += overrun

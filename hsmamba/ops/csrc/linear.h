@@ -11,8 +11,10 @@ enum { LINEAR_SAME, LINEAR_SILU, LINEAR_SOFTPLUS, LINEAR_TANH, LINEAR_SIGMOID, L
 
 typedef struct {
     int64_t rows, inputs, outputs;
-    int64_t x_row, add_row, out_row; /* strides in elements; columns are neighbours in memory */
-    const float *x, *weights, *bias; /* weights (panels, inputs, PANEL) and bias (panels, PANEL), the last panel filled up */
+    int64_t x_row, x_column, add_row, out_row; /* strides in elements; columns of add and out are neighbours in memory */
+    int64_t samples, x_sample, weights_sample, out_sample; /* of products of many matrices, each sample with its own weights */
+    int64_t weights_row; /* 0: weights (panels, inputs, PANEL); else the stride of weights (inputs, outputs), whole vectors of outputs */
+    const float *x, *weights, *bias; /* bias of as many outputs as all panels have, or null */
     const float *add;                /* (rows, outputs), what is added at the end, or null */
     const int32_t *activations;      /* one of the above for every WIDEST outputs, or null */
     float *out;

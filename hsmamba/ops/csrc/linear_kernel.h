@@ -2,13 +2,14 @@
    scan.c once for each level, after rows_kernel.h. */
 
 /* LINEAR_ROWS rows times some vectors of outputs; `count` of the rows are stored, `lanes` of the last vector. */
-INLINE void FN(linear_tile)(const Linear *l, const float *const *x, const float *weights, int64_t c, const int vectors, int count, int lanes,
-                            int64_t row) {
+INLINE void FN(linear_tile)(const Linear *l, const float *const *x, const float *weights, int64_t weights_row, int64_t c, const int vectors,
+                            int count, int lanes, int64_t row) {
     vf sum[LINEAR_ROWS][LINEAR_VECTORS];
-    const float *bias = l->bias + c;
-    _Pragma("clang loop unroll(full)") for (int i = 0; i < LINEAR_ROWS; i++)
-        _Pragma("clang loop unroll(full)") for (int v = 0; v < vectors; v++) sum[i][v] = *(const vu *)(bias + v * VL);
-    for (int64_t k = 0; k < l->inputs; k++, weights += PANEL) {
+    _Pragma("clang loop unroll(full)") for (int v = 0; v < vectors; v++) {
+        vf bias = l->bias ? *(const vu *)(l->bias + c + v * VL) : (vf)0.0f;
+        _Pragma("clang loop unroll(full)") for (int i = 0; i < LINEAR_ROWS; i++) sum[i][v] = bias;
+    }
+    for (int64_t k = 0, end = l->inputs * l->x_column; k < end; k += l->x_column, weights += weights_row) {
         vf w[LINEAR_VECTORS];
         _Pragma("clang loop unroll(full)") for (int v = 0; v < vectors; v++) w[v] = *(const vu *)(weights + v * VL);
         _Pragma("clang loop unroll(full)") for (int i = 0; i < LINEAR_ROWS; i++) {
@@ -39,31 +40,48 @@ INLINE void FN(linear_tile)(const Linear *l, const float *const *x, const float 
     }
 }
 
+/* The first output of a panel. Where one of a single vector would be left, which keeps the processor waiting, the last two share. */
+INLINE int64_t FN(linear_start)(const Linear *l, int64_t panel) {
+    int64_t vectors = (l->outputs + WIDEST - 1) / WIDEST, panels = (vectors + 2) / 3;
+    if (panel >= panels) return l->outputs;
+    return panel * PANEL - (panel > 0 && panel == panels - 1 && vectors % 3 == 1 ? WIDEST : 0);
+}
+
 /* The outputs of one panel for a block of rows. */
 INLINE void FN(linear_panel)(const Linear *l, int64_t panel, int64_t first, int64_t end) {
-    const float *weights = l->weights + panel * PANEL * l->inputs;
-    int64_t last = l->outputs - panel * PANEL < PANEL ? l->outputs - panel * PANEL : PANEL;
+    int64_t start = FN(linear_start)(l, panel), last = FN(linear_start)(l, panel + 1) - start;
+    const float *weights = l->weights + (l->weights_row ? start : panel * PANEL * l->inputs);
+    int64_t weights_row = l->weights_row ? l->weights_row : PANEL;
     for (int64_t c = 0; c < last; c += LINEAR_VECTORS * VL)
         for (int64_t row = first; row < end; row += LINEAR_ROWS) {
             const float *x[LINEAR_ROWS];
             int count = end - row < LINEAR_ROWS ? (int)(end - row) : LINEAR_ROWS;
             for (int i = 0; i < LINEAR_ROWS; i++) x[i] = l->x + (row + (i < count ? i : count - 1)) * l->x_row;
-            int64_t left = last - c, to = panel * PANEL + c;
+            int64_t left = last - c, to = start + c;
             int vectors = left >= LINEAR_VECTORS * VL ? LINEAR_VECTORS : (int)((left + VL - 1) / VL);
             int lanes = left >= LINEAR_VECTORS * VL ? VL : (int)(left - (vectors - 1) * VL);
             if (vectors == LINEAR_VECTORS)
-                FN(linear_tile)(l, x, weights + c, to, LINEAR_VECTORS, count, lanes, row);
+                FN(linear_tile)(l, x, weights + c, weights_row, to, LINEAR_VECTORS, count, lanes, row);
             else if (vectors == 2)
-                FN(linear_tile)(l, x, weights + c, to, 2, count, lanes, row);
+                FN(linear_tile)(l, x, weights + c, weights_row, to, 2, count, lanes, row);
             else
-                FN(linear_tile)(l, x, weights + c, to, 1, count, lanes, row);
+                FN(linear_tile)(l, x, weights + c, weights_row, to, 1, count, lanes, row);
         }
 }
 
+/* The outputs of all panels for a block of rows. */
+INLINE void FN(linear_rows)(const Linear *l, int64_t first, int64_t end) {
+    for (int64_t panel = 0; panel * PANEL < l->outputs; panel++) FN(linear_panel)(l, panel, first, end);
+}
+
 EXPORT void FN(hsmamba_linear)(Linear *l) {
-    int64_t task;
-    while ((task = __atomic_fetch_add(&l->next_task, 1, __ATOMIC_RELAXED)) * LINEAR_TASK < l->rows) {
-        int64_t first = task * LINEAR_TASK, end = l->rows - first < LINEAR_TASK ? l->rows : first + LINEAR_TASK;
-        for (int64_t panel = 0; panel * PANEL < l->outputs; panel++) FN(linear_panel)(l, panel, first, end);
+    int64_t task, blocks = (l->rows + LINEAR_TASK - 1) / LINEAR_TASK;
+    while ((task = __atomic_fetch_add(&l->next_task, 1, __ATOMIC_RELAXED)) < l->samples * blocks) {
+        int64_t sample = task / blocks, first = task % blocks * LINEAR_TASK;
+        Linear one = *l;
+        one.x += sample * l->x_sample;
+        one.weights += sample * l->weights_sample;
+        one.out += sample * l->out_sample;
+        FN(linear_rows)(&one, first, l->rows - first < LINEAR_TASK ? l->rows : first + LINEAR_TASK);
     }
 }

@@ -109,12 +109,12 @@ static void FN(s6_block)(const S6 *s, int64_t batch, int64_t scan, int64_t c, in
 /* Project the driver of one sample and scan: (tokens, projected.token), the rank, then B and C. */
 static void FN(s6_project)(const S6 *s, int64_t batch, int64_t scan, float *out) {
     int64_t width = s->rank + 2 * s->states, set = s->own_projection * scan, pitch = s->projected.token;
-    Linear l = {.rows = s->tokens, .inputs = s->driver_channels, .outputs = width, .x_row = s->driver.token, .out_row = pitch};
+    Linear l = {.rows = s->tokens, .inputs = s->driver_channels, .outputs = width, .x_row = s->driver.token, .x_column = 1, .out_row = pitch};
     l.x = s->driver.data + batch * s->driver.batch + scan * s->driver.scan;
     l.weights = s->projection + set * pitch * s->driver_channels;
     l.bias = s->shift + set * pitch;
     l.out = out;
-    for (int64_t panel = 0; panel * PANEL < width; panel++) FN(linear_panel)(&l, panel, 0, s->tokens);
+    FN(linear_rows)(&l, 0, s->tokens);
 }
 
 /* One sample and one part of the channels: scan after scan, so that their sum needs no other thread. */
