@@ -66,7 +66,7 @@ _VALUED = ("add_value", "multiply_value", "norm", "affine_norm", "rms")
 
 
 class _Step(ctypes.Structure):
-    _fields_ = [*((name, ctypes.c_int32) for name in ("op", "to", "a", "b")), ("value", ctypes.c_float)]
+    _fields_ = [*((name, ctypes.c_int32) for name in ("op", "to", "a", "b", "one")), ("value", ctypes.c_float)]
 
 
 _Rows = _int * 12  # of csrc/rows.h, whose fields have 64 bits each
@@ -96,6 +96,7 @@ class _Plan(NamedTuple):
     shapes: list[tuple[int, ...]]  # of the results
     strides: list[tuple[int, int, int]]  # of the inputs
     copied: set[int]  # inputs that the kernel cannot read as they lie
+    steps: Any  # of csrc/rows.h
 
 
 class RowProgram:
@@ -128,7 +129,6 @@ class RowProgram:
             self._named[statement.targets[0].id] = self._node(statement.value)
         self.inputs = [node.name for node in self._nodes if node.op == "load"]
         self._steps, self._registers = self._compiled()
-        self._address = ctypes.addressof(self._steps)
         self._plans: dict[Any, _Plan] = {}
 
     def _node(self, expression: ast.expr) -> int:
@@ -163,18 +163,22 @@ class RowProgram:
         one = op in ("sum", "most") or all(self._nodes[arg].one for arg in args)
         return _Node(op, args, value, one=one)
 
-    def _compiled(self) -> tuple[Any, int]:
-        """Give each value a register while it is needed; return the steps, and how many registers there are."""
+    def _compiled(self) -> tuple[list[tuple[int, tuple[Any, ...]]], int]:
+        """Give each value a register while it is needed.
+
+        Returns:
+            The steps, each with the number of the value that it is for; how many registers there are.
+        """
         stored = {self._named[name]: len(self.inputs) + i for i, name in enumerate(self.results)}
         last = {arg: at for at, node in enumerate(self._nodes) for arg in node.args}
-        steps: list[tuple[str, int, int, int, float]] = []
+        steps: list[tuple[int, tuple[Any, ...]]] = []
         place: dict[int, int] = {}
         free: list[int] = []
         registers = 0
         for at, node in enumerate(self._nodes):
             a, b, c = (*(place[arg] for arg in node.args), 0, 0, 0)[:3]
             if node.op == "total":
-                steps.append(("total", stored[at], a, 0, 0.0))
+                steps.append((at, ("total", stored[at], a, 0, 0.0)))
                 continue
             # what a step writes may be what it reads, but weight and bias of a norm are read in later steps
             read_at_once = node.args[:1] if node.op == "affine_norm" else node.args
@@ -186,14 +190,24 @@ class RowProgram:
             to = place[at] = free.pop()
             free += [x for x in ended if x not in {place[arg] for arg in read_at_once}]
             if node.op == "affine_norm":
-                steps += [("norm", to, a, 0, node.value), ("multiply", to, to, b, 0.0), ("add", to, to, c, 0.0)]
+                parts = ("norm", to, a, 0, node.value), ("multiply", to, to, b, 0.0), ("add", to, to, c, 0.0)
+                steps += [(at, part) for part in parts]
             else:
-                steps.append((node.op, to, self.inputs.index(node.name) if node.name else a, b, node.value))
+                steps.append((at, (node.op, to, self.inputs.index(node.name) if node.name else a, b, node.value)))
             if at in stored:
-                steps.append(("store", stored[at], to, 0, 0.0))
+                steps.append((at, ("store", stored[at], to, 0, 0.0)))
             if at not in last:
                 free.append(to)
-        return (_Step * len(steps))(*(_Step(_NUMBERS[op], *rest) for op, *rest in steps)), registers
+        return steps, registers
+
+    def _placed(self, narrow: set[str]) -> Any:
+        """Write the steps for the kernel; `narrow` names the inputs of one number a row."""
+        ones: list[bool] = []
+        for node in self._nodes:
+            inner = bool(node.args) and node.op != "affine_norm" and all(ones[arg] for arg in node.args)
+            ones.append(node.name in narrow if node.op == "load" else node.op in ("sum", "most") or inner)
+        steps = [_Step(_NUMBERS[op], to, a, b, ones[at], value) for at, (op, to, a, b, value) in self._steps]
+        return (_Step * len(steps))(*steps)
 
     def __call__(self, *, out: dict[str, Tensor] | None = None, **inputs: Tensor) -> Any:
         """Compute.
@@ -246,7 +260,7 @@ class RowProgram:
         threads = torch.get_num_threads() if plan.size > cpu.SMALL else 1
         scratch = torch.empty(threads * plan.floats + cpu.WIDEST, dtype=torch.float32)
         start = -(-scratch.data_ptr() // 64) * 64
-        pointers = self._address, ctypes.addressof(operands), start, plan.floats, 0, 0
+        pointers = ctypes.addressof(plan.steps), ctypes.addressof(operands), start, plan.floats, 0, 0
         cpu.run_team(_kernel(), _Rows(*plan.sizes, *pointers), threads, (inputs, made, operands, scratch))
         return tuple(made)
 
@@ -265,7 +279,9 @@ class RowProgram:
         block = max(1, min(inner, _BLOCK_FLOATS // pitch))
         sizes = outer, inner, width, len(self._steps), block, pitch
         floats = self._registers * block * pitch
-        return _Plan(outer * inner * width, sizes, floats, shapes, [_strides(x) for x in flat], copied)
+        narrow = {name for name, x in zip(self.inputs, flat, strict=True) if x.shape[2] == 1}
+        steps = self._placed(narrow)
+        return _Plan(outer * inner * width, sizes, floats, shapes, [_strides(x) for x in flat], copied, steps)
 
 
 def _flattens(x: Tensor) -> bool:

@@ -54,7 +54,8 @@ def test_it_is_the_layer(level, rows, inputs, sizes, activation, bias, layout, s
 @settings(max_examples=20, deadline=None)
 @given(
     samples=st.integers(0, 3), rows=st.integers(0, 70), inputs=st.integers(0, 20),
-    outputs=st.sampled_from([16, 64, 80, 9]), layout=st.sampled_from(["plain", "turned", "one", "strided"]), seed=st.integers(0, 99),
+    outputs=st.sampled_from([16, 64, 80, 9]), seed=st.integers(0, 99),
+    layout=st.sampled_from(["plain", "turned", "one", "strided"]),
 )  # fmt: skip
 def test_many_matrices_are_multiplied(level, samples, rows, inputs, outputs, layout, seed):
     if LEVELS.index(level) > LEVELS.index(cpu.level()):

@@ -37,6 +37,7 @@ typedef struct {
 
 typedef struct {
     int32_t op, to, a, b;
+    int32_t one; /* whether all columns of a row have the same result: it is computed once a row */
     float value;
 } RowsStep;
 

@@ -130,8 +130,14 @@ static void FN(rows_step)(const Rows *r, const RowsStep *step, int64_t outer, in
     vf *to = registers + step->to * size;
     const vf *a = registers + step->a * size, *b = registers + step->b * size;
     vf value = step->value, unused;
-#define EACH(X)                                   \
-    for (int64_t i = 0; i < n; i++) to[i] = X;    \
+#define EACH(X)                                               \
+    if (step->one)                                            \
+        for (int64_t i = 0; i < n; i += pitch) {              \
+            vf x = X;                                         \
+            for (int64_t v = 0; v < pitch; v++) to[i + v] = x; \
+        }                                                     \
+    else                                                      \
+        for (int64_t i = 0; i < n; i++) to[i] = X;            \
     break
     switch (step->op) {
     case ROWS_LOAD: FN(rows_load)(r, to, r->operands + step->a, outer, first, rows); break;
