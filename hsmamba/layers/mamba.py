@@ -10,6 +10,7 @@ import math
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hsmamba.layers.linear import Linear
 from hsmamba.layers.ssm import S6
 
 
@@ -30,17 +31,18 @@ class Mamba(nn.Module):
     def __init__(self, dim: int, d_state: int = 16, d_conv: int = 4, expand: int = 2) -> None:
         super().__init__()
         d = expand * dim
-        self.in_proj = nn.Linear(dim, 2 * d, bias=False)
+        self.in_proj = Linear(dim, 2 * d, bias=False)
         self.conv = nn.Conv1d(d, d, d_conv, padding=d_conv - 1, groups=d)
         self.ssm = S6(d, d_state, math.ceil(dim / 16))
-        self.out_proj = nn.Linear(d, dim, bias=False)
+        self.out_proj = Linear(d, dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix."""
-        u, z = self.in_proj(x).chunk(2, dim=-1)  # (B, L, d) each
+        d = self.out_proj.in_features
+        u, gate = self.in_proj.parts(x, (d, ""), (d, "silu"))  # (B, L, d) each
         u = F.silu(causal_conv(u, self.conv.weight.squeeze(1), self.conv.bias))
         y: Tensor = self.ssm(u.mT.unsqueeze(1)).squeeze(1)  # (B, d, L)
-        out: Tensor = self.out_proj(y.mT * F.silu(z))
+        out: Tensor = self.out_proj(y.mT * gate)
         return out
 
 

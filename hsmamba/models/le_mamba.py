@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from hsmamba.layers.fusion import pad_sides
+from hsmamba.layers.linear import Linear
 from hsmamba.layers.scan_order import CROSS
 from hsmamba.layers.ssm import S6, no_weight_decay_names
 from hsmamba.models._base import FusionNetwork
@@ -95,24 +96,25 @@ class Scan(nn.Module):
     def __init__(self, dim: int, expand: int, d_state: int, kernel_size: int) -> None:
         super().__init__()
         d = expand * dim
-        self.in_proj = nn.Linear(dim, 2 * d, bias=False)
+        self.in_proj = Linear(dim, 2 * d, bias=False)
         self.conv_norm = nn.LayerNorm(d)
         self.conv = nn.Conv2d(d, d, kernel_size, padding=kernel_size // 2, groups=d)
         self.ssm = S6(d, d_state, dt_rank=-(-dim // 16), scans=_SCANS)
         self.sharing: StateSharing | None = None
         self.out_norm = nn.LayerNorm(d)
-        self.out_proj = nn.Linear(d, dim, bias=False)
+        self.out_proj = Linear(d, dim, bias=False)
 
     def forward(self, x: Tensor, previous: Tensor | None = None, skip: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Scan."""
-        x, z = self.in_proj(x).chunk(2, dim=-1)
+        d = self.out_proj.in_features
+        x, gate = self.in_proj.parts(x, (d, ""), (d, "silu"))
         x = F.silu(trainable_depthwise(self.conv_norm(x).movedim(-1, 1), self.conv))  # (B, d, H, W)
         driver = x.unsqueeze(1)
         u = driver if self.sharing is None or previous is None else self.sharing(x, previous, skip)
         y, last = self.ssm(u, driver, return_last_state=True, orders=CROSS, summed=True)
         x = self.out_norm(y.movedim(1, -1))
         # The release has no gradient through shared states.
-        return self.out_proj(x * F.silu(z)), last.detach()
+        return self.out_proj(x * gate), last.detach()
 
 
 class GatedMlp(nn.Module):
@@ -120,7 +122,7 @@ class GatedMlp(nn.Module):
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
-        self.fc1, self.fc2 = nn.Linear(dim, 2 * hidden), nn.Linear(hidden, dim)
+        self.fc1, self.fc2 = Linear(dim, 2 * hidden), Linear(hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix channels."""
@@ -236,7 +238,7 @@ class DecoderStage(nn.Module):
         super().__init__()
         self.up = nn.Conv2d(dim_in, dim, 1, bias=False)
         self.skip_scale = nn.Parameter(torch.zeros(dim))
-        self.fuse = nn.Linear(2 * dim, dim)
+        self.fuse = Linear(2 * dim, dim)
         for i, block in enumerate(blocks):
             block.share_states(d_previous, project_skip=i == 0)
         self.blocks = nn.ModuleList(blocks)
