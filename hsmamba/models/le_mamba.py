@@ -31,6 +31,7 @@ from hsmamba.layers.ssm import S6, no_weight_decay_names
 from hsmamba.models._base import FusionNetwork
 from hsmamba.models._registry import ModelCfg, register_model
 from hsmamba.ops.depthwise_gradients import trainable_depthwise
+from hsmamba.ops.linear import product
 
 _CITATION = (
     "Cao, Wu, Deng, Zhong: A Novel State Space Model with Local Enhancement and State Sharing for Image Fusion. "
@@ -83,7 +84,7 @@ class StateSharing(nn.Module):
             memory = memory + (skip if self.of_skip is None else self.of_skip @ skip)
         correction = (self.rho * memory) @ self.gate  # (B, 4, d, d)
         weight = correction + torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
-        corrected = x.flatten(2).mT @ weight.flatten(1, 2).mT  # (B, L, 4 d), one product
+        corrected = product(x.flatten(2).mT, weight.flatten(1, 2).mT)  # (B, L, 4 d), one product
         return corrected.view(x.shape[0], *x.shape[2:], _SCANS, x.shape[1]).permute(0, 3, 4, 1, 2)
 
 

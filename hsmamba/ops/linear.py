@@ -99,9 +99,10 @@ def product(a: Tensor, b: Tensor) -> Tensor:
         (B, M, N).
     """
     (samples, rows, inputs), outputs = a.shape, b.shape[2]
-    whole = outputs % cpu.WIDEST == 0 and b.stride(2) == 1 and b.stride(1) > 0 and 0 < inputs <= _MOST_INPUTS
+    whole = outputs % cpu.WIDEST == 0 and 0 < inputs <= _MOST_INPUTS
     if not whole or len(a) != len(b) or not inference.takes(a, b) or _kernel() is None:
         return a @ b
+    b = b if b.stride(2) == 1 and b.stride(1) > 0 else b.contiguous()
     out = a.new_empty(samples, rows, outputs)
     strides = a.stride(1), a.stride(2), 0, outputs, samples, a.stride(0), b.stride(0), out.stride(0), b.stride(1)
     pointers = a.data_ptr(), b.data_ptr(), 0, 0, 0, out.data_ptr()
