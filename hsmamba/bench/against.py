@@ -20,7 +20,7 @@ import numpy as np
 
 from hsmamba.zoo.factory import list_models, list_pretrained
 
-SIZES = {"forward": (64, 256), "step": (32, 64)}  # patches, or pixels along the guide
+SIZES = {"forward": (64, 256), "step": (64, 32)}  # patches, or pixels along the guide; of a step as `finetune` has
 _ROWS, _SIDE = 512, 256  # most rows of a scene to classify; of the guide of one to sharpen
 _START = "import runpy, sys; runpy.run_path(sys.argv[1], run_name='__main__')"
 

@@ -12,17 +12,20 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from timm.optim import create_optimizer_v2
 
 from hsmamba.data import Scene
-from hsmamba.engine import classify, fuse
+from hsmamba.engine import classify, fuse, training
 from hsmamba.zoo.factory import create_model, list_pretrained
 
 _WIDTH = 96  # pixels of a scene to classify
+_CROPS = 2  # of a step of training, as `finetune` takes them
 
 
 def create(name: str) -> Any:
@@ -55,20 +58,22 @@ def scene(model: Any, size: int) -> tuple[Callable[[], Any], int]:
     return lambda: fuse(model, first, guide, **options), guide.shape[0] * guide.shape[1]
 
 
-def _batch(model: Any, size: int) -> tuple[list[torch.Tensor], torch.Tensor]:
+def _batch(model: Any, size: int, crops: int = 1) -> tuple[list[torch.Tensor], torch.Tensor]:
+    """Draw `size` patches and their labels, or crops of about that side and what they should become."""
     rng = torch.Generator().manual_seed(0)
     if hasattr(model, "patch_size"):
         chans = (model.in_chans, *([model.aux_chans] if model.aux_chans else []))
         patches = [torch.randn(size, n, model.patch_size, model.patch_size, generator=rng) for n in chans]
         return patches, torch.randint(model.num_classes, (size,), generator=rng)
     ms, guide = (torch.from_numpy(image).permute(2, 0, 1)[None] for image in images(model, size))
+    ms, guide = (torch.cat([image.roll(i, -1) for i in range(crops)]) for image in (ms, guide))
     up = F.interpolate(ms, scale_factor=model.scale, mode="bicubic")
     return [ms, guide, up], up
 
 
 def forward(model: Any, size: int) -> tuple[Callable[[], Any], int]:
     """Make one call of a network; its patches, or the pixels of its guide."""
-    inputs, target = _batch(model, size)
+    inputs, target = _batch(model.eval(), size)
 
     def run() -> Any:
         with torch.no_grad():
@@ -77,16 +82,36 @@ def forward(model: Any, size: int) -> tuple[Callable[[], Any], int]:
     return run, size if hasattr(model, "patch_size") else target[0, 0].numel()
 
 
+def _optimizer(model: Any) -> torch.optim.Optimizer:
+    """Make AdamW as the training of this checkout does, of a rate that changes no weight."""
+    if make := getattr(training.Run, "make_optimizer", None):
+        settings = SimpleNamespace(optimizer="adamw", lr=0.0, weight_decay=0.0)
+        run: Any = SimpleNamespace(model=model, settings=settings, device=torch.device("cpu"))
+        optimizer: torch.optim.Optimizer = make(run)
+        return optimizer
+    return create_optimizer_v2(model, opt="adamw", lr=0.0, weight_decay=0.0)
+
+
 def step(model: Any, size: int) -> tuple[Callable[[], Any], int]:
-    """Make one step of training with AdamW, whose result are the gradients' lengths."""
-    inputs, target = _batch(model, size)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=0.0)
-    loss: Callable[..., torch.Tensor] = F.cross_entropy if hasattr(model, "patch_size") else F.l1_loss
+    """Make one step of training: forward, loss, backward and AdamW; the result are the gradients' lengths."""
+    inputs, target = _batch(model.train(), size, _CROPS)
+    optimizer = _optimizer(model)
+    patches = hasattr(model, "patch_size")
+    loss: Callable[..., torch.Tensor] = F.cross_entropy if patches else F.l1_loss
 
     def run() -> Any:
+        torch.manual_seed(0)  # of dropout
         optimizer.zero_grad()
-        loss(model(*inputs), target).backward()  # type: ignore[no-untyped-call]
+        output = model(*inputs)
+        if isinstance(output, torch.Tensor):
+            error = loss(output, target)
+        else:  # of a network that brings its own loss
+            error = output.loss(target) if patches else output.loss(target, inputs[2])
+        error.backward()
         optimizer.step()
+        return lengths
+
+    def lengths() -> Any:
         return np.array([float(p.grad.norm()) for p in model.parameters() if p.grad is not None], np.float32)
 
     return run, size if hasattr(model, "patch_size") else target[0, 0].numel()
@@ -105,6 +130,8 @@ def serve() -> None:
     os.dup2(2, 1)  # what anything prints is no answer
     run: Callable[[], Any] = lambda: None  # noqa: E731
     model: Any = None
+    # On one thread the time of the processor tells the same, and other processes have no part in it.
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     for line in sys.stdin:
         order = json.loads(line)
         answer: dict[str, Any] = {}
@@ -121,11 +148,11 @@ def serve() -> None:
         elif order["do"] == "make":
             run, answer["pixels"] = WORKS[order["work"]](model, order["size"])
         else:
-            start = time.perf_counter()
+            start = clock()
             result = run()
-            answer = {"seconds": time.perf_counter() - start}
+            answer = {"seconds": clock() - start}
             if order.get("path"):
-                np.save(order["path"], np.asarray(result))
+                np.save(order["path"], np.asarray(result() if callable(result) else result))
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 
