@@ -48,6 +48,14 @@ def takes(*tensors: Tensor, of: torch.nn.Module | None = None) -> bool:
 _KINDS = (Tensor, torch.nn.Parameter)
 
 
+def trains(*tensors: Tensor) -> bool:
+    """Whether a compiled kernel that has gradients may compute with these tensors, some of which ask for them."""
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled() or not any(x.requires_grad for x in tensors):
+        return False
+    with torch.no_grad():
+        return takes(*tensors)
+
+
 @contextlib.contextmanager
 def plain() -> Iterator[None]:
     """Compute in plain operations in this thread, as where there is no compiled kernel: to count them."""

@@ -4,7 +4,8 @@
     y = gated(x=x, q=q, first=first, second=second)
 
 A chain of torch operations goes through memory once for each of them; the kernel keeps blocks of rows in the first
-cache. Where it may not run, the same expression is computed in torch operations, with gradients.
+cache. In training the gradients are a row program, too, which is derived from the first one and starts from its inputs:
+nothing else is kept. Where the kernel may not run, the same expression is computed in torch operations.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import ast
 import ctypes
 import math
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -29,6 +31,7 @@ _int = ctypes.c_int64
 _NAMES = (
     *("load", "store", "total", "add", "subtract", "multiply", "divide", "add_value", "multiply_value", "silu", "tanh"),
     *("softplus", "sigmoid", "relu", "gelu", "sqrt", "exp", "sum", "most", "norm", "rms"),
+    *("positive", "gelu_slope", "equal", "norm_slope", "rms_slope"),
 )
 _NUMBERS = {name: number for number, name in enumerate(_NAMES)}
 _BINARY: dict[type[ast.operator], str] = {
@@ -59,10 +62,37 @@ _TORCH: dict[str, Callable[..., Tensor]] = {
     "rms": lambda x, eps: x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps),
     "total": lambda x: x.sum(-2, keepdim=True),
 }
+# Of gradients: what is done to the gradient g of y = f(a) or y = f(a, b); `halved root`: 0 where the root is 0.
+_SLOPES: dict[str, tuple[str, ...]] = {
+    "add": ("{g}", "{g}"),
+    "subtract": ("{g}", "{g} * -1.0"),
+    "multiply": ("{g} * {b}", "{g} * {a}"),
+    "divide": ("{g} / {b}", "{g} * -1.0 * {y} / {b}"),
+    "add_value": ("{g}",),
+    "multiply_value": ("{g} * {value}",),
+    "silu": ("{g} * sigmoid({a}) * ({a} - {a} * sigmoid({a}) + 1.0)",),
+    "tanh": ("{g} - {g} * {y} * {y}",),
+    "softplus": ("{g} * sigmoid({a})",),
+    "sigmoid": ("{g} * ({y} - {y} * {y})",),
+    "relu": ("{g} * positive({a})",),
+    "gelu": ("{g} * gelu_slope({a})",),
+    "sqrt": ("{g} * ({y} / ({y} * {y} + 1e-37) * 0.5)",),
+    "exp": ("{g} * {y}",),
+    "sum": ("{g}",),
+    "most": ("{g} * (equal({a}, {y}) / sum(equal({a}, {y})))",),
+    "norm": ("norm_slope({a}, {g}, {value})",),
+    "rms": ("rms_slope({a}, {g}, {value})",),
+    "total": ("{g}",),
+}
 
 
-_OF_ONE = ("silu", "tanh", "softplus", "sigmoid", "relu", "gelu", "sqrt", "exp", "sum", "most", "total")
-_VALUED = ("add_value", "multiply_value", "norm", "affine_norm", "rms")
+_OF_ONE = (
+    *("silu", "tanh", "softplus", "sigmoid", "relu", "gelu", "sqrt", "exp", "sum", "most", "total"),
+    *("positive", "gelu_slope"),
+)
+_OF_TWO = ("norm_slope", "rms_slope")  # and a value
+_VALUED = ("add_value", "multiply_value", "norm", "affine_norm", "rms", "norm_slope", "rms_slope")
+_SIGNS = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "add_value": "+", "multiply_value": "*"}
 
 
 class _Step(ctypes.Structure):
@@ -82,9 +112,9 @@ class _Node(NamedTuple):
     one: bool = False  # one number a row
 
 
-def _kernel() -> Any:
+def _kernel(name: str = "rows") -> Any:
     """The function at this machine's level; None without a library, or in one that was compiled before there was it."""
-    return getattr(cpu.load(), f"hsmamba_rows_{cpu.level()}", None)
+    return getattr(cpu.load(), f"hsmamba_{name}_{cpu.level()}", None)
 
 
 class _Plan(NamedTuple):
@@ -130,6 +160,7 @@ class RowProgram:
         self.inputs = [node.name for node in self._nodes if node.op == "load"]
         self._steps, self._registers = self._compiled()
         self._plans: dict[Any, _Plan] = {}
+        self._derived: dict[Any, tuple[RowProgram | None, list[str]]] = {}
 
     def _node(self, expression: ast.expr) -> int:
         """Number the value of an expression; equal ones are one."""
@@ -151,6 +182,10 @@ class RowProgram:
                 made = self._operation(name, (self._node(first),))
             case ast.Call(func=ast.Name(id=name), args=[first, ast.Constant(value=value)]) if name in ("norm", "rms"):
                 made = self._operation(name, (self._node(first),), float(value))
+            case ast.Call(func=ast.Name(id="equal"), args=[first, second]):
+                made = self._operation("equal", (self._node(first), self._node(second)))
+            case ast.Call(func=ast.Name(id=name), args=[first, second, ast.Constant(value=value)]) if name in _OF_TWO:
+                made = self._operation(name, (self._node(first), self._node(second)), float(value))
             case ast.Call(func=ast.Name(id="norm"), args=[*three, ast.Constant(value=value)]) if len(three) == 3:
                 made = self._operation("affine_norm", tuple(map(self._node, three)), float(value))
             case _:
@@ -169,7 +204,9 @@ class RowProgram:
         Returns:
             The steps, each with the number of the value that it is for; how many registers there are.
         """
-        stored = {self._named[name]: len(self.inputs) + i for i, name in enumerate(self.results)}
+        stored: dict[int, list[int]] = {}
+        for i, name in enumerate(self.results):
+            stored.setdefault(self._named[name], []).append(len(self.inputs) + i)
         last = {arg: at for at, node in enumerate(self._nodes) for arg in node.args}
         steps: list[tuple[int, tuple[Any, ...]]] = []
         place: dict[int, int] = {}
@@ -178,7 +215,7 @@ class RowProgram:
         for at, node in enumerate(self._nodes):
             a, b, c = (*(place[arg] for arg in node.args), 0, 0, 0)[:3]
             if node.op == "total":
-                steps.append((at, ("total", stored[at], a, 0, 0.0)))
+                steps += [(at, ("total", to, a, 0, 0.0)) for to in stored[at]]
                 continue
             # what a step writes may be what it reads, but weight and bias of a norm are read in later steps
             read_at_once = node.args[:1] if node.op == "affine_norm" else node.args
@@ -194,8 +231,7 @@ class RowProgram:
                 steps += [(at, part) for part in parts]
             else:
                 steps.append((at, (node.op, to, self.inputs.index(node.name) if node.name else a, b, node.value)))
-            if at in stored:
-                steps.append((at, ("store", stored[at], to, 0, 0.0)))
+            steps += [(at, ("store", operand, to, 0, 0.0)) for operand in stored.get(at, ())]
             if at not in last:
                 free.append(to)
         return steps, registers
@@ -222,6 +258,8 @@ class RowProgram:
         given = tuple(inputs[name] for name in self.inputs)
         if inference.takes(*given) and _kernel() is not None:
             made = self._run(given, out or {})
+        elif out is None and inference.trains(*given) and _kernel("rows_back") is not None:
+            made = _Trained.apply(self, *given)
         else:
             made = self._plain(given, out or {})
         return made[0] if len(made) == 1 else made
@@ -264,6 +302,92 @@ class RowProgram:
         cpu.run_team(_kernel(), _Rows(*plan.sizes, *pointers), threads, (inputs, made, operands, scratch))
         return tuple(made)
 
+    def _gradients(
+        self, inputs: tuple[Tensor, ...], grads: tuple[Tensor | None, ...], needed: tuple[bool, ...]
+    ) -> list[Tensor | None]:
+        """Compute the gradients of the inputs that need one from those of the results; None is zero."""
+        shapes = [_flat_shape(x) for x in inputs]
+        full = torch.broadcast_shapes(*shapes)  # type: ignore[no-untyped-call]
+        kinds = tuple(_kind(shape, full) if need else "" for shape, need in zip(shapes, needed, strict=True))
+        key = kinds, tuple(grad is not None for grad in grads)
+        if key not in self._derived:
+            self._derived[key] = self._derivative(*key)
+        program, names = self._derived[key]
+        values = {f"_d{name}": x for name, x in zip(self.results, grads, strict=True) if x is not None}
+        if program is not None:
+            given = dict(zip(self.inputs, inputs, strict=True)) | values
+            found = program._run(tuple(given[name] for name in program.inputs), {})
+            values |= dict(zip(program.results, found, strict=True))
+        return [
+            _summed(values[name], shape).reshape(x.shape) if name else None
+            for x, shape, name in zip(inputs, shapes, names, strict=True)
+        ]
+
+    def _derivative(self, kinds: tuple[str, ...], given: tuple[bool, ...]) -> tuple[RowProgram | None, list[str]]:
+        """Derive the program of gradients, from the last value to the first, and the names of the inputs' gradients.
+
+        Args:
+            kinds: What the gradient of each input is summed over (`_kind`); "" where there is none to compute.
+            given: Which results have a gradient.
+        """
+        values = [node.name or f"_v{at}" for at, node in enumerate(self._nodes)]
+        terms: dict[int, list[str]] = {}
+        starts = {f"_d{name}": self._named[name] for name, has in zip(self.results, given, strict=True) if has}
+        for name, at in starts.items():
+            terms.setdefault(at, []).append(name)
+        wanted = {name: kind for name, kind in zip(self.inputs, kinds, strict=True) if kind}
+        leads = [node.name in wanted for node in self._nodes]
+        for at, node in enumerate(self._nodes):
+            leads[at] = leads[at] or any(leads[arg] for arg in node.args)
+        lines: list[str] = []
+        names: dict[str, str] = {}  # of inputs' gradients, by what they are: equal ones are one
+        found: dict[str, str] = {}
+        for at, node in reversed(list(enumerate(self._nodes))):
+            if at not in terms or not leads[at]:
+                continue
+            made = " + ".join(f"({term})" for term in terms[at]) if len(terms[at]) > 1 else terms[at][0]
+            if node.op == "load":
+                made = {"all": "{}", "columns": "sum({})", "rows": "total({})"}[wanted[node.name]].format(made)
+                passed = made in starts  # what came in goes out as it is
+                found[node.name] = made if passed else names.setdefault(made, f"_i{at}")
+                continue
+            if not made.isidentifier():
+                lines.append(f"_g{at} = {made}")
+                made = f"_g{at}"
+            for arg, slope in zip(node.args, self._slopes(node, made, values[at], values), strict=True):
+                if leads[arg]:
+                    one = self._nodes[arg].one and not node.one
+                    terms.setdefault(arg, []).append(f"sum({slope})" if one else slope)
+        lines += [f"{name} = {made}" for made, name in names.items()]
+        program = RowProgram("; ".join([*self._statements(values, lines), *lines]), *names.values()) if lines else None
+        return program, [found.get(name, "") for name in self.inputs]
+
+    def _slopes(self, node: _Node, g: str, y: str, values: list[str]) -> list[str]:
+        """Give the gradients of a node's arguments, as expressions of its own, `g`, of its value and of the others."""
+        if node.op == "affine_norm":
+            x, weight, _ = (values[arg] for arg in node.args)
+            value = repr(node.value)
+            return [f"norm_slope({x}, {g} * {weight}, {value})", f"{g} * norm({x}, {value})", g]
+        a, b = (*(values[arg] for arg in node.args), "")[:2]
+        known = {"g": g, "y": y, "a": a, "b": b, "value": repr(node.value)}
+        return [slope.format(**known) for slope in _SLOPES[node.op]]
+
+    def _statements(self, values: list[str], lines: list[str]) -> list[str]:
+        """Compute again those values that the lines read."""
+        statements: list[str] = []
+        text = "; ".join(lines)
+        for at, node in reversed(list(enumerate(self._nodes))):
+            if node.op == "load" or not re.search(rf"\b{values[at]}\b", text):
+                continue
+            args = [*(values[arg] for arg in node.args), *([repr(node.value)] if node.op in _VALUED else [])]
+            if node.op in _SIGNS:
+                made = f" {_SIGNS[node.op]} ".join(args)
+            else:
+                made = f"{node.op.removeprefix('affine_')}({', '.join(args)})"
+            statements.append(f"{values[at]} = {made}")
+            text = f"{text}; {made}"
+        return statements[::-1]
+
     def _planned(self, inputs: tuple[Tensor, ...]) -> _Plan:
         """Work out what depends on the shapes and strides of the inputs alone."""
         rows = max((tuple(x.shape[1:-1]) for x in inputs if x.ndim > 2), key=math.prod, default=None)
@@ -284,9 +408,51 @@ class RowProgram:
         return _Plan(outer * inner * width, sizes, floats, shapes, [_strides(x) for x in flat], copied, steps)
 
 
+class _Trained(torch.autograd.Function):
+    """A program with gradients by the program that is derived from it."""
+
+    @staticmethod
+    def forward(ctx: Any, program: RowProgram, *inputs: Tensor) -> tuple[Tensor, ...]:
+        ctx.program = program
+        ctx.save_for_backward(*inputs)
+        ctx.set_materialize_grads(False)
+        return program._run(inputs, {})
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        inputs, needed = ctx.saved_tensors, ctx.needs_input_grad[1:]
+        if not torch.is_grad_enabled():
+            return None, *ctx.program._gradients(inputs, grads, needed)
+        # They are to be differentiated in their turn: those of torch operations can be.
+        made = zip(ctx.program._plain(inputs, {}), grads, strict=True)
+        results, slopes = zip(*((x, grad) for x, grad in made if grad is not None), strict=True)
+        asked = [x for x, need in zip(inputs, needed, strict=True) if need]
+        found = iter(torch.autograd.grad(results, asked, slopes, create_graph=True, allow_unused=True))
+        return None, *(next(found) if need else None for need in needed)
+
+
+def _kind(shape: tuple[int, int, int], full: tuple[int, int, int]) -> str:
+    """Say what the gradient of an operand is summed over: "columns", "rows" of a sample, or nothing before "all"."""
+    if shape[2] == 1 < full[2]:
+        return "columns"
+    return "rows" if shape[1] == 1 < full[1] else "all"
+
+
+def _summed(grad: Tensor, shape: tuple[int, int, int]) -> Tensor:
+    """Sum a gradient over the axes that its operand (B, R, W) has one number for, and repeat it along the others."""
+    grad = _flat(grad)
+    axes = [axis for axis, n in enumerate(shape) if n == 1 < grad.shape[axis]]
+    return (grad.sum(axes, keepdim=True) if axes else grad).expand(shape)
+
+
 def _flattens(x: Tensor) -> bool:
     """Whether the rows of each sample follow each other at one distance."""
     return x.ndim != 4 or x.shape[1] == 1 or x.shape[2] == 1 or x.stride(1) == x.shape[2] * x.stride(2)
+
+
+def _flat_shape(x: Tensor) -> tuple[int, int, int]:
+    """Give the shape that an operand has as (B, R, W)."""
+    return (x.shape[0] if x.ndim > 2 else 1, math.prod(x.shape[1:-1]), x.shape[-1])
 
 
 def _flat(x: Tensor) -> Tensor:

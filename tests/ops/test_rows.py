@@ -92,6 +92,65 @@ def test_gradients_flow_where_they_are_asked_for():
         )
 
 
+@compiled
+@pytest.mark.parametrize("level", LEVELS)
+@settings(max_examples=25, deadline=None)
+@given(
+    program=st.sampled_from(PROGRAMS), samples=st.integers(1, 3), rows=st.integers(1, 40), width=st.integers(2, 70),
+    shared=st.sampled_from(["", "samples", "rows", "columns"]), seed=st.integers(0, 99), frozen=st.booleans(),
+)  # fmt: skip
+def test_its_gradients_are_those_in_double_precision(level, program, samples, rows, width, shared, seed, frozen):
+    if LEVELS.index(level) > LEVELS.index(cpu.level()):
+        pytest.skip(f"{level} does not run here")
+    gen = torch.Generator().manual_seed(seed)
+    sizes = [1 if shared == axis else n for axis, n in (("samples", samples), ("rows", rows), ("columns", width))]
+    inputs = {name: torch.randn(samples, rows, width, generator=gen) for name in "xq"}
+    inputs |= {"v": torch.randn(*sizes, generator=gen), "w": torch.rand(width, generator=gen)}
+    inputs |= {"b": torch.randn(width, generator=gen)}
+    given = {name: inputs[name] for name in program.inputs}
+    one, two = (
+        {name: x.detach().clone().to(dtype).requires_grad_() for name, x in given.items()}
+        for dtype in (torch.float32, torch.double)
+    )
+    if frozen and len(given) > 1:
+        one["q"].requires_grad_(False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cpu, "level", lambda: level)
+        assert inference.trains(*one.values())
+        got, wanted = program(**one), program(**two)
+        got, wanted = (x if isinstance(x, tuple) else (x,) for x in (got, wanted))
+        slopes = [torch.randn(x.shape, generator=gen) for x in got]
+        torch.autograd.backward(got, slopes)
+        torch.autograd.backward(
+            [x.expand_as(y) for x, y in zip(wanted, slopes, strict=True)], [x.double() for x in slopes]
+        )
+    for name, x in one.items():
+        if x.requires_grad:
+            limit = 2e-5 * max(1, float(two[name].grad.abs().max()), float(rows * width**0.5))
+            torch.testing.assert_close(x.grad.double(), two[name].grad, rtol=0, atol=limit, msg=name)
+
+
+@compiled
+def test_gradients_at_their_seams_of_some_results_and_of_gradients():
+    x = torch.cat([torch.linspace(-50, 50, 4001), torch.linspace(-1, 1, 999)]).view(1, 1, -1).requires_grad_()
+    for name in ("silu", "tanh", "softplus", "sigmoid", "relu", "gelu"):
+        program, wide = RowProgram(f"y = {name}(x)", "y"), x.detach().double().requires_grad_()
+        (got,) = torch.autograd.grad(program(x=x).sum(), x)
+        (wanted,) = torch.autograd.grad(program(x=wide).sum(), wide)
+        torch.testing.assert_close(got.double(), wanted, rtol=3e-6, atol=4e-7, msg=name)
+    both = RowProgram("y = x + q; z = x * q", "y", "z")
+    x, q = (torch.randn(2, 3, 4, requires_grad=True) for _ in range(2))
+    dx, dq = torch.autograd.grad(both(x=x, q=q)[1].sum(), (x, q))
+    assert torch.equal(dx, q) and torch.equal(dq, x)
+    dx, dq = torch.autograd.grad(both(x=x, q=q)[0].sum(), (x, q))
+    assert torch.equal(dx, torch.ones_like(x)) and torch.equal(dq, dx)
+    (slope,) = torch.autograd.grad(both(x=x, q=q)[1].square().sum(), x, create_graph=True)
+    torch.testing.assert_close(torch.autograd.grad(slope.sum(), x)[0], 2 * q**2)
+    distance = RowProgram("d = x - c; d = sqrt(sum(d * d))", "d")
+    (got,) = torch.autograd.grad(distance(x=x, c=x.detach()).sum(), x)
+    assert not got.any()  # where a distance is 0, so is its gradient, as torch's norms have it
+
+
 def test_what_is_no_program_is_refused():
     for text in ("x + 1", "y = x ** 2", "y = sin(x)", "y = norm(x)", "x.y = 1"):
         with pytest.raises(ValueError, match="row program"):
@@ -148,7 +207,9 @@ def longer(kernel, arguments, threads, held):
 
 cpu.run_team = longer
 programs = [
-    RowProgram("y = x + silu(q) * norm(x, w, b, 1e-5); s = sum(x)", "y", "s"), RowProgram("t = total(tanh(x) - q)", "t")
+    RowProgram("y = x + silu(q) * norm(x, w, b, 1e-5); s = sum(x)", "y", "s"),
+    RowProgram("t = total(tanh(x) - q)", "t"),
+    RowProgram("y = norm_slope(x, q, 1e-5) + rms_slope(q, x, 1e-5) * equal(x, q) + gelu_slope(x) * positive(q)", "y"),
 ]
 for level in levels:
     cpu.level = lambda: level
@@ -159,6 +220,7 @@ for level in levels:
             s, t = guarded((2, 5, 1), behind), guarded((2, 1, width), behind)
             programs[0](x=x, q=q, w=w, b=b, out={"y": y, "s": s})
             programs[1](x=x, q=q, out={"t": t})
+            programs[2](x=x, q=q, out={"y": y})
 print("all")
 """
 

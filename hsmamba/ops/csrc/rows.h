@@ -28,6 +28,11 @@ enum {
     ROWS_MOST,  /* the largest of each row, likewise */
     ROWS_NORM,  /* each row with mean 0 and variance 1; value: added to the variance */
     ROWS_RMS,   /* each row over the root of its mean square, plus value */
+    ROWS_POSITIVE, /* 1 where it is above 0, else 0: of the gradient of relu */
+    ROWS_GELU_SLOPE,
+    ROWS_EQUAL,      /* 1 where `a` is `b`, else 0 */
+    ROWS_NORM_SLOPE, /* the gradient of `a` from that of its norm, `b` */
+    ROWS_RMS_SLOPE,
 };
 
 typedef struct {

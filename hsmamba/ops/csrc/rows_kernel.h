@@ -23,6 +23,17 @@ INLINE vf FN(geluv)(vf x) {
     return x * (x < 0.0f ? tail : 1.0f - tail);
 }
 
+/* The derivative of gelu: the integral plus x times the distribution's density. */
+INLINE vf FN(gelu_slopev)(vf x) {
+    vf z = FN(absv)(x) * 0.70710678118654752f, t = FN(inverse)(0.3275911f * z + 1.0f), e = FN(exp_negative)(-z * z);
+    vf p = 1.061405429f * t - 1.453152027f;
+    p = p * t + 1.421413741f;
+    p = p * t - 0.284496736f;
+    p = p * t + 0.254829592f;
+    vf tail = 0.5f * p * t * e;
+    return (x < 0.0f ? tail : 1.0f - tail) + 0.39894228040143268f * x * e;
+}
+
 INLINE vf FN(sqrtv)(vf x) { return __builtin_elementwise_sqrt(x); }
 
 INLINE vf FN(expv)(vf x) {
@@ -83,6 +94,38 @@ static void FN(rows_norm)(const Rows *r, vf *to, const vf *a, int64_t rows, floa
         vf scale = 1.0f / FN(sqrtv)(FN(sums)(squares) * (1.0f / r->width) + eps);
         for (int64_t i = 0; i < count; i++)
             for (int64_t v = 0; v < used; v++) out[i * pitch + v] *= scale[i];
+    }
+}
+
+/* The gradient of each row of `a` from that of `rows_norm` of it, `g`; `to` may be one of them. */
+static void FN(rows_norm_slope)(const Rows *r, vf *to, const vf *a, const vf *g, int64_t rows, float eps, int centred) {
+    int64_t pitch = r->pitch / VL, used = (r->width + VL - 1) / VL;
+    float share = 1.0f / r->width;
+    for (int64_t first = 0; first < rows; first += VL) {
+        int64_t count = rows - first < VL ? rows - first : VL;
+        const vf *x = a + first * pitch, *y = g + first * pitch;
+        vf *out = to + first * pitch, mean = 0.0f, slope = 0.0f, squares[VL], products[VL];
+        if (centred) {
+            mean = FN(row_sums)(x, count, pitch, r->width) * share;
+            slope = FN(row_sums)(y, count, pitch, r->width) * share;
+        }
+        for (int64_t i = 0; i < VL; i++) {
+            squares[i] = products[i] = 0.0f;
+            for (int64_t v = 0; v < used && i < count; v++) {
+                vf from = x[i * pitch + v] - mean[i], by = y[i * pitch + v];
+                if (r->width - v * VL < VL) {
+                    from = FN(kept)(from, r->width - v * VL, 0.0f);
+                    by = FN(kept)(by, r->width - v * VL, 0.0f);
+                }
+                squares[i] += from * from;
+                products[i] += from * by;
+            }
+        }
+        vf scale = 1.0f / FN(sqrtv)(FN(sums)(squares) * share + eps);
+        vf along = FN(sums)(products) * share * scale * scale;
+        for (int64_t i = 0; i < count; i++)
+            for (int64_t v = 0; v < used; v++)
+                out[i * pitch + v] = scale[i] * (y[i * pitch + v] - slope[i] - (x[i * pitch + v] - mean[i]) * along[i]);
     }
 }
 
@@ -173,6 +216,11 @@ static void FN(rows_step)(const Rows *r, const RowsStep *step, int64_t outer, in
         break;
     case ROWS_NORM: FN(rows_norm)(r, to, a, rows, step->value, 1); break;
     case ROWS_RMS: FN(rows_norm)(r, to, a, rows, step->value, 0); break;
+    case ROWS_POSITIVE: EACH(a[i] > 0.0f ? (vf)1.0f : (vf)0.0f);
+    case ROWS_GELU_SLOPE: EACH(FN(gelu_slopev)(a[i]));
+    case ROWS_EQUAL: EACH(a[i] == b[i] ? (vf)1.0f : (vf)0.0f);
+    case ROWS_NORM_SLOPE: FN(rows_norm_slope)(r, to, a, b, rows, step->value, 1); break;
+    case ROWS_RMS_SLOPE: FN(rows_norm_slope)(r, to, a, b, rows, step->value, 0); break;
     }
 #undef EACH
 }
@@ -187,3 +235,6 @@ EXPORT void FN(hsmamba_rows)(Rows *r) {
                 FN(rows_step)(r, r->program + k, outer, first, r->inner - first < r->block ? r->inner - first : r->block, registers);
     restore_mode(mode);
 }
+
+/* The same for the programs of gradients, whose steps an earlier library does not know. */
+EXPORT void FN(hsmamba_rows_back)(Rows *r) { FN(hsmamba_rows)(r); }
