@@ -107,7 +107,7 @@ def step(model: Any, size: int) -> tuple[Callable[[], Any], int]:
             error = loss(output, target)
         else:  # of a network that brings its own loss
             error = output.loss(target) if patches else output.loss(target, inputs[2])
-        error.backward()
+        torch.autograd.backward(error)
         optimizer.step()
         return lengths
 

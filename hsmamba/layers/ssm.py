@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hsmamba.layers.scan_order import Order, order_table, put_back, read, rows_back
 from hsmamba.ops import inference, s6, selective_scan
 from hsmamba.ops.linear import linear
+from hsmamba.ops.linear_gradients import trainable_linear
 
 
 def init_dt_bias_(bias: Tensor, dt_min: float = 1e-3, dt_max: float = 0.1, dt_floor: float = 1e-4) -> Tensor:
@@ -180,7 +180,7 @@ def _project(weight: Tensor, x: Tensor) -> Tensor:
     Products of small matrices are several times as fast as grouped convolutions of size 1.
     """
     if len(weight) == 1 and x.stride(2) == 1:  # a step's numbers are neighbours in memory: one large product
-        return F.linear(x.permute(0, 3, 1, 2), weight[0]).permute(0, 2, 3, 1)
+        return trainable_linear(x.permute(0, 3, 1, 2), weight[0]).permute(0, 2, 3, 1)
     return weight @ x
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,7 @@ from hsmamba.layers.linear import Linear
 from hsmamba.layers.scan_order import index_map, quarter_turn, snake
 from hsmamba.layers.ssm import S6
 from hsmamba.ops import inference
-from hsmamba.ops.linear import linear_parts, product
+from hsmamba.ops.linear import linear, linear_parts, product
 from hsmamba.ops.rows import RowProgram
 
 SCANS = 4
@@ -59,11 +59,11 @@ def pool_tokens(x: Tensor, tokens: int) -> Tensor:
     """Average tokens down (or up) to a number of them: (N, L, D) -> (N, tokens, D)."""
     if x.shape[1] == tokens:
         return x
-    return (
-        product(_pooling(x.shape[1], tokens).expand(len(x), -1, -1), x)
-        if inference.takes(x)
-        else F.adaptive_avg_pool1d(x.mT, tokens).mT
-    )
+    if inference.takes(x):
+        return product(_pooling(x.shape[1], tokens).expand(len(x), -1, -1), x)
+    if inference.trains(x):
+        return _pooling(x.shape[1], tokens) @ x
+    return F.adaptive_avg_pool1d(x.mT, tokens).mT
 
 
 def index_mask(length: int, centre: int, like: Tensor) -> Tensor:
@@ -196,7 +196,7 @@ class TokenLearner(nn.Module):
             weight = inference.prepared(_learning, self.U1, self.U2)
             scores, values = linear_parts(m, weight, None, (self.U1.shape[1], ""), (m.shape[2], ""))
             return product(scores.softmax(1).mT, values)
-        x: Tensor = self.drop((self.U1 @ m.mT).softmax(-1) @ (m @ self.U2))
+        x: Tensor = self.drop((self.U1 @ m.mT).softmax(-1) @ linear(m, self.U2[0].mT))
         return x
 
 
@@ -256,10 +256,15 @@ _flat_mask = RowProgram(
     "; g = g / sum(g)",
     "g",
 )
+_softplus = RowProgram("y = softplus(x)", "y")
+_rms = RowProgram("y = rms(x, 1e-5) * weight", "y")
 _normed = RowProgram("y = norm(x, 1e-5)", "y")
 _added_normed = RowProgram("y = x + pos; n = norm(y, 1e-5)", "y", "n")
 _gated = RowProgram("y = tanh(x + gate * u)", "y")
+_mixed = RowProgram("y = x + silu(q) * u", "y")
+_squashed = RowProgram("y = tanh(x + silu(q) * u)", "y")
 _left = RowProgram("y = norm(tanh(x + skip), weight, bias, 1e-5)", "y")
+_two_ways = RowProgram("y = x + silu(z) * (silu(first * mask) + silu(second * mask))", "y")
 _both_ways = RowProgram("y = x + gate * (silu(first * mask) + silu(second * mask)); n = norm(y, 1e-5)", "y", "n")
 
 
@@ -271,11 +276,27 @@ def _index_row(length: int) -> tuple[Tensor, Tensor]:
         return mask.view(1, 1, -1), torch.full((1, 1, 1), 1 / length)
 
 
+class _WithToken(torch.autograd.Function):
+    """Tokens (N, L, E) and one of them, (N, 1, E), without a gradient full of zeros for it."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, at: int) -> tuple[Tensor, Tensor]:
+        ctx.at = at
+        return y.view_as(y), y[:, at : at + 1].clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, of_token: Tensor) -> tuple[Tensor, None]:
+        grad = grad.clone() if torch.is_grad_enabled() else grad  # else it is of the distances alone, whose it was
+        grad[:, ctx.at : ctx.at + 1] += of_token
+        return grad, None
+
+
 def _fast_mask(y: Tensor) -> Tensor:
     """`released_mask` by row programs: (N, L, E) -> (N, L, 1)."""
     length = y.shape[1]
     centre = released_centre(length)
-    distance = _distances(x=y, c=y[:, centre : centre + 1])
+    x, c = (y, y[:, centre : centre + 1]) if inference.takes(y) else _WithToken.apply(y, centre)
+    distance = _distances(x=x, c=c)
     index, share = _index_row(length)
     mask: Tensor = _flat_mask(d=distance.mT, index=index, share=share)
     return mask.mT
@@ -302,8 +323,11 @@ class MaskedMerge(nn.Module):
             _attended(x=backward, mask=_fast_mask(backward).flip(1), out={"y": second})
             merged: Tensor = _attended(x=self.proj(c), mask=_fast_mask(c))
             return merged
-        c = torch.cat([forward * released_mask(forward), backward * released_mask(backward).flip(1)], dim=-1)
-        out: Tensor = self.proj(c) * released_mask(c)
+        masked = _fast_mask if inference.trains(forward, backward) else released_mask
+        c = torch.cat(
+            [_attended(x=forward, mask=masked(forward)), _attended(x=backward, mask=masked(backward).flip(1))], dim=-1
+        )
+        out: Tensor = _attended(x=self.proj(c), mask=masked(c))
         return out
 
 
@@ -407,12 +431,22 @@ class VimV2(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix."""
-        q = self.proj(self.norm(x))
-        weight, bias = _side_by_side(self.convs)
-        u = F.softplus(F.linear(q, weight, bias)).view(*q.shape[:2], 2, q.shape[2]).permute(0, 2, 3, 1)  # (N, 2, D, L)
-        both = self.ssm(u.unsqueeze(3), orders=("rows", "rows"), summed=True).squeeze(2).mT  # (N, L, D)
-        out: Tensor = torch.addcmul(x, F.silu(q), both)
+        q, both = self._scanned(x)
+        out: Tensor = _mixed(x=x, q=q, u=both)
         return out
+
+    def squashed(self, x: Tensor) -> Tensor:
+        """Mix, and put the result through tanh; for training."""
+        q, both = self._scanned(x)
+        out: Tensor = _squashed(x=x, q=q, u=both)
+        return out
+
+    def _scanned(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the stream and the sum of both scans, (N, L, D) each."""
+        q = self.proj(self.norm(x))
+        u = _softplus(x=linear(q, *_side_by_side(self.convs)))
+        u = u.view(*q.shape[:2], 2, q.shape[2]).permute(0, 2, 3, 1)  # (N, 2, D, L)
+        return q, self.ssm(u.unsqueeze(3), orders=("rows", "rows"), summed=True).squeeze(2).mT
 
     def mixed(self, x: Tensor, normed: Tensor) -> Tensor:
         """Mix x, whose rows `normed` has with mean 0 and variance 1, and take the tanh of it; for inference."""
@@ -451,7 +485,8 @@ class MixerV2(nn.Module):
             ways = [vim.mixed(x, normed) for vim in (self.vim1, self.vim2)]
         else:
             x = self.drop(x + self.pos_embed)
-            ways = [vim(x).tanh() for vim in (self.vim1, self.vim2)]
+            fused = inference.trains(x)
+            ways = [vim.squashed(x) if fused else vim(x).tanh() for vim in (self.vim1, self.vim2)]
         out: Tensor = self.stage(self.merge(*ways), gate)
         return out
 
@@ -483,15 +518,15 @@ class VimV3(nn.Module):
             return self.repeated(x, 1)
         length = x.shape[1]
         normed = self.norm(x)
-        z, q = F.silu(self.proj_z(normed)), self.proj_x(normed)
-        weight, bias = _side_by_side(self.convs)
-        u = F.softplus(F.linear(q, weight, bias))  # (N, L, 2 D), as the scan reads it
+        z, q = self.proj_z(normed), self.proj_x(normed)
+        u = _softplus(x=linear(q, *_side_by_side(self.convs)))  # (N, L, 2 D), as the scan reads it
         if torch.compiler.is_compiling():  # torch traces the layout of the gradient of a flip wrongly, but for this
             u = torch.stack(u.chunk(2, dim=2), dim=2)
         u = u.view(*q.shape[:2], 2, q.shape[2]).permute(0, 2, 3, 1)  # (N, 2, D, L)
         forward, backward = self.ssm(u.unsqueeze(3), orders=("rows", "rows back")).squeeze(3).mT.unbind(1)
-        mask = index_mask(length, released_centre(length), x)[:, None]
-        return torch.addcmul(x, z, F.silu(forward * mask) + F.silu(backward * mask))
+        mask = index_mask(length, released_centre(length), x).view(1, -1, 1)
+        mixed: Tensor = _two_ways(x=x, z=z, first=forward, second=backward, mask=mask)
+        return mixed
 
     def _fused(self, x: Tensor, normed: Tensor) -> tuple[Tensor, Tensor]:
         """Mix x, whose rows `normed` has with mean 0 and variance 1; the result, likewise both; for inference."""
@@ -554,7 +589,8 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix and add what came in."""
-        normed = self.norm(x.to(self.norm.weight.dtype))  # autocast, which widens other norms, leaves this one
+        weight = self.norm.weight
+        normed = _rms(x=x.to(weight.dtype), weight=weight)  # autocast, which widens other norms, leaves this one
         skip, norm = self.skip(pool_tokens(x, self.tokens)), self.out_norm
         out: Tensor = _left(x=self.mixer(normed), skip=skip, weight=norm.weight, bias=norm.bias)
         return out

@@ -1,7 +1,7 @@
 """The compiled kernel of linear layers: bias, activation and what is added go in while a product is in registers.
 
 It takes a processor's widest vectors whoever made it, and weights in an order of its own, which is made once a job. In
-float32 on a CPU, for inference; torch operations elsewhere.
+float32 on a CPU, for inference; in training see `hsmamba.ops.linear_gradients`, elsewhere torch operations.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hsmamba.ops import cpu, inference
+from hsmamba.ops.linear_gradients import trainable_linear
 
 PANEL = 48  # of csrc/linear.h
 _MOST_INPUTS = 1024  # a panel of more falls out of the second cache
@@ -63,7 +64,8 @@ def linear(
     """
     if takes(x, weight, bias, add):
         return _run(x, weight, bias, ((weight.shape[:-1].numel(), activation),), add)
-    y = _ACTIVATIONS[activation](F.linear(x, weight.flatten(0, -2), None if bias is None else bias.flatten()))
+    plain = trainable_linear(x, weight.flatten(0, -2), None if bias is None else bias.flatten())
+    y = _ACTIVATIONS[activation](plain)
     return y if add is None else y + add
 
 
@@ -84,7 +86,7 @@ def linear_parts(x: Tensor, weight: Tensor, bias: Tensor | None, *parts: tuple[i
         widths = [-(-size // cpu.WIDEST) * cpu.WIDEST for size in sizes[:-1]] + sizes[-1:]
         whole = _run(x, weight, bias, parts, None)
         return tuple(y[..., :size] for y, size in zip(torch.split(whole, widths, -1), sizes, strict=True))
-    ys = torch.split(F.linear(x, weight, bias), sizes, -1)
+    ys = torch.split(trainable_linear(x, weight, bias), sizes, -1)
     return tuple(_ACTIVATIONS[activation](y) for y, (_, activation) in zip(ys, parts, strict=True))
 
 

@@ -96,7 +96,7 @@ def test_gradients_flow_where_they_are_asked_for():
 @pytest.mark.parametrize("level", LEVELS)
 @settings(max_examples=25, deadline=None)
 @given(
-    program=st.sampled_from(PROGRAMS), samples=st.integers(1, 3), rows=st.integers(1, 40), width=st.integers(2, 70),
+    program=st.sampled_from(PROGRAMS), samples=st.integers(1, 3), rows=st.integers(1, 40), width=st.integers(6, 70),
     shared=st.sampled_from(["", "samples", "rows", "columns"]), seed=st.integers(0, 99), frozen=st.booleans(),
 )  # fmt: skip
 def test_its_gradients_are_those_in_double_precision(level, program, samples, rows, width, shared, seed, frozen):
