@@ -24,6 +24,8 @@ from hsmamba.layers.fusion import Place, ResidualBlock, pad_sides
 from hsmamba.layers.wavelet import haar, inverse_haar
 from hsmamba.models._base import FusionNetwork
 from hsmamba.models._registry import ModelCfg, register_model
+from hsmamba.ops import inference
+from hsmamba.ops.linear_gradients import trainable_linear
 
 _CITATION = (
     "Liu, Zhang, Wang: RAMSF, a generic framework for optical remote-sensing multimodal spatial-spectral fusion. "
@@ -112,7 +114,11 @@ class Align(nn.Module):
         of_coarse, _, of_row, of_column = self._first_layer()
         y, x_axis = _positions(of_row, 0, height, height, 1), _positions(of_column, 0, width, width, 1)
         # Channels last from here on: what a pixel's layers read lies together.
-        coarse = F.conv2d(x, of_coarse).permute(0, 2, 3, 1) - y[:, None] - x_axis
+        if inference.trains(x, of_coarse):
+            coarse = trainable_linear(x.permute(0, 2, 3, 1), of_coarse.flatten(1))
+        else:
+            coarse = F.conv2d(x, of_coarse).permute(0, 2, 3, 1)
+        coarse = coarse - y[:, None] - x_axis
         around = (0, 0, 1, 1, 1, 1)
         if self.place is None:
             coarse = F.pad(coarse, around)  # (B, h + 2, w + 2, M)
@@ -144,6 +150,8 @@ class Align(nn.Module):
 
     def _align_rows(self, coarse: Tensor, guide: Tensor, row: int, size: tuple[int, int]) -> Tensor:
         """Align fine rows from 2 * row on: coarse (B, R + 2, w + 2, M), guide (B, 2 R, 2 w, D) -> (B, 2 R, 2 w, O)."""
+        if inference.trains(coarse, guide, *self.parameters()):
+            return self._align_all(coarse, guide, row, size)
         _, of_guide, of_row, of_column = self._first_layer()
         batch, rows, (height, width) = guide.shape[0], guide.shape[1] // 2, size
         y, x = _positions(of_row, row, rows, height, 2), _positions(of_column, 0, width, width, 2)
@@ -166,6 +174,58 @@ class Align(nn.Module):
                 out.append((o[:, :, -1:].softmax(0) * o[:, :, :-1]).sum(0))
         fine = torch.stack(out).view(2, 2, batch * rows, -1, width).permute(2, 0, 4, 1, 3)  # (B R, 2, w, 2, O)
         return fine.reshape(batch, 2 * rows, 2 * width, -1)
+
+    def _align_all(self, coarse: Tensor, guide: Tensor, row: int, size: tuple[int, int]) -> Tensor:
+        """Do the same by one product a layer, for all neighbours of all pixels: for training."""
+        (batch, rows, width, _), weight = guide.shape, self.first.weight.flatten(1)
+        y, x = (
+            _positions(weight.new_ones(1), *place, 2) for place in ((row, rows // 2, size[0]), (0, size[1], size[1]))
+        )
+        where = torch.cat([y[:, None].expand(-1, width, -1), x.expand(rows, -1, -1)], dim=2)
+        seen = torch.cat([guide, where.expand(batch, -1, -1, -1)], dim=3)
+        fine = trainable_linear(seen, weight[:, self.in_chans :], self.first.bias)
+        hidden = _Neighbours.apply(fine, coarse)
+        z = hidden.flatten(0, -2)
+        for layer in self.rest[1::2]:
+            z = trainable_linear(z, layer.weight.flatten(1), layer.bias)
+            z = z if layer is self.rest[-1] else F.relu(z, inplace=True)
+        o = z.view(2, 2, 4, *hidden.shape[4:-1], -1)
+        o = (o[..., -1:].softmax(2) * o[..., :-1]).sum(2)
+        return o.permute(2, 3, 0, 4, 1, 5).reshape(batch, rows, width, -1)
+
+
+class _Neighbours(torch.autograd.Function):
+    """The first layer of each fine pixel, seen from its four nearest coarse ones.
+
+    Shape: (B, 2 R, 2 w, M) and (B, R + 2, w + 2, M) -> (2, 2, 2, 2, B, R, w, M): row and column of a fine pixel in its
+    block, row and column of the neighbour among the four.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, fine: Tensor, coarse: Tensor) -> Tensor:
+        here = fine.unflatten(2, (-1, 2)).unflatten(1, (-1, 2)).permute(2, 4, 0, 1, 3, 5)  # (2, 2, B, R, w, M)
+        out = fine.new_empty(2, 2, 2, 2, *here.shape[2:])
+        for i, j, a, b in itertools.product(range(2), repeat=4):
+            torch.add(here[i, j], _shifted(coarse, i + a, j + b), out=out[i, j, a, b])
+        ctx.save_for_backward(out.relu_())
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        (out,) = ctx.saved_tensors
+        grad = grad * (out > 0) if torch.is_grad_enabled() else torch.ops.aten.threshold_backward(grad, out, 0)
+        dfine = grad.sum((2, 3)).permute(2, 3, 0, 4, 1, 5)  # (B, R, 2, w, 2, M)
+        batch, rows, _, width, _, hidden = dfine.shape
+        dcoarse = grad.new_zeros(batch, rows + 2, width + 2, hidden)
+        for i, j, a, b in itertools.product(range(2), repeat=4):
+            _shifted(dcoarse, i + a, j + b).add_(grad[i, j, a, b])
+        return dfine.reshape(batch, 2 * rows, 2 * width, hidden), dcoarse
+
+
+def _shifted(coarse: Tensor, down: int, across: int) -> Tensor:
+    """Cut from (B, R + 2, w + 2, M) what lies so many pixels further: (B, R, w, M)."""
+    rows, width = coarse.shape[1] - 2, coarse.shape[2] - 2
+    return coarse[:, down : down + rows, across : across + width]
 
 
 def _rows_as_images(x: Tensor) -> Tensor:

@@ -31,8 +31,8 @@ def trainable_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> T
     """
     if x.numel() * len(weight) < _SMALL or not _trains(x, weight, bias):
         return F.linear(x, weight, bias)
-    out: Tensor = _Linear.apply(x, weight, bias)
-    return out
+    out: Tensor = _Linear.apply(x.flatten(0, -2), weight, bias)
+    return out.unflatten(0, x.shape[:-1]) if x.ndim != 2 else out  # type: ignore[no-untyped-call]
 
 
 def _trains(*tensors: Tensor | None) -> bool:
@@ -42,7 +42,7 @@ def _trains(*tensors: Tensor | None) -> bool:
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    made: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    made: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight.contiguous(), bias, "none", [], "")
     return made
 
 
@@ -56,12 +56,11 @@ class _Linear(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         of_x, of_weight, of_bias = ctx.needs_input_grad
-        rows, inputs = grad.reshape(-1, len(weight)), x.reshape(-1, weight.shape[1])
+        dbias = grad.sum(0) if of_bias else None
         if torch.is_grad_enabled():  # the gradient is to be differentiated in its turn
-            return grad @ weight, rows.mT @ inputs, rows.sum(0) if of_bias else None
-        dx = _product(grad, weight.mT.contiguous()) if of_x else None
-        dweight = _weight_gradient(rows, inputs) if of_weight else None
-        return dx, dweight, rows.sum(0) if of_bias else None
+            return grad @ weight, grad.mT @ x, dbias
+        dx = _product(grad, weight.mT) if of_x else None
+        return dx, _weight_gradient(grad, x) if of_weight else None, dbias
 
 
 def _weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
@@ -69,7 +68,7 @@ def _weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
     images = next((n for n in _IMAGES if len(x) % n == 0), 0)
     if not images:
         return grad.mT @ x
-    grad, x = (rows.view(images, -1, rows.shape[1]).mT.unsqueeze(2) for rows in (grad, x))
+    grad, x = (rows.reshape(images, -1, rows.shape[1]).mT.unsqueeze(2) for rows in (grad, x))
     weight = x.new_empty(grad.shape[1], x.shape[1], 1, 1)
     options = None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [False, True, False]
     found: Tensor = torch.ops.aten.convolution_backward(grad, x, weight, *options)[1]

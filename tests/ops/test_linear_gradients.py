@@ -18,6 +18,12 @@ def made(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).requires_grad_()
 
 
+def took(y):
+    """Whether the operation made this."""
+    found = y.grad_fn, *(step for step, _ in y.grad_fn.next_functions)
+    return any("_LinearBackward" in step.name() for step in found if step is not None)
+
+
 @served
 @pytest.mark.parametrize("shape", [(7, 9, 20), (64, 5, 20), (48, 20), (16, 2, 3, 20)])
 @pytest.mark.parametrize("biased", [True, False])
@@ -27,7 +33,7 @@ def test_values_and_gradients(shape, biased, monkeypatch):
     slope = torch.randn(*shape[:-1], 30, generator=torch.Generator().manual_seed(3))
     leaves = [t for t in (x, weight, bias) if t is not None]
     y = ops.trainable_linear(x, weight, bias)
-    assert "_Linear" in y.grad_fn.name()
+    assert took(y)
     got = torch.autograd.grad(y, leaves, slope)
     wide = [t.detach().double().requires_grad_() for t in leaves]
     wanted = F.linear(*wide)
@@ -57,9 +63,9 @@ def test_elsewhere_it_is_torchs(monkeypatch):
     with torch.no_grad():
         assert layer(x).grad_fn is None
     with inference.plain():
-        assert "_Linear" not in layer(x).grad_fn.name()
-    assert "_Linear" not in small(made(2, 4)).grad_fn.name()
-    assert "_Linear" not in wide(x.double()).grad_fn.name()
+        assert not took(layer(x))
+    assert not took(small(made(2, 4)))
+    assert not took(wide(x.double()))
     with torch.autocast("cpu", torch.bfloat16):
         assert layer(x).dtype == torch.bfloat16
     monkeypatch.setattr(torch._C, "_has_mkldnn", False)
