@@ -55,7 +55,7 @@ class Encoder(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         """Encode, (B, in_chans, H, W) -> (B, dim, H, W)."""
-        out: Tensor = self[1](self[0](x))
+        out: Tensor = self[1](self[0](x.contiguous(memory_format=torch.channels_last)))
         return out.contiguous(memory_format=torch.channels_last)
 
 
@@ -206,20 +206,21 @@ class _Neighbours(torch.autograd.Function):
         here = fine.unflatten(2, (-1, 2)).unflatten(1, (-1, 2)).permute(2, 4, 0, 1, 3, 5)  # (2, 2, B, R, w, M)
         out = fine.new_empty(2, 2, 2, 2, *here.shape[2:])
         for i, j, a, b in itertools.product(range(2), repeat=4):
-            torch.add(here[i, j], _shifted(coarse, i + a, j + b), out=out[i, j, a, b])
-        ctx.save_for_backward(out.relu_())
+            torch.add(here[i, j], _shifted(coarse, i + a, j + b), out=out[i, j, a, b]).relu_()
+        ctx.save_for_backward(out)
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         (out,) = ctx.saved_tensors
-        grad = grad * (out > 0) if torch.is_grad_enabled() else torch.ops.aten.threshold_backward(grad, out, 0)
-        dfine = grad.sum((2, 3)).permute(2, 3, 0, 4, 1, 5)  # (B, R, 2, w, 2, M)
-        batch, rows, _, width, _, hidden = dfine.shape
+        batch, rows, width, hidden = out.shape[4:]
+        dfine = grad.new_zeros(2, 2, batch, rows, width, hidden)
         dcoarse = grad.new_zeros(batch, rows + 2, width + 2, hidden)
         for i, j, a, b in itertools.product(range(2), repeat=4):
-            _shifted(dcoarse, i + a, j + b).add_(grad[i, j, a, b])
-        return dfine.reshape(batch, 2 * rows, 2 * width, hidden), dcoarse
+            slope = torch.ops.aten.threshold_backward(grad[i, j, a, b], out[i, j, a, b], 0)
+            dfine[i, j] += slope
+            _shifted(dcoarse, i + a, j + b).add_(slope)
+        return dfine.permute(2, 3, 0, 4, 1, 5).reshape(batch, 2 * rows, 2 * width, hidden), dcoarse
 
 
 def _shifted(coarse: Tensor, down: int, across: int) -> Tensor:
