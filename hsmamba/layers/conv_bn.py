@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hsmamba.ops import inference
+from hsmamba.ops.linear_gradients import trainable_linear
 
 _CONVOLUTIONS = {nn.Conv2d: F.conv2d, nn.Conv3d: F.conv3d}
 _NORMS = {nn.Conv2d: nn.BatchNorm2d, nn.Conv3d: nn.BatchNorm3d}
@@ -45,12 +46,21 @@ class ConvBN(nn.Sequential):
         """Convolve, normalise, activate."""
         conv, norm = cast("nn.Conv2d", self[0]), cast("nn.BatchNorm2d", self[1])
         if norm.training or norm.running_var is None or norm.running_mean is None:
+            if _is_product(conv, input):
+                rows = trainable_linear(input.permute(0, 2, 3, 1), conv.weight.flatten(1), conv.bias)
+                x = norm(rows.permute(0, 3, 1, 2))
+                return F.relu(x, inplace=True) if len(self) > 2 else cast(Tensor, x)
             return cast(Tensor, super().forward(input))  # type: ignore[no-untyped-call]
         kernel, shift = self.folded()
-        x: Tensor = _CONVOLUTIONS[type(conv)](
-            input, kernel, shift, conv.stride, conv.padding, conv.dilation, conv.groups
-        )
+        x = _CONVOLUTIONS[type(conv)](input, kernel, shift, conv.stride, conv.padding, conv.dilation, conv.groups)
         return F.relu(x, inplace=True) if len(self) > 2 else x
+
+
+def _is_product(conv: nn.Conv2d | nn.Conv3d, maps: Tensor) -> bool:
+    """Whether a convolution is one product of matrices, of maps whose channels are neighbours in memory."""
+    if maps.is_contiguous() or maps.ndim != 4 or not maps.is_contiguous(memory_format=torch.channels_last):
+        return False
+    return conv.kernel_size == conv.stride == (1, 1) and conv.groups == 1 and conv.padding in ("same", (0, 0))
 
 
 def _folded(

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -187,11 +187,13 @@ class Align(nn.Module):
         hidden = _Neighbours.apply(fine, coarse)
         z = hidden.flatten(0, -2)
         for layer in self.rest[1::2]:
-            z = trainable_linear(z, layer.weight.flatten(1), layer.bias)
-            z = z if layer is self.rest[-1] else F.relu(z, inplace=True)
+            conv = cast(nn.Conv2d, layer)
+            z = trainable_linear(z, conv.weight.flatten(1), conv.bias)
+            z = z if conv is self.rest[-1] else F.relu(z, inplace=True)
         o = z.view(2, 2, 4, *hidden.shape[4:-1], -1)
         o = (o[..., -1:].softmax(2) * o[..., :-1]).sum(2)
-        return o.permute(2, 3, 0, 4, 1, 5).reshape(batch, rows, width, -1)
+        found: Tensor = o.permute(2, 3, 0, 4, 1, 5).reshape(batch, rows, width, -1)
+        return found
 
 
 class _Neighbours(torch.autograd.Function):
@@ -203,7 +205,8 @@ class _Neighbours(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, fine: Tensor, coarse: Tensor) -> Tensor:
-        here = fine.unflatten(2, (-1, 2)).unflatten(1, (-1, 2)).permute(2, 4, 0, 1, 3, 5)  # (2, 2, B, R, w, M)
+        batch, rows, width, hidden = fine.shape
+        here = fine.view(batch, rows // 2, 2, width // 2, 2, hidden).permute(2, 4, 0, 1, 3, 5)  # (2, 2, B, R, w, M)
         out = fine.new_empty(2, 2, 2, 2, *here.shape[2:])
         for i, j, a, b in itertools.product(range(2), repeat=4):
             torch.add(here[i, j], _shifted(coarse, i + a, j + b), out=out[i, j, a, b]).relu_()
