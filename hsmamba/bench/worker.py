@@ -26,6 +26,7 @@ from hsmamba.zoo.factory import create_model, list_pretrained
 
 _WIDTH = 96  # pixels of a scene to classify
 _CROPS = 2  # of a step of training, as `finetune` takes them
+_STEPS = 3  # of a run, one after the other as there
 
 
 def create(name: str) -> Any:
@@ -54,8 +55,7 @@ def scene(model: Any, size: int) -> tuple[Callable[[], Any], int]:
         cube = Scene(first, aux=rest[0] if rest else None)
         return lambda: classify(model, cube, progress=False)[0], first.shape[0] * first.shape[1]
     guide = rest[0]
-    options: dict[str, Any] = {"maximum": 1, "consistent": False, "progress": False}
-    return lambda: fuse(model, first, guide, **options), guide.shape[0] * guide.shape[1]
+    return lambda: fuse(model, first, guide, maximum=1, progress=False), guide.shape[0] * guide.shape[1]
 
 
 def _batch(model: Any, size: int, crops: int = 1) -> tuple[list[torch.Tensor], torch.Tensor]:
@@ -93,7 +93,8 @@ def _optimizer(model: Any) -> torch.optim.Optimizer:
 
 
 def step(model: Any, size: int) -> tuple[Callable[[], Any], int]:
-    """Make one step of training: forward, loss, backward and AdamW; the result are the gradients' lengths."""
+    """Make some steps of training: forward, loss, backward and AdamW; the result are the gradients' lengths."""
+    getattr(training, "keep_memory", lambda: None)()  # as a run of training does, since there is that
     inputs, target = _batch(model.train(), size, _CROPS)
     optimizer = _optimizer(model)
     patches = hasattr(model, "patch_size")
@@ -101,20 +102,21 @@ def step(model: Any, size: int) -> tuple[Callable[[], Any], int]:
 
     def run() -> Any:
         torch.manual_seed(0)  # of dropout
-        optimizer.zero_grad()
-        output = model(*inputs)
-        if isinstance(output, torch.Tensor):
-            error = loss(output, target)
-        else:  # of a network that brings its own loss
-            error = output.loss(target) if patches else output.loss(target, inputs[2])
-        torch.autograd.backward(error)
-        optimizer.step()
+        for _ in range(_STEPS):
+            optimizer.zero_grad()
+            output = model(*inputs)
+            if isinstance(output, torch.Tensor):
+                error = loss(output, target)
+            else:  # of a network that brings its own loss
+                error = output.loss(target) if patches else output.loss(target, inputs[2])
+            torch.autograd.backward(error)
+            optimizer.step()
         return lengths
 
     def lengths() -> Any:
         return np.array([float(p.grad.norm()) for p in model.parameters() if p.grad is not None], np.float32)
 
-    return run, size if hasattr(model, "patch_size") else target[0, 0].numel()
+    return run, _STEPS * (size if patches else _CROPS * target[0, 0].numel())
 
 
 WORKS: dict[str, Callable[[Any, int], tuple[Callable[[], Any], int]]] = {

@@ -66,7 +66,7 @@ def evaluating(model: nn.Module, device: torch.device | str | None) -> Iterator[
     try:
         with _guard:
             model.to(where).eval()
-        _keep_memory()
+        keep_memory()
         with torch.inference_mode(), inference.holding():
             yield where
     finally:
@@ -86,8 +86,8 @@ def _shared(model: nn.Module) -> nn.Module:
 
 
 @functools.cache
-def _keep_memory() -> None:
-    """Let glibc keep some MB that are free for what a network makes next.
+def keep_memory() -> None:
+    """Let glibc keep some MB that are free for what a network, or a step of its training, makes next.
 
     By default it gives the end of its memory back to the system after every few tensors, and gets it again page by
     page, which takes a tenth of the time of networks of many small steps.

@@ -33,7 +33,7 @@ from hsmamba.engine.pace import Pace
 from hsmamba.engine.parallel import group
 from hsmamba.engine.pulse import Pulse
 from hsmamba.engine.results import write_results
-from hsmamba.engine.running import hidden
+from hsmamba.engine.running import hidden, keep_memory
 from hsmamba.engine.schedule import SCHEDULES, Schedule, make_schedule
 from hsmamba.errors import TrainingError, WeightsError
 from hsmamba.models import Network
@@ -377,6 +377,7 @@ class Run(ABC, Generic[Trained]):
         with ExitStack() as stack:
             if (checkpoint := keeping.checkpoint) is not None:
                 self.group.on_first(lambda: stack.enter_context(only_run(Path(checkpoint))))
+            keep_memory()
             self._go(keeping)
 
     def _go(self, keeping: Keeping) -> None:

@@ -15,7 +15,7 @@ def test_a_checkout_beside_itself_does_the_same():
     lines = []
     rows = bench.bench_against(ROOT, ["lda"], ("scene", "forward", "step"), rounds=1, size=16, say=lines.append)
     assert [(row.model, row.work) for row in rows] == [("lda", work) for work in ("scene", "forward", "step")]
-    assert [row.pixels for row in rows] == [16 * 96, 16, 16]
+    assert [row.pixels for row in rows] == [16 * 96, 16, 3 * 16]
     assert all(row.ours > 0 and row.theirs > 0 and row.unlike == 0 for row in rows)
     assert len(lines) == 2 + len(rows) and lines[1] == bench.HEADER and len(lines[2]) == len(bench.HEADER)
 
