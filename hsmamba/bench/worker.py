@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -55,7 +56,10 @@ def scene(model: Any, size: int) -> tuple[Callable[[], Any], int]:
         cube = Scene(first, aux=rest[0] if rest else None)
         return lambda: classify(model, cube, progress=False)[0], first.shape[0] * first.shape[1]
     guide = rest[0]
-    return lambda: fuse(model, first, guide, maximum=1, progress=False), guide.shape[0] * guide.shape[1]
+    options: dict[str, Any] = {"maximum": 1, "progress": False}
+    if "consistent" in signature(fuse).parameters:  # no work of the network, and earlier versions have none
+        options["consistent"] = False
+    return lambda: fuse(model, first, guide, **options), guide.shape[0] * guide.shape[1]
 
 
 def _batch(model: Any, size: int, crops: int = 1) -> tuple[list[torch.Tensor], torch.Tensor]:
