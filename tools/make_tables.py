@@ -12,6 +12,7 @@ import json
 import re
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import hsmamba
 from hsmamba._files import write_text
@@ -21,7 +22,7 @@ from hsmamba.engine.classification.recipe import summarise_baselines
 from hsmamba.engine.multisensor.recipe import by_image
 from hsmamba.engine.multisensor.recipe import table as image_table
 from hsmamba.engine.recipe import list_recipes, load_recipe
-from hsmamba.engine.results import read_results, summarise
+from hsmamba.engine.results import Row, read_results, summarise
 from hsmamba.models import registry
 from hsmamba.zoo.listing import figure, size_in_words
 from hsmamba.zoo.manifest import load_manifest
@@ -42,7 +43,7 @@ PAGES = {
     "docs/models/msfmamba.md": ("weights", "idtrees", "muufl"),
     "docs/papers.md": ("papers", "tuned"),
     "docs/training_fusion.md": ("fusion",),
-    "docs/fusion.md": ("multisensor", "adapt"),
+    "docs/fusion.md": ("multisensor", "adapt", "adapt networks"),
     "docs/benchmark_results.md": ("few_labels", "defaults", "disjoint", "two_sources", "pansharpening", "cave"),
 }
 FIGURES = {  # of each data set: resolution, metrics
@@ -332,17 +333,44 @@ def _spread(spread: tuple[float, float]) -> str:
 
 
 def adapt_table() -> str:
-    """What `tools/adapt_pairs.py` measured: one row a pair and ground that was tuned on, SAM / ERGAS / Q2n."""
+    """What `tools/adapt_pairs.py` measured without training: one row a pair and ground, SAM / ERGAS / Q2n."""
     rows = read_results(ROOT / "docs" / "results" / "adapt" / "pairs.csv")
     lines = ["| pair | tuned on | used | it | best classical by each |", "|---|---|---|---:|---:|"]
-    for pair, ground in dict.fromkeys((row["pair"], row["tuned_on"]) for row in rows):
-        here = [row for row in rows if (row["pair"], row["tuned_on"]) == (pair, ground)]
+    for (pair, ground), here in _by_ground(rows).items():
         mine = next(row for row in here if row["method"] == "adapted")
-        theirs = [row for row in here if row["method"] not in ("adapted", "as it was")]
-        best = {key: (max if key == "Q2n" else min)(row[key] for row in theirs) for key in ("SAM", "ERGAS", "Q2n")}
-        cells = (" / ".join(f"{found[key]:.4g}" for key in best) for found in (mine, best))
+        cells = (_three(found) for found in (mine, _best_classical(here)))
         lines.append(f"| {pair} | {ground} | {mine['used']} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def adapt_networks_table() -> str:
+    """The same with training: a column a network, one row a pair and ground."""
+    rows = read_results(ROOT / "docs" / "results" / "adapt" / "networks.csv")
+    networks = list(dict.fromkeys(str(row["network"]) for row in rows))
+    lines = [f"| pair | tuned on | {' | '.join(networks)} | best classical by each |", "|---|---|" + "---:|" * 5]
+    for (pair, ground), here in _by_ground(rows).items():
+        adapted = {row["network"]: row for row in here if row["method"] == "adapted"}
+        cells = [_three(adapted[name]) if name in adapted else "-" for name in networks]
+        lines.append(f"| {pair} | {ground} | {' | '.join(cells)} | {_three(_best_classical(here))} |")
+    return "\n".join(lines)
+
+
+def _by_ground(rows: list[Row]) -> dict[tuple[Any, Any], list[Row]]:
+    """Rows by pair and by what was tuned on."""
+    found: dict[tuple[Any, Any], list[Row]] = {}
+    for row in rows:
+        found.setdefault((row["pair"], row["tuned_on"]), []).append(row)
+    return found
+
+
+def _best_classical(rows: list[Row]) -> Row:
+    """The best figure of any classical method, figure by figure."""
+    theirs = [row for row in rows if row["method"] not in ("adapted", "as it was")]
+    return {key: (max if key == "Q2n" else min)(row[key] for row in theirs) for key in ("SAM", "ERGAS", "Q2n")}
+
+
+def _three(row: Row) -> str:
+    return " / ".join(f"{row[key]:.4g}" for key in ("SAM", "ERGAS", "Q2n"))
 
 
 def multisensor_table() -> str:
@@ -380,6 +408,7 @@ def updated(page: str, text: str) -> str:
         "papers": papers_table,
         "tuned": tuned_table,
         "adapt": adapt_table,
+        "adapt networks": adapt_networks_table,
         "multisensor": multisensor_table,
         **{name: partial(benchmark_tables, name) for name in list_suites()},
     }
