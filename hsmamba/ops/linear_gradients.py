@@ -29,16 +29,16 @@ def trainable_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> T
     Returns:
         (..., M).
     """
-    if x.numel() * len(weight) < _SMALL or not _trains(x, weight, bias):
+    if not _trains(x, weight, bias) or x.numel() * len(weight) < _SMALL:  # a traced graph may keep any number of rows
         return F.linear(x, weight, bias)
     out: Tensor = _Linear.apply(x.flatten(0, -2), weight, bias)
     return out.unflatten(0, x.shape[:-1]) if x.ndim != 2 else out  # type: ignore[no-untyped-call]
 
 
 def _trains(*tensors: Tensor | None) -> bool:
-    if cpu.level() != "avx512" or not torch.backends.mkldnn.enabled or not torch._C._has_mkldnn:
+    if not inference.trains(*(x for x in tensors if x is not None)):  # first: what follows cannot be traced
         return False
-    return inference.trains(*(x for x in tensors if x is not None))
+    return cpu.level() == "avx512" and bool(torch.backends.mkldnn.enabled and torch._C._has_mkldnn)
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

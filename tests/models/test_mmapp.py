@@ -60,7 +60,7 @@ def test_it_agrees_with_its_equations_at_any_size(size, seed, **cfg):
     pan = torch.rand(2, cfg["n_pan"], *(4 * side for side in size), dtype=torch.float64)
     outputs = model(ms, pan)
     got = (*outputs.sides, outputs.sharp, outputs.ms_up)
-    torch.testing.assert_close(got, mmapp(ms, pan, state, cfg), rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(got, mmapp(ms, pan, state, cfg), rtol=1e-7, atol=1e-8)
 
 
 def test_the_official_size_is_ours_and_what_has_no_influence():
