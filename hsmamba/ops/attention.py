@@ -37,7 +37,7 @@ class _AttentionBackward(ctypes.Structure):
 
 
 def _kernel(name: str = "attention") -> Any:
-    """The function at this machine's level; None without a library, or in one that was compiled before there was it."""
+    """The function at this machine's level; None without a library."""
     return getattr(cpu.load(), f"hsmamba_{name}_{cpu.level()}", None)
 
 

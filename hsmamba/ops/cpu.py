@@ -25,6 +25,7 @@ from torch import Tensor
 from hsmamba.ops.inputs import ScanGrads, ScanInputs, checkpoint_count
 
 LIBRARIES = Path(__file__).parent / "lib"
+INTERFACE = 1  # of the library that is described here, hsmamba_interface in csrc/scan_kernel.h
 WIDEST = 16  # channels in the widest vector, scan.h
 RUNS_PER_THREAD = 4  # runs of tasks that a thread takes one after the other, so that a late thread holds up nobody
 SMALL = 1 << 16  # b d l n under which a second thread costs more than it gives
@@ -98,9 +99,15 @@ def load() -> ctypes.CDLL | str:
             "or from source with the ziglang package at hand (python -m pip install ziglang)"
         )
     try:
-        return ctypes.CDLL(str(path))
+        library = ctypes.CDLL(str(path))
     except OSError as error:
         return f"the compiled kernel {path} cannot be loaded: {error}"
+    if getattr(library, f"hsmamba_interface_{level()}", lambda: 0)() != INTERFACE:
+        return (
+            f"the compiled kernel {path} was made of other sources than these: install hsmamba anew "
+            "(python -m pip install -e . in a checkout)"
+        )
+    return library
 
 
 def unavailable() -> str | None:

@@ -35,7 +35,7 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def _kernel() -> Any:
-    """The function at this machine's level; None without a library, or in one that was compiled before there was it."""
+    """The function at this machine's level; None without a library."""
     return getattr(cpu.load(), f"hsmamba_linear_{cpu.level()}", None)
 
 

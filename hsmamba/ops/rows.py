@@ -112,9 +112,9 @@ class _Node(NamedTuple):
     one: bool = False  # one number a row
 
 
-def _kernel(name: str = "rows") -> Any:
-    """The function at this machine's level; None without a library, or in one that was compiled before there was it."""
-    return getattr(cpu.load(), f"hsmamba_{name}_{cpu.level()}", None)
+def _kernel() -> Any:
+    """The function at this machine's level; None without a library."""
+    return getattr(cpu.load(), f"hsmamba_rows_{cpu.level()}", None)
 
 
 class _Plan(NamedTuple):
@@ -258,7 +258,7 @@ class RowProgram:
         given = tuple(inputs[name] for name in self.inputs)
         if inference.takes(*given) and _kernel() is not None:
             made = self._run(given, out or {})
-        elif out is None and inference.trains(*given) and _kernel("rows_back") is not None:
+        elif out is None and inference.trains(*given) and _kernel() is not None:
             made = _Trained.apply(self, *given)
         else:
             made = self._plain(given, out or {})

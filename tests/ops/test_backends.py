@@ -139,6 +139,16 @@ def test_a_damaged_library_is_a_reason_not_a_crash(monkeypatch, tmp_path):
         cpu.load.cache_clear()
 
 
+@pytest.mark.skipif(isinstance(cpu.load(), str), reason="needs the compiled kernel")
+def test_a_library_of_other_sources_is_not_called(monkeypatch):
+    monkeypatch.setattr(cpu, "INTERFACE", cpu.INTERFACE + 1)
+    cpu.load.cache_clear()
+    try:
+        assert "install hsmamba anew" in available_backends()["cpu"].reason
+    finally:
+        cpu.load.cache_clear()
+
+
 def test_choice_is_logged_once(caplog):
     backends._log_choice.cache_clear()
     with caplog.at_level(logging.INFO, logger="hsmamba.ops"):

@@ -276,7 +276,7 @@ class _Contest:
                 continue
             found = [(way, self._projected([self.fused[name]], way)[0]) for way in self._ways()]
             way, fused = min(found, key=lambda entry: self._score(self._judged(entry[1])))
-            self._enter(_consistent(name, way), Consistent(inner, way.rounds, way.dark), fused)
+            self._enter(_consistent(name, way), Consistent(inner, way), fused)
 
     def enter_means(self) -> None:
         """Compare means of what there is, the better of filters and tuned network among it, made consistent with MS.
@@ -297,7 +297,7 @@ class _Contest:
             if (name := _consistent(name, way)) in self.methods:
                 continue
             blend = Blend(tuple((self.plain[name], share) for share, name in parts))
-            self._enter(name, blend if way is None else Consistent(blend, way.rounds, way.dark), mean)
+            self._enter(name, blend if way is None else Consistent(blend, way), mean)
             self.means.append(name)
 
     @property

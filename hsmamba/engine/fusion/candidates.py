@@ -61,13 +61,11 @@ class Consistent:
 
     Attributes:
         inner: The other.
-        rounds: Of the back-projection.
-        dark: See `BackProjection`.
+        projection: What makes it so.
     """
 
     inner: Plain | Blend
-    rounds: int
-    dark: Tensor | None = None
+    projection: BackProjection
 
 
 Candidate: TypeAlias = "Plain | Blend | Consistent"
@@ -85,8 +83,7 @@ def sharpen_by(chosen: Candidate, images: Images, sensor: Sensor, write: Write, 
         how: See `Running`.
     """
     if isinstance(chosen, Consistent):
-        projection = BackProjection(sensor, images.ratio, chosen.rounds, dark=chosen.dark)
-        sharpen_by(chosen.inner, images, sensor, _Projected(projection, images, write), advance, how)
+        sharpen_by(chosen.inner, images, sensor, _Projected(chosen.projection, images, write), advance, how)
         return
     if isinstance(chosen, Blend):
         chosen.sharpen(images, sensor, write, advance, how)

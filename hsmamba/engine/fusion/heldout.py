@@ -121,7 +121,7 @@ def cut_parts(images: Images, sensor: Sensor, seed: int) -> Parts:
 
     division = _Division.of(_good_blocks(images), ratio, seed)
     noise = Noise.of([(ms[0], guide[0]) for ms, guide in map(read, division.folds[0])], ratio)
-    images = cleaned(images, noise)
+    images = cleaned(images, noise)  # which is what is read from here on
     sharpness = relative_mtf([(ms[0], guide[0]) for ms, guide in map(read, division.folds[0])], ratio)
     generator = torch.Generator().manual_seed(seed)
 

@@ -235,6 +235,3 @@ EXPORT void FN(hsmamba_rows)(Rows *r) {
                 FN(rows_step)(r, r->program + k, outer, first, r->inner - first < r->block ? r->inner - first : r->block, registers);
     restore_mode(mode);
 }
-
-/* The same for the programs of gradients, whose steps an earlier library does not know. */
-EXPORT void FN(hsmamba_rows_back)(Rows *r) { FN(hsmamba_rows)(r); }

@@ -358,6 +358,10 @@ EXPORT void FN(hsmamba_exp_rounds)(const float *x, float *sums, int64_t count, i
     for (int k = 0; k < 4; k++) *(vu *)(sums + k * VL) = sum[k];
 }
 
+/* A number for the structures and functions of the library, which Python describes anew (`INTERFACE` in cpu.py): one more
+   with any change of them, so that no library is called by what it does not know. */
+EXPORT int32_t FN(hsmamba_interface)(void) { return 1; }
+
 #undef vf
 #undef vi
 #undef vu
@@ -367,6 +371,8 @@ EXPORT void FN(hsmamba_exp_rounds)(const float *x, float *sums, int64_t count, i
 #undef FORWARD_MANY
 #undef BACKWARD_MANY
 #undef PIXEL_VECTORS
+#undef LINEAR_ROWS
+#undef LINEAR_VECTORS
 #undef FN
 #undef JOIN
 #undef JOIN2

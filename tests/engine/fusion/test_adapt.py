@@ -114,17 +114,19 @@ def test_a_blend_is_the_mean_of_what_it_is_made_of():
     assert np.abs(one - two).max() > 1
 
 
+@pytest.mark.parametrize("dark", [None, torch.full((4,), 0.1)])
 @pytest.mark.parametrize("rows", [4, 13])
-def test_what_is_made_consistent_row_by_row_is_that_of_the_whole_image(rows, monkeypatch):
+def test_what_is_made_consistent_row_by_row_is_that_of_the_whole_image(rows, dark, monkeypatch):
     ms, pan = small(64, 32)
+    project = BackProjection("generic", 4, 3, dark=dark)
     job = adapted(make(), ms, pan, Adapt(steps=0))
     plain, both = (
         dataclasses.replace(job, tile=9, adaptation=dataclasses.replace(job.adaptation, chosen=chosen))
-        for chosen in (tuned_alone.seen[-1], Consistent(tuned_alone.seen[-1], 3))
+        for chosen in (tuned_alone.seen[-1], Consistent(tuned_alone.seen[-1], project))
     )
     monkeypatch.setattr("hsmamba.engine.fusion.candidates._ROWS", rows)
-    tensors = [torch.from_numpy(np.asarray(x)).permute(2, 0, 1)[None] for x in (ran(plain), ms)]
-    want = BackProjection("generic", 4, 3)(*tensors)[0].permute(1, 2, 0).numpy()
+    tensors = [torch.from_numpy(np.asarray(x)).permute(2, 0, 1)[None] / 2047 for x in (ran(plain), ms)]
+    want = 2047 * project(*tensors)[0].permute(1, 2, 0).numpy()
     np.testing.assert_allclose(ran(both), want, rtol=1e-4)
     assert np.abs(want / ran(plain) - 1).max() > 1e-3
 
@@ -144,11 +146,12 @@ def test_only_what_is_fair_is_chosen(monkeypatch):
     job = adapted(make(), ms, pan, Adapt(steps=0))
     report = job.adaptation.report
     chosen = job.adaptation.chosen
-    assert report.used == f"{report.classical}, {chosen.rounds} x back-projected" and report.classical in CLASSICAL
+    assert report.used.startswith(f"{report.classical}, {chosen.projection.rounds} x back-projected")
+    assert report.classical in CLASSICAL
     assert report.figures["fitted filters"] == pytest.approx(report.figures["EXP"], abs=1e-4)
     tensors = [torch.from_numpy(x / 2047).permute(2, 0, 1)[None] for x in (ms, pan[..., None])]
     want = BASELINES[report.classical](*tensors, ratio=4)
-    projected = BackProjection("generic", 4, chosen.rounds)(want, tensors[0])
+    projected = chosen.projection(want, tensors[0])
     for method, image in [(chosen, projected), (chosen.inner, want)]:
         got = ran(dataclasses.replace(job, adaptation=dataclasses.replace(job.adaptation, chosen=method)))
         np.testing.assert_allclose(got, image[0].permute(1, 2, 0).numpy() * 2047, rtol=1e-10)
