@@ -157,6 +157,21 @@ class Moments:
         (m, s), (n, t) = ((first / self.count, second / self.count) for first, second in pairs)
         return m, (s - m.square()).clamp_min(0).sqrt(), n, (t - n.square()).clamp_min(0).sqrt()
 
+    def of_low(self, gains: Tensor, kinds: Tensor) -> tuple[Tensor, Tensor]:
+        """Find mean and standard deviation of combinations of the low-pass guide's channels, one for each band.
+
+        Args:
+            gains: (B, C, G), of the channels.
+            kinds: int64 (C,), which of the K low-pass versions each band has.
+
+        Returns:
+            Two of (B, C).
+        """
+        first, second = self.low[:, kinds] / self.count, self.low_squared[:, kinds] / self.count  # (B, C, G), (.., G)
+        mean = (gains * first).sum(dim=2)
+        square = torch.einsum("bcg,bcgh,bch->bc", gains, second, gains)
+        return mean, (square - mean.square()).clamp_min(0).sqrt()
+
     def gains(self, kinds: Tensor) -> Tensor:
         """Find how much of the detail of each channel of the guide belongs into each band, by regression at full scale.
 
@@ -182,6 +197,41 @@ class Moments:
             chosen = kinds == kind
             gains[..., chosen] = torch.linalg.pinv(left[:, kind], rtol=_DEPENDENT) @ right[..., chosen]
         return (unit[..., None] * gains).transpose(1, 2)
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """How the channels of images vary together; those of parts add up to that of the whole.
+
+    Attributes:
+        count: Pixels n.
+        mean: Of each channel, (B, C) float64.
+        products: Sums (B, C, C) of the products of what two channels are above their means.
+    """
+
+    count: int
+    mean: Tensor
+    products: Tensor
+
+    @classmethod
+    def of(cls, image: Tensor) -> Scatter:
+        """Sum over an image (B, C, H, W)."""
+        values = image.double().flatten(2)
+        mean = values.mean(dim=2)
+        above = values - mean[..., None]
+        return cls(values.shape[2], mean, above @ above.transpose(1, 2))
+
+    def __add__(self, other: Scatter) -> Scatter:
+        """Sum over the pixels of both (Chan, Golub, LeVeque, COMPSTAT 1982, the pairwise update)."""
+        count = self.count + other.count
+        step = other.mean - self.mean
+        between = step[:, :, None] * step[:, None] * (self.count * other.count / count)
+        return Scatter(count, self.mean + step * (other.count / count), self.products + other.products + between)
+
+    @property
+    def size(self) -> Tensor:
+        """Root of the mean square of each channel, (B, C)."""
+        return (self.products.diagonal(dim1=1, dim2=2) / self.count + self.mean.square()).sqrt()
 
 
 def quotient(numerator: Tensor, denominator: Tensor, *, ratio: int) -> Tensor:

@@ -18,7 +18,7 @@ from hsmamba.data.pairs import FusionPair, FusionPairs
 from hsmamba.data.sensors import Sensor, band_gains, get_sensor
 from hsmamba.engine.fusion.asked import JUDGED, Adapt, AdaptReport
 from hsmamba.engine.fusion.candidates import Blend, Candidate, Consistent, Plain, sharpen_by
-from hsmamba.engine.fusion.classical import Blocks, methods_for
+from hsmamba.engine.fusion.classical import methods_for
 from hsmamba.engine.fusion.consistency import sensor_of
 from hsmamba.engine.fusion.evaluate import check_pair
 from hsmamba.engine.fusion.heldout import Held, Parts, cleaned, cut_parts, parts_of
@@ -109,7 +109,7 @@ def adapt_to(
         SceneError: The image is too small or holds too few valid pixels.
     """
     sensor = _sensor_of(network, how)
-    contest = _Contest(network, how, sensor, device, holds=Blocks.of(images).overlap == 0)
+    contest = _Contest(network, how, sensor, device, holds=Blend.is_for(images))
     return contest.held(lambda: cut_parts(images, sensor, how.seed))
 
 
@@ -144,7 +144,7 @@ class _Contest:
         how: See `Adapt`.
         sensor: Whose MTF blurs.
         device: Where to train.
-        holds: Whether the result of a classical method can be held whole, for blends.
+        holds: Whether the image can be held, for blends.
     """
 
     parts: Parts

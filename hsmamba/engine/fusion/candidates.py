@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hsmamba.baselines import BackProjection
 from hsmamba.data.sensors import Sensor
-from hsmamba.engine.fusion.classical import Method, sharpen_whole
+from hsmamba.engine.fusion.classical import Method, bands_of, sharpen_whole
 from hsmamba.engine.fusion.heldout import with_derived
 from hsmamba.engine.fusion.images import Images
 from hsmamba.engine.fusion.tiles import Advance, Running, Write, fuse_images
@@ -19,6 +19,7 @@ from hsmamba.engine.fusion.tuned import Tuned
 from hsmamba.engine.running import evaluating
 from hsmamba.models import FusionNetwork, as_fusion_network
 
+_HELD = 2**26  # values of an image that is held, 256 MB in single precision
 _ROWS = 128  # coarse rows that are made consistent at a time, beside those that they look at
 
 
@@ -35,10 +36,15 @@ class Blend:
 
     parts: tuple[tuple[Plain, float], ...]
 
+    @staticmethod
+    def is_for(images: Images) -> bool:
+        """Whether the images are small enough."""
+        return images.size[0] * images.size[1] * bands_of(images) <= _HELD
+
     def sharpen(self, images: Images, sensor: Sensor, write: Write, advance: Advance, how: Running) -> None:
         """See `sharpen_by`."""
         *others, (last, share) = self.parts
-        held = torch.zeros(images.ms.array.shape[2] if images.ms is not None else 1, *images.size)
+        held = torch.zeros(bands_of(images), *images.size)
 
         def add(part: float) -> Write:
             def rows_of(top: int, rows: Tensor) -> None:

@@ -2,79 +2,130 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from dataclasses import dataclass, replace
-from functools import partial
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from hsmamba.baselines import BASELINES, OF_PAN_ALONE
+from hsmamba.baselines import BASELINES, METHODS, OF_PAN_ALONE, Pair
+from hsmamba.baselines.regression import LowPass
 from hsmamba.data.sensors import Sensor
 from hsmamba.engine.fusion.images import Images
-from hsmamba.engine.fusion.tiles import Advance, Write
+from hsmamba.engine.fusion.tiles import TILE, Advance, Write, fuse_images
+from hsmamba.engine.running import evaluating
+from hsmamba.models import FusionNetwork
 
-Method = Callable[[Tensor, Tensor], Tensor]  # of ms (1, C, h, w) and guide (1, G, r h, r w)
+_MOST = 2**22  # values of a result that is made at once: 32 MB in double precision, and some of those
+_LEAST = 128  # pixels of the guide, side of a part of an image of very many bands
 
-_MOST = 2**26  # values of a result that is made at once: half a gigabyte in double precision, and some of those
-_OVERLAP = 64  # coarse rows in which two parts of a larger one pass into each other
+
+class Method(Protocol):
+    """What makes a fused image of two others without being trained."""
+
+    def __call__(self, ms: Tensor, guide: Tensor) -> Tensor:
+        """Sharpen ms (1, C, h, w) with guide (1, G, r h, r w)."""
+
+    def by_parts(self, images: Images) -> FusionNetwork:
+        """Return what does the same part by part, on images with `ms`."""
+
+
+@dataclass(frozen=True)
+class Classical:
+    """A method of `hsmamba.baselines` for images of a ratio and a sensor.
+
+    Attributes:
+        name: Of the method.
+        ratio: Scale ratio.
+        sensor: Whose MTF it takes.
+    """
+
+    name: str
+    ratio: int
+    sensor: Sensor
+
+    def __call__(self, ms: Tensor, guide: Tensor) -> Tensor:
+        """See `Method`."""
+        return BASELINES[self.name](ms, guide, ratio=self.ratio, sensor=self.sensor)
+
+    def by_parts(self, images: Images) -> FusionNetwork:
+        """See `Method`."""
+        return _ByParts(self, bands_of(images), int(images.guide.array.shape[2]))
+
+
+class _ByParts(FusionNetwork):
+    """A classical method as a network: it measures the whole image before it sharpens its parts.
+
+    Args:
+        method: The method.
+        bands: Of the coarse image.
+        channels: Of the guide.
+    """
+
+    def __init__(self, method: Classical, bands: int, channels: int) -> None:
+        super().__init__(bands, channels, method.ratio)
+        self.method = method
+        self.reach = self.margin = LowPass(method.sensor, bands, method.ratio).reach
+        self.sums: Any = None
+
+    def set_image(self, sums: Any) -> None:
+        """Take the images that follow as parts of one whose sums are known; None ends it."""
+        self.sums = sums
+
+    def measure(self, guide: Tensor, ms_up: Tensor, part: tuple[slice, slice]) -> Any:
+        """Sum over a part of a window, which has `reach` coarse pixels around it where the image has."""
+        return METHODS[self.method.name].measure(self._pair(guide, ms_up, part))
+
+    def sharpen(self, ms: Tensor | None, guide: Tensor, ms_up: Tensor) -> Tensor:
+        """See `FusionNetwork.forward`."""
+        whole = slice(0, guide.shape[2]), slice(0, guide.shape[3])
+        return METHODS[self.method.name].sharpen(self._pair(guide, ms_up, whole), self.sums)
+
+    def _pair(self, guide: Tensor, ms_up: Tensor, core: tuple[slice, slice]) -> Pair:
+        return Pair(ms_up, guide, self.scale, self.method.sensor, core)
 
 
 def methods_for(channels: int, ratio: int, sensor: Sensor) -> dict[str, Method]:
     """Classical methods by name that take a guide of so many channels."""
-    chosen = {name: method for name, method in BASELINES.items() if channels == 1 or name not in OF_PAN_ALONE}
-    return {name: partial(method, ratio=ratio, sensor=sensor) for name, method in chosen.items()}
+    chosen = [name for name in BASELINES if channels == 1 or name not in OF_PAN_ALONE]
+    return {name: Classical(name, ratio, sensor) for name in chosen}
 
 
-@dataclass(frozen=True)
-class Blocks:
-    """How an image is cut into blocks of rows for a method that takes its statistics over what it is given.
-
-    Attributes:
-        rows: Coarse rows of a block; all of the image where it is small enough.
-        overlap: Coarse rows that a block has in common with the next, in which the results pass into each other.
-    """
-
-    rows: int
-    overlap: int
-
-    @classmethod
-    def of(cls, images: Images, most: int = _MOST) -> Blocks:
-        """Choose the largest blocks whose results have at most `most` values."""
-        height = images.coarse_size[0]
-        bands = images.ms.array.shape[2] if images.ms is not None else 1
-        rows = max(4, most // (images.ratio * images.size[1] * bands))
-        return cls(height, 0) if rows >= height else cls(rows, min(_OVERLAP, rows // 4))
+def bands_of(images: Images) -> int:
+    """Return the number of bands of the coarse image."""
+    coarse = images.ms or images.ms_up
+    if coarse is None:
+        raise ValueError("there is no coarse image")
+    return int(coarse.array.shape[2])
 
 
-def sharpen_whole(method: Method, images: Images, write: Write, advance: Advance, blocks: Blocks | None = None) -> None:
-    """Sharpen by a classical method, in double precision.
+def sharpen_whole(
+    method: Method, images: Images, write: Write, advance: Advance, *, start: int = 0, most: int = _MOST
+) -> None:
+    """Sharpen by a classical method, in double precision, with the statistics of the whole image.
 
     Args:
-        method: Of `methods_for`.
+        method: Of `methods_for`, or `consistent_method` of such a one.
         images: The pair, with `ms`.
         write: Takes the result.
         advance: Takes the progress.
-        blocks: Default those that memory asks for: one where the result has at most 2^26 values. Each takes the
-            statistics of its own, as the tiles did that the method won on.
+        start: First row that is asked for.
+        most: Values of a result that is made at once. Larger ones are measured part by part and then sharpened part by
+            part; where filters wrap around the image at its border, they repeat it there.
     """
-    chosen = blocks or Blocks.of(images)
-    exact, ratio = replace(images, dtype=torch.float64), images.ratio
-    height, width = images.coarse_size
-    before: Tensor | None = None
-    for top in range(0, max(1, height - chosen.overlap), chosen.rows - chosen.overlap):
-        stop = min(top + chosen.rows, height)
-        ms, guide, _ = exact.window(slice(top, stop), slice(0, width))
+    exact = replace(images, dtype=torch.float64)
+    height, width = images.size
+    bands = bands_of(images)
+    if height * width * bands <= most:
+        ms, guide, _ = exact.window(*(slice(0, side) for side in images.coarse_size))
         if ms is None:
             raise ValueError("a classical method needs ms")
-        fused = method(ms, guide)[0].cpu()
-        if before is not None:
-            share = torch.linspace(0, 1, before.shape[1] + 2, dtype=fused.dtype)[1:-1, None]
-            common = slice(0, before.shape[1])
-            fused[:, common] = share * fused[:, common] + (1 - share) * before
-        keep = fused.shape[1] - (chosen.overlap * ratio if stop < height else 0)
-        write(top * ratio, fused[:, :keep])
-        advance(keep * fused.shape[2])
-        before = fused[:, keep:].clone()
-        if stop == height:
-            break
+        write(0, method(ms, guide)[0].cpu())
+        advance(height * width)
+        return
+    network = method.by_parts(exact)
+    around = 2 * (network.margin or 0) * images.ratio
+    side = min(TILE, max(_LEAST, math.isqrt(4 * _MOST // bands) - around))
+    with evaluating(network, "cpu"):
+        fuse_images(network, exact, write, advance, tile=max(1, side // images.ratio), start=start)

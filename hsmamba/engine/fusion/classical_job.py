@@ -38,7 +38,7 @@ class ClassicalJob(FusionJob):
     def _sharpen(self, write: Write, advance: Advance, start: int) -> None:
         if self.method is None:
             raise TypeError("a classical job has a method; prepare_classical makes one")
-        sharpen_whole(self.method, self.images, write, advance)
+        sharpen_whole(self.method, self.images, write, advance, start=start)
 
 
 def prepare_classical(
@@ -63,7 +63,7 @@ def prepare_classical(
         progress: Show a progress bar.
 
     Returns:
-        The fusion; `run` gives its rows. A result of more than 2^26 values is made in blocks of rows.
+        The fusion; `run` gives its rows. A result of more than 2^22 values is made part by part (`sharpen_whole`).
 
     Raises:
         SceneError: Grids, bands or ground do not fit each other, or there are invalid pixels with `nan="raise"`.

@@ -161,7 +161,7 @@ def _coarse_pixels(images: Images, sensor: str | Sensor, window: _Window) -> tup
 
 
 @dataclass(frozen=True)
-class _Agreement:
+class Agreement:
     """What makes a result agree with both images.
 
     Attributes:
@@ -174,7 +174,7 @@ class _Agreement:
     projection: BackProjection
     correction: SpectralCorrection | None = None
 
-    def fitted(self, low: Tensor, ms: Tensor) -> _Agreement:
+    def fitted(self, low: Tensor, ms: Tensor) -> Agreement:
         """Fit the correction to pixels (n, C) of what `low` gives and of MS."""
         return replace(self, correction=fit_correction(low, ms))
 
@@ -182,6 +182,11 @@ class _Agreement:
         """Bring a result (B, C, r h, r w), once it has the guide, to the coarse grid."""
         low_pass = LowPass(self.projection.sensor, fused.shape[1], self.projection.ratio, bright=False)
         return low_pass.down(self.response.project(fused, guide))
+
+    def of_whole(self, fused: Tensor, ms: Tensor, guide: Tensor) -> Tensor:
+        """Make a whole result agree as a call does, with the correction fitted to all of its pixels."""
+        low = self.low(fused, guide)
+        return self.fitted(*(image[0].flatten(1).T for image in (low, ms)))(fused, ms, guide)
 
     def __call__(self, fused: Tensor, ms: Tensor, guide: Tensor) -> Tensor:
         """Make a result (B, C, r h, r w) agree with MS (B, C, h, w) and the guide (B, G, r h, r w)."""
@@ -201,7 +206,7 @@ class MadeConsistent(FusionNetwork):
         agreement: What makes it so.
     """
 
-    def __init__(self, network: FusionNetwork, agreement: _Agreement) -> None:
+    def __init__(self, network: FusionNetwork, agreement: Agreement) -> None:
         super().__init__(network.in_chans, network.guide_chans, network.scale)
         self.network, self.agreement = network, agreement
         self.transform, self.record = network.transform, network.record
@@ -246,34 +251,51 @@ def made_consistent(
     """
     if not is_consistent(network, consistent) or (consistent is None and images.ms is None):
         return network
-    sensor = sensor_of(network)
-    agreement = _agreement(images, sensor)
+    return _fitted_around(network, agreement_of(images, sensor_of(network)), images, how or Running())
+
+
+def _fitted_around(network: FusionNetwork, agreement: Agreement, images: Images, how: Running) -> MadeConsistent:
+    """Run a network on windows of the images to fit the correction of spectra to what it lacks there."""
     windows = _windows(images, _RUN)
-    results = zip(windows, _results(network, images, windows, how or Running()), strict=True)
+    results = zip(windows, _results(network, images, windows, how), strict=True)
     low = [window.pixels(agreement.low(fused[None], window.read_guide(images).to(fused))) for window, fused in results]
     agreement = agreement.fitted(torch.cat(low), torch.cat([window.read_ms(images) for window in windows]))
     _logger.info(
         "consistent with ms by the MTF of %s, and with channels %s of the guide",
-        sensor.name, agreement.response.explains,
+        get_sensor(agreement.projection.sensor).name, agreement.response.explains,
     )  # fmt: skip
     return MadeConsistent(network, agreement)
 
 
+@dataclass(frozen=True)
+class _ConsistentMethod:
+    """A classical method, and its image made consistent with MS and the guide.
+
+    Attributes:
+        method: The method.
+        agreement: What these images tell without a result.
+    """
+
+    method: Method
+    agreement: Agreement
+
+    def __call__(self, ms: Tensor, guide: Tensor) -> Tensor:
+        """See `Method`; the correction of spectra is fitted to all pixels."""
+        return self.agreement.of_whole(self.method(ms, guide), ms, guide)
+
+    def by_parts(self, images: Images) -> FusionNetwork:
+        """See `Method`; the correction of spectra is fitted to windows of the images."""
+        return _fitted_around(self.method.by_parts(images), self.agreement, images, Running())
+
+
 def consistent_method(method: Method, images: Images, sensor: str | Sensor) -> Method:
     """Make the results of a classical method consistent with these images, by the MTF of a sensor."""
-    agreement = _agreement(images, sensor)
-
-    def made(ms: Tensor, guide: Tensor) -> Tensor:
-        fused = method(ms, guide)
-        low = agreement.low(fused, guide)
-        return agreement.fitted(*(image[0].flatten(1).T for image in (low, ms)))(fused, ms, guide)
-
-    return made
+    return _ConsistentMethod(method, agreement_of(images, sensor))
 
 
-def _agreement(images: Images, sensor: str | Sensor) -> _Agreement:
+def agreement_of(images: Images, sensor: str | Sensor) -> Agreement:
     """What these images tell without a result."""
-    return _Agreement(fit_response(images, sensor), BackProjection(sensor, images.ratio, ROUNDS, bright=False))
+    return Agreement(fit_response(images, sensor), BackProjection(sensor, images.ratio, ROUNDS, bright=False))
 
 
 def _results(network: FusionNetwork, images: Images, windows: list[_Window], how: Running) -> list[Tensor]:
@@ -298,7 +320,7 @@ def _results(network: FusionNetwork, images: Images, windows: list[_Window], how
         return mask
 
     with evaluating(network, how.device) as where:
-        placed = replace(images, dtype=next(network.parameters()).dtype, device=where)
+        placed = replace(images, dtype=next((x.dtype for x in network.parameters()), images.dtype), device=where)
         sizes: dict[str, Any] = {"tile": how.tile, "overlap": how.overlap, "batch_size": how.batch_size}
         fuse_images(network, placed, keep, lambda _: None, wanted=wanted, **sizes)
     return held

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from hsmamba.baselines import BASELINES, OF_PAN_ALONE
 from hsmamba.data.pairs import FusionPair, FusionPairs, pixels_of
-from hsmamba.engine.fusion.consistency import consistent_method, is_consistent, made_consistent
+from hsmamba.engine.fusion.consistency import agreement_of, is_consistent, made_consistent
 from hsmamba.engine.fusion.gains import Gains, check_gains, with_gains
 from hsmamba.engine.fusion.images import Image, Images
 from hsmamba.engine.fusion.inputs import check_pairs
@@ -172,8 +172,8 @@ def _made_consistent(
     def made(method: Callable[[FusionPair], Tensor], pair: FusionPair) -> Tensor:
         ms, guide = (Image(tensor.permute(1, 2, 0).numpy()) for tensor in (pair.ms, pair.guide))
         images = Images(ms, guide, None, pairs.ratio, fill=False)
-        better = consistent_method(lambda *_: method(pair)[None], images, pairs.sensor)
-        return better(pair.ms[None], pair.guide[None])[0].clamp(0, 1)
+        agreement = agreement_of(images, pairs.sensor)
+        return agreement.of_whole(method(pair)[None], pair.ms[None], pair.guide[None])[0].clamp(0, 1)
 
     return {f"consistent {name}": partial(made, method) for name, method in methods.items()}
 

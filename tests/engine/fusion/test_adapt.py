@@ -16,7 +16,7 @@ from hsmamba.engine import Adapt
 from hsmamba.engine.fusion import adapt as _adapt
 from hsmamba.engine.fusion.adapt import adapt_to_pairs
 from hsmamba.engine.fusion.candidates import Blend, Consistent
-from hsmamba.engine.fusion.classical import Blocks, methods_for, sharpen_whole
+from hsmamba.engine.fusion.classical import methods_for
 from hsmamba.engine.fusion.heldout import _divided, cut_parts, with_derived
 from hsmamba.engine.fusion.images import Image, Images
 from hsmamba.engine.fusion.job import prepare_fusion
@@ -212,27 +212,6 @@ def test_of_a_small_image_the_filters_stand_where_they_were_not_fitted(monkeypat
     sizes = [size for _, size in fitted]
     assert len(fitted) == 5 and max(sizes[:4]) < sizes[4] == 48 * 64
     assert tuned_alone(job).adaptation.chosen.base is fitted[-1][0]
-
-
-@pytest.mark.parametrize("name", CLASSICAL)
-def test_a_classical_result_is_that_of_the_whole_image_or_of_blocks_that_pass_into_each_other(name):
-    ms, pan = small(64, 32)
-    pair = Images(Image(ms / 2047), Image(pan[..., None] / 2047), None, 4, fill=False)
-    method = methods_for(1, 4, get_sensor("generic"))[name]
-
-    def sharpened(blocks):
-        rows = []
-        sharpen_whole(method, pair, lambda top, part: rows.append((top, part.clone())), lambda _: None, blocks)
-        assert [top for top, _ in rows] == np.cumsum([0, *(part.shape[1] for _, part in rows)])[:-1].tolist()
-        return torch.cat([part for _, part in rows], dim=1).permute(1, 2, 0).numpy()
-
-    tensors = [torch.from_numpy(x.array).permute(2, 0, 1)[None] for x in (pair.ms, pair.guide)]
-    want = BASELINES[name](*tensors, ratio=4)[0].permute(1, 2, 0).numpy()
-    np.testing.assert_allclose(sharpened(None), want, rtol=1e-10)
-    blocks = Blocks.of(pair, most=30 * 4 * 128 * 4)
-    assert blocks == Blocks(30, 7)
-    got = sharpened(blocks)
-    assert got.shape == want.shape and np.abs(got - want).mean() < 0.2 * np.abs(want - want.mean((0, 1))).mean()
 
 
 @pytest.mark.parametrize("name", ["ramsf", "rsanet"])
