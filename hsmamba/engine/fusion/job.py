@@ -39,7 +39,7 @@ from hsmamba.engine.running import evaluating, progress_bar
 from hsmamba.errors import SceneError
 from hsmamba.models import FusionNetwork, as_fusion_network
 
-_FINISHED = 2**22  # values that are brought to their units at once, in double precision
+_FINISHED = 2**20  # values that are brought to their units at once, in double precision
 
 
 def fuse(
@@ -232,13 +232,14 @@ class FusionJob:
     def finished(self, rows: Tensor, valid: NDArray[np.bool_] | None) -> NDArray[Any]:
         """Bring the network's output (C, h, w) to units, dtype and mask (h, w) of the result, (h, w, C)."""
         values = rows.permute(1, 2, 0).double().numpy()
-        values = (values - self.coarse.offset) / self.coarse.factor
+        values = values - self.coarse.offset  # the one copy: what follows is done in place
+        values /= self.coarse.factor
         nodata = self.fill_value
         if self.dtype.kind == "f":
             result = values.astype(self.dtype)
         else:
             low, high = _limits(self.dtype)
-            rounded = np.clip(np.rint(values), low, high)
+            rounded = np.clip(np.rint(values, out=values), low, high, out=values)
             if nodata is not None:  # a valid pixel must not become an invalid one
                 rounded[rounded == nodata] += 1 if nodata < high else -1
             result = rounded.astype(self.dtype)

@@ -27,7 +27,7 @@ Advance = Callable[[int], object]  # gets the number of pixels that are done
 _Part: TypeAlias = "tuple[int, tuple[Tensor | None, ...], list[tuple[int, NDArray[Any]]]]"
 
 TILE = 512  # pixels of the guide, side of a tile
-_BAND = 2**25  # values of a row of tiles, 128 MiB; wide images have less tall ones
+_BAND = 2**27  # bytes of a row of tiles; wide images have less tall ones
 
 _logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def fuse_images(
 ) -> None:
     """Fuse in tiles, or in windows where the network's `margin` is None and the image is larger than one.
 
-    Tiles are less tall than wide where a row of them would have more than 2^25 values.
+    Tiles are less tall than wide where a row of them would have more than 2^27 bytes.
 
     Args:
         model: A network in evaluation mode.
@@ -74,7 +74,8 @@ def fuse_images(
     longest = max(images.coarse_size)
     if margin is not None:
         side = tile or max(1, TILE // images.ratio)
-        tall = min(side, max(1, _BAND // (images.ratio * images.size[1] * model.in_chans)))
+        row = images.ratio * images.size[1] * model.in_chans * images.dtype.itemsize
+        tall = min(side, max(1, _BAND // row))
         fuse_tiles(model, images, (tall, side), margin, write, advance, whole, start, wanted)
     elif (window := tile or model.window) >= longest:
         fuse_tiles(model, images, (longest, longest), 0, write, advance, whole, start, wanted)

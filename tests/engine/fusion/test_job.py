@@ -497,7 +497,7 @@ def test_wide_images_have_less_tall_tiles(monkeypatch):
     job = prepare_fusion(Copy(margin=1), ms, guide, maximum=1.0, tile=16, progress=False)
     tall, flat = [], []
     job.run(lambda top, rows: tall.append(rows))
-    monkeypatch.setattr(tiles, "_BAND", 4 * 48 * 2 * 2)
+    monkeypatch.setattr(tiles, "_BAND", 4 * 48 * 2 * 2 * 4)
     job.run(lambda top, rows: flat.append(rows))
     assert len(tall) == 1 and len(flat) == 4
     np.testing.assert_allclose(np.concatenate(flat), tall[0], rtol=1e-6)
