@@ -60,6 +60,9 @@ def classify_command(
         str, typer.Option(help="on: diffuse the probabilities between neighbours that look alike; off.")
     ] = "off",
     batch_size: Annotated[int | None, typer.Option(help="Pixels at a time.")] = None,
+    half: Annotated[
+        float, typer.Option(help="Share of labels that half precision may change, for GPUs; 0 for single precision.")
+    ] = 0.0,
     area: AreaOption = None,
     cog: CogOption = False,
     resume: ResumeOption = False,
@@ -91,7 +94,7 @@ def classify_command(
     network = as_classifier(load_model(model, device=device))
     options: Any = {
         "batch_size": batch_size, "nan": nan, "scale": factors, "tta": tta, "regularise": regularise,
-        "progress": shows_progress(as_json),
+        "half": half, "progress": shows_progress(as_json),
     }  # fmt: skip
     wanted = None if area is None else open_area(area, opened.hsi)
     job = prepare_classification(network, opened, wanted=wanted, **options)

@@ -101,6 +101,14 @@ class Patches:
         last = self.channels > 1 and plane == 1
         self._format = torch.channels_last if last else torch.contiguous_format
 
+    def to(self, device: torch.device) -> Patches:
+        """Return the same patches of an image on a device, so that batches are gathered there."""
+        if self.padded.device == device:
+            return self
+        goes_on = device.type == "cuda" and self.padded.device.type == "cpu"  # work, while a pinned image is copied
+        pinned = self.padded.pin_memory() if goes_on else self.padded
+        return Patches.within(pinned.to(device, non_blocking=True), self.patch_size, self.places)
+
     @property
     def image(self) -> Tensor:
         """The cube (C, H, W) without its padding; a view."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, NamedTuple, NoReturn, TypeAlias
@@ -12,7 +13,7 @@ from typing import Any, Literal, NamedTuple, NoReturn, TypeAlias
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from hsmamba.data import Compose, Patches, Scene, like
@@ -40,7 +41,10 @@ from hsmamba.models import Classifier, as_classifier
 
 Write: TypeAlias = "Callable[[int, NDArray[Any], NDArray[np.float32]], None]"
 Make: TypeAlias = "Callable[[NDArray[np.float32]], tuple[NDArray[Any], ...]]"
-_Waiting: TypeAlias = "tuple[NDArray[np.int64], Callable[[], NDArray[np.float32]]]"  # a batch and its probabilities
+_Waiting: TypeAlias = "tuple[NDArray[np.int64], Callable[[], Tensor]]"  # a batch and its probabilities
+
+_COMPARED = 1024  # pixels that are classified in both precisions
+_logger = logging.getLogger(__name__)
 
 
 class Classification(NamedTuple):
@@ -68,6 +72,7 @@ def classify(
     scale: Scale | None = None,
     tta: bool = False,
     regularise: Literal["off", "on"] = "off",
+    half: float = 0.0,
     progress: bool = True,
 ) -> Classification:
     """Classify every pixel of a scene.
@@ -97,6 +102,10 @@ def classify(
             the work).
         regularise: "on" diffuses the probabilities between pixels that lie side by side and look alike
             (`hsmamba.engine.classification.regularise`).
+        half: Share of labels that computing in half precision may change, 0 to below 1; 0.001 is a pixel in a thousand.
+            Up to 1024 pixels in the middle of the scene are classified both ways, and half precision is taken where no
+            larger share of them differs; the log says so. It is for GPUs: on a CPU it is slower. 0 takes single
+            precision. Not for networks of whole images, nor for images that dask holds.
         progress: Show a progress bar.
 
     Returns:
@@ -106,7 +115,7 @@ def classify(
         SceneError: Bands, sources or size do not fit the model, its numbers lie far off those of the training, pixels
             are invalid with `nan="raise"`, or the image does not fit into memory.
         TypeError: The model is no classifier.
-        ValueError: A `nan`, a `scale` or a `regularise` that is none.
+        ValueError: A `nan`, a `scale`, a `regularise` or a `half` that is none.
 
     Warns:
         HsmambaWarning: The numbers lie off those of the training, but not so far that they must be of another unit; or
@@ -115,8 +124,10 @@ def classify(
     options: dict[str, Any] = {"batch_size": batch_size, "device": device, "scale": scale, "tta": tta}
     options |= {"nan": nan, "regularise": regularise, "progress": progress}
     if holds_chunks(scene):
+        if half:
+            raise ValueError(f"half is {half}, but blocks that dask holds are computed one by one; leave half out")
         return Classification(*classify_chunks(prepare_classification, model, scene, transform, **options))
-    job = prepare_classification(model, scene, transform, **options)
+    job = prepare_classification(model, scene, transform, half=half, **options)
     labels, confidence = job.arrays()
     grid = job.sources["hsi"]
     return Classification(like(grid, labels, name="label"), like(grid, confidence, name="confidence"))
@@ -134,6 +145,7 @@ class ClassifyJob:
         batch_size: See `classify`.
         device: See `classify`.
         tta: See `classify`.
+        half: See `classify`.
         progress: See `classify`.
     """
 
@@ -144,6 +156,7 @@ class ClassifyJob:
     batch_size: int | None
     device: torch.device | str | None
     tta: bool
+    half: float
     progress: bool
 
     @property
@@ -187,6 +200,7 @@ class ClassifyJob:
         with (
             evaluating(self.model, self.device) as where,
             progress_bar(height * width, "classify", self.progress) as bar,
+            self._precision(where),
         ):
             bar.update(start * width)
             if self.graph is None:
@@ -198,6 +212,33 @@ class ClassifyJob:
                 if self.wanted is not None:
                     diffused[~self.wanted(slice(top, top + len(diffused)), slice(0, width))] = np.nan
                 write(top, *make(diffused))
+
+    def _precision(self, where: torch.device) -> AbstractContextManager[Any]:
+        """Compute in half precision where that changes few enough labels, which pixels in the scene's middle tell."""
+        if not self.half or (part := self._middle()) is None:
+            return nullcontext()
+        pixels = np.flatnonzero(part.seen)
+        chosen = part.within_patches(pixels[np.linspace(0, pixels.size - 1, min(_COMPARED, pixels.size)).astype(int)])
+        inputs = tuple(x.to(where)(chosen) for x in part.patches)
+        exact = probabilities(self.model, inputs, tta=self.tta).argmax(1)
+        context = torch.autocast(where.type, torch.float16 if where.type == "cuda" else torch.bfloat16)
+        with context:
+            quick = probabilities(self.model, inputs, tta=self.tta).argmax(1)
+        changed = float((exact != quick).float().mean())
+        _logger.info(
+            "half precision changes %.3g %% of %d labels: %s", 100 * changed, chosen.size,
+            "taken" if changed <= self.half else "not taken",
+        )  # fmt: skip
+        return context if changed <= self.half else nullcontext()
+
+    def _middle(self) -> Window | None:
+        """Read the window of the scene's middle, or the next one that has pixels to classify; None for none."""
+        tops = [row[0][0].start for row in self.windows.cut()]
+        for top in sorted(tops, key=lambda top: abs(top - self.shape[0] // 2)):
+            found = next((part for part in self.windows.read(top, self.wanted) if part.seen.any()), None)
+            if found is not None:
+                return found
+        return None
 
     def _named(self, scores: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[np.float32]]:
         """Name the class of the highest probability (h, w, K), and that probability; 0 and NaN where it is not one."""
@@ -232,25 +273,29 @@ class ClassifyJob:
             return
         step, threads = ways(self.model, where)
         step = self.batch_size or step
+        several = threads > 1 or where.type != "cpu"
 
         def prepared() -> Generator[tuple[Window, list[Patches], bool]]:
             for part in self.windows.read(first, wanted):
                 maps = self._shares(part)
-                yield part, shared(self.model, part.patches, where) if maps else part.patches, maps
+                made = shared(self.model, part.patches, where) if maps else [x.to(where) for x in part.patches]
+                yield part, made, maps
 
-        def predict(patches: list[Patches], maps: bool, batch: NDArray[np.int64]) -> NDArray[np.float32]:
-            inputs = tuple(x(batch).to(where) for x in patches)
-            return probabilities(self.model, inputs, tta=self.tta, maps=maps).cpu().numpy()
+        def predict(patches: list[Patches], maps: bool, batch: NDArray[np.int64]) -> Tensor:
+            return probabilities(self.model, tuple(x(batch) for x in patches), tta=self.tta, maps=maps)
 
         def finished(part: Window, waiting: list[_Waiting]) -> tuple[Window, NDArray[np.float32]]:
             scores = np.full((*part.seen.shape, self.model.num_classes), np.nan, np.float32)
+            found = []  # copied at once: on a GPU a copy waits for all that was asked for before
             for batch, result in waiting:
-                scores.reshape(-1, self.model.num_classes)[batch] = result()
+                found.append(result())
                 bar.update(batch.size)
+            if found:
+                scores[part.seen] = torch.cat(found).cpu().numpy()
             bar.update(part.seen.size - int(part.seen.sum()))
             return part, scores
 
-        parts = ahead(prepared()) if threads > 1 and self.graph is None else prepared()
+        parts = ahead(prepared()) if several and self.graph is None else prepared()
         held: deque[tuple[Window, list[_Waiting]]] = deque()
         with team(threads) as submit, closing(parts):
             for part, patches, maps in parts:
@@ -326,6 +371,7 @@ def prepare_classification(
     scale: Scale | None = None,
     tta: bool = False,
     regularise: Literal["off", "on"] = "off",
+    half: float = 0.0,
     progress: bool = True,
 ) -> ClassifyJob:
     """Check a classification without running it; arguments and errors are those of `classify`.
@@ -338,6 +384,10 @@ def prepare_classification(
     """
     check_regularise(regularise, ("off", "on"))
     classifier = as_classifier(model)
+    if not 0 <= half < 1:
+        raise ValueError(f"half is {half}; expected the share of labels that may change, 0 to below 1 (0.001)")
+    if half and classifier.patch_size is None:
+        raise ValueError(f"half is {half}, but {type(classifier).__name__} sees whole images; leave half out")
     if not classifier.num_classes:
         raise ValueError("the model has no classes; give it a head with model.reset_classifier(K) and train it")
     scene = scene if isinstance(scene, Scene) else Scene(scene)
@@ -361,7 +411,7 @@ def prepare_classification(
         refuse_invalid(source, bands=bands[on], within=wanted if callable(wanted) else None)
     check_units(transform, sources, given=scale is not None)
     graph = Graph.fit(sources, bands) if regularise == "on" else None
-    return ClassifyJob(classifier, windows, inside, graph, batch_size, device, tta, progress)
+    return ClassifyJob(classifier, windows, inside, graph, batch_size, device, tta, half, progress)
 
 
 def _part(wanted: NDArray[np.bool_], rows: slice, columns: slice) -> NDArray[np.bool_]:

@@ -53,6 +53,58 @@ def test_the_number_of_threads_changes_no_bit(make_model, scene, transform, monk
         np.testing.assert_array_equal(confidence, results[0].confidence)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_half_precision_is_taken_where_it_changes_few_labels(make_model, scene, transform, caplog, threads):
+    class Rounded(torch.nn.Module):  # names the class by the parity of a sum that half precision cannot hold
+        in_chans, aux_chans, num_classes, patch_size = 4, 0, 3, 5
+
+        def __init__(self):
+            super().__init__()
+            self.spread = torch.nn.Linear(4, 1, bias=False)
+            torch.nn.init.constant_(self.spread.weight, 1000.3)
+
+        def forward(self, hsi, aux=None):
+            number = self.spread(hsi[:, :, 2, 2])
+            odd = number.float().round().remainder(2)
+            return torch.cat([odd, 1 - odd, torch.full_like(odd, -9)], 1)
+
+    model, own = make_model(), torch.get_num_threads()
+    caplog.set_level("INFO", logger="hsmamba")
+    try:
+        torch.set_num_threads(threads)
+        exact = hsmamba.classify(model, scene, transform, progress=False)
+        quick = hsmamba.classify(model, scene, transform, half=0.2, progress=False)
+        assert "labels: taken" in caplog.text
+        assert 0 < np.abs(exact.confidence - quick.confidence).max() < 0.05
+        assert (exact.labels != quick.labels).mean() <= 0.2
+        plain = hsmamba.classify(Rounded(), scene, transform, progress=False)
+        caplog.clear()
+        kept = hsmamba.classify(Rounded(), scene, transform, half=0.01, progress=False)
+    finally:
+        torch.set_num_threads(own)
+    assert "labels: not taken" in caplog.text
+    np.testing.assert_array_equal(kept.labels, plain.labels)
+    np.testing.assert_array_equal(kept.confidence, plain.confidence)
+
+
+def test_half_precision_is_judged_where_there_are_pixels(make_model, scene, transform, caplog, monkeypatch):
+    caplog.set_level("INFO", logger="hsmamba")
+    monkeypatch.setattr(windows, "_WINDOW_BYTES", 1)
+    wanted = np.zeros(scene.shape, bool)
+    wanted[1, 3:9] = True
+    prepare_classification(make_model(), scene, transform, half=0.5, wanted=wanted, progress=False).arrays()
+    assert "labels: taken" in caplog.text
+    caplog.clear()
+    none = prepare_classification(make_model(), scene, transform, half=0.5, wanted=wanted & False, progress=False)
+    assert not none.arrays()[0].any() and not caplog.text
+
+
+@pytest.mark.parametrize("half", [-0.1, 1.0, float("nan")])
+def test_half_is_a_share(make_model, scene, transform, half):
+    with pytest.raises(ValueError, match=r"share of labels that may change, 0 to below 1 \(0.001\)"):
+        hsmamba.classify(make_model(), scene, transform, half=half)
+
+
 def test_networks_of_the_zoo_share_their_threads_and_other_modules_do_not(make_model):
     class Own(torch.nn.Module):
         in_chans, aux_chans, num_classes, patch_size = 4, 0, 3, 5
