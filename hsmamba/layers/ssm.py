@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from hsmamba.layers.scan_order import Order, order_table, put_back, read, rows_back
 from hsmamba.ops import inference, s6, selective_scan
-from hsmamba.ops.linear import linear
+from hsmamba.ops.linear import linear, product
 from hsmamba.ops.linear_gradients import trainable_linear
 
 
@@ -164,7 +164,8 @@ class S6(nn.Module):
                 x = x.view(*tokens.shape[::2], scans, weight.shape[1]).transpose(1, 2)
             return x.expand(-1, scans, -1, -1)
         by_scan = tokens.transpose(0, 1).flatten(1, 2)  # (K, B L, e)
-        x = by_scan @ weight.mT if bias is None else torch.baddbmm(bias[:, None], by_scan, weight.mT)
+        x = product(by_scan, weight.mT)
+        x = x if bias is None else x + bias[:, None]
         return x.view(scans, *tokens.shape[::2], weight.shape[1]).transpose(0, 1)
 
 

@@ -59,10 +59,8 @@ def pool_tokens(x: Tensor, tokens: int) -> Tensor:
     """Average tokens down (or up) to a number of them: (N, L, D) -> (N, tokens, D)."""
     if x.shape[1] == tokens:
         return x
-    if inference.takes(x):
+    if inference.takes(x) or inference.trains(x):
         return product(_pooling(x.shape[1], tokens).expand(len(x), -1, -1), x)
-    if inference.trains(x):
-        return _pooling(x.shape[1], tokens) @ x
     return F.adaptive_avg_pool1d(x.mT, tokens).mT
 
 
@@ -196,7 +194,12 @@ class TokenLearner(nn.Module):
             weight = inference.prepared(_learning, self.U1, self.U2)
             scores, values = linear_parts(m, weight, None, (self.U1.shape[1], ""), (m.shape[2], ""))
             return product(scores.softmax(1).mT, values)
-        x: Tensor = self.drop((self.U1 @ m.mT).softmax(-1) @ linear(m, self.U2[0].mT))
+        values = linear(m, self.U2[0].mT)
+        if inference.trains(m, self.U1):
+            picked = product(linear(m, self.U1[0]).softmax(1).mT, values)
+        else:
+            picked = (self.U1 @ m.mT).softmax(-1) @ values
+        x: Tensor = self.drop(picked)
         return x
 
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hsmamba.ops import cpu, inference
-from hsmamba.ops.linear_gradients import trainable_linear
+from hsmamba.ops.linear_gradients import trainable_linear, weight_gradient
 
 PANEL = 48  # of csrc/linear.h
 _MOST_INPUTS = 1024  # a panel of more falls out of the second cache
@@ -100,11 +100,41 @@ def product(a: Tensor, b: Tensor) -> Tensor:
     Returns:
         (B, M, N).
     """
-    if not inference.takes(a, b) or _kernel() is None:  # first: a graph that is traced may keep any number of samples
-        return a @ b
+    if inference.takes(a, b) and _kernel() is not None:  # first: a graph that is traced may keep any number of samples
+        fits = b.shape[2] % cpu.WIDEST == 0 and 0 < a.shape[2] <= _MOST_INPUTS and len(a) == len(b)
+        return _multiplied(a, b) if fits else a @ b
+    if inference.trains(a, b) and _kernel() is not None and len(a) == len(b) and a.numel() * b.shape[2] > cpu.SMALL:
+        made: Tensor = _Product.apply(a, b)
+        return made
+    return a @ b
+
+
+class _Product(torch.autograd.Function):
+    """Products, sample by sample, whose gradients are such products, too."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
+        ctx.save_for_backward(a, b)
+        return _multiplied(a, b)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        a, b = ctx.saved_tensors
+        of_a, of_b = ctx.needs_input_grad
+        if torch.is_grad_enabled():  # the gradient is to be differentiated in its turn
+            return grad @ b.mT, a.mT @ grad
+        return _multiplied(grad, b.mT) if of_a else None, _multiplied(a.mT, grad) if of_b else None
+
+
+def _multiplied(a: Tensor, b: Tensor) -> Tensor:
+    """Multiply (B, M, K) by (B, K, N) by the kernel, whatever the strides."""
     (samples, rows, inputs), outputs = a.shape, b.shape[2]
-    if outputs % cpu.WIDEST or not 0 < inputs <= _MOST_INPUTS or samples != len(b):
+    if inputs > _MOST_INPUTS and a.stride(1) == 1:  # sums over many rows, which have a kernel of their own
+        return torch.stack([weight_gradient(one.mT, other) for one, other in zip(a, b, strict=True)])
+    if not 0 < inputs <= _MOST_INPUTS:
         return a @ b
+    if more := -outputs % cpu.WIDEST:  # the kernel reads whole vectors
+        b = F.pad(b, (0, more))
     b = b if b.stride(2) == 1 and b.stride(1) > 0 else b.contiguous()
     out = a.new_empty(samples, rows, outputs)
     strides = a.stride(1), a.stride(2), 0, outputs, samples, a.stride(0), b.stride(0), out.stride(0), b.stride(1)

@@ -2,10 +2,13 @@
 
 Torch gives products of float32 on a CPU to its BLAS, in most builds MKL. On processors of another maker than its own,
 MKL computes in vectors of 8 numbers where there are such of 16, at half the rate of oneDNN, to which convolutions go.
+The weights' gradients, small matrices that are sums over very many rows, have a kernel of their own in the library of
+the scan.
 """
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any
 
 import torch
@@ -15,7 +18,13 @@ from torch import Tensor
 from hsmamba.ops import cpu, inference
 
 _SMALL = 1 << 20  # products under which the way there costs more than it gives
-_IMAGES = (64, 32, 16)  # torch gives 1x1 convolutions of so many images to oneDNN on one thread, too
+_BLOCK = 128  # rows, GRADIENT_ROWS of csrc/linear_gradients.h
+_Gradients = ctypes.c_int64 * 11  # of csrc/linear_gradients.h, whose fields have 64 bits each
+
+
+def _kernel() -> Any:
+    """The function at this machine's level; None without a library."""
+    return getattr(cpu.load(), f"hsmamba_linear_gradients_{cpu.level()}", None)
 
 
 def trainable_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -60,16 +69,28 @@ class _Linear(torch.autograd.Function):
         if torch.is_grad_enabled():  # the gradient is to be differentiated in its turn
             return grad @ weight, grad.mT @ x, dbias
         dx = _product(grad, weight.mT) if of_x else None
-        return dx, _weight_gradient(grad, x) if of_weight else None, dbias
+        return dx, weight_gradient(grad, x) if of_weight else None, dbias
 
 
-def _weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
-    """Compute grad^T x of rows, as that of a 1x1 convolution where they can be images."""
-    images = next((n for n in _IMAGES if len(x) % n == 0), 0)
-    if not images:
+def weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
+    """Compute grad^T x, what the rows of a product give to its weights.
+
+    Args:
+        grad: (R, N), float32 on a CPU.
+        x: (R, K), likewise.
+
+    Returns:
+        (N, K).
+    """
+    kernel = _kernel()
+    if kernel is None or not grad.numel() or not x.numel():
         return grad.mT @ x
-    grad, x = (rows.reshape(images, -1, rows.shape[1]).mT.unsqueeze(2) for rows in (grad, x))
-    weight = x.new_empty(grad.shape[1], x.shape[1], 1, 1)
-    options = None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [False, True, False]
-    found: Tensor = torch.ops.aten.convolution_backward(grad, x, weight, *options)[1]
-    return found.flatten(1)
+    grad, x = (rows if rows.stride(1) == 1 else rows.contiguous() for rows in (grad, x))
+    (rows, outputs), inputs = grad.shape, x.shape[1]
+    threads = torch.get_num_threads() if rows * outputs * inputs > cpu.SMALL else 1
+    slots = min(-(-rows // _BLOCK), cpu.RUNS_PER_THREAD * threads) if threads > 1 else 1
+    sums = x.new_empty(slots, outputs, inputs)
+    pointers = grad.data_ptr(), x.data_ptr(), sums.data_ptr(), 0
+    arguments = _Gradients(rows, outputs, inputs, grad.stride(0), x.stride(0), slots, *pointers, 0)
+    cpu.run_team(kernel, arguments, threads, (grad, x, sums))
+    return sums[0] if slots == 1 else sums.sum(0)

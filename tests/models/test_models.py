@@ -59,7 +59,8 @@ def test_forward_backward_at_the_sizes_that_a_name_stands_for(name):
     for key, parameter in model.named_parameters():
         assert parameter.grad is not None, key
         assert parameter.grad.isfinite().all(), key
-        assert parameter.grad.any(), f"{key} has no influence"
+        if not key.endswith("attention.conv.bias"):  # a batch norm follows, which leaves it none but by rounding
+            assert parameter.grad.any(), f"{key} has no influence"
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)

@@ -73,6 +73,28 @@ def test_many_matrices_are_multiplied(level, samples, rows, inputs, outputs, lay
         torch.testing.assert_close(product(a, b), a @ b, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(("rows", "inputs", "outputs"), [(121, 16, 64), (49, 128, 43), (1300, 9, 20), (5, 1100, 7)])
+@pytest.mark.parametrize("turned", [False, True])
+def test_products_have_gradients(rows, inputs, outputs, turned, monkeypatch):
+    monkeypatch.setattr(cpu, "SMALL", 0)
+    gen = torch.Generator().manual_seed(rows)
+    a, b = torch.randn(3, rows, inputs, generator=gen), torch.randn(3, inputs, outputs, generator=gen)
+    slope = torch.randn(3, rows, outputs, generator=gen)
+    a, b = (x.mT.contiguous().mT.requires_grad_() if turned else x.requires_grad_() for x in (a, b))
+    made = product(a, b)
+    assert "_Product" in made.grad_fn.name()
+    got = made, *torch.autograd.grad(made, (a, b), slope, retain_graph=True)
+    wide = [x.detach().double().requires_grad_() for x in (a, b)]
+    wanted = wide[0] @ wide[1]
+    for one, other in zip(got, (wanted, *torch.autograd.grad(wanted, wide, slope.double())), strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=0, atol=2e-6 * float(other.detach().abs().max()))
+    (first,) = torch.autograd.grad(made, a, slope, create_graph=True)
+    (second,) = torch.autograd.grad(first.sum(), b)
+    torch.testing.assert_close(second, slope.sum(1)[:, None].expand_as(b), rtol=1e-4, atol=1e-4)
+    with inference.plain():
+        assert "_Product" not in product(a, b).grad_fn.name()
+
+
 def test_weights_may_have_several_axes():
     x, weight, bias = torch.randn(5, 4, 6), torch.randn(3, 7, 6), torch.randn(3, 7)
     wanted = F.linear(x, weight.flatten(0, 1), bias.flatten())

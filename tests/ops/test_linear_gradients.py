@@ -1,5 +1,7 @@
 """Linear maps in training: values and gradients in double precision, and where torch's own operation computes."""
 
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,6 +9,11 @@ import torch.nn.functional as F
 from hsmamba.layers.linear import Linear
 from hsmamba.ops import cpu, inference
 from hsmamba.ops import linear_gradients as ops
+from tests.ops.guarded import run_guarded
+from tests.ops.scan_cases import STATUS
+
+LEVELS = ["baseline", "avx2", "avx512"]
+compiled = pytest.mark.skipif(not STATUS["cpu"].available, reason=str(STATUS["cpu"]))
 
 served = pytest.mark.skipif(
     cpu.level() != "avx512" or not torch.backends.mkldnn.is_available() or isinstance(cpu.load(), str),
@@ -70,3 +77,49 @@ def test_elsewhere_it_is_torchs(monkeypatch):
         assert layer(x).dtype == torch.bfloat16
     monkeypatch.setattr(torch._C, "_has_mkldnn", False)
     torch.testing.assert_close(layer(x), F.linear(x, layer.weight, layer.bias))
+
+
+@compiled
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("sizes", [(300, 64, 48), (129, 9, 20), (128, 8, 33), (1, 3, 1), (40, 17, 96)])
+@pytest.mark.parametrize("strided", [False, True])
+def test_gradients_of_weights(level, sizes, strided, monkeypatch):
+    if LEVELS.index(level) > LEVELS.index(cpu.level()):
+        pytest.skip(f"{level} does not run here")
+    monkeypatch.setattr(cpu, "level", lambda: level)
+    rows, outputs, inputs = sizes
+    more = 5 if strided else 0
+    grad, x = made(rows, outputs + more).detach()[:, :outputs], made(rows, inputs + more, seed=1).detach()[:, more:]
+    wanted = grad.double().mT @ x.double()
+    close = {"rtol": 0, "atol": 1e-6 * float(wanted.abs().max())}
+    torch.testing.assert_close(ops.weight_gradient(grad, x).double(), wanted, **close)
+    torch.testing.assert_close(ops.weight_gradient(grad.mT.contiguous().mT, x).double(), wanted, **close)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        monkeypatch.setattr(cpu, "SMALL", 0)
+        torch.testing.assert_close(ops.weight_gradient(grad, x).double(), wanted, **close)
+    finally:
+        torch.set_num_threads(before)
+
+
+GUARDED = """
+from hsmamba.ops.linear_gradients import _Gradients
+for level in levels:
+    for behind in (False, True):
+        for rows, outputs, inputs in ((131, 9, 20), (3, 17, 49), (2, 1, 1)):
+            rows_of = rows + {extra}
+            grad, x = guarded((rows, outputs), behind), guarded((rows, inputs), behind)
+            weights, bias = guarded((outputs, inputs), behind), guarded((outputs,), behind)
+            pointers = [t.data_ptr() for t in (grad, x, weights, bias)]
+            arguments = _Gradients(rows_of, outputs, inputs, outputs, inputs, 1, *pointers, 0)
+            getattr(cpu.load(), f"hsmamba_linear_gradients_{{level}}")(ctypes.byref(arguments))
+"""
+
+
+@compiled
+@pytest.mark.skipif(sys.platform != "linux", reason="pages are protected by Linux's call")
+def test_no_access_outside_an_array():
+    run_guarded(GUARDED.format(extra=0))
+    with pytest.raises(AssertionError, match="ended by signal"):
+        run_guarded(GUARDED.format(extra=1000))
