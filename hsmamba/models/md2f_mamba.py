@@ -28,7 +28,7 @@ from hsmamba.layers.depthwise import depthwise_conv
 from hsmamba.layers.linear import pointwise, pointwise_parts
 from hsmamba.models._base import Classifier
 from hsmamba.models._registry import ModelCfg, register_model
-from hsmamba.ops import inference, norm_gradients
+from hsmamba.ops import bands, inference, norm_gradients
 from hsmamba.ops.linear import linear, product
 from hsmamba.ops.rows import RowProgram
 
@@ -51,7 +51,6 @@ default_cfgs = {
 }
 
 
-_FEW_BANDS = 64  # up to which a 3-D convolution trains faster as a 2-D one of all bands
 _normed = RowProgram("y = norm(x + pos, weight, bias, 1e-5)", "y")
 _placed = RowProgram("y = x + pos", "y")
 _gated = RowProgram("y = x * (gate + phi)", "y")
@@ -78,33 +77,15 @@ class InitialExtractor(nn.Module):
     def forward(self, hsi: Tensor) -> Tensor:
         """Extract spectral-spatial features."""
         conv, norm = cast("nn.Conv3d", self.conv3d[0]), cast("nn.BatchNorm3d", self.conv3d[1])
-        if hsi.shape[1] <= _FEW_BANDS and norm_gradients.takes(norm, hsi, conv.weight):
-            padding = cast("tuple[int, int, int]", conv.padding)[0]
-            x = F.conv2d(
-                hsi.contiguous(memory_format=torch.channels_last),
-                _banded(conv.weight, hsi.shape[1], padding),
-                padding=padding,
-            )
-            x = norm_gradients.trainable_norm(x.permute(0, 2, 3, 1), norm, x.shape[1] // conv.out_channels)
+        if bands.takes(conv, hsi) and norm_gradients.takes(norm, hsi, conv.weight):
+            x = bands.trainable_bands(hsi, conv)
+            x = norm_gradients.trainable_norm(x, norm, x.shape[3] // conv.out_channels)
             out: Tensor = self.conv2d(x.permute(0, 3, 1, 2))
             return out
         merged = self.conv3d(hsi.unsqueeze(1)).flatten(1, 2)
         # All that follows keeps this memory format, in which a CPU convolves faster.
         out = self.conv2d(merged.contiguous(memory_format=torch.channels_last))
         return out
-
-
-def _banded(kernel: Tensor, bands: int, padding: int) -> Tensor:
-    """Kernel of the 2-D convolution of all bands that a 3-D one is: (F, 1, k, h, w) -> (F D', D, h, w).
-
-    Most of it is zero, and it is several times as fast: channels come out as neighbours, in whole vectors.
-    """
-    count, _, taps, *sides = kernel.shape
-    found = bands + 2 * padding - taps + 1
-    shifts = torch.arange(bands) - torch.arange(found)[:, None] + padding  # tap of each pair of bands
-    where = (shifts == torch.arange(taps)[:, None, None]).to(kernel)  # (k, D', D)
-    spread = kernel.squeeze(1).movedim(1, -1) @ where.flatten(1)  # (F, h, w, D' D)
-    return spread.view(count, *sides, found, bands).permute(0, 3, 4, 1, 2).reshape(count * found, bands, *sides)
 
 
 class MDConv(nn.Module):
