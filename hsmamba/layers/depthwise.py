@@ -22,11 +22,16 @@ def depthwise_conv(conv: nn.Conv2d, x: Tensor, *, silu: bool = False, out: Tenso
     Returns:
         (B, H', W', C).
     """
-    if depthwise.takes(x, conv.weight, *([] if conv.bias is None else [conv.bias])):
+    tensors = x, conv.weight, *([] if conv.bias is None else [conv.bias])
+    hooked = conv._forward_hooks or conv._forward_pre_hooks  # by somebody who wants to see the layer's numbers
+    takes, trains = depthwise.takes(*tensors), out is None and not hooked and depthwise.trains(*tensors)
+    if takes or trains:
         down, across = conv.kernel_size
         padding = (
             ((down - 1) // 2, (across - 1) // 2) if conv.padding == "same" else cast("tuple[int, int]", conv.padding)
         )
+        if trains:
+            return depthwise.trainable(x, conv.weight, conv.bias, stride=conv.stride[0], padding=padding, silu=silu)
         return depthwise.convolve(x, conv.weight, conv.bias, stride=conv.stride[0], padding=padding, silu=silu, out=out)
     y: Tensor = conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
     y = F.silu(y) if silu else y

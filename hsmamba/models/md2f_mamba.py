@@ -28,7 +28,7 @@ from hsmamba.layers.depthwise import depthwise_conv
 from hsmamba.layers.linear import pointwise, pointwise_parts
 from hsmamba.models._base import Classifier
 from hsmamba.models._registry import ModelCfg, register_model
-from hsmamba.ops import bands, inference, norm_gradients
+from hsmamba.ops import bands, depthwise, inference, norm_gradients
 from hsmamba.ops.linear import linear, product
 from hsmamba.ops.rows import RowProgram
 
@@ -120,8 +120,12 @@ class MDConv(nn.Module):
         return torch.cat([self._mixed(x, *(_cut(w, *place) for w in kernels)) for place in places], dim=1)
 
     def _mixed(self, x: Tensor, *kernels: Tensor) -> Tensor:
+        pixels = x.permute(0, 2, 3, 1)
+        if depthwise.trains(pixels, *kernels):
+            mixed: Tensor = self.mix(depthwise.trainable_beside(pixels, kernels).permute(0, 3, 1, 2))
+            return mixed
         found = [F.conv2d(x, kernel, padding="same", groups=x.shape[1]) for kernel in kernels]
-        mixed: Tensor = self.mix(torch.cat([x, *found], dim=1))
+        mixed = self.mix(torch.cat([x, *found], dim=1))
         return mixed
 
 

@@ -1,8 +1,12 @@
-"""The compiled kernel of depthwise convolutions of small maps: channels last, for inference on a CPU in float32."""
+"""The compiled kernels of depthwise convolutions of small maps: channels last, on a CPU in float32.
+
+Torch's take several times as long, backward above all, and put the channels in another order on the way.
+"""
 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,7 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hsmamba.ops import cpu, inference
+from hsmamba.ops.rows import RowProgram
 
+_slope = RowProgram("r = sigmoid(y); g = g * (r * (y - y * r + 1.0))", "g")  # of SiLU
 _int = ctypes.c_int64
 
 
@@ -28,14 +34,29 @@ class _Depthwise(ctypes.Structure):
     ]
 
 
-def _kernel() -> Any:
+class _DepthwiseBackward(ctypes.Structure):
+    _fields_ = [
+        *((name, _int) for name in ("images", "channels", "height", "width", "in_height", "in_width")),
+        *((name, _int) for name in ("taps_down", "taps_across", "stride", "top", "left", "pitch", "adds", "slots")),
+        *((name, _Grid) for name in ("x", "grad", "dx")),
+        *((name, ctypes.c_void_p) for name in ("weights", "sums")),
+        ("next_task", _int),
+    ]
+
+
+def _kernel(name: str = "depthwise") -> Any:
     """The function at this machine's level; None without a library."""
-    return getattr(cpu.load(), f"hsmamba_depthwise_{cpu.level()}", None)
+    return getattr(cpu.load(), f"hsmamba_{name}_{cpu.level()}", None)
 
 
 def takes(*tensors: Tensor) -> bool:
     """Whether the kernel may convolve these tensors, parameters among them."""
     return inference.takes(*tensors) and _kernel() is not None
+
+
+def trains(*tensors: Tensor) -> bool:
+    """Whether `trainable` and `trainable_beside` may convolve these tensors, parameters among them."""
+    return inference.trains(*tensors) and _kernel("depthwise_back_image") is not None and tensors[0].numel() > 0
 
 
 def arranged(weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -85,3 +106,131 @@ def convolve(
     threads = torch.get_num_threads() if out.numel() * down * across > cpu.SMALL else 1
     cpu.run_team(_kernel(), arguments, threads, (x, out, weights, shift))
     return out
+
+
+def trainable(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    stride: int = 1,
+    padding: tuple[int, int] = (0, 0),
+    silu: bool = False,
+) -> Tensor:
+    """Convolve maps as `convolve` does, with gradients.
+
+    Args:
+        x: See `convolve`, as the others.
+        weight: See above.
+        bias: See above.
+        stride: See above.
+        padding: See above.
+        silu: See above.
+
+    Returns:
+        (B, H', W', C).
+    """
+    made: Tensor = _Convolved.apply(x, weight, bias, stride, padding, silu)
+    return made
+
+
+def trainable_beside(x: Tensor, weights: Sequence[Tensor]) -> Tensor:
+    """Convolve maps with several kernels of odd sides, zeros around them, with gradients.
+
+    Args:
+        x: (B, H, W, C), float32.
+        weights: n kernels (C, 1, h, w), as torch's layers have them.
+
+    Returns:
+        (B, H, W, (1 + n) C): the maps themselves, then what each kernel makes of them.
+    """
+    made: Tensor = _Beside.apply(x, *weights)
+    return made
+
+
+class _Convolved(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: tuple[int, int], silu: bool
+    ) -> Tensor:
+        ctx.save_for_backward(x, weight, bias)
+        ctx.options = {"stride": stride, "padding": padding}
+        ctx.silu = silu
+        return convolve(x, weight, bias, silu=silu, **ctx.options)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, bias = ctx.saved_tensors
+        if torch.is_grad_enabled():  # the gradient is to be differentiated in its turn
+            y = F.conv2d(x.permute(0, 3, 1, 2), weight, bias, groups=len(weight), **ctx.options).permute(0, 2, 3, 1)
+            needed = [t for t, need in zip((x, weight, bias), ctx.needs_input_grad, strict=False) if need]
+            found = iter(torch.autograd.grad(F.silu(y) if ctx.silu else y, needed, grad, create_graph=True))
+            return *(next(found) if need else None for need in ctx.needs_input_grad[:3]), None, None, None
+        if ctx.silu:
+            grad = _slope(y=convolve(x, weight, bias, **ctx.options), g=grad)
+        dx = x.new_empty(x.shape) if ctx.needs_input_grad[0] else None
+        dweight, dbias = _gradients(x, grad, weight, dx, **ctx.options)
+        return dx, dweight, None if bias is None else dbias, None, None, None
+
+
+class _Beside(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, *weights: Tensor) -> Tensor:
+        ctx.save_for_backward(x, *weights)
+        channels = x.shape[3]
+        out = x.new_empty(*x.shape[:3], (1 + len(weights)) * channels)
+        first, *others = torch.split(out, channels, dim=3)
+        first.copy_(x)
+        for weight, part in zip(weights, others, strict=True):
+            convolve(x, weight, padding=_same(weight), out=part)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, *weights = ctx.saved_tensors
+        if torch.is_grad_enabled():  # the gradient is to be differentiated in its turn
+            maps = x.permute(0, 3, 1, 2)
+            made = [F.conv2d(maps, w, padding="same", groups=len(w)) for w in weights]
+            whole = torch.cat([maps, *made], dim=1).permute(0, 2, 3, 1)
+            needed = [t for t, need in zip((x, *weights), ctx.needs_input_grad, strict=True) if need]
+            found = iter(torch.autograd.grad(whole, needed, grad, create_graph=True))
+            return tuple(next(found) if need else None for need in ctx.needs_input_grad)
+        grad = grad if grad.stride(3) == 1 else grad.contiguous()
+        first, *others = torch.split(grad, x.shape[3], dim=3)
+        dx = first.clone(memory_format=torch.contiguous_format) if ctx.needs_input_grad[0] else None
+        pairs = zip(others, weights, strict=True)
+        return dx, *(_gradients(x, part, w, dx, padding=_same(w), adds=True)[0] for part, w in pairs)
+
+
+def _same(weight: Tensor) -> tuple[int, int]:
+    """Rows and columns of zeros with which a convolution keeps the size of a map."""
+    return weight.shape[2] // 2, weight.shape[3] // 2
+
+
+def _gradients(
+    x: Tensor,
+    grad: Tensor,
+    weight: Tensor,
+    dx: Tensor | None,
+    *,
+    stride: int = 1,
+    padding: tuple[int, int] = (0, 0),
+    adds: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Compute the gradients of weight and bias; that of x goes to, or is added to, `dx`."""
+    x, grad = (t if t.stride(3) == 1 or t.shape[3] == 1 else t.contiguous() for t in (x, grad))
+    (images, rows, columns, channels), (down, across) = grad.shape, weight.shape[2:]
+    arguments = _DepthwiseBackward(images, channels, rows, columns, *x.shape[1:3], down, across, stride, *padding)
+    threads = torch.get_num_threads() if grad.numel() * down * across > cpu.SMALL else 1
+    slots = min(images, cpu.RUNS_PER_THREAD * threads) if threads > 1 else 1
+    weights, _ = arranged(weight, None)
+    sums = weights.new_zeros(slots, down * across + 1, weights.shape[1])
+    arguments.pitch, arguments.adds, arguments.slots = weights.shape[1], adds, slots
+    arguments.x, arguments.grad = (_Grid(t.data_ptr(), *t.stride()[:3]) for t in (x, grad))
+    arguments.weights, arguments.sums = weights.data_ptr(), sums.data_ptr()
+    cpu.run_team(_kernel("depthwise_back_weights"), arguments, threads, (x, grad, sums))
+    if dx is not None:
+        arguments.dx, arguments.next_task = _Grid(dx.data_ptr(), *dx.stride()[:3]), 0
+        cpu.run_team(_kernel("depthwise_back_image"), arguments, threads, (weights, grad, dx))
+    found = sums.sum(0)[:, :channels]
+    return found[:-1].t().reshape(weight.shape), found[-1]

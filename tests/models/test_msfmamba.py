@@ -34,7 +34,8 @@ def test_golden_outputs_taps_and_gradients(path):
     model, layers = golden.model, golden.model.layers
     seen = golden.run({f"l{i}_{tap}": f"layers.{i}.{at}" for i in range(len(layers)) for tap, at in PLACES.items()})
     seen["feat"] = model.forward_features(**golden.inputs)
-    torch.testing.assert_close(model.forward_head(seen["feat"]), seen["logits"], rtol=0, atol=0)
+    # Layers that somebody looks into are torch's own: the same to rounding.
+    torch.testing.assert_close(model.forward_head(seen["feat"]), seen["logits"], rtol=1e-5, atol=1e-5)
     for i, layer in enumerate(layers):
         for tap in ("MBh", "SpBh", "FSS.hsi"):
             seen[f"l{i}_{tap}"] = seen[f"l{i}_{tap}"].reshape(seen[f"l{i}_hsi_conv"].shape)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from hsmamba.layers.depthwise import depthwise_conv
-from hsmamba.ops import cpu, depthwise
+from hsmamba.ops import cpu, depthwise, inference
 from tests.ops.guarded import run_guarded
 from tests.ops.scan_cases import STATUS
 
@@ -40,17 +40,86 @@ def test_it_is_the_convolution(level, batch, channels, height, width, taps, stri
     torch.testing.assert_close(got, F.silu(wanted) if silu else wanted, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("silu", [True, False])
+@pytest.mark.parametrize(
+    ("channels", "side", "taps", "stride", "padding"),
+    [(64, 5, (3, 3), 1, (1, 1)), (132, 4, (5, 5), 2, (2, 2)), (9, 6, (5, 3), 2, (1, 0)), (33, 3, (1, 3), 1, (0, 1)),
+     (50, 2, (7, 7), 3, (3, 2))],
+)  # fmt: skip
+def test_it_has_gradients(level, threads, silu, channels, side, taps, stride, padding, monkeypatch):
+    if LEVELS.index(level) > LEVELS.index(cpu.level()):
+        pytest.skip(f"{level} does not run here")
+    monkeypatch.setattr(cpu, "level", lambda: level)
+    monkeypatch.setattr(cpu, "SMALL", 0)
+    gen = torch.Generator().manual_seed(side)
+    x = torch.randn(5, side, side + 3, 2 * channels, generator=gen)[..., :channels].requires_grad_()
+    weight = torch.randn(channels, 1, *taps, generator=gen, requires_grad=True)
+    bias = torch.randn(channels, generator=gen, requires_grad=True)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        assert depthwise.trains(x, weight, bias)
+        made = depthwise.trainable(x, weight, bias, stride=stride, padding=padding, silu=silu)
+        slope = torch.randn(made.shape, generator=gen)
+        got = made, *torch.autograd.grad(made, (x, weight, bias), slope)
+    finally:
+        torch.set_num_threads(before)
+    wide = [t.detach().double().requires_grad_() for t in (x, weight, bias)]
+    wanted = F.conv2d(wide[0].permute(0, 3, 1, 2), *wide[1:], stride, padding, groups=channels).permute(0, 2, 3, 1)
+    wanted = F.silu(wanted) if silu else wanted
+    for one, other in zip(got, (wanted, *torch.autograd.grad(wanted, wide, slope.double())), strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=0, atol=2e-6 * float(other.detach().abs().max()))
+
+
+def test_several_kernels_have_gradients():
+    gen = torch.Generator().manual_seed(0)
+    leaves = [
+        torch.randn(shape, generator=gen).requires_grad_()
+        for shape in ((3, 5, 6, 20), (20, 1, 3, 3), (20, 1, 1, 3), (20, 1, 5, 1))
+    ]
+    made = depthwise.trainable_beside(leaves[0], leaves[1:])
+    slope = torch.randn(made.shape, generator=gen)
+    wide = [t.detach().double().requires_grad_() for t in leaves]
+    maps = wide[0].permute(0, 3, 1, 2)
+    wanted = torch.cat([maps, *(F.conv2d(maps, w, padding="same", groups=20) for w in wide[1:])], dim=1)
+    wanted = wanted.permute(0, 2, 3, 1)
+    got = made, *torch.autograd.grad(made, leaves, slope)
+    for one, other in zip(got, (wanted, *torch.autograd.grad(wanted, wide, slope.double())), strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=0, atol=2e-6 * float(other.detach().abs().max()))
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_gradients_of_gradients(beside):
+    gen = torch.Generator().manual_seed(0)
+    x, weight = (torch.randn(shape, generator=gen).requires_grad_() for shape in ((2, 4, 5, 6), (6, 1, 3, 3)))
+    maps = x.permute(0, 3, 1, 2)
+    if beside:
+        made, plain = depthwise.trainable_beside(x, [weight]), F.conv2d(maps, weight, padding=1, groups=6)
+        plain = torch.cat([maps, plain], dim=1).permute(0, 2, 3, 1)
+    else:
+        made = depthwise.trainable(x, weight, padding=(1, 1), silu=True)
+        plain = F.silu(F.conv2d(maps, weight, padding=1, groups=6)).permute(0, 2, 3, 1)
+    ours, theirs = (torch.autograd.grad(y.square().sum(), x, create_graph=True)[0] for y in (made, plain))
+    torch.testing.assert_close(ours, theirs)
+    ours, theirs = (torch.autograd.grad(g.square().sum(), weight)[0] for g in (ours, theirs))
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-3)
+
+
 def test_a_layer_takes_the_kernel_or_torch():
     conv, x = nn.Conv2d(6, 6, 3, padding="same", groups=6, bias=False), torch.randn(2, 4, 5, 6)
     with torch.no_grad():
         fast = depthwise_conv(conv, x, silu=True)
     plain = depthwise_conv(conv, x, silu=True)
-    assert plain.requires_grad
+    assert "_Convolved" in plain.grad_fn.name()
     torch.testing.assert_close(fast, plain.detach())
+    with inference.plain():
+        assert "_Convolved" not in depthwise_conv(conv, x, silu=True).grad_fn.name()
 
 
 _GUARDED = """
-from hsmamba.ops.depthwise import convolve
+from hsmamba.ops.depthwise import _gradients, convolve
 
 run_team = cpu.run_team
 def longer(kernel, arguments, threads, held):
@@ -66,6 +135,10 @@ for level in levels:
             weight, bias = torch.ones(channels, 1, 3, 3), torch.ones(channels)
             got = convolve(x, weight, bias, padding=(1, 1), silu=True, out=out)
             assert got.gt(0.7).all()
+            grad, dx = guarded((2, 3, 5, channels), behind), guarded((2, 3, 5, channels), behind)
+            _gradients(x, grad, weight, dx, padding=(1, 1), adds=True)
+            few = guarded((2, 2, 3, channels), behind)
+            _gradients(x, few, weight, dx, padding=(1, 1), stride=2)
 print("all")
 """
 
