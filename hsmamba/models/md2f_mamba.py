@@ -163,17 +163,22 @@ class LocalBranch(nn.Module):
         """Run the four branches and mix them."""
         if inference.takes(x, of=self):
             return self._fused(x)
-        x = x + self.pos_embed
+        x = self._placed(x).permute(0, 3, 1, 2)
         shared = self.stem(x)
-        q = self.branch3(x)
-        pixels, gate = q.permute(0, 2, 3, 1), self.gate(q).permute(0, 2, 3, 1)
-        q = _decomposed(q=pixels, w=gate, delta=self.delta.view(-1)).permute(0, 3, 1, 2)
-        return F.relu(self.mix(torch.cat([self.branch0(shared), self.branch1(shared), self.branch2(shared), q], dim=1)))
+        pixels = self.branch3(x).permute(0, 2, 3, 1)
+        q = _decomposed(q=pixels, w=pointwise(self.gate, pixels), delta=self.delta.view(-1)).permute(0, 3, 1, 2)
+        whole = torch.cat([self.branch0(shared), self.branch1(shared), self.branch2(shared), q], dim=1)
+        return pointwise(self.mix, whole.permute(0, 2, 3, 1), "relu").permute(0, 3, 1, 2)
+
+    def _placed(self, x: Tensor) -> Tensor:
+        """Add the encoding of rows: (B, C, Q, Q) -> (B, Q, Q, C)."""
+        pos = self.pos_embed.permute(0, 2, 3, 1).expand(1, *x.shape[2:], -1)
+        placed: Tensor = _placed(x=x.permute(0, 2, 3, 1), pos=pos)
+        return placed
 
     def _fused(self, x: Tensor) -> Tensor:
         """Do the same by kernels, pixels with neighbouring channels; for inference."""
-        pos = self.pos_embed.permute(0, 2, 3, 1).expand(1, *x.shape[2:], -1)
-        placed = _placed(x=x.permute(0, 2, 3, 1), pos=pos)
+        placed = self._placed(x)
         shared, q = (
             linear(placed, *inference.prepared(_per_pixel, *branch.folded()), "relu")
             for branch in (self.stem, self.branch3)

@@ -123,7 +123,10 @@ class _Product(torch.autograd.Function):
         of_a, of_b = ctx.needs_input_grad
         if torch.is_grad_enabled():  # the gradient is to be differentiated in its turn
             return grad @ b.mT, a.mT @ grad
-        return _multiplied(grad, b.mT) if of_a else None, _multiplied(a.mT, grad) if of_b else None
+        # the smaller one of two is put in the order of its transpose
+        turned = grad.numel() < b.numel() and grad.shape[1] % cpu.WIDEST == 0
+        of_a = (_multiplied(b, grad.mT).mT if turned else _multiplied(grad, b.mT)) if of_a else None
+        return of_a, _multiplied(a.mT, grad) if of_b else None
 
 
 def _multiplied(a: Tensor, b: Tensor) -> Tensor:
