@@ -25,6 +25,7 @@ from hsmamba.layers.wavelet import haar, inverse_haar
 from hsmamba.models._base import FusionNetwork
 from hsmamba.models._registry import ModelCfg, register_model
 from hsmamba.ops import inference
+from hsmamba.ops.align import align
 from hsmamba.ops.linear_gradients import trainable_linear
 
 _CITATION = (
@@ -184,52 +185,8 @@ class Align(nn.Module):
         where = torch.cat([y[:, None].expand(-1, width, -1), x.expand(rows, -1, -1)], dim=2)
         seen = torch.cat([guide, where.expand(batch, -1, -1, -1)], dim=3)
         fine = trainable_linear(seen, weight[:, self.in_chans :], self.first.bias)
-        hidden = _Neighbours.apply(fine, coarse)
-        z = hidden.flatten(0, -2)
-        for layer in self.rest[1::2]:
-            conv = cast(nn.Conv2d, layer)
-            z = trainable_linear(z, conv.weight.flatten(1), conv.bias)
-            z = z if conv is self.rest[-1] else F.relu(z, inplace=True)
-        o = z.view(2, 2, 4, *hidden.shape[4:-1], -1)
-        o = (o[..., -1:].softmax(2) * o[..., :-1]).sum(2)
-        found: Tensor = o.permute(2, 3, 0, 4, 1, 5).reshape(batch, rows, width, -1)
-        return found
-
-
-class _Neighbours(torch.autograd.Function):
-    """The first layer of each fine pixel, seen from its four nearest coarse ones.
-
-    Shape: (B, 2 R, 2 w, M) and (B, R + 2, w + 2, M) -> (2, 2, 2, 2, B, R, w, M): row and column of a fine pixel in its
-    block, row and column of the neighbour among the four.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, fine: Tensor, coarse: Tensor) -> Tensor:
-        batch, rows, width, hidden = fine.shape
-        here = fine.view(batch, rows // 2, 2, width // 2, 2, hidden).permute(2, 4, 0, 1, 3, 5)  # (2, 2, B, R, w, M)
-        out = fine.new_empty(2, 2, 2, 2, *here.shape[2:])
-        for i, j, a, b in itertools.product(range(2), repeat=4):
-            torch.add(here[i, j], _shifted(coarse, i + a, j + b), out=out[i, j, a, b]).relu_()
-        ctx.save_for_backward(out)
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
-        (out,) = ctx.saved_tensors
-        batch, rows, width, hidden = out.shape[4:]
-        dfine = grad.new_zeros(2, 2, batch, rows, width, hidden)
-        dcoarse = grad.new_zeros(batch, rows + 2, width + 2, hidden)
-        for i, j, a, b in itertools.product(range(2), repeat=4):
-            slope = torch.ops.aten.threshold_backward(grad[i, j, a, b], out[i, j, a, b], 0)
-            dfine[i, j] += slope
-            _shifted(dcoarse, i + a, j + b).add_(slope)
-        return dfine.permute(2, 3, 0, 4, 1, 5).reshape(batch, 2 * rows, 2 * width, hidden), dcoarse
-
-
-def _shifted(coarse: Tensor, down: int, across: int) -> Tensor:
-    """Cut from (B, R + 2, w + 2, M) what lies so many pixels further: (B, R, w, M)."""
-    rows, width = coarse.shape[1] - 2, coarse.shape[2] - 2
-    return coarse[:, down : down + rows, across : across + width]
+        convs = (cast(nn.Conv2d, layer) for layer in self.rest[1::2])
+        return align(fine, coarse, [(conv.weight.flatten(1), cast(Tensor, conv.bias)) for conv in convs])
 
 
 def _rows_as_images(x: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
    There is no C library behind it: no allocation, no threads, no mathematics but its own. The caller brings scratch memory
    and runs the same function on several threads, which take runs of tasks from a shared counter. */
 #include "adaptive.h"
+#include "align.h"
 #include "attention.h"
 #include "bands.h"
 #include "depthwise.h"
@@ -75,6 +76,7 @@ static inline void restore_mode(uint64_t mode) {
 #include "rows_kernel.h"
 #include "linear_kernel.h"
 #include "linear_gradients_kernel.h"
+#include "align_kernel.h"
 #include "s6_kernel.h"
 #include "s6_backward_kernel.h"
 #include "scan_kernel.h"
@@ -101,6 +103,7 @@ static inline void restore_mode(uint64_t mode) {
 #include "rows_kernel.h"
 #include "linear_kernel.h"
 #include "linear_gradients_kernel.h"
+#include "align_kernel.h"
 #include "s6_kernel.h"
 #include "s6_backward_kernel.h"
 #include "scan_kernel.h"
@@ -128,6 +131,7 @@ static inline void restore_mode(uint64_t mode) {
 #include "rows_kernel.h"
 #include "linear_kernel.h"
 #include "linear_gradients_kernel.h"
+#include "align_kernel.h"
 #include "s6_kernel.h"
 #include "s6_backward_kernel.h"
 #include "scan_kernel.h"
