@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hsmamba.layers.tiling import add_products, halo, run_tiles, shifts, tiles
-from hsmamba.ops import adaptive
+from hsmamba.ops import adaptive, adaptive_rows
 
 _COPIES = 4  # a smaller tile of the compiled backward, whose columns then stay in the second cache
 
@@ -36,6 +36,8 @@ def adaptive_conv(x: Tensor, taps: Tensor, weight: Tensor) -> Tensor:
         return _conv_dense(x, taps, weight)
     if taps.shape[-2:] == (1, 1) and not torch.compiler.is_compiling():  # a traced batch size is no number of groups
         return _conv_per_image(x, taps, weight)
+    if adaptive_rows.takes(x, taps, weight):
+        return adaptive_rows.convolve(x, taps.expand(-1, -1, *x.shape[2:]), weight, _conv_dense)
     padded = F.pad(x, [kernel // 2] * 4)
     out: Tensor = conv_op(padded, taps.expand(-1, -1, *x.shape[2:]).contiguous(), weight)
     return out

@@ -23,6 +23,7 @@ from hsmamba.layers.fusion import pad_sides
 from hsmamba.layers.wavelet import haar, inverse_haar
 from hsmamba.models._base import FusionNetwork
 from hsmamba.models._registry import ModelCfg, register_model
+from hsmamba.ops import inference
 from hsmamba.ops.depthwise_gradients import trainable_depthwise
 
 _CITATION = (
@@ -75,15 +76,20 @@ class WeightedFusion(nn.Module):
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """Fuse."""
-        both = a + b
-        alpha, gamma = self.unique(a - b).sigmoid(), self.common(both).sigmoid()
-        out: Tensor = torch.lerp(b, a, alpha) + (gamma - 0.5) * both
+        both, apart = a + b, a - b
+        alpha, gamma = self.unique(apart).sigmoid(), self.common(both).sigmoid()
+        out: Tensor
+        if inference.trains(a, b, alpha):  # the same with fewer steps to differentiate
+            out = (alpha - 0.5) * apart + gamma * both
+        else:
+            out = torch.lerp(b, a, alpha) + (gamma - 0.5) * both
         return out
 
 
 def _planes(x: Tensor) -> Tensor:
     """Mean and maximum over channels, (B, C, H, W) -> (B, 2, H, W)."""
-    return torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], dim=1)
+    planes = torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], dim=1)
+    return planes if x.is_contiguous() else planes.contiguous(memory_format=torch.channels_last)
 
 
 class FrequencyAttention(nn.Module):
@@ -248,9 +254,15 @@ class CF2N(FusionNetwork):
         height, width = guide.shape[2:]
         least = _BOX // 2 + 1  # reflection needs more than half the high-pass's box
         guide, ms_up = pad_sides(guide, 2, least), pad_sides(ms_up, 2, least)
+        if inference.trains(
+            *self.parameters()
+        ):  # convolutions on a CPU train fastest where a pixel's channels lie together
+            guide, ms_up = (x.clone(memory_format=torch.channels_last) for x in (guide, ms_up))
         spectral = self.head_ms(ms_up)
         x = self.encode(self._reconstruct(self.head_guide(guide), spectral))
         guide_detail, ms_detail = high_pass(guide), high_pass(ms_up)
+        if not spectral.is_contiguous():
+            guide_detail = guide_detail.clone(memory_format=torch.channels_last)
         for module, inject in zip(self.middle, self.injections, strict=True):
             x = module(x, spectral) + inject(guide_detail, ms_detail)
         x = self.last(x, spectral)
@@ -262,7 +274,8 @@ class CF2N(FusionNetwork):
         pairs = zip(self.bands, haar(guide), haar(ms), strict=True)
         ll, hl, lh, hh = (fuse(a, b) for fuse, a, b in pairs)
         x = self.add_ll(self.add_hh(hl + lh, hh), ll)
-        return inverse_haar(*x.chunk(4, dim=1))
+        joined = inverse_haar(*x.chunk(4, dim=1))
+        return joined if x.is_contiguous() else joined.contiguous(memory_format=torch.channels_last)
 
 
 @register_model

@@ -1,5 +1,6 @@
 """Haar transform: the definition of RAMSF's specification, perfect reconstruction, energy."""
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,3 +31,20 @@ def test_hl_answers_to_columns_and_lh_to_rows():
     assert hl.all() and not lh.any() and not hh.any()
     _, hl, lh, hh = haar(stripes.mT)
     assert lh.all() and not hl.any() and not hh.any()
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_gradients_in_training_are_those_through_slices(layout):
+    x = torch.randn(2, 3, 6, 8).contiguous(memory_format=layout).requires_grad_()
+    wide = x.detach().double().requires_grad_()
+    slopes = [torch.randn(2, 3, 3, 4) for _ in range(3)]
+    found = []
+    for image in (x, wide):
+        ll, hl, lh, hh = haar(image)  # the first of them has no gradient
+        assert ("_Haar" in hl.grad_fn.name()) == (image is x)
+        (first,) = torch.autograd.grad([hl, lh, hh], image, [s.to(ll.dtype) for s in slopes], retain_graph=True)
+        joined = inverse_haar(hh, ll, hl, lh)
+        (second,) = torch.autograd.grad(joined.pow(3).sum(), image, create_graph=True)
+        found.append((first, joined, second, torch.autograd.grad(second.square().sum(), image)[0]))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=1e-5, atol=1e-3)

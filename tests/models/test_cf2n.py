@@ -36,6 +36,19 @@ def test_it_agrees_with_its_equations_at_any_size(size, seed, **cfg):
     assert torch.equal(model.eval()(None, pan, lms), model.train()(None, pan, lms))
 
 
+def test_gradients_of_training_are_those_in_double_precision():
+    torch.manual_seed(0)
+    model = CF2N(in_chans=3, guide_chans=1, dim=16)
+    guide, ms_up, wanted = (torch.rand(2, c, 12, 8) for c in (1, 3, 3))
+    gradients = []
+    for dtype in (torch.float32, torch.double):
+        model = model.to(dtype)
+        error = (model(None, guide.to(dtype), ms_up.to(dtype)) - wanted).square().mean()
+        gradients.append(torch.autograd.grad(error, list(model.parameters())))
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=1e-5 * max(1e-2, float(other.abs().max())))
+
+
 def test_without_a_last_kernel_the_result_is_the_up_sampled_image():
     model = CF2N(in_chans=3, dim=8)
     torch.nn.init.zeros_(model.last.weight2)

@@ -2,10 +2,10 @@
    after linear_kernel.h. */
 
 /* A product of few rows, in a function of its own: Windows takes no more than a page of stack at once. */
-static __attribute__((noinline)) void FN(align_product)(const Linear *l) { FN(linear_rows)(l, 0, l->rows); }
+static __attribute__((noinline)) void FN(small_product)(const Linear *l) { FN(linear_rows)(l, 0, l->rows); }
 
 /* x W, and what is after it; `weights` (inputs, outputs) with neighbouring columns. */
-INLINE Linear FN(align_linear)(int64_t rows, int64_t inputs, int64_t outputs, const float *x, int64_t x_row, int64_t x_column, const float *weights,
+INLINE Linear FN(small_linear)(int64_t rows, int64_t inputs, int64_t outputs, const float *x, int64_t x_row, int64_t x_column, const float *weights,
                                int64_t weights_row, float *out, int64_t out_row) {
     Linear l = {0};
     l.rows = rows, l.inputs = inputs, l.outputs = outputs;
@@ -144,12 +144,12 @@ EXPORT void FN(hsmamba_align)(Align *a) {
             FN(Corner) c = FN(align_corner)(a, task, corner);
             float *z = a->z + (task * 4 + corner) * ALIGN_ROWS * a->second, *o = a->o + (task * 4 + corner) * ALIGN_ROWS * a->pitch;
             FN(align_hidden)(a, &c, hidden);
-            Linear l = FN(align_linear)(4 * c.count, a->hidden, a->second, hidden, a->hidden, 1, a->turned, a->second, z, a->second);
+            Linear l = FN(small_linear)(4 * c.count, a->hidden, a->second, hidden, a->hidden, 1, a->turned, a->second, z, a->second);
             l.bias = a->bias, l.activations = a->rectified;
-            FN(align_product)(&l);
-            l = FN(align_linear)(4 * c.count, a->second, a->pitch, z, a->second, 1, a->last_turned, a->pitch, o, a->pitch);
+            FN(small_product)(&l);
+            l = FN(small_linear)(4 * c.count, a->second, a->pitch, z, a->second, 1, a->last_turned, a->pitch, o, a->pitch);
             l.bias = a->last_bias;
-            FN(align_product)(&l);
+            FN(small_product)(&l);
             FN(align_average)(a, &c, o);
         }
     restore_mode(mode);
@@ -162,19 +162,19 @@ static void FN(align_corner_back)(const Align *a, const FN(Corner) *c, int64_t s
     float *dlast = a->dlast + slot * a->answers * second, *dweights = a->dweights + slot * second * a->hidden;
     FN(align_hidden)(a, c, hidden);
     FN(align_average_back)(a, c, o, dout);
-    Linear l = FN(align_linear)(a->answers, rows, second, dout, 1, a->pitch, z, second, dlast, second);
+    Linear l = FN(small_linear)(a->answers, rows, second, dout, 1, a->pitch, z, second, dlast, second);
     l.add = dlast, l.add_row = second;
-    FN(align_product)(&l);
+    FN(small_product)(&l);
     FN(align_sums)(dout, rows, a->pitch, a->dlast_bias + slot * a->pitch);
-    l = FN(align_linear)(rows, a->answers, second, dout, a->pitch, 1, a->last, second, dz, second);
-    FN(align_product)(&l);
+    l = FN(small_linear)(rows, a->answers, second, dout, a->pitch, 1, a->last, second, dz, second);
+    FN(small_product)(&l);
     FN(align_rectify)(dz, z, rows * second);
     FN(align_sums)(dz, rows, second, a->dbias + slot * second);
-    l = FN(align_linear)(second, rows, a->hidden, dz, 1, second, hidden, a->hidden, dweights, a->hidden);
+    l = FN(small_linear)(second, rows, a->hidden, dz, 1, second, hidden, a->hidden, dweights, a->hidden);
     l.add = dweights, l.add_row = a->hidden;
-    FN(align_product)(&l);
-    l = FN(align_linear)(rows, second, a->hidden, dz, second, 1, a->weights, a->hidden, slopes, a->hidden);
-    FN(align_product)(&l);
+    FN(small_product)(&l);
+    l = FN(small_linear)(rows, second, a->hidden, dz, second, 1, a->weights, a->hidden, slopes, a->hidden);
+    FN(small_product)(&l);
     FN(align_spread)(a, c, slopes, hidden, a->dcoarse + slot * a->images * (a->rows + 2) * (a->width + 2) * a->hidden);
 }
 

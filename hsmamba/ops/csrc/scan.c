@@ -3,6 +3,7 @@
    There is no C library behind it: no allocation, no threads, no mathematics but its own. The caller brings scratch memory
    and runs the same function on several threads, which take runs of tasks from a shared counter. */
 #include "adaptive.h"
+#include "adaptive_rows.h"
 #include "align.h"
 #include "attention.h"
 #include "bands.h"
@@ -77,6 +78,7 @@ static inline void restore_mode(uint64_t mode) {
 #include "linear_kernel.h"
 #include "linear_gradients_kernel.h"
 #include "align_kernel.h"
+#include "adaptive_rows_kernel.h"
 #include "s6_kernel.h"
 #include "s6_backward_kernel.h"
 #include "scan_kernel.h"
@@ -104,6 +106,7 @@ static inline void restore_mode(uint64_t mode) {
 #include "linear_kernel.h"
 #include "linear_gradients_kernel.h"
 #include "align_kernel.h"
+#include "adaptive_rows_kernel.h"
 #include "s6_kernel.h"
 #include "s6_backward_kernel.h"
 #include "scan_kernel.h"
@@ -132,6 +135,7 @@ static inline void restore_mode(uint64_t mode) {
 #include "linear_kernel.h"
 #include "linear_gradients_kernel.h"
 #include "align_kernel.h"
+#include "adaptive_rows_kernel.h"
 #include "s6_kernel.h"
 #include "s6_backward_kernel.h"
 #include "scan_kernel.h"
