@@ -25,6 +25,7 @@ from hsmamba.models._base import FusionNetwork
 from hsmamba.models._registry import ModelCfg, register_model
 from hsmamba.ops import inference
 from hsmamba.ops.depthwise_gradients import trainable_depthwise
+from hsmamba.ops.extremes import mean_and_most
 
 _CITATION = (
     "Liu, Zhang, Wang, Xiang, Xie: A novel cross fusion model with fine-grained detail reconstruction for remote "
@@ -88,7 +89,7 @@ class WeightedFusion(nn.Module):
 
 def _planes(x: Tensor) -> Tensor:
     """Mean and maximum over channels, (B, C, H, W) -> (B, 2, H, W)."""
-    planes = torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], dim=1)
+    planes = torch.cat(mean_and_most(x, (1,)), dim=1)
     return planes if x.is_contiguous() else planes.contiguous(memory_format=torch.channels_last)
 
 
@@ -120,7 +121,7 @@ class SpectralAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Make the gains."""
         x = self.conv(x)
-        high, low = x.amax((2, 3), keepdim=True), x.mean((2, 3), keepdim=True)
+        low, high = mean_and_most(x, (2, 3))
         gain: Tensor = 2 * self.fuse(self.bottleneck(high), self.bottleneck(low)).sigmoid()
         return gain
 
