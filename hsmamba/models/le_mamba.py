@@ -24,12 +24,15 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from hsmamba.layers.depthwise import depthwise_conv
 from hsmamba.layers.fusion import pad_sides
 from hsmamba.layers.linear import Linear
 from hsmamba.layers.scan_order import CROSS
 from hsmamba.layers.ssm import S6, no_weight_decay_names
 from hsmamba.models._base import FusionNetwork
 from hsmamba.models._registry import ModelCfg, register_model
+from hsmamba.ops import inference
+from hsmamba.ops.chains import Product, RowChain
 from hsmamba.ops.depthwise_gradients import trainable_depthwise
 from hsmamba.ops.linear import product
 
@@ -110,12 +113,15 @@ class Scan(nn.Module):
         d = self.out_proj.in_features
         x, gate = self.in_proj.parts(x, (d, ""), (d, "silu"))
         x = F.silu(trainable_depthwise(self.conv_norm(x).movedim(-1, 1), self.conv))  # (B, d, H, W)
+        y, last = self.scan(x, previous, skip)
+        return self.out_proj(self.out_norm(y) * gate), last
+
+    def scan(self, x: Tensor, previous: Tensor | None, skip: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Scan a map (B, d, H, W): (B, H, W, d) and the last states."""
         driver = x.unsqueeze(1)
         u = driver if self.sharing is None or previous is None else self.sharing(x, previous, skip)
         y, last = self.ssm(u, driver, return_last_state=True, orders=CROSS, summed=True)
-        x = self.out_norm(y.movedim(1, -1))
-        # The release has no gradient through shared states.
-        return self.out_proj(x * gate), last.detach()
+        return y.movedim(1, -1), last.detach()  # the release has no gradient through shared states
 
 
 class GatedMlp(nn.Module):
@@ -132,8 +138,19 @@ class GatedMlp(nn.Module):
         return out
 
 
+# A block before its convolution and behind its scan, for inference: what is between products stays in the cache. The
+# gate is computed where it is needed, which takes less time than to store it.
+_enter = RowChain("y = norm(linear(norm(x, weight, bias, 1e-6), inner), inner_weight, inner_bias, 1e-5)", "y")
+_LEAVE = (
+    "r = x + linear(norm(y, y_weight, y_bias, 1e-5) * silu(linear(norm(x, weight, bias, 1e-6), gate)), out);"
+    "h = norm(r, mlp_weight, mlp_bias, 1e-6);"
+    "r = r + linear(linear(h, first) * gelu(linear(h, second)), last);"
+)
+_leave, _leave_scaled = RowChain(_LEAVE, "r"), RowChain(_LEAVE + "r = r * scale + x", "r")
+
+
 class VSSBlock(nn.Module):
-    """Pre-norm residual scan and MLP. Shape: as `Scan`."""
+    """Pre-norm residual scan and MLP, of a local branch also the branch's: y * scale + x. Shape: as `Scan`."""
 
     def __init__(self, dim: int, expand: int, d_state: int, kernel_size: int, mlp_ratio: int, drop_path: float) -> None:
         super().__init__()
@@ -143,11 +160,38 @@ class VSSBlock(nn.Module):
         self.mlp = GatedMlp(dim, mlp_ratio * dim)
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, x: Tensor, previous: Tensor | None = None, skip: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x: Tensor, previous: Tensor | None = None, skip: Tensor | None = None, scale: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Scan and mix."""
+        if inference.takes(x, of=self) and not self.training:
+            return self._infer(x, previous, skip, scale)
         y, state = self.scan(self.scan_norm(x), previous, skip)
-        x = x + self.drop_path(y)
-        return x + self.drop_path(self.mlp(self.mlp_norm(x))), state
+        y = x + self.drop_path(y)
+        y = y + self.drop_path(self.mlp(self.mlp_norm(y)))
+        return y if scale is None else y * scale + x, state
+
+    def _infer(
+        self, x: Tensor, previous: Tensor | None, skip: Tensor | None, scale: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        scan, mlp = self.scan, self.mlp
+        d, hidden, weight = scan.out_proj.in_features, mlp.fc2.in_features, scan.in_proj.weight
+        norm: dict[str, Tensor] = {"x": x, "weight": self.scan_norm.weight, "bias": self.scan_norm.bias}
+        inner = {"inner_weight": scan.conv_norm.weight, "inner_bias": scan.conv_norm.bias}
+        u = _enter({"inner": (weight, None, slice(d))}, norm | inner)
+        y, state = scan.scan(depthwise_conv(scan.conv, u, silu=True).movedim(-1, 1), previous, skip)
+        products: dict[str, Product] = {
+            "gate": (weight, None, slice(d, None)),
+            "out": (scan.out_proj.weight, None),
+            "first": (mlp.fc1.weight, mlp.fc1.bias, slice(hidden)),
+            "second": (mlp.fc1.weight, mlp.fc1.bias, slice(hidden, None)),
+            "last": (mlp.fc2.weight, mlp.fc2.bias),
+        }
+        given = norm | {"y": y, "y_weight": scan.out_norm.weight, "y_bias": scan.out_norm.bias}
+        given |= {"mlp_weight": self.mlp_norm.weight, "mlp_bias": self.mlp_norm.bias}
+        if scale is None:
+            return _leave(products, given), state
+        return _leave_scaled(products, given | {"scale": scale}), state
 
 
 class LEVMBlock(nn.Module):
@@ -199,8 +243,7 @@ class LEVMBlock(nn.Module):
             q = self.window
             grid = (b, height // q, width // q, q, q, c)
             windows = x.view(b, height // q, q, width // q, q, c).transpose(2, 3).reshape(-1, q, q, c)
-            local = self.local_branch(windows)[0].view(grid).transpose(2, 3).reshape(x.shape)
-            x = local * self.local_scale + x
+            x = self.local_branch(windows, scale=self.local_scale)[0].view(grid).transpose(2, 3).reshape(x.shape)
         out: tuple[Tensor, Tensor] = self.global_branch(x, previous, skip)
         return out
 

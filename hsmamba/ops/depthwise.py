@@ -17,6 +17,7 @@ from hsmamba.ops import cpu, inference
 from hsmamba.ops.rows import RowProgram
 
 _slope = RowProgram("r = sigmoid(y); g = g * (r * (y - y * r + 1.0))", "g")  # of SiLU
+_BAND = 16  # rows that a thread takes at once
 _int = ctypes.c_int64
 
 
@@ -30,7 +31,7 @@ class _Depthwise(ctypes.Structure):
         *((name, _int) for name in ("taps_down", "taps_across", "stride", "top", "left", "pitch", "silu")),
         *((name, _Grid) for name in ("x", "out")),
         *((name, ctypes.c_void_p) for name in ("weights", "bias")),
-        ("next_task", _int),
+        *((name, _int) for name in ("band", "next_task")),
     ]
 
 
@@ -100,7 +101,7 @@ def convolve(
         return out
     weights, shift = inference.prepared(arranged, weight, bias)
     arguments = _Depthwise(images, channels, rows, columns, height, width, down, across, stride, *padding)
-    arguments.pitch, arguments.silu = weights.shape[1], silu
+    arguments.pitch, arguments.silu, arguments.band = weights.shape[1], silu, _BAND
     arguments.x, arguments.out = (_Grid(y.data_ptr(), *y.stride()[:3]) for y in (x, out))
     arguments.weights, arguments.bias = weights.data_ptr(), shift.data_ptr()
     threads = torch.get_num_threads() if out.numel() * down * across > cpu.SMALL else 1

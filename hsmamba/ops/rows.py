@@ -14,7 +14,7 @@ import ast
 import ctypes
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -24,6 +24,7 @@ from torch import Tensor
 from hsmamba.ops import cpu, inference
 
 _MOST_PLANS = 256
+_TASK_BLOCKS = 8  # of rows that a thread takes at once
 _BLOCK_FLOATS = 1024  # of a register: all registers of a program fit the first cache
 _int = ctypes.c_int64
 
@@ -31,7 +32,7 @@ _int = ctypes.c_int64
 _NAMES = (
     *("load", "store", "total", "add", "subtract", "multiply", "divide", "add_value", "multiply_value", "silu", "tanh"),
     *("softplus", "sigmoid", "relu", "gelu", "sqrt", "exp", "sum", "most", "norm", "rms"),
-    *("positive", "gelu_slope", "equal", "norm_slope", "rms_slope"),
+    *("positive", "gelu_slope", "equal", "norm_slope", "rms_slope", "linear"),
 )
 _NUMBERS = {name: number for number, name in enumerate(_NAMES)}
 _BINARY: dict[type[ast.operator], str] = {
@@ -96,14 +97,18 @@ _SIGNS = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "add_valu
 
 
 class _Step(ctypes.Structure):
-    _fields_ = [*((name, ctypes.c_int32) for name in ("op", "to", "a", "b", "one")), ("value", ctypes.c_float)]
+    _fields_ = [
+        *((name, ctypes.c_int32) for name in ("op", "to", "a", "b", "one")),
+        ("value", ctypes.c_float),
+        ("width", ctypes.c_int32),
+    ]
 
 
-_Rows = _int * 12  # of csrc/rows.h, whose fields have 64 bits each
+_Rows = _int * 13  # of csrc/rows.h, whose fields have 64 bits each
 
 
 class _Node(NamedTuple):
-    """One value: an input (`op` "load", by its name) or an operation on earlier values."""
+    """One value: an input (`op` "load", by its name) or an operation on earlier values (a product by its name, too)."""
 
     op: str
     args: tuple[int, ...] = ()
@@ -217,8 +222,9 @@ class RowProgram:
             if node.op == "total":
                 steps += [(at, ("total", to, a, 0, 0.0)) for to in stored[at]]
                 continue
-            # what a step writes may be what it reads, but weight and bias of a norm are read in later steps
-            read_at_once = node.args[:1] if node.op == "affine_norm" else node.args
+            # what a step writes may be what it reads, but weight and bias of a norm are read in later steps, and rows
+            # of a product again for other outputs
+            read_at_once = {"affine_norm": node.args[:1], "linear": ()}.get(node.op, node.args)
             ended = [place[arg] for arg in dict.fromkeys(node.args) if last[arg] == at]
             free += [x for x in ended if x in {place[arg] for arg in read_at_once}]
             if not free:
@@ -229,20 +235,31 @@ class RowProgram:
             if node.op == "affine_norm":
                 parts = ("norm", to, a, 0, node.value), ("multiply", to, to, b, 0.0), ("add", to, to, c, 0.0)
                 steps += [(at, part) for part in parts]
+            elif node.op == "load":
+                steps.append((at, ("load", to, self.inputs.index(node.name), 0, 0.0)))
+            elif node.op == "linear":
+                steps.append((at, ("linear", to, a, int(node.value), 0.0)))
             else:
-                steps.append((at, (node.op, to, self.inputs.index(node.name) if node.name else a, b, node.value)))
+                steps.append((at, (node.op, to, a, b, node.value)))
             steps += [(at, ("store", operand, to, 0, 0.0)) for operand in stored.get(at, ())]
             if at not in last:
                 free.append(to)
         return steps, registers
 
-    def _placed(self, narrow: set[str]) -> Any:
-        """Write the steps for the kernel; `narrow` names the inputs of one number a row."""
+    def _placed(self, narrow: set[str], widths: Sequence[int]) -> Any:
+        """Write the steps for the kernel.
+
+        Args:
+            narrow: The inputs of one number a row.
+            widths: Columns of each value.
+        """
         ones: list[bool] = []
         for node in self._nodes:
             inner = bool(node.args) and node.op != "affine_norm" and all(ones[arg] for arg in node.args)
             ones.append(node.name in narrow if node.op == "load" else node.op in ("sum", "most") or inner)
-        steps = [_Step(_NUMBERS[op], to, a, b, ones[at], value) for at, (op, to, a, b, value) in self._steps]
+        steps = [
+            _Step(_NUMBERS[op], to, a, b, ones[at], value, widths[at]) for at, (op, to, a, b, value) in self._steps
+        ]
         return (_Step * len(steps))(*steps)
 
     def __call__(self, *, out: dict[str, Tensor] | None = None, **inputs: Tensor) -> Any:
@@ -275,10 +292,13 @@ class RowProgram:
         made = {name: values[self._named[name]] for name in self.results}
         return tuple(out[name].copy_(x) if name in out else x for name, x in made.items())
 
-    def _run(self, inputs: tuple[Tensor, ...], out: dict[str, Tensor]) -> tuple[Tensor, ...]:
-        plan = self._plans.get(key := tuple((x.shape, x.stride()) for x in inputs))
+    def _run(
+        self, inputs: tuple[Tensor, ...], out: dict[str, Tensor], products: int = 0, outputs: tuple[int, ...] = ()
+    ) -> tuple[Tensor, ...]:
+        """Compute by the kernel; a chain has the address of its products and their numbers of outputs."""
+        plan = self._plans.get(key := (outputs, *((x.shape, x.stride()) for x in inputs)))
         if plan is None:
-            plan = self._planned(inputs)
+            plan = self._planned(inputs, outputs)
             if len(self._plans) < _MOST_PLANS:
                 self._plans[key] = plan
         if not plan.size:
@@ -298,7 +318,7 @@ class RowProgram:
         threads = torch.get_num_threads() if plan.size > cpu.SMALL else 1
         scratch = torch.empty(threads * plan.floats + cpu.WIDEST, dtype=torch.float32)
         start = -(-scratch.data_ptr() // 64) * 64
-        pointers = ctypes.addressof(plan.steps), ctypes.addressof(operands), start, plan.floats, 0, 0
+        pointers = ctypes.addressof(plan.steps), ctypes.addressof(operands), products, start, plan.floats, 0, 0
         cpu.run_team(_kernel(), _Rows(*plan.sizes, *pointers), threads, (inputs, made, operands, scratch))
         return tuple(made)
 
@@ -388,24 +408,35 @@ class RowProgram:
             text = f"{text}; {made}"
         return statements[::-1]
 
-    def _planned(self, inputs: tuple[Tensor, ...]) -> _Plan:
-        """Work out what depends on the shapes and strides of the inputs alone."""
+    def _planned(self, inputs: tuple[Tensor, ...], outputs: tuple[int, ...]) -> _Plan:
+        """Work out what depends on the shapes and strides of the inputs, and the outputs of products, alone."""
         rows = max((tuple(x.shape[1:-1]) for x in inputs if x.ndim > 2), key=math.prod, default=None)
         copied = {i for i, x in enumerate(inputs) if (x.shape[-1] > 1 and x.stride(-1) != 1) or not _flattens(x)}
         flat = [_flat(x.contiguous() if i in copied else x) for i, x in enumerate(inputs)]
-        outer, inner, width = torch.broadcast_shapes(*(x.shape for x in flat))  # type: ignore[no-untyped-call]
+        outer, inner = torch.broadcast_shapes(*(x.shape[:2] for x in flat))  # type: ignore[no-untyped-call]
+        widths = self._widths([x.shape[2] for x in flat], outputs)
         axes = (outer, *((inner,) if rows is None else rows))
         shapes = []
         for name in self.results:
-            node = self._nodes[self._named[name]]
+            node, width = self._nodes[self._named[name]], widths[self._named[name]]
             shapes.append((*((outer, 1) if node.op == "total" else axes), 1 if node.one else width))
+        width = max(widths)
         pitch = -(-width // cpu.WIDEST) * cpu.WIDEST
-        block = max(1, min(inner, _BLOCK_FLOATS // pitch))
-        sizes = outer, inner, width, len(self._steps), block, pitch
+        block = max(1, min(inner, self._block(pitch)))
+        task = inner if any(node.op == "total" for node in self._nodes) else min(inner, _TASK_BLOCKS * block)
+        sizes = outer, inner, len(self._steps), block, max(task, 1), pitch
         floats = self._registers * block * pitch
         narrow = {name for name, x in zip(self.inputs, flat, strict=True) if x.shape[2] == 1}
-        steps = self._placed(narrow)
+        steps = self._placed(narrow, widths)
         return _Plan(outer * inner * width, sizes, floats, shapes, [_strides(x) for x in flat], copied, steps)
+
+    def _widths(self, columns: list[int], outputs: tuple[int, ...]) -> list[int]:
+        """Give the columns of each value: here all have those of the widest input."""
+        return [min(columns) and max(columns)] * len(self._nodes)
+
+    def _block(self, pitch: int) -> int:
+        """Rows at a time, of registers of so many floats a row."""
+        return _BLOCK_FLOATS // pitch
 
 
 class _Trained(torch.autograd.Function):

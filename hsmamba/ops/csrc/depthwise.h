@@ -17,6 +17,7 @@ typedef struct {
     int64_t silu;               /* whether what comes out goes through SiLU */
     Grid x, out;
     const float *weights, *bias; /* (taps, pitch), (pitch) */
+    int64_t band; /* rows of the output that a thread takes at once */
     int64_t next_task;
 } Depthwise;
 

@@ -1,11 +1,11 @@
 /* Depthwise convolution of small maps whose channels are neighbours in memory. Included by scan.c once for each level, after
    vectors.h. */
 
-/* Some vectors of channels at once; `lanes` of the last one. */
-INLINE void FN(depthwise_channels)(const Depthwise *d, int64_t n, int64_t c, const int vectors, int lanes) {
+/* Some vectors of channels of some rows at once; `lanes` of the last one. */
+INLINE void FN(depthwise_channels)(const Depthwise *d, int64_t n, int64_t first, int64_t end, int64_t c, const int vectors, int lanes) {
     const float *in = d->x.data + n * d->x.image + c, *weights = d->weights + c;
     float *out = d->out.data + n * d->out.image + c;
-    for (int64_t y = 0; y < d->height; y++) {
+    for (int64_t y = first; y < end; y++) {
         int64_t row = y * d->stride - d->top, i0 = row < 0 ? -row : 0;
         int64_t i1 = d->in_height - row < d->taps_down ? d->in_height - row : d->taps_down;
         for (int64_t x = 0; x < d->width; x++) {
@@ -32,11 +32,11 @@ INLINE void FN(depthwise_channels)(const Depthwise *d, int64_t n, int64_t c, con
 }
 
 EXPORT void FN(hsmamba_depthwise)(Depthwise *d) {
-    int64_t n;
-    while ((n = __atomic_fetch_add(&d->next_task, 1, __ATOMIC_RELAXED)) < d->images) {
-        int64_t c = 0;
-        for (; c + 4 * VL <= d->channels; c += 4 * VL) FN(depthwise_channels)(d, n, c, 4, VL);
-        for (; c + VL <= d->channels; c += VL) FN(depthwise_channels)(d, n, c, 1, VL);
-        if (c < d->channels) FN(depthwise_channels)(d, n, c, 1, (int)(d->channels - c));
+    int64_t task, bands = (d->height + d->band - 1) / d->band;
+    while ((task = __atomic_fetch_add(&d->next_task, 1, __ATOMIC_RELAXED)) < d->images * bands) {
+        int64_t n = task / bands, first = task % bands * d->band, end = first + d->band < d->height ? first + d->band : d->height, c = 0;
+        for (; c + 4 * VL <= d->channels; c += 4 * VL) FN(depthwise_channels)(d, n, first, end, c, 4, VL);
+        for (; c + VL <= d->channels; c += VL) FN(depthwise_channels)(d, n, first, end, c, 1, VL);
+        if (c < d->channels) FN(depthwise_channels)(d, n, first, end, c, 1, (int)(d->channels - c));
     }
 }

@@ -74,6 +74,13 @@ INLINE void FN(linear_rows)(const Linear *l, int64_t first, int64_t end) {
     for (int64_t panel = 0; panel * PANEL < l->outputs; panel++) FN(linear_panel)(l, panel, first, end);
 }
 
+static void FN(rows_linear)(const RowsProduct *product, int64_t width, vf *to, const vf *a, int64_t rows) {
+    Linear l = {.rows = rows, .inputs = product->inputs, .outputs = width, .x_column = 1, .weights = product->weights, .bias = product->bias};
+    l.x = (const float *)a, l.x_row = FN(rows_pitch)(product->inputs) * VL;
+    l.out = (float *)to, l.out_row = FN(rows_pitch)(width) * VL;
+    FN(linear_rows)(&l, 0, rows);
+}
+
 EXPORT void FN(hsmamba_linear)(Linear *l) {
     int64_t task, blocks = (l->rows + LINEAR_TASK - 1) / LINEAR_TASK;
     while ((task = __atomic_fetch_add(&l->next_task, 1, __ATOMIC_RELAXED)) < l->samples * blocks) {

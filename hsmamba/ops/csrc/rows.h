@@ -1,6 +1,7 @@
 /* Arguments of the kernel of row programs; `hsmamba/ops/rows.py` holds the same structures and numbers for ctypes.
 
-   A program is a list of steps that goes over blocks of rows, each in registers of so many rows of `width` numbers. */
+   A program is a list of steps that goes over blocks of rows. What a step makes has rows of `width` numbers, and lies in a
+   register row after row, each filled up to whole vectors of WIDEST. */
 #ifndef HSMAMBA_ROWS_H
 #define HSMAMBA_ROWS_H
 
@@ -33,6 +34,7 @@ enum {
     ROWS_EQUAL,      /* 1 where `a` is `b`, else 0 */
     ROWS_NORM_SLOPE, /* the gradient of `a` from that of its norm, `b` */
     ROWS_RMS_SLOPE,
+    ROWS_LINEAR, /* register `a` through product `b` */
 };
 
 typedef struct {
@@ -44,14 +46,22 @@ typedef struct {
     int32_t op, to, a, b;
     int32_t one; /* whether all columns of a row have the same result: it is computed once a row */
     float value;
+    int32_t width; /* columns of what it makes */
 } RowsStep;
 
 typedef struct {
-    int64_t outer, inner, width, steps;
+    int64_t inputs;
+    const float *weights, *bias; /* as Linear has them */
+} RowsProduct;
+
+typedef struct {
+    int64_t outer, inner, steps;
     int64_t block; /* rows at a time */
-    int64_t pitch; /* floats of a row of a register: a multiple of WIDEST */
+    int64_t task;  /* inner rows that a thread takes at once: all of them where there is a total */
+    int64_t pitch; /* floats of a row of the widest register: a multiple of WIDEST */
     const RowsStep *program;
     const RowsOperand *operands;
+    const RowsProduct *products;
     float *scratch; /* aligned to 64 bytes; for each thread registers * block * pitch */
     int64_t scratch_floats, next_thread, next_task;
 } Rows;

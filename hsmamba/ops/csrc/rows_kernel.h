@@ -48,6 +48,9 @@ INLINE vf FN(kept)(vf x, int64_t lanes, float rest) {
     return x;
 }
 
+/* Vectors of a row of a register. */
+INLINE int64_t FN(rows_pitch)(int64_t width) { return (width + WIDEST - 1) / WIDEST * (WIDEST / VL); }
+
 /* The sum (or the largest) of the columns of VL rows, those from `count` on 0: lane i of the result is row i's. */
 INLINE vf FN(row_sums)(const vf *rows, int64_t count, int64_t pitch, int64_t width) {
     vf sum[VL];
@@ -73,13 +76,13 @@ INLINE float FN(row_most)(const vf *row, int64_t width) {
 }
 
 /* Each row, less its mean if it is to be centred, over the root of its mean square. */
-static void FN(rows_norm)(const Rows *r, vf *to, const vf *a, int64_t rows, float eps, int centred) {
-    int64_t pitch = r->pitch / VL, used = (r->width + VL - 1) / VL;
+static void FN(rows_norm)(int64_t width, vf *to, const vf *a, int64_t rows, float eps, int centred) {
+    int64_t pitch = FN(rows_pitch)(width), used = (width + VL - 1) / VL;
     for (int64_t first = 0; first < rows; first += VL) {
         int64_t count = rows - first < VL ? rows - first : VL;
         const vf *from = a + first * pitch;
         vf *out = to + first * pitch, mean = 0.0f;
-        if (centred) mean = FN(row_sums)(from, count, pitch, r->width) * (1.0f / r->width);
+        if (centred) mean = FN(row_sums)(from, count, pitch, width) * (1.0f / width);
         for (int64_t i = 0; i < count; i++)
             for (int64_t v = 0; v < used; v++) out[i * pitch + v] = from[i * pitch + v] - mean[i];
         vf squares[VL];
@@ -87,35 +90,35 @@ static void FN(rows_norm)(const Rows *r, vf *to, const vf *a, int64_t rows, floa
             squares[i] = 0.0f;
             for (int64_t v = 0; v < used && i < count; v++) {
                 vf x = out[i * pitch + v];
-                if (r->width - v * VL < VL) x = FN(kept)(x, r->width - v * VL, 0.0f);
+                if (width - v * VL < VL) x = FN(kept)(x, width - v * VL, 0.0f);
                 squares[i] += x * x;
             }
         }
-        vf scale = 1.0f / FN(sqrtv)(FN(sums)(squares) * (1.0f / r->width) + eps);
+        vf scale = 1.0f / FN(sqrtv)(FN(sums)(squares) * (1.0f / width) + eps);
         for (int64_t i = 0; i < count; i++)
             for (int64_t v = 0; v < used; v++) out[i * pitch + v] *= scale[i];
     }
 }
 
 /* The gradient of each row of `a` from that of `rows_norm` of it, `g`; `to` may be one of them. */
-static void FN(rows_norm_slope)(const Rows *r, vf *to, const vf *a, const vf *g, int64_t rows, float eps, int centred) {
-    int64_t pitch = r->pitch / VL, used = (r->width + VL - 1) / VL;
-    float share = 1.0f / r->width;
+static void FN(rows_norm_slope)(int64_t width, vf *to, const vf *a, const vf *g, int64_t rows, float eps, int centred) {
+    int64_t pitch = FN(rows_pitch)(width), used = (width + VL - 1) / VL;
+    float share = 1.0f / width;
     for (int64_t first = 0; first < rows; first += VL) {
         int64_t count = rows - first < VL ? rows - first : VL;
         const vf *x = a + first * pitch, *y = g + first * pitch;
         vf *out = to + first * pitch, mean = 0.0f, slope = 0.0f, squares[VL], products[VL];
         if (centred) {
-            mean = FN(row_sums)(x, count, pitch, r->width) * share;
-            slope = FN(row_sums)(y, count, pitch, r->width) * share;
+            mean = FN(row_sums)(x, count, pitch, width) * share;
+            slope = FN(row_sums)(y, count, pitch, width) * share;
         }
         for (int64_t i = 0; i < VL; i++) {
             squares[i] = products[i] = 0.0f;
             for (int64_t v = 0; v < used && i < count; v++) {
                 vf from = x[i * pitch + v] - mean[i], by = y[i * pitch + v];
-                if (r->width - v * VL < VL) {
-                    from = FN(kept)(from, r->width - v * VL, 0.0f);
-                    by = FN(kept)(by, r->width - v * VL, 0.0f);
+                if (width - v * VL < VL) {
+                    from = FN(kept)(from, width - v * VL, 0.0f);
+                    by = FN(kept)(by, width - v * VL, 0.0f);
                 }
                 squares[i] += from * from;
                 products[i] += from * by;
@@ -129,9 +132,9 @@ static void FN(rows_norm_slope)(const Rows *r, vf *to, const vf *a, const vf *g,
     }
 }
 
-static void FN(rows_load)(const Rows *r, vf *to, const RowsOperand *operand, int64_t outer, int64_t first, int64_t rows) {
-    int64_t pitch = r->pitch / VL, whole = r->width / VL;
-    int lanes = (int)(r->width % VL);
+static void FN(rows_load)(int64_t width, vf *to, const RowsOperand *operand, int64_t outer, int64_t first, int64_t rows) {
+    int64_t pitch = FN(rows_pitch)(width), whole = width / VL;
+    int lanes = (int)(width % VL);
     const float *from = operand->data + outer * operand->outer + first * operand->inner;
     if (!operand->column)
         for (int64_t i = 0; i < rows; i++, from += operand->inner, to += pitch)
@@ -143,9 +146,9 @@ static void FN(rows_load)(const Rows *r, vf *to, const RowsOperand *operand, int
         }
 }
 
-static void FN(rows_store)(const Rows *r, const RowsOperand *operand, const vf *a, int64_t outer, int64_t first, int64_t rows) {
-    int64_t pitch = r->pitch / VL, whole = r->width / VL;
-    int lanes = (int)(r->width % VL);
+static void FN(rows_store)(int64_t width, const RowsOperand *operand, const vf *a, int64_t outer, int64_t first, int64_t rows) {
+    int64_t pitch = FN(rows_pitch)(width), whole = width / VL;
+    int lanes = (int)(width % VL);
     float *to = operand->data + outer * operand->outer + first * operand->inner;
     if (!operand->column)
         for (int64_t i = 0; i < rows; i++, to += operand->inner, a += pitch) *to = a[0][0];
@@ -157,19 +160,22 @@ static void FN(rows_store)(const Rows *r, const RowsOperand *operand, const vf *
 }
 
 /* Add the rows to an operand of one row, which the first block of a sample begins. */
-static void FN(rows_total)(const Rows *r, const RowsOperand *operand, const vf *a, int64_t outer, int64_t first, int64_t rows) {
-    int64_t pitch = r->pitch / VL;
+static void FN(rows_total)(int64_t width, const RowsOperand *operand, const vf *a, int64_t outer, int64_t first, int64_t rows) {
+    int64_t pitch = FN(rows_pitch)(width);
     float *to = operand->data + outer * operand->outer;
-    for (int64_t v = 0, c = 0; c < r->width; v++, c += VL) {
-        int lanes = r->width - c < VL ? (int)(r->width - c) : VL;
+    for (int64_t v = 0, c = 0; c < width; v++, c += VL) {
+        int lanes = width - c < VL ? (int)(width - c) : VL;
         vf sum = first ? FN(some)(to + c, lanes) : (vf)0.0f;
         for (int64_t i = 0; i < rows; i++) sum += a[i * pitch + v];
         FN(put)(to + c, sum, lanes);
     }
 }
 
+/* A block of rows through a linear layer; in linear_kernel.h. */
+static void FN(rows_linear)(const RowsProduct *product, int64_t width, vf *to, const vf *a, int64_t rows);
+
 static void FN(rows_step)(const Rows *r, const RowsStep *step, int64_t outer, int64_t first, int64_t rows, vf *registers) {
-    int64_t size = r->block * r->pitch / VL, pitch = r->pitch / VL, n = rows * pitch;
+    int64_t size = r->block * r->pitch / VL, width = step->width, pitch = FN(rows_pitch)(width), n = rows * pitch;
     vf *to = registers + step->to * size;
     const vf *a = registers + step->a * size, *b = registers + step->b * size;
     vf value = step->value, unused;
@@ -183,9 +189,9 @@ static void FN(rows_step)(const Rows *r, const RowsStep *step, int64_t outer, in
         for (int64_t i = 0; i < n; i++) to[i] = X;            \
     break
     switch (step->op) {
-    case ROWS_LOAD: FN(rows_load)(r, to, r->operands + step->a, outer, first, rows); break;
-    case ROWS_STORE: FN(rows_store)(r, r->operands + step->to, a, outer, first, rows); break;
-    case ROWS_TOTAL: FN(rows_total)(r, r->operands + step->to, a, outer, first, rows); break;
+    case ROWS_LOAD: FN(rows_load)(width, to, r->operands + step->a, outer, first, rows); break;
+    case ROWS_STORE: FN(rows_store)(width, r->operands + step->to, a, outer, first, rows); break;
+    case ROWS_TOTAL: FN(rows_total)(width, r->operands + step->to, a, outer, first, rows); break;
     case ROWS_ADD: EACH(a[i] + b[i]);
     case ROWS_SUBTRACT: EACH(a[i] - b[i]);
     case ROWS_MULTIPLY: EACH(a[i] * b[i]);
@@ -203,24 +209,25 @@ static void FN(rows_step)(const Rows *r, const RowsStep *step, int64_t outer, in
     case ROWS_SUM:
         for (int64_t i = 0; i < rows; i += VL) {
             int64_t count = rows - i < VL ? rows - i : VL;
-            vf sums = FN(row_sums)(a + i * pitch, count, pitch, r->width);
+            vf sums = FN(row_sums)(a + i * pitch, count, pitch, width);
             for (int64_t j = 0; j < count; j++)
                 for (int64_t v = 0; v < pitch; v++) to[(i + j) * pitch + v] = sums[j];
         }
         break;
     case ROWS_MOST:
         for (int64_t i = 0; i < rows; i++) {
-            float most = FN(row_most)(a + i * pitch, r->width);
+            float most = FN(row_most)(a + i * pitch, width);
             for (int64_t v = 0; v < pitch; v++) to[i * pitch + v] = most;
         }
         break;
-    case ROWS_NORM: FN(rows_norm)(r, to, a, rows, step->value, 1); break;
-    case ROWS_RMS: FN(rows_norm)(r, to, a, rows, step->value, 0); break;
+    case ROWS_NORM: FN(rows_norm)(width, to, a, rows, step->value, 1); break;
+    case ROWS_RMS: FN(rows_norm)(width, to, a, rows, step->value, 0); break;
     case ROWS_POSITIVE: EACH(a[i] > 0.0f ? (vf)1.0f : (vf)0.0f);
     case ROWS_GELU_SLOPE: EACH(FN(gelu_slopev)(a[i]));
     case ROWS_EQUAL: EACH(a[i] == b[i] ? (vf)1.0f : (vf)0.0f);
-    case ROWS_NORM_SLOPE: FN(rows_norm_slope)(r, to, a, b, rows, step->value, 1); break;
-    case ROWS_RMS_SLOPE: FN(rows_norm_slope)(r, to, a, b, rows, step->value, 0); break;
+    case ROWS_NORM_SLOPE: FN(rows_norm_slope)(width, to, a, b, rows, step->value, 1); break;
+    case ROWS_RMS_SLOPE: FN(rows_norm_slope)(width, to, a, b, rows, step->value, 0); break;
+    case ROWS_LINEAR: FN(rows_linear)(r->products + step->b, width, to, a, rows); break;
     }
 #undef EACH
 }
@@ -228,10 +235,12 @@ static void FN(rows_step)(const Rows *r, const RowsStep *step, int64_t outer, in
 EXPORT void FN(hsmamba_rows)(Rows *r) {
     uint64_t mode = flush_denormals();
     vf *registers = (vf *)(r->scratch + r->scratch_floats * __atomic_fetch_add(&r->next_thread, 1, __ATOMIC_RELAXED));
-    int64_t outer;
-    while ((outer = __atomic_fetch_add(&r->next_task, 1, __ATOMIC_RELAXED)) < r->outer)
-        for (int64_t first = 0; first < r->inner; first += r->block)
+    int64_t task, tasks = (r->inner + r->task - 1) / r->task;
+    while ((task = __atomic_fetch_add(&r->next_task, 1, __ATOMIC_RELAXED)) < r->outer * tasks) {
+        int64_t outer = task / tasks, start = task % tasks * r->task, end = r->inner - start < r->task ? r->inner : start + r->task;
+        for (int64_t first = start; first < end; first += r->block)
             for (int64_t k = 0; k < r->steps; k++)
-                FN(rows_step)(r, r->program + k, outer, first, r->inner - first < r->block ? r->inner - first : r->block, registers);
+                FN(rows_step)(r, r->program + k, outer, first, end - first < r->block ? end - first : r->block, registers);
+    }
     restore_mode(mode);
 }
