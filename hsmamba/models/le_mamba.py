@@ -16,7 +16,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -26,7 +26,7 @@ from torch.utils.checkpoint import checkpoint
 
 from hsmamba.layers.depthwise import depthwise_conv
 from hsmamba.layers.fusion import pad_sides
-from hsmamba.layers.linear import Linear
+from hsmamba.layers.linear import Linear, pointwise
 from hsmamba.layers.scan_order import CROSS
 from hsmamba.layers.ssm import S6, no_weight_decay_names
 from hsmamba.models._base import FusionNetwork
@@ -237,7 +237,7 @@ class LEVMBlock(nn.Module):
         return self._run(x, guide, previous, skip)
 
     def _run(self, x: Tensor, guide: Tensor, previous: Tensor | None, skip: Tensor | None) -> tuple[Tensor, Tensor]:
-        x = x + self.guide_proj(guide).movedim(1, -1)
+        x = x + self._projected(guide)
         if self.local_branch is not None and self.window is not None:
             b, height, width, c = x.shape
             q = self.window
@@ -246,6 +246,13 @@ class LEVMBlock(nn.Module):
             x = self.local_branch(windows, scale=self.local_scale)[0].view(grid).transpose(2, 3).reshape(x.shape)
         out: tuple[Tensor, Tensor] = self.global_branch(x, previous, skip)
         return out
+
+    def _projected(self, guide: Tensor) -> Tensor:
+        """(B, G, H, W) -> (B, H, W, c)."""
+        if not inference.takes(guide, of=self.guide_proj):
+            return cast(Tensor, self.guide_proj(guide)).movedim(1, -1)
+        first, second = cast("tuple[nn.Conv2d, nn.Conv2d]", tuple(self.guide_proj))
+        return depthwise_conv(second, pointwise(first, guide.movedim(1, -1)))
 
 
 def _is_local(d_state: Pair, kernel: Pair) -> bool:

@@ -5,7 +5,9 @@ Phase of up-sampling by a ratio r: input sample k sits on output index r k + r /
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Iterator
 from typing import TypeVar
 
 import numpy as np
@@ -13,11 +15,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+_PART = 64  # samples of an axis that one matrix up-samples
+
 Index = TypeVar("Index", Tensor, npt.NDArray[np.int64])
 
 # Taps of the 23-tap half-band filter at distances 1, 3, ..., 11; the centre is 1 and even distances are 0
 # (Aiazzi et al., IEEE TGRS 40(10), 2002; twice the published half-filter).
 HALF_BAND = (0.61066818237, -0.145397186478, 0.043619155884, -0.010385513306, 0.001615524292, -0.000120162964)
+# Samples on each side that `interp23` reads: each doubling reads six, half as far apart as the one before.
+INTERP23_REACH = 2 * len(HALF_BAND)
 
 
 def upsample(image: Tensor, ratio: int) -> Tensor:
@@ -89,6 +95,42 @@ def interp23(image: Tensor, ratio: int) -> Tensor:
         for axis in (2, 3):
             image = _double(image, axis, odd=step == 0)
     return image
+
+
+def interp23_inside(image: Tensor, ratio: int) -> Tensor:
+    """Up-sample as `interp23` what is not near the border, by products with small matrices: several times as fast.
+
+    Args:
+        image: (B, C, h + 2 k, w + 2 k), k = `INTERP23_REACH`.
+        ratio: A power of two, 2 or more.
+
+    Returns:
+        (B, C, ratio h, ratio w): pixels that do not depend on what lies beyond the image.
+    """
+    batch, chans, height, width = image.shape
+    height, width = height - 2 * INTERP23_REACH, width - 2 * INTERP23_REACH
+    tall = image.new_empty(batch, chans, height * ratio, image.shape[3])
+    for first, matrix in _inside(height, ratio, image):
+        tall[:, :, first * ratio :][:, :, : matrix.shape[1]] = matrix.T @ image[:, :, first:][:, :, : len(matrix)]
+    fine = image.new_empty(batch, chans, height * ratio, width * ratio)
+    for first, matrix in _inside(width, ratio, image):
+        fine[..., first * ratio :][..., : matrix.shape[1]] = tall[..., first:][..., : len(matrix)] @ matrix
+    return fine
+
+
+def _inside(length: int, ratio: int, like: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Give the matrices (n + 2 k, ratio n) of the parts of an axis, of n samples, and where each part begins."""
+    for first in range(0, length, _PART):
+        yield first, _inside_matrix(min(_PART, length - first), ratio).to(like)
+
+
+@functools.cache
+def _inside_matrix(length: int, ratio: int) -> Tensor:
+    """What each sample adds to each new one, in double precision."""
+    matrix = torch.eye(length + 2 * INTERP23_REACH, dtype=torch.float64, device="cpu")[None, None]
+    for step in range(ratio.bit_length() - 1):
+        matrix = _double(matrix, 3, odd=step == 0)
+    return matrix[0, 0, :, INTERP23_REACH * ratio :][:, : length * ratio].contiguous()
 
 
 def _double(image: Tensor, axis: int, *, odd: bool) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hsmamba.ops.resampling import interp23, keys_cubic, mirror_index, upsample
+from hsmamba.ops.resampling import INTERP23_REACH, interp23, interp23_inside, keys_cubic, mirror_index, upsample
 
 
 def test_interp23_spreads_a_single_one_as_the_protocol_says():
@@ -28,6 +28,16 @@ def test_samples_are_kept_in_phase_and_constants_stay(ratio, height, width):
     torch.testing.assert_close(fine[..., ratio // 2 :: ratio, ratio // 2 :: ratio], image)
     flat = upsample(torch.full_like(image, 0.7), ratio)
     torch.testing.assert_close(flat, torch.full_like(flat, 0.7), rtol=0, atol=1e-5)
+
+
+@settings(max_examples=20, deadline=None)
+@given(ratio=st.sampled_from([2, 4, 8, 16]), height=st.integers(1, 70), width=st.integers(1, 140))
+def test_the_inside_of_an_image_is_that_of_the_whole(ratio, height, width):
+    reach = INTERP23_REACH
+    image = torch.rand(1, 2, height + 2 * reach, width + 2 * reach, dtype=torch.float64)
+    wanted = interp23(image, ratio)[..., reach * ratio : -reach * ratio, reach * ratio : -reach * ratio]
+    torch.testing.assert_close(interp23_inside(image, ratio), wanted, rtol=0, atol=1e-13)
+    torch.testing.assert_close(interp23_inside(image.float(), ratio), wanted.float(), rtol=0, atol=2e-6)
 
 
 def test_ratios_that_cannot_be_are_refused():

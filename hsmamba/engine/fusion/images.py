@@ -15,7 +15,7 @@ from torch import Tensor
 from hsmamba.data.image import Array
 from hsmamba.data.validity import Validity
 from hsmamba.data.windows import iter_windows
-from hsmamba.ops.resampling import HALF_BAND, mirror_index, upsample
+from hsmamba.ops.resampling import INTERP23_REACH, interp23_inside, mirror_index, upsample
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,10 @@ class Images:
             index = np.arange(part[0] - reach, part[-1] + 1 + reach)
             is_cubic = self.ratio & (self.ratio - 1)
             around.append(mirror_index(index, side) if is_cubic else index % side)
-        fine = upsample(self._tensor(image.read(*around, fill=self.fill)), self.ratio)
+        near = self._tensor(image.read(*around, fill=self.fill))
+        if self.ratio > 1 and not self.ratio & (self.ratio - 1):
+            return interp23_inside(near, self.ratio)
+        fine = upsample(near, self.ratio)
         cut = reach * self.ratio
         return fine[..., cut : fine.shape[2] - cut, cut : fine.shape[3] - cut]
 
@@ -200,5 +203,4 @@ def filter_reach(ratio: int) -> int:
     """Coarse pixels that up-sampling reads on each side."""
     if ratio & (ratio - 1):
         return 2  # Keys' cubic
-    # Every doubling reads as many samples on each side, half as far apart as the one before.
-    return 2 * len(HALF_BAND)
+    return INTERP23_REACH
