@@ -149,6 +149,9 @@ def team(threads: int) -> Iterator[Submit]:
             return work(*args)
 
     pool = ThreadPoolExecutor(threads, "hsmamba", initializer=partial(torch.set_num_threads, 1))
+    torch.set_num_threads(
+        1
+    )  # what the caller does meanwhile is little, and torch's idle threads spin on the team's cores
     try:
         yield lambda work, *args: pool.submit(run, work, *args).result
     finally:

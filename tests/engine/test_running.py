@@ -60,6 +60,12 @@ def three_threads():
     torch.set_num_threads(own)
 
 
+def test_who_waits_for_a_team_takes_none_of_its_cores(three_threads):
+    with team(3) as submit:
+        assert torch.get_num_threads() == submit(torch.get_num_threads)() == 1
+    assert torch.get_num_threads() == 3
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 def test_a_team_gives_what_each_call_gives(three_threads, threads):
     def work(x, y):
