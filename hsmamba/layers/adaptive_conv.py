@@ -62,12 +62,11 @@ def conv_op(padded: Tensor, taps: Tensor, weight: Tensor) -> Tensor:
     """Convolve `padded` (B, C, H + k - 1, W + k - 1) with taps (B, k^2, H, W) and weight (M, C, k, k)."""
     kernel, matrix = weight.shape[-1], _as_matrix(weight)
     out = taps.new_empty(taps.shape[0], weight.shape[0], *taps.shape[2:])
-    compiled = adaptive.arranged(weight) if adaptive.takes(padded, taps, weight) else None
+    if adaptive.takes(padded, taps, weight):
+        adaptive.convolve(padded, taps, adaptive.arranged(weight), kernel, out)
+        return out
 
     def convolve(n: slice, rows: slice) -> None:
-        if compiled is not None:
-            adaptive.convolve(padded[n, :, halo(rows, kernel)], taps[n, :, rows], compiled, kernel, out[n, :, rows])
-            return
         columns = _scaled(shifts(padded[n, :, halo(rows, kernel)], kernel), taps[n, :, rows])
         out[n, :, rows] = _images(matrix @ columns.flatten(0, 2).flatten(1), out[n, :, rows])
 

@@ -16,8 +16,6 @@ from torch import Tensor
 from hsmamba.layers.tiling import add_products, halo, run_images, run_tiles, shifts, tiles
 from hsmamba.ops import attention
 
-_COMPILED_COPIES = 8  # the kernel holds nothing beside its images; tiles are for threads alone
-
 
 def window_attention(
     q: Tensor,
@@ -84,18 +82,16 @@ def _attend_dense(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
 def attend_op(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
     """Attend with q (G, d, H, W) to k and v (G, d, H + window - 1, W + window - 1)."""
     out = torch.empty_like(q)
-
-    compiled = attention.takes(q, k, v, window)
+    if attention.takes(q, k, v, window):
+        attention.attend(q, k, v, window, out)
+        return out
 
     def attend(n: slice, rows: slice) -> None:
         near = halo(rows, window)
-        if compiled:
-            attention.attend(q[n, :, rows], k[n, :, near], v[n, :, near], window, out[n, :, rows])
-            return
         weights = _products(q[n, :, rows], shifts(k[n, :, near], window)).softmax(0)
         out[n, :, rows] = _weighted_sum(weights, shifts(v[n, :, near], window))
 
-    run_tiles(q, _COMPILED_COPIES if compiled else window * window, attend)
+    run_tiles(q, window * window, attend)
     return out
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hsmamba.ops import cpu
 
+_BAND = 4  # rows that a thread takes at once
 OUTPUT_BLOCK = 8  # csrc/adaptive.h
 
 _int = ctypes.c_int64
@@ -25,6 +26,7 @@ class _Adaptive(ctypes.Structure):
         *((name, _int) for name in ("images", "channels", "outputs", "height", "width", "kernel")),
         *((name, _Maps) for name in ("x", "taps", "out")),
         ("weights", ctypes.c_void_p),
+        *((name, _int) for name in ("band", "next_task")),
     ]
 
 
@@ -66,7 +68,7 @@ def arranged(weight: Tensor) -> Tensor:
 
 
 def convolve(padded: Tensor, taps: Tensor, weights: Tensor, kernel: int, out: Tensor) -> None:
-    """Convolve on the calling thread; the interpreter lock is released.
+    """Convolve on torch's threads; the interpreter lock is released.
 
     Args:
         padded: (B, C, H + kernel - 1, W + kernel - 1), float32; in this and the others, pixels of a row are contiguous.
@@ -77,7 +79,9 @@ def convolve(padded: Tensor, taps: Tensor, weights: Tensor, kernel: int, out: Te
     """
     maps = (_Maps(x.data_ptr(), *x.stride()[:3]) for x in (padded, taps, out))
     sizes = len(out), padded.shape[1], *out.shape[1:]
-    _kernel()(ctypes.byref(_Adaptive(*sizes, kernel, *maps, weights.data_ptr())))
+    arguments = _Adaptive(*sizes, kernel, *maps, weights.data_ptr(), _BAND, 0)
+    threads = torch.get_num_threads() if padded.numel() * len(weights) > cpu.SMALL else 1
+    cpu.run_team(_kernel(), arguments, threads, (padded, taps, weights, out))
 
 
 def gradients(

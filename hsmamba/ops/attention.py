@@ -13,6 +13,8 @@ from hsmamba.ops import cpu
 MOST_CHANNELS = 16  # of a head; this and the next: csrc/attention.h
 WIDEST_WINDOW = 15
 
+_BAND = 8  # rows that a thread takes at once
+
 _int = ctypes.c_int64
 
 
@@ -24,6 +26,7 @@ class _Attention(ctypes.Structure):
     _fields_ = [
         *((name, _int) for name in ("groups", "channels", "height", "width", "window")),
         *((name, _Planes) for name in ("q", "k", "v", "out")),
+        *((name, _int) for name in ("band", "next_task")),
     ]
 
 
@@ -54,7 +57,7 @@ def takes_back(q: Tensor, k: Tensor, v: Tensor, out: Tensor, grad: Tensor, windo
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, window: int, out: Tensor) -> None:
-    """Attend on the calling thread; the interpreter lock is released.
+    """Attend on torch's threads; the interpreter lock is released.
 
     Args:
         q: Queries (G, d, H, W), float32; in this and the others, pixels of a row are contiguous.
@@ -64,7 +67,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, window: int, out: Tensor) -> None:
         out: Takes the result, (G, d, H, W).
     """
     planes = (_Planes(x.data_ptr(), *x.stride()[:3]) for x in (q, k, v, out))
-    _kernel()(ctypes.byref(_Attention(*q.shape, window, *planes)))
+    threads = torch.get_num_threads() if q.numel() * window**2 > cpu.SMALL else 1
+    cpu.run_team(_kernel(), _Attention(*q.shape, window, *planes, _BAND, 0), threads, (q, k, v, out))
 
 
 def attend_back(

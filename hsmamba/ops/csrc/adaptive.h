@@ -15,6 +15,7 @@ typedef struct {
     int64_t images, channels, outputs, height, width, kernel;
     Maps x, taps, out;    /* x with kernel - 1 more rows and columns; taps (images, kernel^2, height, width) */
     const float *weights; /* (outputs / OUTPUT_BLOCK rounded up, kernel^2, channels, OUTPUT_BLOCK) */
+    int64_t band, next_task; /* rows that a thread takes at once */
 } Adaptive;
 
 typedef struct {

@@ -38,8 +38,11 @@ INLINE void FN(convolve_row)(const Adaptive *a, int64_t n, int64_t y, int64_t fi
     for (; x < width; x += VL) FN(convolve)(a, 1, n, y, x, first, width - x < VL ? (int)(width - x) : VL);
 }
 
-EXPORT void FN(hsmamba_adaptive)(const Adaptive *a) {
-    for (int64_t n = 0; n < a->images; n++)
-        for (int64_t y = 0; y < a->height; y++)
-            for (int64_t first = 0; first < a->outputs; first += OUTPUT_BLOCK) FN(convolve_row)(a, n, y, first);
+EXPORT void FN(hsmamba_adaptive)(Adaptive *a) {
+    int64_t task, bands = (a->height + a->band - 1) / a->band;
+    while ((task = __atomic_fetch_add(&a->next_task, 1, __ATOMIC_RELAXED)) < a->images * bands) {
+        int64_t n = task / bands, first = task % bands * a->band, end = a->height - first < a->band ? a->height : first + a->band;
+        for (int64_t y = first; y < end; y++)
+            for (int64_t o = 0; o < a->outputs; o += OUTPUT_BLOCK) FN(convolve_row)(a, n, y, o);
+    }
 }

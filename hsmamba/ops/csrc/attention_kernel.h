@@ -40,10 +40,12 @@ INLINE void FN(attend_row)(const Attention *a, const int d, int64_t g, int64_t y
     if (a->width % VL) FN(attend)(a, d, g, y, a->width - VL, VL);
 }
 
-EXPORT void FN(hsmamba_attention)(const Attention *a) {
+EXPORT void FN(hsmamba_attention)(Attention *a) {
     uint64_t mode = flush_denormals();
-    for (int64_t g = 0; g < a->groups; g++)
-        for (int64_t y = 0; y < a->height; y++) {
+    int64_t task, bands = (a->height + a->band - 1) / a->band;
+    while ((task = __atomic_fetch_add(&a->next_task, 1, __ATOMIC_RELAXED)) < a->groups * bands) {
+        int64_t g = task / bands, first = task % bands * a->band, end = a->height - first < a->band ? a->height : first + a->band;
+        for (int64_t y = first; y < end; y++) {
             if (a->width < VL)
                 FN(attend)(a, (int)a->channels, g, y, 0, (int)a->width);
             else if (a->channels == 3) /* those of the papers' networks stay in registers */
@@ -51,5 +53,6 @@ EXPORT void FN(hsmamba_attention)(const Attention *a) {
             else
                 FN(attend_row)(a, (int)a->channels, g, y);
         }
+    }
     restore_mode(mode);
 }
