@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hsmamba.layers.tiling import add_products, halo, run_images, run_tiles, shifts, tiles
-from hsmamba.ops import attention
+from hsmamba.ops import attention, inference
 
 
 def window_attention(
@@ -44,11 +44,17 @@ def window_attention(
     """
     (batch, chans, height, width), dtype = v.shape, v.dtype
     compute = torch.promote_types(dtype, torch.float32)
-    q, k, v = (x.to(compute).reshape(batch * heads, chans // heads, height, width) for x in (q, k, v))
-    q = q if scaled else q * q.shape[1] ** -0.5
-    k = k - position_field(position.to(compute), height, width, image)
+    q, k, v, position = (x.to(compute) for x in (q, k, v, position))
+    scale = 1.0 if scaled else (chans // heads) ** -0.5
+    if inference.takes(q, k, v, position):  # the scale goes to the keys, in the operation that moves them
+        moved = inference.prepared(_key_shift, position, heads=heads, scale=scale, size=(height, width), image=image)
+        k = torch.add(moved, k, alpha=scale)
+    else:
+        q = q if scaled else q * scale
+        k = k - position_field(position, height, width, image).repeat(heads, 1, 1)
     pad = [window // 2] * 4
     k, v = F.pad(k, pad, mode="reflect"), F.pad(v, pad, mode="reflect")
+    q, k, v = (x.reshape(batch * heads, chans // heads, *x.shape[2:]) for x in (q, k, v))
     # ONNX knows no custom operator: its graph gets the plain formula.
     attend = _attend_dense if torch.onnx.is_in_onnx_export() else attend_op
     out: Tensor = attend(q.contiguous(), k, v, window)
@@ -68,6 +74,13 @@ def position_field(weight: Tensor, height: int, width: int, image: tuple[int, in
         for n, end in zip((height, width), ends, strict=True)
     )
     return weight[:, :1, None] * x + weight[:, 1:, None] * y[:, None]
+
+
+def _key_shift(
+    position: Tensor, *, heads: int, scale: float, size: tuple[int, int], image: tuple[int, int] | None
+) -> Tensor:
+    """What is added to the scaled keys of all heads, (C, H, W)."""
+    return -scale * position_field(position, *size, image).repeat(heads, 1, 1)
 
 
 def _attend_dense(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:

@@ -13,7 +13,7 @@ Written from the equations; the code is ours.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +25,7 @@ from hsmamba.layers.fusion import ResidualBlock, pad_sides
 from hsmamba.layers.window_attention import window_attention
 from hsmamba.models._base import FusionNetwork
 from hsmamba.models._registry import ModelCfg, register_model
+from hsmamba.ops import grouped, inference
 from hsmamba.ops.resampling import upsample
 
 _CITATION = (
@@ -133,18 +134,38 @@ class ACmix(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend and convolve."""
-        qkv = self.qkv(x)
-        q, k, v = qkv.chunk(3, dim=1)
-        attended = window_attention(q, k, v, self.position, heads=self.num_heads, window=self.window_size)
-        # The heads of q, k and v are mixed for each of the d channels of a head, then convolved in d groups. Both maps
-        # are linear: one kernel does it.
-        batch, _, height, width = x.shape
-        d = self.position.shape[0]
-        kernel = torch.einsum("moij,os->msij", self.conv, self.mix)
+        qkv, attended = self._attended(x)
+        d, (batch, _, height, width) = self.position.shape[0], x.shape
         by_channel = qkv.view(batch, 3 * self.num_heads, d, height, width).transpose(1, 2).flatten(1, 2)
-        convolved = F.conv2d(by_channel, kernel, padding=self.kernel_size // 2, groups=d)
+        convolved = F.conv2d(by_channel, _mixed(self.conv, self.mix), padding=self.kernel_size // 2, groups=d)
         out: Tensor = self.rate1 * attended + self.rate2 * convolved
         return out
+
+    def infer(self, x: Tensor, activation: str) -> Tensor:
+        """Do the same and apply "relu" or "sigmoid", by the compiled kernel (`grouped.takes`)."""
+        qkv, attended = self._attended(x)
+        groups = self.position.shape[0]
+        weights = inference.prepared(_mixed_and_arranged, self.conv, self.mix, self.rate2, groups=groups)
+        given: dict[str, Any] = {"add": attended, "gain": self.rate1, "activation": activation}
+        return grouped.convolve(qkv, weights, self.num_heads, side_by_side=True, **given)
+
+    def _attended(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        qkv = self.qkv(x)
+        q, k, v = qkv.chunk(3, dim=1)
+        return qkv, window_attention(q, k, v, self.position, heads=self.num_heads, window=self.window_size)
+
+
+def _mixed(conv: Tensor, mix: Tensor) -> Tensor:
+    """Make one kernel of two linear maps.
+
+    The heads of q, k and v are mixed for each of the d channels of a head, then convolved in d groups.
+    """
+    return torch.einsum("moij,os->msij", conv, mix)
+
+
+def _mixed_and_arranged(conv: Tensor, mix: Tensor, rate: Tensor, *, groups: int) -> Tensor:
+    """Put the same, times a rate, in the order of the compiled kernel."""
+    return grouped.arranged(rate * _mixed(conv, mix), groups=groups)
 
 
 class AFM(AdaptiveConv):
@@ -161,7 +182,16 @@ class AFM(AdaptiveConv):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve."""
-        return adaptive_conv(x, self.taps(x) * self.image_taps(x), self.weight)
+        return adaptive_conv(x, self._taps(x) * self.image_taps(x), self.weight)
+
+    def _taps(self, x: Tensor) -> Tensor:
+        layers = self.taps[::2]
+        if not grouped.takes(x, *self.taps.parameters()):
+            taps: Tensor = self.taps(x)
+            return taps
+        for i, layer in enumerate(layers):
+            x = cast(ACmix, layer).infer(x, "relu" if i < len(layers) - 1 else "sigmoid")
+        return x
 
 
 class Upsample(nn.Module):

@@ -28,6 +28,7 @@ _Part: TypeAlias = "tuple[int, tuple[Tensor | None, ...], list[tuple[int, NDArra
 
 TILE = 512  # pixels of the guide, side of a tile
 _BAND = 2**27  # bytes of a row of tiles; wide images have less tall ones
+_PARTS_PER_THREAD = 3  # at least, into which windows are cut
 
 _logger = logging.getLogger(__name__)
 
@@ -215,6 +216,11 @@ def fuse_windows(
     count = torch.zeros(rows.side, (across.stop - across.start) * ratio, dtype=images.dtype, device=images.device)
     total = count.new_zeros(model.in_chans, *count.shape)
 
+    # Networks of the zoo are shared by threads; what was measured of the image is told to one call at a time.
+    alone = whole is not None or count.device.type != "cpu" or not isinstance(model, FusionNetwork)
+    threads = 1 if alone else torch.get_num_threads()
+    wanted_parts = -(-_PARTS_PER_THREAD * threads // len(rows.meeting(area[0])))  # of a row of windows
+
     def parts() -> Iterator[_Part]:
         """Read the windows row by row; a row of which none is asked for has an empty part."""
         for i in rows.meeting(area[0]):
@@ -227,8 +233,13 @@ def fuse_windows(
             ]
             ms, *fine = images.window(here, across) if chosen else (None,)
             read = (ms, *(pad_sides(x, ratio) for x in fine))  # where there is no ms, the last coarse pixel may be cut
-            for first in range(0, max(len(chosen), 1), batch_size):
-                yield i, read, chosen[first : first + batch_size]
+            if not chosen:
+                yield i, read, chosen
+                continue
+            # Even parts, and enough of them that no thread waits long for the last one.
+            most = min(batch_size, -(-len(chosen) // wanted_parts)) if threads > 1 else batch_size
+            for part in even_parts(len(chosen), most):
+                yield i, read, chosen[part]
 
     def sharpen(part: _Part) -> Tensor | None:
         _, read, chosen = part
@@ -238,9 +249,6 @@ def fuse_windows(
             fused: Tensor = model(*_cut(read, [place for place, _ in chosen], side, ratio))
         return fused
 
-    # Networks of the zoo are shared by threads; what was measured of the image is told to one call at a time.
-    alone = whole is not None or count.device.type != "cpu" or not isinstance(model, FusionNetwork)
-    threads = 1 if alone else torch.get_num_threads()
     with team(threads) as submit:
         found = in_turn(submit, sharpen, parts(), 2 * threads if threads > 1 else 0)
         for i, of_row in itertools.groupby(found, key=lambda one: one[0][0]):

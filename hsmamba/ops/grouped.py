@@ -1,0 +1,92 @@
+"""The compiled kernel of convolutions whose groups have few channels: for inference on a CPU in float32."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hsmamba.ops import cpu, inference
+from hsmamba.ops.linear import _ACTIVATIONS
+
+_BLOCK = 4  # csrc/grouped.h
+_BAND = 8  # rows that a thread takes at once
+_OF_ONE = ("", "relu", "sigmoid")  # activations that the kernel has
+_int = ctypes.c_int64
+_ptr = ctypes.c_void_p
+
+
+class _Maps(ctypes.Structure):
+    _fields_ = [("data", _ptr), ("image", _int), ("channel", _int), ("row", _int)]
+
+
+class _Grouped(ctypes.Structure):
+    _fields_ = [
+        *((name, _int) for name in ("images", "groups", "inputs", "outputs", "height", "width", "kernel")),
+        *((name, _int) for name in ("x_group", "out_group", "activation")),
+        *((name, _Maps) for name in ("x", "add", "out")),
+        *((name, _ptr) for name in ("weights", "gain")),
+        *((name, _int) for name in ("band", "next_task")),
+    ]
+
+
+def _kernel() -> Any:
+    """The function at this machine's level; None without a library."""
+    return getattr(cpu.load(), f"hsmamba_grouped_{cpu.level()}", None)
+
+
+def takes(*tensors: Tensor) -> bool:
+    """Whether the kernel may convolve these tensors, parameters among them."""
+    return inference.takes(*tensors) and _kernel() is not None
+
+
+def arranged(weight: Tensor, *, groups: int) -> Tensor:
+    """Bring weights (groups M, C, k, k) into the order that the kernel reads them in: (groups, blocks, k^2, C, 4)."""
+    by_group = weight.detach().reshape(groups, -1, *weight.shape[1:])
+    by_group = F.pad(by_group, (0, 0, 0, 0, 0, 0, 0, -by_group.shape[1] % _BLOCK))
+    blocks = by_group.reshape(groups, -1, _BLOCK, weight.shape[1], weight[0, 0].numel())
+    return blocks.permute(0, 1, 4, 3, 2).contiguous()
+
+
+def convolve(
+    x: Tensor, weights: Tensor, outputs: int, *, add: Tensor, gain: Tensor, activation: str = "", side_by_side: bool
+) -> Tensor:
+    """Compute activation(convolution of x, with zeros around it, + gain * add).
+
+    Args:
+        x: (B, groups C, H, W), float32.
+        weights: What `arranged` gives.
+        outputs: M of each group.
+        add: (B, groups M, H, W).
+        gain: One number.
+        activation: "", "relu" or "sigmoid".
+        side_by_side: The channels of the groups take turns: channel c of group e is c groups + e; otherwise those of a
+            group follow each other.
+
+    Returns:
+        (B, groups M, H, W).
+
+    Raises:
+        ValueError: Another activation.
+    """
+    if activation not in _OF_ONE:
+        raise ValueError(f"activation is {activation!r}; a grouped convolution takes {', '.join(map(repr, _OF_ONE))}")
+    (images, _, height, width), (groups, _, taps, inputs, _) = x.shape, weights.shape
+    kernel = round(taps**0.5)
+    padded, add = F.pad(x, [kernel // 2] * 4), add.contiguous()
+    out = x.new_empty(images, groups * outputs, height, width)
+    if not out.numel():
+        return out
+    image, plane, row, _ = padded.stride()
+    maps = _Maps(padded.data_ptr(), image, plane * (groups if side_by_side else 1), row)
+    sizes = images, groups, inputs, outputs, height, width, kernel
+    strides = plane * (1 if side_by_side else inputs), outputs * out.stride(1)
+    others = (_Maps(y.data_ptr(), *y.stride()[:3]) for y in (add, out))
+    number = list(_ACTIVATIONS).index(activation)
+    arguments = _Grouped(*sizes, *strides, number, maps, *others, weights.data_ptr(), gain.data_ptr(), _BAND, 0)
+    threads = torch.get_num_threads() if out.numel() * taps * inputs > cpu.SMALL else 1
+    cpu.run_team(_kernel(), arguments, threads, (padded, add, out, weights, gain))
+    return out
