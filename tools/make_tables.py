@@ -44,7 +44,15 @@ PAGES = {
     "docs/papers.md": ("papers", "tuned"),
     "docs/training_fusion.md": ("fusion",),
     "docs/fusion.md": ("multisensor", "adapt", "adapt networks"),
-    "docs/benchmark_results.md": ("few_labels", "defaults", "disjoint", "two_sources", "pansharpening", "cave"),
+    "docs/benchmark_results.md": (
+        "few_labels",
+        "defaults",
+        "disjoint",
+        "two_sources",
+        "other_ground",
+        "pansharpening",
+        "cave",
+    ),
 }
 FIGURES = {  # of each data set: resolution, metrics
     "worldview2": {"reduced": ("SAM", "ERGAS", "Q2n", "SCC", "PSNR"), "full": ("D_lambda_K", "D_s", "HQNR")},
@@ -75,6 +83,7 @@ WITHOUT_WEIGHTS = ("mambahsi", "ssftt", "msdcnn", "pannet")  # networks that pap
 FITTED = {  # what has no weights, since it is fitted on a user's own images: title, how to use it
     "graph_trees": ("Graph trees", _CLASSIFY),
     "graph_lda": ("Graph LDA", _CLASSIFY),
+    "linear_trees": ("Linear trees", _CLASSIFY),
     "lda": ("LDA", _CLASSIFY),
     "ensemble": ("Ensemble", "both = hsmamba.ensemble([network, linear], weights=[2, 1])"),
     "residual": (

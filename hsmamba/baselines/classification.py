@@ -27,6 +27,7 @@ Reduction: TypeAlias = Literal["pca", "pca-unscaled", "mnf"]
 _TREES = 300
 _SHARE_TRIED = 0.3  # of the features, for each split of an extra tree
 _PENALTY = 100.0  # C of the SVM
+_STEPS = 1000  # of a logistic regression, at most
 _NEVER = -1e4  # logit of a class without training pixels; the best of the others has 0 or more
 
 
@@ -268,10 +269,30 @@ def discriminants(
     Raises:
         SplitError: No class has two pixels, so that there is no covariance.
     """
-    fitted = _fitted(shrinkage_lda(), features.astype(np.float64), target)
+    return _as_layer(_fitted(shrinkage_lda(), features.astype(np.float64), target), num_classes)
+
+
+def logistic(
+    features: NDArray[np.float32], target: NDArray[np.int64], num_classes: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Fit a multinomial logistic regression and return it as a linear layer.
+
+    Features are centred and divided by the largest of their standard deviations, so that strong components stay strong,
+    and the squared weights are added to the loss (C = 1); arguments, results and errors are those of `discriminants`.
+    """
+    maker = optional_import("sklearn.linear_model", "to fit a logistic regression").LogisticRegression
+    values = features.astype(np.float64)
+    mean, scale = values.mean(axis=0), values.std(axis=0).max()
+    scale = scale if scale > 0 else 1.0
+    weight, bias = _as_layer(_fitted(maker(max_iter=_STEPS), (values - mean) / scale, target), num_classes)
+    return weight / scale, bias - weight @ mean / scale
+
+
+def _as_layer(fitted: Any, num_classes: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return a linear estimator of some classes as weight (K, F) and bias (K,) of all."""
     weight, bias = fitted.coef_, fitted.intercept_
     if len(weight) == 1:  # two classes have one function, the difference of the second from the first
         weight, bias = np.concatenate([0 * weight, weight]), np.concatenate([0 * bias, bias])
-    all_weights, all_biases = np.zeros((num_classes, features.shape[1])), np.full(num_classes, _NEVER)
+    all_weights, all_biases = np.zeros((num_classes, weight.shape[1])), np.full(num_classes, _NEVER)
     all_weights[fitted.classes_], all_biases[fitted.classes_] = weight - weight.mean(0), bias - bias.mean()
     return all_weights, all_biases

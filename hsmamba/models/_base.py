@@ -177,6 +177,7 @@ class Classifier(Network):
         reduction: Kind of the components that `hsmamba.finetune` brings the bands of a scene to where no transform is
             given, as for `hsmamba.engine.default_transform`.
         learns_unlabelled: Whether its `fit` takes `unlabelled`, too: patches of its one scene, without labels.
+        learns_from_scenes: Whether it is given those of several scenes, too, of which some pixels are labelled.
 
     Shape:
         hsi: (B, in_chans, P, P), aux: (B, aux_chans, P, P), float. Output: logits (B, num_classes), or features
@@ -189,6 +190,7 @@ class Classifier(Network):
     shared_rim: int | None = None
     shared_places: int = 1
     learns_unlabelled: bool = False
+    learns_from_scenes: bool = False
     patch_size: int | None
     window: int = 1024
     num_features: int

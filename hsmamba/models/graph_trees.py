@@ -86,10 +86,10 @@ class GraphTrees(GraphLDA):
         features, target = gather_features(self.forward_features, held)
         with torch.no_grad():
             others = [self.forward_features(*sources).float().cpu().numpy() for sources in unlabelled]
-        forest = estimator(len(self.trees.label)).fit(*_some_of(features, target))
+        forest = estimator(len(self.trees.label)).fit(*some_of(features, target))
         if others:
             more, named = _sure_of(forest, np.concatenate(others))
-            forest.fit(*_some_of(np.concatenate([features, more]), np.concatenate([target, named])))
+            forest.fit(*some_of(np.concatenate([features, more]), np.concatenate([target, named])))
         where = self.trees.label.device
         self.trees = Trees.of(forest.estimators_, forest.classes_).to(where)
         self.model_args = {**self.model_args, "nodes": self.trees.label.shape[1], "depth": self.trees.depth}
@@ -109,7 +109,7 @@ class GraphTrees(GraphLDA):
         self.trees.label.fill_(-1)
 
 
-def _some_of(features: NDArray[np.float32], target: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def some_of(features: NDArray[np.float32], target: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Leave out pixels beyond what trees are fitted on."""
     if len(target) <= _MOST_FITTED:
         return features, target

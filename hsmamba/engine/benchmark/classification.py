@@ -88,7 +88,9 @@ def make_split(scenes: Sequence[Scene], spec: Values, seed: int) -> Split:
     of all scenes or of those that a stored split trains and validates on (`within` is its name, and its test pixels
     are on neither side); "stored", of the package. The last two take a `count`: so many of the training pixels of each
     class are drawn (or all that there are), the others are left out of the split. `count` is of the pixels of training;
-    what a method sets aside of them to validate on is never of the test.
+    what a method sets aside of them to validate on is never of the test. "pixels" draws a `fraction` of each class at
+    random out of the pixels that a stored split (`of`) tests on, and tests on the others: what their own labels make of
+    that ground, which no other ground's can be asked for.
 
     Raises:
         SplitError: It cannot be made.
@@ -100,6 +102,9 @@ def make_split(scenes: Sequence[Scene], spec: Values, seed: int) -> Split:
         return random_split(labels.reshape(scenes[0].shape), seed=seed, **arguments)
     if kind == "block":
         return block_split(labels.reshape(scenes[0].shape), seed=seed, **arguments)
+    if kind == "pixels":
+        tested = np.isin(np.arange(labels.size), _stored(scenes, labels, arguments["of"]).test)
+        return random_split(np.where(tested, labels, 0)[None], fraction=arguments["fraction"], cap=True, seed=seed)
     amount, within = arguments.pop("count", None), arguments.pop("within", None)
     if kind == "stored":
         split = _stored(scenes, labels, **arguments)

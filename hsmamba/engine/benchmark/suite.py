@@ -35,6 +35,7 @@ SPLITS: Mapping[str, Mapping[str, frozenset[str]]] = {
         "block": frozenset({"patch_size", "fraction", "block_size", "strict"}),
         "stored": frozenset({"name", "count"}),
         "plots": frozenset({"test", "count", "within"}),
+        "pixels": frozenset({"fraction", "of"}),
     },
     "fusion": {
         "own": frozenset({"val", "test", "guard", "axis"}),

@@ -148,13 +148,15 @@ def _fit(
             yield hsi.to(where), None if aux is None else aux.to(where), target
 
     def unlabelled() -> Iterator[tuple[Tensor, Tensor | None]]:
-        items = np.sort(draw(np.flatnonzero(dataset.usable), _MOST_UNLABELLED, np.random.default_rng(0)))
+        here = dataset.usable & np.isin(dataset.groups, dataset.groups[split.train])
+        items = np.sort(draw(np.flatnonzero(here), _MOST_UNLABELLED, np.random.default_rng(0)))
         for first in range(0, items.size, size):
             hsi, aux, _ = dataset.batch(items[first : first + size])
             yield hsi.to(where), None if aux is None else aux.to(where)
 
-    # Of one scene these are the pixels to classify; those of others carried less over to further scenes.
-    beside = {"unlabelled": unlabelled()} if model.learns_unlabelled and not dataset.groups.any() else {}
+    # Of one scene these are the pixels to classify; trees fitted on others' carried less over to further scenes.
+    given = model.learns_unlabelled and (model.learns_from_scenes or not dataset.groups.any())
+    beside = {"unlabelled": unlabelled()} if given else {}
     cast(Any, model).fit(batches(), **beside)
     finish(model)
     record: Record = {"epoch": 1}

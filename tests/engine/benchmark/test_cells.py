@@ -90,6 +90,10 @@ def test_plots_within_a_stored_split_leave_its_test_pixels_alone(monkeypatch):
     assert not set(own.test // 144) & set(np.union1d(inner.train, inner.test) // 144)
     assert set(np.union1d(own.train, own.val) // 144) == set(np.union1d(inner.train, inner.test) // 144)
     assert np.bincount(labels[inner.train]).tolist() == [0, 5, 5, 5]
+    beside = make_split(plots, {"kind": "pixels", "of": "own", "fraction": 0.5}, 2)
+    assert set(beside.train) | set(beside.test) == set(own.test) and not set(beside.train) & set(beside.test)
+    beside.check(labels[None])
+    assert np.bincount(labels[beside.train]).tolist() == [0, *(np.bincount(labels[own.test])[1:] // 2)]
 
 
 def test_fusion_on_own_rows_and_on_an_image_left_out(tmp_path, images):

@@ -15,7 +15,17 @@ def test_the_suites_of_the_package_are_whole(name):
 
 
 def test_the_suites_that_the_docs_name_are_there():
-    named = {"cave", "defaults", "demo", "disjoint", "few_labels", "pansharpening", "two_sources", "whole_image"}
+    named = {
+        "cave",
+        "defaults",
+        "demo",
+        "disjoint",
+        "few_labels",
+        "other_ground",
+        "pansharpening",
+        "two_sources",
+        "whole_image",
+    }
     assert named <= set(list_suites())
 
 
