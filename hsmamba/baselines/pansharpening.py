@@ -2,12 +2,14 @@
 
 All have one signature:
 
-    method(ms, guide, *, ratio=4, sensor="generic") -> fused
+    method(ms, guide, *, ratio=4, sensor="generic", wrap=True) -> fused
 
 `ms` (B, C, h, w) and `guide` (B, G, r h, r w) are floating-point tensors; `fused` is (B, C, r h, r w) in the dtype of
 `ms`, not clipped. Statistics are taken over each image of the batch, in float64. All raise `SceneError` where the grids
 do not fit (the text names both shapes and the ratio) or where the sensor has other bands, `TypeError` for integers and
-`ValueError` for a ratio below 2 or an unknown sensor.
+`ValueError` for a ratio below 2 or an unknown sensor. The up-sampling of the field's toolbox, of powers of two, takes
+what lies beyond a border from the opposite one; with `wrap=False` the border is repeated instead, which is better where
+an image is small or its border matters.
 
 A guide of one channel is PAN. Of a guide of several channels each band gets a PAN of its own, the combination of the
 channels that explains the band best (`hsmamba.baselines.regression`), and is sharpened with that: hypersharpening
@@ -27,62 +29,68 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hsmamba.baselines.regression import FLAT, LowPass, Moments, Scatter, quotient
+from hsmamba.baselines.regression import FLAT, LowPass, Moments, Scatter, quotient, up_with_border
 from hsmamba.data.degrade import check_grids, decimate, filter_bands, mtf_kernels, upsample
 from hsmamba.data.sensors import Sensor
 from hsmamba.errors import SceneError
 
 
-def exp(ms: Tensor, guide: Tensor, *, ratio: int = 4, sensor: str | Sensor = "generic") -> Tensor:
+def exp(ms: Tensor, guide: Tensor, *, ratio: int = 4, sensor: str | Sensor = "generic", wrap: bool = True) -> Tensor:
     """Up-sample MS by `interp23` and leave the guide out: the floor that every method must beat."""
-    return _by("EXP", ms, guide, ratio, sensor)
+    return _by("EXP", ms, guide, ratio, sensor, wrap)
 
 
-def brovey(ms: Tensor, guide: Tensor, *, ratio: int = 4, sensor: str | Sensor = "generic") -> Tensor:
+def brovey(ms: Tensor, guide: Tensor, *, ratio: int = 4, sensor: str | Sensor = "generic", wrap: bool = True) -> Tensor:
     """Brovey transform: every band times PAN / I, I the mean of the bands, PAN matched to the mean and spread of I.
 
     Gillespie et al., Remote Sensing of Environment 22(3), 1987. Keeps the spectral angle of the up-sampled MS. Where I
     is not positive the up-sampled MS stays as it is. Raises `SceneError` for a guide of several channels.
     """
-    return _by("Brovey", ms, guide, ratio, sensor)
+    return _by("Brovey", ms, guide, ratio, sensor, wrap)
 
 
-def gsa(ms: Tensor, guide: Tensor, *, ratio: int = 4, sensor: str | Sensor = "generic") -> Tensor:
+def gsa(ms: Tensor, guide: Tensor, *, ratio: int = 4, sensor: str | Sensor = "generic", wrap: bool = True) -> Tensor:
     """Adaptive Gram-Schmidt: the intensity is the combination of bands that best explains the low-resolution PAN.
 
     Aiazzi et al., IEEE TGRS 45(10), 2007. PAN is reduced by the mean MTF of the MS bands and the protocol's decimation,
     so that the regression sees PAN and MS in the same phase (a bicubic reduction would be half a PAN pixel beside).
     Bands that depend on each other are handled by the pseudo-inverse.
     """
-    return _by("GSA", ms, guide, ratio, sensor)
+    return _by("GSA", ms, guide, ratio, sensor, wrap)
 
 
-def mtf_glp_hpm(ms: Tensor, guide: Tensor, *, ratio: int = 4, sensor: str | Sensor = "generic") -> Tensor:
+def mtf_glp_hpm(
+    ms: Tensor, guide: Tensor, *, ratio: int = 4, sensor: str | Sensor = "generic", wrap: bool = True
+) -> Tensor:
     """MTF-matched generalised Laplacian pyramid with high-pass modulation: every band times PAN / low-pass PAN.
 
     Aiazzi et al., PE&RS 72(5), 2006. PAN is matched to each band by mean and spread, the spread of PAN being that of
     its low-pass version; low-pass is the band's MTF, decimation and up-sampling. Where the low-pass PAN is not
     positive the up-sampled MS stays as it is; where it is near 0 the quotient is held at r^2 in size.
     """
-    return _by("MTF-GLP-HPM", ms, guide, ratio, sensor)
+    return _by("MTF-GLP-HPM", ms, guide, ratio, sensor, wrap)
 
 
-def mtf_glp_fs(ms: Tensor, guide: Tensor, *, ratio: int = 4, sensor: str | Sensor = "generic") -> Tensor:
+def mtf_glp_fs(
+    ms: Tensor, guide: Tensor, *, ratio: int = 4, sensor: str | Sensor = "generic", wrap: bool = True
+) -> Tensor:
     """Regression-based GLP: to every band the detail of the guide times gains found by regression at full scale.
 
     Vivone, Restaino, Chanussot, IEEE TIP 27(7), 2018, for PAN. Detail is guide minus low-pass guide, low-pass being the
     band's MTF, decimation and up-sampling. A guide of several channels has a gain a channel and band. Neither the
     guide's unit nor its offset matters, and that of every band of MS is its own.
     """
-    return _by("MTF-GLP-FS", ms, guide, ratio, sensor)
+    return _by("MTF-GLP-FS", ms, guide, ratio, sensor, wrap)
 
 
-def mtf_glp_hpm_r(ms: Tensor, guide: Tensor, *, ratio: int = 4, sensor: str | Sensor = "generic") -> Tensor:
+def mtf_glp_hpm_r(
+    ms: Tensor, guide: Tensor, *, ratio: int = 4, sensor: str | Sensor = "generic", wrap: bool = True
+) -> Tensor:
     """`mtf_glp_hpm` with PAN matched to each band by the regression of `mtf_glp_fs` instead of mean and spread.
 
     Vivone, Restaino, Chanussot, IEEE TGRS 56(2), 2018.
     """
-    return _by("MTF-GLP-HPM-R", ms, guide, ratio, sensor)
+    return _by("MTF-GLP-HPM-R", ms, guide, ratio, sensor, wrap)
 
 
 BASELINES: dict[str, Callable[..., Tensor]] = {
@@ -96,11 +104,12 @@ BASELINES: dict[str, Callable[..., Tensor]] = {
 OF_PAN_ALONE = ("Brovey",)
 
 
-def _by(name: str, ms: Tensor, guide: Tensor, ratio: int, sensor: str | Sensor) -> Tensor:
+def _by(name: str, ms: Tensor, guide: Tensor, ratio: int, sensor: str | Sensor, wrap: bool) -> Tensor:
     """Sharpen whole images by a method of `METHODS`."""
     check_grids(ms, guide, ratio)
     check_guide(name, guide)
-    pair = Pair(upsample(ms.double(), ratio), guide.double(), ratio, sensor)
+    lms = (upsample if wrap else up_with_border)(ms.double(), ratio)
+    pair = Pair(lms, guide.double(), ratio, sensor, wrap)
     method = METHODS[name]
     return method.sharpen(pair, method.measure(pair)).to(ms.dtype)
 
@@ -123,14 +132,15 @@ class Pair:
         guide: (B, G, H, W).
         ratio: Scale ratio.
         sensor: Whose MTF.
-        core: Rows and columns of a part that are its own; None for whole images, whose low-pass guide wraps around
-            where that of parts repeats the border.
+        wrap: Whether the low-pass guide wraps around at the border of a whole image, where else it repeats it.
+        core: Rows and columns of a part that are its own; None for whole images.
     """
 
     lms: Tensor
     guide: Tensor
     ratio: int
     sensor: str | Sensor
+    wrap: bool = True
     core: tuple[slice, slice] | None = None
 
     @cached_property
@@ -141,7 +151,7 @@ class Pair:
     @cached_property
     def low(self) -> Tensor:
         """Low-pass guide by each MTF, (B, K, G, H, W)."""
-        return self.low_pass(self.guide) if self.core is None else self.low_pass.with_border(self.guide)
+        return (self.low_pass if self.wrap else self.low_pass.with_border)(self.guide)
 
     def own(self, image: Tensor, ratio: int = 1) -> Tensor:
         """Cut what lies around a part off an image (..., H / ratio, W / ratio)."""

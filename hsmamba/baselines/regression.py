@@ -50,12 +50,7 @@ class LowPass:
     @property
     def reach(self) -> int:
         """Coarse pixels that `with_border` looks on each side."""
-        return -(-(KERNEL_SIZE // 2) // self.ratio) + self._up_reach
-
-    @property
-    def _up_reach(self) -> int:
-        """Coarse pixels that up-sampling looks on each side: Keys' cubic, or the doublings of interp23."""
-        return 2 if self.ratio & (self.ratio - 1) else 2 * len(HALF_BAND)
+        return -(-(KERNEL_SIZE // 2) // self.ratio) + _up_reach(self.ratio)
 
     def with_border(self, guide: Tensor) -> Tensor:
         """Filter as a call does, the border repeated where that wraps around, so that tiles can be filtered alone."""
@@ -77,9 +72,7 @@ class LowPass:
 
     def up(self, coarse: Tensor) -> Tensor:
         """Up-sample a coarse image (B, C, h, w), the border repeated."""
-        first = self._up_reach * self.ratio
-        fine = upsample(F.pad(coarse, [self._up_reach] * 4, mode="replicate"), self.ratio)
-        return fine[..., first : fine.shape[-2] - first, first : fine.shape[-1] - first]
+        return up_with_border(coarse, self.ratio)
 
     def of_bands(self, pan: Tensor) -> Tensor:
         """Filter PAN (B, 1, H, W) by the MTF of every band: (B, C, H, W)."""
@@ -92,6 +85,22 @@ class LowPass:
             own = self.kinds == kind
             images[:, own] = torch.einsum("bcg,bghw->bchw", gains[:, own], low[:, kind])
         return images
+
+
+def up_with_border(coarse: Tensor, ratio: int) -> Tensor:
+    """Up-sample a coarse image (B, C, h, w) to (B, C, r h, r w) as `upsample` does, the border repeated.
+
+    `interp23` takes what lies beyond a border from the opposite one, which nothing on the ground is like.
+    """
+    reach = _up_reach(ratio)
+    first = reach * ratio
+    fine = upsample(F.pad(coarse, [reach] * 4, mode="replicate"), ratio)
+    return fine[..., first : fine.shape[-2] - first, first : fine.shape[-1] - first]
+
+
+def _up_reach(ratio: int) -> int:
+    """Coarse pixels that up-sampling looks on each side: Keys' cubic, or the doublings of interp23."""
+    return 2 if ratio & (ratio - 1) else 2 * len(HALF_BAND)
 
 
 def scale_below(lms: Tensor, guide: Tensor, ratio: int, sensor: str | Sensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -277,3 +277,25 @@ def test_real_pairs(file, sensor):
     for name in tables.keys() - {"EXP"}:
         assert float(tables[name]["ERGAS"]) < float(tables["EXP"]["ERGAS"])
         assert float(tables[name]["Q2n"]) > float(tables["EXP"]["Q2n"]) + 0.05
+
+
+@pytest.mark.parametrize("ratio", [2, 3, 4])
+def test_without_wrapping_around_nothing_comes_from_the_opposite_border(ratio):
+    ms = torch.rand(1, 2, 40, 9, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    other = ms.clone()
+    other[:, :, -6:] += 1
+    guide = torch.zeros(1, 1, 40 * ratio, 9 * ratio, dtype=torch.float64)
+    first = slice(0, 6 * ratio)
+    for wrap in (False, True):
+        one, two = (exp(image, guide, ratio=ratio, wrap=wrap)[:, :, first] for image in (ms, other))
+        assert torch.allclose(one, two, atol=1e-9) == (ratio == 3 or not wrap)  # Keys' cubic does not wrap
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_without_wrapping_around_the_rim_is_nearer_to_the_truth(name, pair):
+    reference, ms, pan = pair
+    errors = []
+    for wrap in (False, True):
+        error = (BASELINES[name](ms, pan, sensor=QB, wrap=wrap) - reference).square()
+        errors.append(error[..., :8].mean() + error[..., -8:].mean() + error[..., :8, :].mean())
+    assert errors[0] < errors[1]

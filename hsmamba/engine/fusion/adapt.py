@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
@@ -75,7 +75,7 @@ class Adaptation:
         device: torch.device | str | None = None,
     ) -> None:
         """Sharpen images in the units that were tuned on; see `hsmamba.engine.fusion.tiles.fuse_images`."""
-        images = cleaned(images, self.noise)
+        images = replace(cleaned(images, self.noise), repeats=True)
         sharpen_by(self.chosen, images, self.sensor, write, advance, Running(tile, overlap, batch_size, device))
 
     def predict(self, pair: FusionPair) -> Tensor:
@@ -191,7 +191,8 @@ class _Contest:
 
     def enter_classical(self) -> None:
         """Compare the classical methods; each takes its statistics over the tile."""
-        for name, method in methods_for(self.network.guide_chans, self.network.scale, self.sensor).items():
+        network = self.network
+        for name, method in methods_for(network.guide_chans, network.scale, self.sensor, wrap=False).items():
             self._enter(name, method, [method(pair.ms[None], pair.guide[None])[0] for pair in self._plain()])
         self.theirs = tuple(self.methods)
         self.classical = min(self.theirs, key=self._score_of)

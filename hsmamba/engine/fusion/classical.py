@@ -39,15 +39,17 @@ class Classical:
         name: Of the method.
         ratio: Scale ratio.
         sensor: Whose MTF it takes.
+        wrap: See `hsmamba.baselines`. Parts repeat the border.
     """
 
     name: str
     ratio: int
     sensor: Sensor
+    wrap: bool = True
 
     def __call__(self, ms: Tensor, guide: Tensor) -> Tensor:
         """See `Method`."""
-        return BASELINES[self.name](ms, guide, ratio=self.ratio, sensor=self.sensor)
+        return BASELINES[self.name](ms, guide, ratio=self.ratio, sensor=self.sensor, wrap=self.wrap)
 
     def by_parts(self, images: Images) -> FusionNetwork:
         """See `Method`."""
@@ -83,13 +85,13 @@ class _ByParts(FusionNetwork):
         return METHODS[self.method.name].sharpen(self._pair(guide, ms_up, whole), self.sums)
 
     def _pair(self, guide: Tensor, ms_up: Tensor, core: tuple[slice, slice]) -> Pair:
-        return Pair(ms_up, guide, self.scale, self.method.sensor, core)
+        return Pair(ms_up, guide, self.scale, self.method.sensor, wrap=False, core=core)
 
 
-def methods_for(channels: int, ratio: int, sensor: Sensor) -> dict[str, Method]:
-    """Classical methods by name that take a guide of so many channels."""
+def methods_for(channels: int, ratio: int, sensor: Sensor, *, wrap: bool = True) -> dict[str, Method]:
+    """Classical methods by name that take a guide of so many channels; see `hsmamba.baselines` for `wrap`."""
     chosen = [name for name in BASELINES if channels == 1 or name not in OF_PAN_ALONE]
-    return {name: Classical(name, ratio, sensor) for name in chosen}
+    return {name: Classical(name, ratio, sensor, wrap) for name in chosen}
 
 
 def bands_of(images: Images) -> int:
@@ -112,9 +114,9 @@ def sharpen_whole(
         advance: Takes the progress.
         start: First row that is asked for.
         most: Values of a result that is made at once. Larger ones are measured part by part and then sharpened part by
-            part; where filters wrap around the image at its border, they repeat it there.
+            part, with the border repeated.
     """
-    exact = replace(images, dtype=torch.float64)
+    exact = replace(images, dtype=torch.float64, repeats=True)
     height, width = images.size
     bands = bands_of(images)
     if height * width * bands <= most:

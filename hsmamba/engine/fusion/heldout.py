@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hsmamba.baselines.regression import up_with_border
 from hsmamba.data.degrade import decimate, degrade_pan, filter_bands, mtf_kernels, upsample
 from hsmamba.data.pairs import AnyImage, FusionPair, simulated_pair
 from hsmamba.data.rectangles import Box, whole_rectangles
@@ -131,7 +132,7 @@ def cut_parts(images: Images, sensor: Sensor, seed: int) -> Parts:
         pair = simulated_pair(name, truth[0], guide[0], ratio=ratio, sensor=sensor)
         if noise is not None:
             ms = noise.put_back(pair.ms, mtf_kernels(sensor, len(pair.ms), ratio=ratio), generator)
-            pair = pair._replace(ms=ms, ms_up=upsample(ms[None], ratio)[0])
+            pair = pair._replace(ms=ms)
         return _guided(pair, ratio, sensor)
 
     parts = division.parts(cut, sharpness, _named(at_full_scale, [box for box, _ in division.held]))
@@ -280,11 +281,12 @@ def _cells(shape: tuple[int, ...], ratio: int) -> list[Box]:
 
 
 def _guided(pair: FusionPair, ratio: int, sensor: Sensor) -> FusionPair:
-    """Put what is derived of a pair's guide behind it."""
+    """Put what is derived of a pair's guide behind it, and up-sample with the border repeated."""
     low = _low_pass(pair.guide[None], sensor, len(pair.ms), ratio)
     explained = _Explained.of([(pair.ms, low[0])])(pair.ms)
-    derived = upsample(torch.cat([low, explained[None]], dim=1), ratio)
-    return pair._replace(guide=torch.cat([pair.guide, derived[0]]))
+    derived = up_with_border(torch.cat([low, explained[None]], dim=1), ratio)
+    ms_up = up_with_border(pair.ms[None], ratio)[0]
+    return pair._replace(guide=torch.cat([pair.guide, derived[0]]), ms_up=ms_up)
 
 
 @dataclass(frozen=True)

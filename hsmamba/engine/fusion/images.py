@@ -105,6 +105,8 @@ class Images:
         fill: Whether there may be invalid pixels, which get the values of near ones.
         dtype: Of the network.
         device: Of the network.
+        repeats: Whether up-sampling takes what lies beyond a border from that border; else from the opposite one, as
+            the protocol's `interp23` does.
     """
 
     ms: Image | None
@@ -114,6 +116,7 @@ class Images:
     fill: bool
     dtype: torch.dtype = torch.float32
     device: torch.device | None = None
+    repeats: bool = False
 
     @property
     def size(self) -> tuple[int, int]:
@@ -155,8 +158,11 @@ class Images:
         around = []
         for part, side in zip((rows, columns), self.coarse_size, strict=True):
             index = np.arange(part[0] - reach, part[-1] + 1 + reach)
-            is_cubic = self.ratio & (self.ratio - 1)
-            around.append(mirror_index(index, side) if is_cubic else index % side)
+            if self.repeats:
+                around.append(index.clip(0, side - 1))
+            else:
+                is_cubic = self.ratio & (self.ratio - 1)
+                around.append(mirror_index(index, side) if is_cubic else index % side)
         near = self._tensor(image.read(*around, fill=self.fill))
         if self.ratio > 1 and not self.ratio & (self.ratio - 1):
             return interp23_inside(near, self.ratio)

@@ -150,7 +150,7 @@ def test_only_what_is_fair_is_chosen(monkeypatch):
     assert report.classical in CLASSICAL
     assert report.figures["fitted filters"] == pytest.approx(report.figures["EXP"], abs=1e-4)
     tensors = [torch.from_numpy(x / 2047).permute(2, 0, 1)[None] for x in (ms, pan[..., None])]
-    want = BASELINES[report.classical](*tensors, ratio=4)
+    want = BASELINES[report.classical](*tensors, ratio=4, wrap=False)
     projected = chosen.projection(want, tensors[0])
     for method, image in [(chosen, projected), (chosen.inner, want)]:
         got = ran(dataclasses.replace(job, adaptation=dataclasses.replace(job.adaptation, chosen=method)))

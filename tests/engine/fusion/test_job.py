@@ -11,10 +11,12 @@ import torch
 from torch import nn
 
 import hsmamba
+from hsmamba.baselines.regression import up_with_border
 from hsmamba.data import PCA, Compose, SensorScale
 from hsmamba.engine.fusion import images as _images
 from hsmamba.engine.fusion import job as jobs
 from hsmamba.engine.fusion import tiles
+from hsmamba.engine.fusion.images import Image, Images
 from hsmamba.engine.fusion.job import prepare_fusion
 from hsmamba.errors import HsmambaWarning, SceneError
 from hsmamba.ops.resampling import upsample
@@ -144,6 +146,17 @@ def test_the_up_sampled_image_is_that_of_the_whole_scene(scale):
     got = fuse(Copy(scale).double(), ms, guide, tile=3)
     want = upsample(torch.from_numpy(ms).permute(2, 0, 1)[None], scale)[0].permute(1, 2, 0)
     np.testing.assert_allclose(got, want, atol=1e-12)
+
+
+@pytest.mark.parametrize("ratio", [2, 3, 4])
+def test_windows_of_an_image_up_sampled_with_its_border_repeated_are_those_of_the_whole(ratio):
+    ms, guide = scene(13, 17, ratio, 2, 1)
+    pair = Images(Image(ms), Image(guide), None, ratio, fill=False, dtype=torch.float64, repeats=True)
+    want = up_with_border(torch.from_numpy(ms).permute(2, 0, 1)[None], ratio)
+    for rows, columns in [(slice(0, 13), slice(0, 17)), (slice(0, 3), slice(14, 17)), (slice(5, 9), slice(2, 4))]:
+        _, _, up = pair.window(rows, columns)
+        y, x = (slice(part.start * ratio, part.stop * ratio) for part in (rows, columns))
+        torch.testing.assert_close(up, want[..., y, x], rtol=0, atol=1e-12)
 
 
 def test_mode_and_device_are_left_alone():
