@@ -42,6 +42,7 @@ _DARK = 0.3  # of a band's mean: what is darker is not added to in proportion
 _MOST = 2.0  # times what plain up-sampling leaves over of MS, that filters may
 _PLAIN = "EXP"  # what a mean is left without, because all the others hold it
 _HARDLY = 0.1  # in scores, which is 3 % by each of three figures
+_LITTLE = 0.3  # the same where little is held out, 10 % by each
 _FINE = 1e-9  # of figures that are 0 where nothing is wrong
 _logger = logging.getLogger(__name__)
 
@@ -306,6 +307,17 @@ class _Contest:
         """Whether the choice is used at another scale than it is made at."""
         return self.parts.sharpness is not None
 
+    @property
+    def margin(self) -> float:
+        """By how much, in scores, a method must be better than a mean to be used alone.
+
+        At another scale, and on other ground than the little that is held out of a small image, which of them is best
+        the held-out tiles tell less well, and a mean is never far from the best.
+        """
+        if self.goes_far:
+            return _HARDLY
+        return _LITTLE if self.parts.every else 0.0
+
     def _ways(self) -> list[BackProjection]:
         """Ways to make a result consistent; more than one round where the MTF is that of the table, or can be."""
         sharpness = self.parts.sharpness
@@ -329,14 +341,13 @@ class _Contest:
     def decided(self) -> Adaptation:
         """Choose what is worse in none of the figures than the classical method that is best in it.
 
-        Where nothing is, what is worse in none than the one that is best in all. Of what is used at another scale a
-        mean is chosen before one method alone that is hardly better: which of them is best there the held-out tiles
-        tell less well.
+        Where nothing is, what is worse in none than the one that is best in all. A mean is chosen before one method
+        alone that is better by no more than `margin`.
         """
         best = {key: _least(_wrong(key, self.figures[name]) for name in self.theirs) for key in JUDGED}
         fair = self._no_worse_than(best) or self._no_worse_than(_all_wrong(self.figures[self.classical]))
-        if self.goes_far:
-            near = min(map(self._score_of, fair)) + _HARDLY
+        if margin := self.margin:
+            near = min(map(self._score_of, fair)) + margin
             fair = [name for name in fair if name in self.means and self._score_of(name) <= near] or fair
         used = min(fair, key=self._score_of)
         report = AdaptReport(

@@ -193,9 +193,21 @@ def test_what_is_used_at_another_scale_is_a_mean_where_one_is_fair(pairs):
     ms, pan = small()
     report = adapted(make(), ms, pan, Adapt(steps=0)).adaptation.report
     assert " %" in report.used and "ramsf" not in report.used  # a network that has learnt nothing is part of none
-    here = adapt_to_pairs(make(), pairs, Adapt(steps=0)).report
-    wrong = {name: np.log([x["SAM"], x["ERGAS"], 1 - x["Q2n"]]).sum() for name, x in here.figures.items()}
-    assert here.used == min(wrong, key=wrong.get)
+
+
+@pytest.mark.parametrize("margin", [0.0, 9.0])
+def test_of_a_small_image_a_mean_is_used_before_one_method_that_is_little_better(pairs, margin, monkeypatch):
+    monkeypatch.setattr(_adapt, "_LITTLE", margin)
+    monkeypatch.setattr(_adapt, "mean_of", lambda results, held: ({0: 0.5, 1: 0.5}, half_of(results)))
+    report = adapt_to_pairs(make(), pairs, Adapt(steps=0)).report
+    wrong = {name: np.log([x["SAM"], x["ERGAS"], 1 - x["Q2n"]]).sum() for name, x in report.figures.items()}
+    assert (report.used == min(wrong, key=wrong.get)) == (margin == 0)
+    assert (" %" in report.used) == (margin > 0)
+
+
+def half_of(results):
+    """Means of the last two of some results, the filters among them."""
+    return [(a + b) / 2 for a, b in zip(*results[-2:], strict=True)]
 
 
 def test_of_a_small_image_the_filters_stand_where_they_were_not_fitted(monkeypatch):
