@@ -3,7 +3,8 @@
     python tools/adapt_pairs.py DATA OUT.csv --seconds 120 --pairs quickbird ikonos --networks ramsf cf2n
 
 DATA is the folder of data (HSMAMBA_DATA). The rows of OUT.csv, one for each pair, network and method, say how the
-network as it was, what `adapt` chose and the classical methods do on the test rows, which `adapt` has not seen. With
+network as it was, what `adapt` chose and the classical methods do on the test rows, which `adapt` has not seen: the
+methods as the field's toolbox has them, and with the border repeated where its up-sampling wraps around. With
 --from-coarse it does not see the upper rows either: it tunes on the coarse image and the guide of the test rows, a
 scale below the one that is judged, as `hsmamba.fuse` does with a user's pair; with --noise 0.01 that coarse image has
 white noise of a hundredth of each band's mean, for all methods alike. What is there already is not measured again.
@@ -38,6 +39,7 @@ PAIRS = (
     "hsi_chikusei", "hsi_dc_mall", "hsi_beltsville", "hsi_cuprite",
 )  # fmt: skip
 NETWORKS = ("ramsf", "cf2n", "mmapp", "rsanet")
+BORDER = ", border repeated"
 
 
 def main() -> None:
@@ -64,8 +66,9 @@ def main() -> None:
             if any((row["pair"], row["network"], row["tuned_on"]) == (name, network, tuned_on) for row in rows):
                 continue
             how = Adapt(seconds=given.seconds, steps=given.steps, sensor=pairs.sensor)
-            rows += measured(name, pairs, network, how, tuned_on)
-            write_results(given.out, rows)
+            if found := measured(name, pairs, network, how, tuned_on):
+                rows += found
+                write_results(given.out, rows)
 
 
 def noisy(pair: FusionPair, ratio: int, share: float) -> FusionPair:
@@ -94,8 +97,9 @@ def measured(name: str, pairs: FusionPairs, architecture: str, how: Adapt, tuned
     seconds = time.perf_counter() - start
     print(f"{name}: {adaptation.report}\n", flush=True)
     fused = {"adapted": adaptation.predict(pair), "as it was": predict(network, pair)}
-    for method, function in methods_for(pairs.guide_chans, pairs.ratio, pairs.sensor).items():
-        fused[method] = function(pair.ms[None], pair.guide[None])[0]
+    for suffix, wrap in (("", True), (BORDER, False)):
+        for method, function in methods_for(pairs.guide_chans, pairs.ratio, pairs.sensor, wrap=wrap).items():
+            fused[method + suffix] = function(pair.ms[None], pair.guide[None])[0]
     return [
         {"pair": name, "tuned_on": tuned_on, "network": architecture, "method": method, **_figures(image, pair, pairs),
          "used": _used(adaptation) if method == "adapted" else "", "steps": adaptation.report.steps,
