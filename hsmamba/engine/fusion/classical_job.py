@@ -77,7 +77,7 @@ def prepare_classical(
     ratio = ratio_of(arrays["ms"], arrays["guide"])
     found = get_sensor(sensor)
     channels, bands = int(arrays["guide"].shape[2]), int(arrays["ms"].shape[2])
-    known = methods_for(channels, ratio, found)
+    known = methods_for(channels, ratio, found, wrap=False)
     name = method_named(method)
     if name not in known:
         why = "takes a guide of one channel" if name in OF_PAN_ALONE else "is no classical method"
