@@ -5,25 +5,27 @@ Torch norms such channels as maps that follow each other, which costs a copy the
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hsmamba.ops import inference
-from hsmamba.ops.rows import RowProgram
+from hsmamba.ops import cpu, inference
 
-_sums = RowProgram("s = total(x)", "s")
-_squares = RowProgram("c = x - mean; s = total(c * c)", "s")
-_rectified = RowProgram("y = relu(x * scale + shift)", "y")
-_slopes = RowProgram("r = g * positive(x * scale + shift); a = total(r); b = total(r * (x - mean))", "a", "b")
-_back = RowProgram("y = (g * positive(x * scale + shift) - a - (x - mean) * b) * scale", "y")
+_SUMS, _APPLY, _SLOPES, _BACK = range(4)  # the works of csrc/norms.h
+_Norms = ctypes.c_int64 * 17  # of csrc/norms.h, whose fields have 64 bits each
+
+
+def _kernel() -> Any:
+    """The function at this machine's level; None without a library."""
+    return getattr(cpu.load(), f"hsmamba_norms_{cpu.level()}", None)
 
 
 def takes(norm: nn.Module, *tensors: Tensor) -> bool:
     """Whether `trainable_norm` may take the place of a batch norm of what is made of these tensors."""
-    if type(norm) not in (nn.BatchNorm2d, nn.BatchNorm3d) or not inference.trains(*tensors):
+    if type(norm) not in (nn.BatchNorm2d, nn.BatchNorm3d) or not inference.trains(*tensors) or _kernel() is None:
         return False
     if torch._C._len_torch_function_stack():  # what several processes share is taken where torch norms
         return False
@@ -57,20 +59,23 @@ class _Norm(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, share: int
     ) -> tuple[Tensor, Tensor, Tensor]:
+        rows = _rows(x)
         count = x.numel() // len(weight)
-
-        def mean_of(totals: Tensor) -> Tensor:
-            return (totals.sum((0, 1), dtype=torch.float64).view(-1, share).sum(1) / count).float()
-
-        mean = mean_of(_sums(x=x))
-        variance = mean_of(_squares(x=x, mean=mean.repeat_interleave(share)))
+        near = rows[0].detach().clone()  # of the mean: what is summed is small, and its square says the variance
+        first, second = _totals(_SUMS, rows, mean=near).double()
+        away = near.double() + first / len(rows)  # the mean of each column
+        mean = away.view(-1, share).mean(1)
+        apart = near.double() - mean.repeat_interleave(share)
+        variance = (second + apart * (2 * first + len(rows) * apart)).view(-1, share).sum(1) / count
+        mean, variance = mean.float(), variance.float()
         rate = torch.rsqrt(variance + eps)
         scale = weight * rate
         columns = [t.repeat_interleave(share) for t in (mean, scale, bias - mean * scale)]
         ctx.save_for_backward(x, weight, bias, rate, *columns)
         ctx.eps, ctx.share = eps, share
         ctx.mark_non_differentiable(mean, variance)
-        return _rectified(x=x, scale=columns[1], shift=columns[2]), mean, variance
+        made = _mapped(_APPLY, rows, scale=columns[1], shift=columns[2])
+        return made.view(x.shape), mean, variance
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
@@ -81,7 +86,57 @@ class _Norm(torch.autograd.Function):
             found = torch.autograd.grad(F.relu(y), (x, weight, bias), grad, create_graph=True)
             return *found, None, None
         count = x.numel() // len(weight)
-        sums = _slopes(x=x, g=grad, mean=mean, scale=scale, shift=shift)
-        dbias, along = (total.sum((0, 1)).view(-1, ctx.share).sum(1) for total in sums)
+        rows, slopes = _rows(x), _rows(grad)
+        columns = {"mean": mean, "scale": scale, "shift": shift}
+        sums = _totals(_SLOPES, rows, slopes, **columns)
+        dbias, along = sums.view(2, -1, ctx.share).sum(2)
         a, b = ((t / count).repeat_interleave(ctx.share) for t in (dbias, along * rate**2))
-        return _back(x=x, g=grad, mean=mean, scale=scale, shift=shift, a=a, b=b), along * rate, dbias, None, None
+        dx = _mapped(_BACK, rows, slopes, **columns, a=a, b=b)
+        return dx.view(x.shape), along * rate, dbias, None, None
+
+
+def _rows(x: Tensor) -> Tensor:
+    """(B, H, W, C) -> (B H W, C), columns neighbours in memory."""
+    rows = x.flatten(0, 2)
+    return rows if rows.stride(1) == 1 else rows.contiguous()
+
+
+def _totals(work: int, x: Tensor, grad: Tensor | None = None, **columns: Tensor) -> Tensor:
+    """Compute the two sums of each column: (2, C)."""
+    pitch = -(-x.shape[1] // cpu.WIDEST) * cpu.WIDEST
+    slots = cpu.RUNS_PER_THREAD * torch.get_num_threads() if _threads(x) > 1 else 1
+    sums = x.new_zeros(slots, 2, pitch)
+    _run(work, x, grad, columns, pitch, slots, sums, None)
+    return sums.sum(0)[:, : x.shape[1]]
+
+
+def _mapped(work: int, x: Tensor, grad: Tensor | None = None, **columns: Tensor) -> Tensor:
+    """Compute the result, or the gradient, of each row."""
+    out = x.new_empty(x.shape)
+    slots = cpu.RUNS_PER_THREAD * torch.get_num_threads() if _threads(x) > 1 else 1
+    _run(work, x, grad, columns, -(-x.shape[1] // cpu.WIDEST) * cpu.WIDEST, slots, None, out)
+    return out
+
+
+def _threads(x: Tensor) -> int:
+    return torch.get_num_threads() if x.numel() > cpu.SMALL else 1
+
+
+def _run(
+    work: int,
+    x: Tensor,
+    grad: Tensor | None,
+    columns: dict[str, Tensor],
+    pitch: int,
+    slots: int,
+    sums: Tensor | None,
+    out: Tensor | None,
+) -> None:
+    more = pitch - x.shape[1]
+    wide = {name: F.pad(t, (0, more)) if more else t.contiguous() for name, t in columns.items()}
+    names = "mean", "scale", "shift", "a", "b"
+    given = [x, grad, *(wide.get(name) for name in names), sums, out]
+    pointers = (0 if t is None else t.data_ptr() for t in given)
+    row = 0 if grad is None else grad.stride(0)
+    arguments = _Norms(work, *x.shape, pitch, x.stride(0), row, slots, *pointers, 0)
+    cpu.run_team(_kernel(), arguments, _threads(x), given)

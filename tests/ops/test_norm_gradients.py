@@ -1,18 +1,23 @@
 """Batch norm and ReLU of channels that are neighbours in memory: torch's numbers, gradients and statistics."""
 
+import sys
+
 import pytest
 import torch
 from torch import nn
 
+from hsmamba.ops import cpu
 from hsmamba.ops.norm_gradients import takes, trainable_norm
+from tests.ops.guarded import run_guarded
 from tests.ops.scan_cases import STATUS
 
+LEVELS = ["baseline", "avx2", "avx512"]
 pytestmark = pytest.mark.skipif(not STATUS["cpu"].available, reason=str(STATUS["cpu"]))
 
 
-def made(seed=0):
+def made(seed=0, share=7):
     gen = torch.Generator().manual_seed(seed)
-    x = (3 * torch.randn(4, 5, 6, 2 * 7, generator=gen) + 20).requires_grad_()  # far from zero
+    x = (3 * torch.randn(4, 5, 6, 2 * share, generator=gen) + 20).requires_grad_()  # far from zero
     norm = nn.BatchNorm3d(2)
     with torch.no_grad():
         norm.weight.uniform_(0.5, 2, generator=gen)
@@ -20,13 +25,28 @@ def made(seed=0):
     return x, norm, torch.randn(x.shape, generator=gen)
 
 
-def test_it_is_torchs_in_double_precision():
-    (x, norm, slope), (_, plain, _) = made(), made()
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize(("share", "threads"), [(7, 1), (1, 1), (40, 1), (40, 2)])
+def test_it_is_torchs_in_double_precision(level, share, threads, monkeypatch):
+    if LEVELS.index(level) > LEVELS.index(cpu.level()):
+        pytest.skip(f"{level} does not run here")
+    monkeypatch.setattr(cpu, "level", lambda: level)
+    monkeypatch.setattr(cpu, "SMALL", 0)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        _compare(share)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _compare(share):
+    (x, norm, slope), (_, plain, _) = made(share=share), made(share=share)
     plain = plain.double()
     wide = x.detach().double().requires_grad_()
     assert takes(norm, x)
-    got = trainable_norm(x, norm, 7)
-    wanted = plain(wide.unflatten(3, (2, 7)).permute(0, 3, 4, 1, 2)).relu().permute(0, 3, 4, 1, 2).flatten(3)
+    got = trainable_norm(x, norm, share)
+    wanted = plain(wide.unflatten(3, (2, share)).permute(0, 3, 4, 1, 2)).relu().permute(0, 3, 4, 1, 2).flatten(3)
     torch.testing.assert_close(got.double(), wanted, rtol=1e-5, atol=1e-5)
     ours = torch.autograd.grad(got, (x, norm.weight, norm.bias), slope)
     theirs = torch.autograd.grad(wanted, (wide, plain.weight, plain.bias), slope.double())
@@ -51,3 +71,25 @@ def test_layers_that_norm_otherwise_are_left_alone():
     assert not takes(nn.BatchNorm3d(2, affine=False), x)
     assert not takes(nn.BatchNorm3d(2, track_running_stats=False), x)
     assert not takes(nn.SyncBatchNorm(2), x)
+
+
+GUARDED = """
+from hsmamba.ops.norm_gradients import _Norms
+for level in levels:
+    for behind in (False, True):
+        for rows, columns in ((33, 20), (5, 67), (2, 16), (1, 1)):
+            pitch = -(-columns // 16) * 16
+            x, grad, out = (guarded((rows, columns), behind) for _ in range(3))
+            held = x, grad, *(guarded((pitch,), behind) for _ in range(5)), guarded((1, 2, pitch), behind), out
+            for work in range(4):
+                pointers = [t.data_ptr() for t in held]
+                arguments = _Norms(work, rows + {extra}, columns, pitch, columns, columns, 1, *pointers, 0)
+                getattr(cpu.load(), f"hsmamba_norms_{{level}}")(ctypes.byref(arguments))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="pages are protected by Linux's call")
+def test_no_access_outside_an_array():
+    run_guarded(GUARDED.format(extra=0))
+    with pytest.raises(AssertionError, match="ended by signal"):
+        run_guarded(GUARDED.format(extra=2000))
