@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from hsmamba.ops import cpu, inference
 
 _Bands = ctypes.c_int64 * 14  # of csrc/bands.h, whose fields have 64 bits each
+_Images = ctypes.c_int64 * 13  # likewise
 
 
 def _kernel(name: str = "bands") -> Any:
@@ -47,6 +48,19 @@ def trainable_bands(images: Tensor, conv: nn.Conv3d) -> Tensor:
     return made
 
 
+def _padded(images: Tensor, padding: tuple[int, int, int], pitch: int) -> Tensor:
+    """Put bands innermost, `pitch` numbers a pixel, with zeros around: (B, D, H, W) -> (B, H', W', pitch)."""
+    images = images if images.stride(3) == 1 else images.contiguous()
+    (count, _, height, width), (front, above, aside) = images.shape, padding
+    x = images.new_zeros(count, height + 2 * above, width + 2 * aside, pitch)
+    inside = x[:, above:, aside:, front:]
+    arguments = _Images(
+        *images.shape, *images.stride()[:3], *inside.stride()[:3], images.data_ptr(), inside.data_ptr(), 0
+    )
+    cpu.run_team(_kernel("band_images"), arguments, torch.get_num_threads(), (images, x))
+    return x
+
+
 class _Convolved(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, images: Tensor, weight: Tensor, padding: tuple[int, int, int]) -> Tensor:
@@ -56,8 +70,7 @@ class _Convolved(torch.autograd.Function):
             for n, more, side in zip(images.shape[1:], padding, (taps, down, across), strict=True)
         )
         pitch = -(-bands // cpu.WIDEST) * cpu.WIDEST + taps - 1
-        (front, above, aside), behind = padding, pitch - images.shape[1] - padding[0]
-        x = F.pad(images.permute(0, 2, 3, 1), (front, behind, aside, aside, above, above)).contiguous()
+        x = _padded(images, padding, pitch)
         y = images.new_empty(len(images), height, width, filters * bands)
         ordered = weight.squeeze(1).permute(2, 3, 1, 0).contiguous()  # (h, w, k, F)
         ctx.sizes = len(images), filters, bands, height, width, taps, down, across, pitch

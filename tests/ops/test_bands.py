@@ -75,7 +75,7 @@ def test_elsewhere_it_is_torchs():
 
 
 GUARDED = """
-from hsmamba.ops.bands import _Bands
+from hsmamba.ops.bands import _Bands, _Images
 for level in levels:
     for behind in (False, True):
         for filters, bands, height, width, taps in ((6, 28, 3, 5, 3), (5, 17, 2, 4, 4), (1, 1, 1, 1, 1)):
@@ -86,6 +86,10 @@ for level in levels:
             for name, w in (("bands", weights), ("band_gradients", sums)):
                 arguments = _Bands(*sizes, x.data_ptr(), w.data_ptr(), y.data_ptr(), 0)
                 getattr(cpu.load(), f"hsmamba_{{name}}_{{level}}")(ctypes.byref(arguments))
+            images, to = guarded((2, bands, height, width), behind), guarded((2, height, width, bands), behind)
+            strides = *images.stride()[:3], *to.stride()[:3]
+            arguments = _Images(2, bands, height + {extra}, width, *strides, images.data_ptr(), to.data_ptr(), 0)
+            getattr(cpu.load(), f"hsmamba_band_images_{{level}}")(ctypes.byref(arguments))
 """
 
 

@@ -16,4 +16,14 @@ typedef struct {
     int64_t next_task;
 } Bands;
 
+/* Images whose columns are neighbours in memory, to be put in the order of `Bands`; what is around them stays as it is. */
+typedef struct {
+    int64_t images, bands, height, width;
+    int64_t image, band, row;                 /* strides of `from` in elements */
+    int64_t to_image, to_row, pitch;          /* of `to`, whose first pixel inside is at its beginning */
+    const float *from;
+    float *to;
+    int64_t next_task;
+} BandImages;
+
 #endif

@@ -154,6 +154,21 @@ EXPORT void FN(hsmamba_band_gradients)(Bands *b) {
     }
 }
 
+EXPORT void FN(hsmamba_band_images)(BandImages *b) {
+    vf tile[STEPS];
+    int64_t task;
+    while ((task = __atomic_fetch_add(&b->next_task, 1, __ATOMIC_RELAXED)) < b->images * b->height) {
+        const float *from = b->from + task / b->height * b->image + task % b->height * b->row;
+        float *to = b->to + task / b->height * b->to_image + task % b->height * b->to_row;
+        for (int64_t c = 0; c < b->bands; c += VL)
+            for (int64_t at = 0; at < b->width; at += STEPS) {
+                int lanes = b->bands - c < VL ? (int)(b->bands - c) : VL, steps = b->width - at < STEPS ? (int)(b->width - at) : STEPS;
+                FN(load_tile)(tile, from + c * b->band + at, b->band, 1, lanes, steps);
+                for (int t = 0; t < steps; t++) FN(put)(to + (at + t) * b->pitch + c, tile[t], lanes);
+            }
+    }
+}
+
 #undef BAND_PIXELS
 #undef BAND_FILTERS
 #undef BAND_TAPS
