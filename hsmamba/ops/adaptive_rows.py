@@ -16,7 +16,7 @@ from torch import Tensor
 
 from hsmamba.ops import cpu, inference
 
-_PIXELS = 32  # of a block, csrc/adaptive_rows.h
+_PIXELS = 64  # of a block, csrc/adaptive_rows.h
 _MOST_INPUTS = 1024  # of a product: a panel of more weights falls out of the second cache
 _int = ctypes.c_int64
 _ptr = ctypes.c_void_p
@@ -78,7 +78,7 @@ class _Convolution(torch.autograd.Function):
         pixels, scales = (y.permute(0, 2, 3, 1).contiguous() for y in (x, taps))
         out = pixels.new_empty(*pixels.shape[:3], outputs)
         turned = weight.permute(2, 3, 1, 0).flatten(0, 2)
-        turned = F.pad(turned, (0, -outputs % cpu.WIDEST)).contiguous()
+        turned = (F.pad(turned, (0, -outputs % cpu.WIDEST)) if outputs % cpu.WIDEST else turned).contiguous()
         _run("adaptive_rows", weight, _PIXELS * len(turned), x=pixels, taps=scales, turned=turned, out=out)
         return out.permute(0, 3, 1, 2)
 
@@ -101,7 +101,7 @@ class _Convolution(torch.autograd.Function):
         dx, dmatrix = (y[0] if threads == 1 else y.sum(0) for y in (dx, dmatrix))
         kernel = weight.shape[-1]
         dweight = dmatrix.view(-1, kernel, kernel, weight.shape[1]).permute(0, 3, 1, 2)
-        return dx.permute(0, 3, 1, 2), dtaps.permute(0, 3, 1, 2), dweight.contiguous(), None
+        return dx.permute(0, 3, 1, 2), dtaps.permute(0, 3, 1, 2), dweight, None
 
 
 def _threads(pixels: Tensor, weight: Tensor) -> int:

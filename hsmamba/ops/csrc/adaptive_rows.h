@@ -5,7 +5,7 @@
 
 #include <stdint.h>
 
-#define ADAPTIVE_PIXELS 32 /* of a block, whose columns stay in the first or second cache */
+#define ADAPTIVE_PIXELS 64 /* of a block, whose columns stay in the first or second cache */
 
 typedef struct {
     int64_t images, height, width, kernel;
