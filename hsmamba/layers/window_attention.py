@@ -7,6 +7,7 @@ softmax over o cancels them: it is the plain attention with keys k - p.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,7 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hsmamba.layers.tiling import add_products, halo, run_images, run_tiles, shifts, tiles
-from hsmamba.ops import attention, inference
+from hsmamba.ops import attention, grouped, inference
+
+_HELD = 2**14  # pixels of a map for which positions are held, layer by layer
 
 
 def window_attention(
@@ -47,7 +50,9 @@ def window_attention(
     q, k, v, position = (x.to(compute) for x in (q, k, v, position))
     scale = 1.0 if scaled else (chans // heads) ** -0.5
     if inference.takes(q, k, v, position):  # the scale goes to the keys, in the operation that moves them
-        moved = inference.prepared(_key_shift, position, heads=heads, scale=scale, size=(height, width), image=image)
+        options: dict[str, Any] = {"heads": heads, "scale": scale, "size": (height, width), "image": image}
+        held = height * width <= _HELD
+        moved = (inference.prepared if held else _call)(_key_shift, position, **options)
         k = torch.add(moved, k, alpha=scale)
     else:
         q = q if scaled else q * scale
@@ -81,6 +86,79 @@ def _key_shift(
 ) -> Tensor:
     """What is added to the scaled keys of all heads, (C, H, W)."""
     return -scale * position_field(position, *size, image).repeat(heads, 1, 1)
+
+
+def _call(make: Callable[..., Tensor], *weights: Tensor, **options: Any) -> Tensor:
+    return make(*weights, **options)
+
+
+def projected_attention(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    position: Tensor,
+    rate: Tensor,
+    activation: str,
+    *,
+    heads: int,
+    window: int,
+    image: tuple[int, int] | None = None,
+) -> Tensor | None:
+    """Project queries, keys and values, attend, and apply an activation: for inference, by the compiled kernels.
+
+    Args:
+        x: (B, in_chans, H, W).
+        weight: Of the projection, (3 C, in_chans, 1, 1): queries, keys, values.
+        bias: (3 C,).
+        position: See `window_attention`.
+        rate: (1,), by which the result is multiplied before the activation.
+        activation: "", "relu" or "sigmoid".
+        heads: See `window_attention`.
+        window: See there.
+        image: See there.
+
+    Returns:
+        (B, C, H, W); None where the kernels may not run.
+    """
+    d, (batch, _, height, width) = len(position), x.shape
+    fits = d <= attention.MOST_CHANNELS and window <= attention.WIDEST_WINDOW
+    if not fits or not grouped.takes(x, weight, bias, position, rate):
+        return None
+    weights = inference.prepared(_folded, weight, rate, heads=heads, d=d)
+    across, down = inference.prepared(_ramps, bias, position, rate, heads=heads, size=(height, width), image=image)
+    margin, chans = window // 2, heads * d
+    qkv = grouped.project(x, weights, across, down, margin, chans)
+    out = x.new_empty(batch, chans, height, width)
+    for one, to in zip(qkv, out, strict=True):
+        q, k, v = one.view(3, heads, d, *one.shape[1:])
+        q = q[:, :, margin : margin + height, margin : margin + width]
+        attention.attend(q, k, v, window, to.view(heads, d, height, width), activation)
+    return out
+
+
+def _gains(rate: Tensor, heads: int, d: int) -> Tensor:
+    """What queries, keys and values are multiplied by, (3 C,)."""
+    ones = torch.ones_like(rate)
+    return torch.cat([ones * d**-0.5, ones, rate]).repeat_interleave(heads * d)
+
+
+def _folded(weight: Tensor, rate: Tensor, *, heads: int, d: int) -> Tensor:
+    """Put the projection, multiplied by the gains, in the order of the kernel."""
+    return grouped.arranged(_gains(rate, heads, d)[:, None, None, None] * weight, groups=1)
+
+
+def _ramps(
+    bias: Tensor, position: Tensor, rate: Tensor, *, heads: int, size: tuple[int, int], image: tuple[int, int] | None
+) -> tuple[Tensor, Tensor]:
+    """Give what is added to each column (3 C, W) and row (3 C, H): keys less their positions, and the bias."""
+    (height, width), d = size, len(position)
+    keys = slice(heads * d, 2 * heads * d)
+    across, down = bias.new_zeros(len(bias), width), bias.new_zeros(len(bias), height)
+    field = position_field(torch.stack([position[:, 0], torch.zeros_like(position[:, 0])], 1), 1, width, image)
+    across[keys] = -field[:, 0].repeat(heads, 1)
+    field = position_field(torch.stack([torch.zeros_like(position[:, 1]), position[:, 1]], 1), height, 1, image)
+    down[keys] = -field[:, :, 0].repeat(heads, 1)
+    return across, down + (_gains(rate, heads, d) * bias)[:, None]
 
 
 def _attend_dense(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:

@@ -13,7 +13,7 @@ Written from the equations; the code is ours.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from hsmamba.layers.adaptive_conv import adaptive_conv
 from hsmamba.layers.fusion import Place, ResidualBlock, pad_sides, pointwise
-from hsmamba.layers.window_attention import window_attention
+from hsmamba.layers.window_attention import projected_attention, window_attention
 from hsmamba.models._base import FusionNetwork
 from hsmamba.models._registry import ModelCfg, register_model
 
@@ -67,6 +67,12 @@ class SelfAttention(nn.Module):
         options = {"heads": self.num_heads, "window": self.window_size}
         return window_attention(q, k, v, self.position, image=self.image, scaled=True, **options)
 
+    def infer(self, x: Tensor, activation: str) -> Tensor | None:
+        """Attend and apply "relu" or "sigmoid" by compiled kernels; None where they may not run."""
+        weights = self.qkv.weight, cast(Tensor, self.qkv.bias), self.position, self.rate
+        heads, window = self.num_heads, self.window_size
+        return projected_attention(x, *weights, activation, heads=heads, window=window, image=self.image)
+
 
 class RSAM(nn.Module):
     """Adaptive convolution whose taps are made by a chain of self-attention layers, a sigmoid at its end.
@@ -87,7 +93,11 @@ class RSAM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Make the taps and convolve."""
-        return adaptive_conv(x, self.taps(x), self.weight)
+        taps: Tensor | None = x
+        for i, layer in enumerate(self.taps[::2]):  # each with its activation, where the compiled kernels may run
+            if taps is not None:
+                taps = cast(SelfAttention, layer).infer(taps, "relu" if 2 * i < len(self.taps) - 2 else "sigmoid")
+        return adaptive_conv(x, self.taps(x) if taps is None else taps, self.weight)
 
 
 class RSANet(FusionNetwork):

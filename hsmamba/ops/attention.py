@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hsmamba.ops import cpu
+from hsmamba.ops.linear import ACTIVATIONS
 
 MOST_CHANNELS = 16  # of a head; this and the next: csrc/attention.h
 WIDEST_WINDOW = 15
@@ -26,7 +27,7 @@ class _Attention(ctypes.Structure):
     _fields_ = [
         *((name, _int) for name in ("groups", "channels", "height", "width", "window")),
         *((name, _Planes) for name in ("q", "k", "v", "out")),
-        *((name, _int) for name in ("band", "next_task")),
+        *((name, _int) for name in ("activation", "band", "next_task")),
     ]
 
 
@@ -56,7 +57,7 @@ def takes_back(q: Tensor, k: Tensor, v: Tensor, out: Tensor, grad: Tensor, windo
     return _kernel("attention_backward") is not None and takes(q, k, v, window) and takes(q, out, grad, window)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, window: int, out: Tensor) -> None:
+def attend(q: Tensor, k: Tensor, v: Tensor, window: int, out: Tensor, activation: str = "") -> None:
     """Attend on torch's threads; the interpreter lock is released.
 
     Args:
@@ -65,10 +66,12 @@ def attend(q: Tensor, k: Tensor, v: Tensor, window: int, out: Tensor) -> None:
         v: Values, the same shape.
         window: Odd side of the window.
         out: Takes the result, (G, d, H, W).
+        activation: Of the result: "", "relu" or "sigmoid".
     """
     planes = (_Planes(x.data_ptr(), *x.stride()[:3]) for x in (q, k, v, out))
+    number = ACTIVATIONS.index(activation)
     threads = torch.get_num_threads() if q.numel() * window**2 > cpu.SMALL else 1
-    cpu.run_team(_kernel(), _Attention(*q.shape, window, *planes, _BAND, 0), threads, (q, k, v, out))
+    cpu.run_team(_kernel(), _Attention(*q.shape, window, *planes, number, _BAND, 0), threads, (q, k, v, out))
 
 
 def attend_back(

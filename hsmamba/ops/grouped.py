@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hsmamba.ops import cpu, inference
-from hsmamba.ops.linear import _ACTIVATIONS
+from hsmamba.ops.linear import ACTIVATIONS
 
 _BLOCK = 4  # csrc/grouped.h
 _BAND = 8  # rows that a thread takes at once
@@ -28,14 +28,18 @@ class _Grouped(ctypes.Structure):
         *((name, _int) for name in ("images", "groups", "inputs", "outputs", "height", "width", "kernel")),
         *((name, _int) for name in ("x_group", "out_group", "activation")),
         *((name, _Maps) for name in ("x", "add", "out")),
-        *((name, _ptr) for name in ("weights", "gain")),
+        *((name, _ptr) for name in ("weights", "gain", "across", "down")),
         *((name, _int) for name in ("band", "next_task")),
     ]
 
 
-def _kernel() -> Any:
+class _Reflected(ctypes.Structure):
+    _fields_ = [*((name, _int) for name in ("images", "channels", "height", "width", "margin")), ("x", _Maps)]
+
+
+def _kernel(name: str = "grouped") -> Any:
     """The function at this machine's level; None without a library."""
-    return getattr(cpu.load(), f"hsmamba_grouped_{cpu.level()}", None)
+    return getattr(cpu.load(), f"hsmamba_{name}_{cpu.level()}", None)
 
 
 def takes(*tensors: Tensor) -> bool:
@@ -85,8 +89,42 @@ def convolve(
     sizes = images, groups, inputs, outputs, height, width, kernel
     strides = plane * (1 if side_by_side else inputs), outputs * out.stride(1)
     others = (_Maps(y.data_ptr(), *y.stride()[:3]) for y in (add, out))
-    number = list(_ACTIVATIONS).index(activation)
-    arguments = _Grouped(*sizes, *strides, number, maps, *others, weights.data_ptr(), gain.data_ptr(), _BAND, 0)
+    number = ACTIVATIONS.index(activation)
+    arguments = _Grouped(
+        *sizes, *strides, number, maps, *others, weights.data_ptr(), gain.data_ptr(), None, None, _BAND, 0
+    )
     threads = torch.get_num_threads() if out.numel() * taps * inputs > cpu.SMALL else 1
     cpu.run_team(_kernel(), arguments, threads, (padded, add, out, weights, gain))
+    return out
+
+
+def project(x: Tensor, weights: Tensor, across: Tensor, down: Tensor, margin: int, kept: int) -> Tensor:
+    """Mix the channels of each pixel, add what belongs to its column and row, and reflect the border.
+
+    Args:
+        x: (B, C, H, W), float32.
+        weights: What `arranged` gives for (M, C, 1, 1) and one group.
+        across: (M, W), contiguous.
+        down: (M, H), contiguous.
+        margin: Rows and columns around the result, fewer than it has.
+        kept: So many first outputs get no border; it holds anything.
+
+    Returns:
+        (B, M, H + 2 margin, W + 2 margin).
+    """
+    (images, inputs, height, width), outputs = x.shape, len(across)
+    x = x if x.stride(3) == 1 else x.contiguous()
+    out = x.new_empty(images, outputs, height + 2 * margin, width + 2 * margin)
+    if not out.numel():
+        return out
+    inside = out[:, :, margin:, margin:]
+    given, made = (_Maps(y.data_ptr(), *y.stride()[:3]) for y in (x, inside))
+    sizes = images, 1, inputs, outputs, height, width, 1
+    pointers = weights.data_ptr(), None, across.data_ptr(), down.data_ptr()
+    arguments = _Grouped(*sizes, 0, 0, 0, given, _Maps(), made, *pointers, _BAND, 0)
+    threads = torch.get_num_threads() if out.numel() * inputs > cpu.SMALL else 1
+    cpu.run_team(_kernel(), arguments, threads, (x, out, weights, across, down))
+    bordered = out[:, kept:]
+    border = _Maps(bordered.data_ptr(), *bordered.stride()[:3])
+    _kernel("reflect")(ctypes.byref(_Reflected(images, outputs - kept, height, width, margin, border)))
     return out

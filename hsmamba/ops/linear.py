@@ -32,6 +32,7 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "sigmoid": torch.sigmoid,
     "relu": torch.relu,
 }
+ACTIVATIONS = tuple(_ACTIVATIONS)
 
 
 def _kernel() -> Any:

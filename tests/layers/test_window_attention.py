@@ -1,12 +1,14 @@
 """Windowed attention: the papers' formula with its relative positions, gradients, tiles and threads."""
 
+import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hsmamba.layers.window_attention import attend_op, position_field, window_attention
+from hsmamba.layers.window_attention import attend_op, position_field, projected_attention, window_attention
 from tests.layers.samples import tiles_and_threads_change_nothing
+from tests.ops.scan_cases import STATUS
 
 
 def pixel_by_pixel(q, k, v, position, heads, window):
@@ -73,3 +75,22 @@ def test_large_logits_and_low_precision_stay_finite():
 def test_tiles_and_threads_change_nothing(monkeypatch):
     two_rows_of_one_group = 25 * 8 * 2
     tiles_and_threads_change_nothing(monkeypatch, lambda *x: attend_op(*x, 5), operands(), two_rows_of_one_group)
+
+
+@pytest.mark.skipif(not STATUS["cpu"].available, reason=str(STATUS["cpu"]))
+@settings(max_examples=15, deadline=None)
+@given(
+    window=st.sampled_from([3, 7]), heads=st.integers(1, 3), d=st.integers(1, 4), chans=st.integers(1, 20),
+    size=st.tuples(st.integers(4, 20), st.integers(4, 40)), batch=st.integers(1, 2), tile=st.booleans(),
+)  # fmt: skip
+def test_one_kernel_after_another_is_the_layer(window, heads, d, chans, size, batch, tile):
+    x = torch.randn(batch, chans, *size)
+    weight, bias = torch.randn(3 * heads * d, chans, 1, 1), torch.randn(3 * heads * d)
+    position, rate, options = torch.randn(d, 2), torch.tensor([0.6]), {"heads": heads, "window": window}
+    options["image"] = (50, 60) if tile else None
+    for activation, apply in (("", lambda y: y), ("relu", torch.relu), ("sigmoid", torch.sigmoid)):
+        got = projected_attention(x, weight, bias, position, rate, activation, **options)
+        q, k, v = F.conv2d(x.double(), weight.double(), bias.double()).chunk(3, dim=1)
+        wanted = apply(rate.double() * window_attention(q, k, v, position.double(), **options))
+        torch.testing.assert_close(got.double(), wanted, rtol=1e-4, atol=1e-4)
+    assert projected_attention(x.double(), weight, bias, position, rate, "", **options) is None

@@ -49,6 +49,31 @@ def test_activations_that_it_does_not_have_are_refused():
         grouped.convolve(x, grouped.arranged(weight, groups=2), 1, activation="tanh", **options)
 
 
+@pytest.mark.parametrize("level", LEVELS)
+@settings(max_examples=30, deadline=None)
+@given(
+    images=st.integers(0, 3), inputs=st.integers(1, 40), outputs=st.integers(1, 30), kept=st.integers(0, 9),
+    height=st.integers(4, 20), width=st.integers(4, 80), margin=st.integers(0, 3), seed=st.integers(0, 99),
+)  # fmt: skip
+def test_what_is_projected_has_ramps_and_a_reflected_border(
+    level, images, inputs, outputs, kept, height, width, margin, seed
+):
+    if LEVELS.index(level) > LEVELS.index(cpu.level()):
+        pytest.skip(f"{level} does not run here")
+    gen, kept = torch.Generator().manual_seed(seed), min(kept, outputs - 1)
+    x = torch.randn(images, inputs, height, width, generator=gen)
+    weight = torch.randn(outputs, inputs, 1, 1, generator=gen) / inputs**0.5
+    across, down = torch.randn(outputs, width, generator=gen), torch.randn(outputs, height, generator=gen)
+    with pytest.MonkeyPatch.context() as patch, torch.no_grad():
+        patch.setattr(cpu, "level", lambda: level)
+        got = grouped.project(x, grouped.arranged(weight, groups=1), across, down, margin, kept).double()
+    wanted = F.conv2d(x.double(), weight.double()) + across.double()[:, None] + down.double()[:, :, None]
+    inside = got[..., margin : margin + height, margin : margin + width]
+    torch.testing.assert_close(inside, wanted, rtol=1e-5, atol=1e-5)
+    wanted = F.pad(wanted, [margin] * 4, mode="reflect") if images else got
+    torch.testing.assert_close(got[:, kept:], wanted[:, kept:], rtol=1e-5, atol=1e-5)
+
+
 _GUARDED = """
 import types
 from hsmamba.ops import grouped
@@ -66,6 +91,16 @@ for level in levels:
             grouped.F = types.SimpleNamespace(pad=pad)
             options = {"add": add, "gain": torch.ones(1), "side_by_side": True}
             assert grouped.convolve(torch.randn(2, 6, height, width), weights, outputs, **options).isfinite().all()
+    grouped.F = plain
+    for height, width, outputs, margin in ((2, 2, 1, 1), (5, 17, 3, 2), (4, 70, 5, 3)):
+        for behind in (True, False):
+            arranged = grouped.arranged(torch.randn(outputs, 3, 1, 1), groups=1)
+            weights = guarded(arranged.shape, behind).copy_(arranged)
+            x, across, down = (guarded(s, behind) for s in ((2, 3, height, width), (outputs, width), (outputs, height)))
+            out = guarded((2, outputs, height + 2 * margin, width + 2 * margin), behind)
+            x.new_empty = lambda *sizes: out
+            assert grouped.project(x, weights, across.normal_(), down.normal_(), margin, 0) is out
+            assert out.isfinite().all() and (out != 0).all()
 """
 
 

@@ -15,6 +15,7 @@ typedef struct {
 typedef struct {
     int64_t groups, channels, height, width, window;
     Planes q, k, v, out; /* (groups, channels, height, width); k and v with window - 1 more rows and columns */
+    int64_t activation;      /* of the result, as linear.h numbers them: none, relu or sigmoid */
     int64_t band, next_task; /* rows that a thread takes at once */
 } Attention;
 

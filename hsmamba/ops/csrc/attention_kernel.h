@@ -27,6 +27,8 @@ INLINE void FN(attend)(const Attention *a, const int d, int64_t g, int64_t y, in
     float *out = a->out.data + g * a->out.group + y * a->out.row + x;
     for (int c = 0; c < d; c++) {
         vf mean = value[c] / sum;
+        if (a->activation == LINEAR_RELU) mean = mean < 0.0f ? (vf)0.0f : mean;
+        if (a->activation == LINEAR_SIGMOID) mean = FN(sigmoidv)(mean);
         if (lanes == VL)
             *(vu *)(out + c * a->out.channel) = mean;
         else
