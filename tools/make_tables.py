@@ -54,6 +54,7 @@ PAGES = {
         "pansharpening",
         "cave",
     ),
+    "docs/own_ground.md": ("own labels", "own images", "left out", "cave scenes"),
 }
 FIGURES = {  # of each data set: resolution, metrics
     "worldview2": {"reduced": ("SAM", "ERGAS", "Q2n", "SCC", "PSNR"), "full": ("D_lambda_K", "D_s", "HQNR")},
@@ -76,6 +77,25 @@ CARDS = {  # the weight that tools/draw_families.py draws, of every family: its 
     "rsanet.ikonos": ("RSANet", "rsanet"),
     "bandwise.open": ("Bandwise", "bandwise"),
 }
+
+OWN_LABELS = {  # what a user asks of a dozen labels: suite, data set, split, and the recipe of a network on that split
+    "Indian Pines, 5 a class at random": ("few_labels", "indian_pines", "5", ""),
+    "Indian Pines, 10 a class at random": ("few_labels", "indian_pines", "10", ""),
+    "Indian Pines, 12 a class at random": ("few_labels", "indian_pines", "12", ""),
+    "Salinas-A, 12 a class at random": ("few_labels", "salinas_a", "12", ""),
+    "MUUFL, 12 a class at random": ("few_labels", "muufl_crop", "12", ""),
+    "Houston 2018, 12 a class at random": ("few_labels", "dfc2018_houston_crop", "12", ""),
+    "Indian Pines, 5 %, disjoint blocks": ("disjoint", "indian_pines", "blocks", "md2f_mamba.indian_pines, disjoint"),
+    "MUUFL with LiDAR, 30 %, blocks": ("two_sources", "muufl_crop", "blocks, 30 %", "msfmamba.muufl, blocks"),
+    "IDTReeS with LiDAR, other plots by seed": ("two_sources", "idtrees2020", "plots", ""),
+    "IDTReeS with LiDAR, the usual plots": ("two_sources", "idtrees2020", "usual plots", "msfmamba.idtrees2020, plots"),
+    "EnMAP, 5 a class, two other tiles": ("few_labels", "enmap_potsdam", "5, two other tiles", ""),
+    "EnMAP, 12 a class, two other tiles": ("few_labels", "enmap_potsdam", "12, two other tiles", ""),
+    "EnMAP, 25 a class, two other tiles": ("few_labels", "enmap_potsdam", "25, two other tiles", ""),
+    "EnMAP, 12 a class, other tiles by seed": ("few_labels", "enmap_potsdam", "12, other tiles by seed", ""),
+}
+USUAL = ("forest", "svm")  # what a user has anyway; methods whose names begin so
+NETWORKS = ("md2f_mamba", "mim_v3", "ssftt", "msfmamba", "mambahsi")
 
 _CLASSIFY = """split = hsmamba.data.random_split(scene.labels, count=12, cap=True)
 model = hsmamba.create_model("{name}", num_classes=scene.num_classes)
@@ -365,6 +385,96 @@ def adapt_networks_table() -> str:
     return "\n".join(lines)
 
 
+def own_labels_table() -> str:
+    """One row a task of `OWN_LABELS`: OA / AA of the best forest or SVM, the best network, and the best of all."""
+    head = ["task", "seeds", "best forest or SVM", "best network", "best of all", "CPU seconds", "`hsmamba benchmark`"]
+    lines = [f"| {' | '.join(head)} |", "|---|---:|---|---|---|---:|---|"]
+    for task, (name, data, split, recipe) in OWN_LABELS.items():
+        suite = load_suite(name)
+        rows = rows_of(suite, read_results(ROOT / "docs" / "results" / "benchmark" / f"{name}.csv"))
+        found: dict[str, list[Row]] = {}
+        for row in rows:
+            if (row["data"], row["split"]) == (data, split):
+                found.setdefault(str(row["method"]), []).append(row)
+        if recipe:
+            stem, _, part = recipe.partition(", ")
+            runs = read_results(ROOT / "docs" / "results" / f"{stem}.csv")
+            found[stem] = [row for row in runs if row["split"] == part]
+        most = max(map(len, found.values()))
+        cells = []
+        for begins in (USUAL, NETWORKS, ("",)):
+            group = {method: here for method, here in found.items() if method.startswith(begins)}
+            # What was not run on every seed stands beside the others only where nothing was.
+            whole = {method: here for method, here in group.items() if len(here) == most} or group
+            best = max(whole, key=lambda method, group=group: _mean(group[method], "oa"), default="")
+            few = f" ({len(group[best])} of them)" if best and len(group[best]) != most else ""
+            cells.append(f"{best}: {_oa_aa(group[best])}{few}" if best else "not run")
+        is_recipe = best not in suite.methods
+        seconds = sum(_mean(found[best], key) for key in ("train_seconds", "test_seconds")) if not is_recipe else 0
+        command = f"`hsmamba train {best}`" if is_recipe else f'`{name} -m "{best}"`'
+        lines.append(f"| {task} | {most} | {' | '.join(cells)} | {seconds:.0f} | {command} |")
+    return "\n".join(lines)
+
+
+def _mean(rows: list[Row], key: str) -> float:
+    return sum(float(row[key]) for row in rows) / len(rows)
+
+
+def _oa_aa(rows: list[Row]) -> str:
+    metrics = summarise({**row, "split": ""} for row in rows)[""]
+    oa, aa = (metrics[key] for key in ("oa", "aa"))
+    return f"{oa['mean']:.1f} ± {oa['std']:.1f} / {aa['mean']:.1f}"
+
+
+def own_images_table() -> str:
+    """One row a pair and ground: the best classical figures, and how many tuned networks beat each of them."""
+    rows = read_results(ROOT / "docs" / "results" / "adapt" / "networks.csv")
+    head = ["pair", "tuned on", "best classical by each", "the network in the middle", "networks better", "seconds"]
+    lines = [f"| {' | '.join(head)} |", "|---|---|---:|---:|---:|---:|"]
+    for (pair, ground), here in _by_ground(rows).items():
+        best, mine = _best_classical(here), [row for row in here if row["method"] == "adapted"]
+        middle = sorted(mine, key=lambda row: row["ERGAS"])[len(mine) // 2]
+        better = sum(
+            row["SAM"] < best["SAM"] and row["ERGAS"] < best["ERGAS"] and row["Q2n"] > best["Q2n"] for row in mine
+        )
+        count, seconds = f"{better} of {len(mine)}", max(row["seconds"] for row in mine)
+        cells = [_three(best), f"{middle['network']}: {_three(middle)}", count, f"{seconds:.0f}"]
+        lines.append(f"| {pair} | {ground} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def left_out_table() -> str:
+    """One row an image that a network of several images has not seen: SAM / ERGAS / Q2n beside the best classical."""
+    lines = ["| image | weight's recipe | trained on | best classical by each | it |", "|---|---|---|---:|---:|"]
+    for path in sorted((ROOT / "docs" / "results" / "multisensor").glob("*.csv")):
+        rows, model = read_results(path), path.stem.partition(".")[0]
+        for image in dict.fromkeys(row["image"] for row in rows):
+            here = [row for row in rows if row["image"] == image]
+            mine = next(row for row in here if row["method"] == model)
+            others = _best_classical([row for row in here if not str(row["method"]).startswith(model)])
+            names = f"`{path.stem}` | {str(mine['trained_on']).replace(' ', ', ')}"
+            lines.append(f"| {image} | {names} | {_three(others)} | {_three(mine)} |")
+    return "\n".join(lines)
+
+
+def cave_scenes_table() -> str:
+    """One row a weight of CAVE: PSNR / SAM / ERGAS over the test scenes beside the best classical method by PSNR."""
+    lines = ["| weight | scenes | best classical by PSNR | it |", "|---|---:|---|---:|"]
+    for path in sorted((ROOT / "docs" / "results" / "fusion").glob("*.cave_x*.csv")):
+        rows, model = read_results(path), path.stem.partition(".")[0]
+        methods: dict[str, list[Row]] = {}
+        for row in rows:
+            methods.setdefault(str(row["method"]), []).append(row)
+        others = [method for method in methods if method != model]
+        best = max(others, key=lambda method: _mean(methods[method], "PSNR"))
+        three = [
+            " / ".join(f"{_mean(methods[method], key):.4g}" for key in ("PSNR", "SAM", "ERGAS"))
+            for method in (best, model)
+        ]
+        lines.append(f"| `{path.stem}` | {len(methods[model])} | {best}: {three[0]} | {three[1]} |")
+    return "\n".join(lines)
+
+
 def _by_ground(rows: list[Row]) -> dict[tuple[Any, Any], list[Row]]:
     """Rows by pair and by what was tuned on."""
     found: dict[tuple[Any, Any], list[Row]] = {}
@@ -380,7 +490,7 @@ def _best_classical(rows: list[Row]) -> Row:
 
 
 def _three(row: Row) -> str:
-    return " / ".join(f"{row[key]:.4g}" for key in ("SAM", "ERGAS", "Q2n"))
+    return " / ".join(f"{row[key]:.4g}" if row[key] != "" else "-" for key in ("SAM", "ERGAS", "Q2n"))
 
 
 def multisensor_table() -> str:
@@ -419,6 +529,10 @@ def updated(page: str, text: str) -> str:
         "tuned": tuned_table,
         "adapt": adapt_table,
         "adapt networks": adapt_networks_table,
+        "own labels": own_labels_table,
+        "own images": own_images_table,
+        "left out": left_out_table,
+        "cave scenes": cave_scenes_table,
         "multisensor": multisensor_table,
         **{name: partial(benchmark_tables, name) for name in list_suites()},
     }
