@@ -11,9 +11,7 @@ from hsmamba.baselines.classification import (
 from hsmamba.baselines.consistency import BackProjection
 from hsmamba.baselines.pansharpening import (
     BASELINES,
-    METHODS,
     OF_PAN_ALONE,
-    Pair,
     brovey,
     exp,
     gsa,
@@ -25,12 +23,10 @@ from hsmamba.baselines.pansharpening import (
 __all__ = [
     "BASELINES",
     "CLASSIFIERS",
-    "METHODS",
     "OF_PAN_ALONE",
     "BackProjection",
     "ClassicalCfg",
     "ClassicalClassifier",
-    "Pair",
     "brovey",
     "discriminants",
     "exp",

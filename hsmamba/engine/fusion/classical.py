@@ -9,7 +9,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from hsmamba.baselines import BASELINES, METHODS, OF_PAN_ALONE, Pair
+from hsmamba.baselines import BASELINES, OF_PAN_ALONE
+from hsmamba.baselines.pansharpening import METHODS, Pair
 from hsmamba.baselines.regression import LowPass
 from hsmamba.data.sensors import Sensor
 from hsmamba.engine.fusion.images import Images
