@@ -35,6 +35,7 @@ from hsmamba.layers.fusion import Place
 from hsmamba.models import FusionNetwork
 
 ROUNDS = 3  # of back-projection; ten are hardly better
+DARK = 0.1  # of a band's mean: what is darker is not added to in proportion
 _WINDOWS, _SIDE = 3, 64  # along each axis of the image, and coarse pixels of their sides, that R is fitted on
 _RUN = 32  # coarse pixels of the sides of windows that a network is run on to see what it lacks
 _EXPLAINED = 0.01  # of the deviation of a channel: what R may leave over of it on pixels that it has not seen
@@ -175,8 +176,9 @@ class Agreement:
     correction: SpectralCorrection | None = None
 
     def fitted(self, low: Tensor, ms: Tensor) -> Agreement:
-        """Fit the correction to pixels (n, C) of what `low` gives and of MS."""
-        return replace(self, correction=fit_correction(low, ms))
+        """Fit the correction to pixels (n, C) of what `low` gives and of MS, and tell which of these are dark."""
+        dark = (DARK * ms.double().mean(dim=0)).clamp_min(torch.finfo(torch.float32).tiny)
+        return replace(self, correction=fit_correction(low, ms), projection=replace(self.projection, dark=dark))
 
     def low(self, fused: Tensor, guide: Tensor) -> Tensor:
         """Bring a result (B, C, r h, r w), once it has the guide, to the coarse grid."""

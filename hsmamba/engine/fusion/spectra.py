@@ -19,7 +19,7 @@ from hsmamba.baselines.regression import FLAT
 _COMPONENTS = 10  # of the spectra that the function depends on
 _FLATNESS = 0.25  # power of a component's variance that it is divided by; 0.5 would make all of them alike
 _WIDTH = 4.0  # of the kernel, where a component has the deviation 1 in the mean
-_NOISE = 0.01  # variance of what is no function of the spectrum, where that of the function is 1
+_NOISE = 0.003  # variance of what is no function of the spectrum, where that of the function is 1
 _CENTRES, _PIXELS = 600, 2**14  # pixels that the function is made of, and that it is fitted to, at most
 _FEWEST = 32  # pixels that anything is fitted to
 _AT_ONCE = 2**14  # pixels that are corrected at a time: 40 MB
