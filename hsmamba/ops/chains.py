@@ -41,7 +41,7 @@ class RowChain(RowProgram):
         results: See `RowProgram`.
 
     Shape:
-        As `RowProgram`, but no input has one number a row, and what meets has the same width.
+        As `RowProgram`, but what meets has the same width; where an input has one number a row it is torch operations.
 
     Raises:
         ValueError: The text is no such program.
@@ -83,7 +83,8 @@ class RowChain(RowProgram):
         given = tuple(inputs[name] for name in self.inputs)
         chosen = [products[name] for name in self.products]
         weights = (x for product in chosen for x in product[:2] if x is not None)
-        if inference.takes(*given, *weights) and _kernel() is not None:
+        wide = all(x.shape[-1] > 1 for x in given)  # the kernel takes one number a row for that of all columns
+        if wide and inference.takes(*given, *weights) and _kernel() is not None:
             made = self._chained(given, chosen, out or {})
         else:
             made = self._plain_chain(given, chosen, out or {})

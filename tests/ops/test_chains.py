@@ -56,6 +56,15 @@ def test_it_is_the_expression_in_double_precision(level, program, samples, rows,
         torch.testing.assert_close(one.double(), other, rtol=2e-5, atol=2e-5)
 
 
+def test_rows_of_one_number_are_rows_of_all_their_columns():
+    gen = torch.Generator().manual_seed(0)
+    inputs = {name: torch.randn(*size, generator=gen) for name, size in {"x": (2, 1), "w": (1,), "b": (1,)}.items()}
+    with torch.no_grad():
+        got, wanted = both(TWO, products(1, 20, gen), **inputs)
+    for one, other in zip(got, wanted, strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=2e-5, atol=2e-5)
+
+
 @compiled
 def test_maps_of_any_layout_many_threads_and_other_weights_of_the_same_chain():
     gen, threads = torch.Generator().manual_seed(0), torch.get_num_threads()
