@@ -1,11 +1,16 @@
 """Hold every network and scan against the CPU on the CUDA device at hand, and time them there.
 
-Run from the repository's root: python tools/check_gpu.py [--rounds N] [--only scan|weights]. Prints two tables:
+Run from the repository's root: python tools/check_gpu.py [--rounds N] [--only NAME ...] [--model NAME ...]. Prints four
+tables, scan, weights, images and steps:
 
 - the scan on the sizes of `hsmamba bench scan`: worst difference from plain torch operations in float64, outputs and
   gradients, as a share of the largest value; milliseconds forward and forward + backward, and the same of the plain
   torch scan; peak memory beside the inputs as a share of theirs;
-- every weight of the package: worst difference between CPU and GPU, and what a second of the GPU computes.
+- every weight of the package: worst difference between CPU and GPU, and what a second of the GPU computes;
+- `classify` and `fuse` with every weight: labels that differ from the CPU's, or worst difference of numbers, and pixels
+  a second from array to array; of `half=` too, with the labels that it changes;
+- a step of training, forward, backward and AdamW, of every weight: worst difference of the gradients from the CPU's,
+  and of a step that is launched as a whole from one kernel by kernel; milliseconds of both.
 
 Exit code 0: all agree. 1: one does not. 2: there is no CUDA device.
 """
@@ -16,25 +21,36 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from timm.layers import DropPath
+from torch import Tensor, nn
 
 import hsmamba
+from hsmamba.bench import worker
 from hsmamba.bench.scan import WORKLOADS, make_inputs
+from hsmamba.engine.captured import Captured
 from hsmamba.models import Classifier, FusionNetwork, Network
 from hsmamba.ops import available_backends, selective_scan
 
 SCAN, NETWORK = 2e-5, 1e-3  # what may differ, of the largest value; networks multiply in TF32 where torch is told to
 PEERS = ("triton", "mamba_ssm", "torch")
 PATCHES, SIDE = 1024, 256  # of a classifier; of the guide of a fusion network
+ROWS, LARGE = (24, 512), (128, 1024)  # of a scene to compare and to time; sides of guides
+BATCH, CROPS, CROP = 64, 8, 64  # patches; crops, and their side
+GRADIENTS = 2e-3  # what may differ of the largest: sums of many in another order
+STEPS = 20
 
 
 def main() -> int:
     """Run the checks."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5, help="runs of each, of which the median counts")
-    parser.add_argument("--only", choices=("scan", "weights"))
+    parser.add_argument("--only", choices=tuple(CHECKS), nargs="+", default=tuple(CHECKS))
+    parser.add_argument("--model", nargs="+", default=hsmamba.list_pretrained(), help="these weights alone")
     args = parser.parse_args()
     if not torch.cuda.is_available():
         print("there is no CUDA device that torch sees")
@@ -42,11 +58,7 @@ def main() -> int:
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, CUDA {torch.version.cuda}")
     for name, status in available_backends().items():
         print(f"  {name}: {status}")
-    good = True
-    if args.only != "weights":
-        good &= check_scans(args.rounds)
-    if args.only != "scan":
-        good &= check_weights(args.rounds)
+    good = all([CHECKS[name](args.rounds, args.model) for name in args.only])
     print("all agree" if good else "SOME DO NOT AGREE")
     return 0 if good else 1
 
@@ -64,7 +76,7 @@ def milliseconds(run: Callable[[], object], rounds: int) -> float:
     return statistics.median(times)
 
 
-def check_scans(rounds: int) -> bool:
+def check_scans(rounds: int, names: list[str]) -> bool:
     """Print the table of scans."""
     print(f"\n{'':4} {'backend':10} {'worst':>9} {'forward ms':>11} {'f+b ms':>9} {'memory':>7}")
     good = True
@@ -103,11 +115,11 @@ def results(backend: str, inputs: list[Tensor], dy: Tensor) -> list[Tensor]:
     return [y.detach(), *torch.autograd.grad(y, inputs, dy)]
 
 
-def check_weights(rounds: int) -> bool:
+def check_weights(rounds: int, names: list[str]) -> bool:
     """Print the table of weights."""
     print(f"\n{'weight':30} {'worst':>9} {'ms':>9}  what a second computes")
     good = True
-    for name in hsmamba.list_pretrained():
+    for name in names:
         model: Network = hsmamba.create_model(name, pretrained=True).eval()
         inputs = inputs_of(model)
         with torch.inference_mode():
@@ -136,6 +148,101 @@ def inputs_of(model: Network) -> list[Tensor]:
     chans = (model.in_chans, model.aux_chans) if model.aux_chans else (model.in_chans,)
     return [torch.randn(PATCHES, c, model.patch_size, model.patch_size, generator=rng) for c in chans]
 
+
+def check_images(rounds: int, names: list[str]) -> bool:
+    """Print the table of `classify` and `fuse`."""
+    print(f"\n{'weight':30} {'unlike':>9} {'pixels/s':>12} {'half unlike':>12} {'half pixels/s':>14}")
+    good = True
+    for name in names:
+        model = worker.create(name)
+        classifies = isinstance(model, Classifier)
+        sizes = ROWS if classifies else LARGE
+        on_cpu = worker.scene(model, sizes[0])[0]()
+        on_gpu, many = (worker.scene(model, size, device="cuda")[0] for size in sizes)
+        on_gpu = on_gpu()
+        unlike = float((on_cpu != on_gpu).mean() if classifies else abs(on_gpu - on_cpu).max() / abs(on_cpu).max())
+        good &= unlike <= NETWORK
+        whole = many()
+        rate = whole.shape[0] * whole.shape[1] / milliseconds(many, rounds) * 1e3
+        told = ""
+        if classifies:
+            halved = worker.scene(model, sizes[1], device="cuda", half=0.99)[0]
+            changed = float((halved() != whole).mean())
+            told = f" {changed:12.1e} {whole.size / milliseconds(halved, rounds) * 1e3:14,.0f}"
+        print(f"{name:30} {unlike:9.1e} {rate:12,.0f}{told}", flush=True)
+    return good
+
+
+def check_steps(rounds: int, names: list[str]) -> bool:
+    """Print the table of training steps."""
+    print(f"\n{'weight':30} {'worst':>9} {'captured':>9} {'kernels ms':>11} {'whole ms':>9}  a second of training")
+    good, exact = True, torch.backends.cudnn.allow_tf32
+    for name in names:
+        model = worker.create(name)
+        if callable(getattr(model, "fit", None)) or getattr(model, "any_sizes", False):
+            continue  # fitted in one step, or trained on what is measured of images
+        size, crops = (BATCH, 1) if isinstance(model, Classifier) else (CROP, CROPS)
+        work = Step(model, size, crops)
+        torch.backends.cudnn.allow_tf32 = False
+        on_cpu = work.gradients()
+        near = Step(model.cuda(), size, crops)
+        worst = _worst(near.gradients(), on_cpu)
+        torch.backends.cudnn.allow_tf32 = exact
+        eager = near.gradients()
+        captured = Captured(near.gradients, torch.device("cuda"))
+        for _ in range(STEPS):
+            whole = captured()
+        alike = _worst(whole, eager)
+        good &= worst <= GRADIENTS and alike <= GRADIENTS
+        slow, fast = (milliseconds(partial(near.step, run), rounds) for run in (near.gradients, captured))
+        print(
+            f"{name:30} {worst:9.1e} {alike:9.1e} {slow:11.2f} {fast:9.2f}  {1e3 * near.samples / fast:,.0f}",
+            flush=True,
+        )
+    return good
+
+
+class Step:
+    """A step of training a network where it is, without dropout, at a rate that changes no weight."""
+
+    def __init__(self, model: Network, size: int, crops: int) -> None:
+        device = next(model.parameters()).device
+        inputs, target = worker.batch(model.train(), size, crops)
+        for module in model.modules():
+            if isinstance(module, (nn.Dropout, DropPath)):
+                module.eval()
+        self.model, self.inputs, self.target = model, [x.to(device) for x in inputs], target.to(device)
+        self.optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=0.0, fused=True)
+        self.samples = size if isinstance(model, Classifier) else crops * size**2
+
+    def gradients(self) -> list[Tensor]:
+        """Compute the gradients of all parameters that have one."""
+        output: Any = self.model(*self.inputs)
+        error = F.cross_entropy if isinstance(self.model, Classifier) else F.l1_loss
+        if isinstance(output, Tensor):
+            loss = error(output, self.target)
+        else:
+            loss = output.loss(self.target, *([] if isinstance(self.model, Classifier) else self.inputs[2:]))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        return [x.grad for x in self.model.parameters() if x.grad is not None]
+
+    def step(self, gradients: Callable[[], list[Tensor]]) -> None:
+        """Do a step with gradients by another way."""
+        with_one = [x for x in self.model.parameters() if x.grad is not None]
+        for parameter, gradient in zip(with_one, gradients(), strict=True):
+            parameter.grad = gradient
+        self.optimizer.step()
+
+
+def _worst(found: list[Tensor], truth: list[Tensor]) -> float:
+    """Largest difference of gradients as a share of the largest of each."""
+    pairs = [(a.cpu().double(), b.cpu().double()) for a, b in zip(found, truth, strict=True)]
+    top = max(float(b.abs().max()) for _, b in pairs)
+    return max(float((a - b).abs().max()) for a, b in pairs) / top
+
+
+CHECKS = {"scan": check_scans, "weights": check_weights, "images": check_images, "steps": check_steps}
 
 if __name__ == "__main__":
     raise SystemExit(main())

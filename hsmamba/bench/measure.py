@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 
 ENOUGH_SECONDS = 3.0  # a run that took longer is not repeated
+_CPU = torch.device("cpu")
 
 
 class Measured(NamedTuple):
@@ -24,15 +25,19 @@ class Measured(NamedTuple):
 
 
 def measure(
-    runs: Mapping[str, Callable[[], object]], rounds: int, clock: Callable[[], float] = time.perf_counter
+    runs: Mapping[str, Callable[[], object]],
+    rounds: int,
+    clock: Callable[[], float] = time.perf_counter,
+    device: torch.device = _CPU,
 ) -> dict[str, Measured]:
     """Measure functions that take turns, so that whatever else the machine does meets them all.
 
     Each has `rounds` turns after a first one, which tells the memory; a function whose first turn takes over
     `ENOUGH_SECONDS` has no other. With `time.process_time` for a clock, the time of all threads counts, and no time of
-    other processes.
+    other processes. What runs on a GPU is waited for, and the memory is that of the GPU.
     """
-    first = {name: _time_and_memory(run, clock) for name, run in runs.items()}
+    runs = {name: _waited_for(run, device) for name, run in runs.items()}
+    first = {name: _time_and_memory(run, clock, device) for name, run in runs.items()}
     quick = [name for name, (once, _) in first.items() if once < ENOUGH_SECONDS]
     times = {name: [] if name in quick else [once] for name, (once, _) in first.items()}
     for _ in range(rounds):
@@ -64,7 +69,21 @@ def bandwidth() -> float:
     return 2 * source.nbytes / min(seconds(lambda: target.copy_(source)) for _ in range(10))
 
 
-def _time_and_memory(run: Callable[[], object], clock: Callable[[], float]) -> tuple[float, int | None]:
+def _waited_for(run: Callable[[], object], device: torch.device) -> Callable[[], object]:
+    def to_the_end() -> None:
+        run()
+        torch.cuda.synchronize(device)
+
+    return to_the_end if device.type == "cuda" else run
+
+
+def _time_and_memory(
+    run: Callable[[], object], clock: Callable[[], float], device: torch.device
+) -> tuple[float, int | None]:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        held = torch.cuda.memory_allocated(device)
+        return seconds(run, clock), torch.cuda.max_memory_allocated(device) - held
     before = _reset_peak()
     taken = seconds(run, clock)
     return taken, None if before is None else max(0, _resident("VmHWM") - before)

@@ -49,20 +49,20 @@ def images(model: Any, size: int) -> list[np.ndarray[Any, Any]]:
     return [ms, rng.random((side * model.scale, side * model.scale, model.guide_chans), np.float32)]
 
 
-def scene(model: Any, size: int) -> tuple[Callable[[], Any], int]:
-    """Make the run of a whole scene; its pixels."""
+def scene(model: Any, size: int, **more: Any) -> tuple[Callable[[], Any], int]:
+    """Make the run of a whole scene, with further arguments of `classify` or `fuse`; its pixels."""
     first, *rest = images(model, size)
     if hasattr(model, "patch_size"):
         cube = Scene(first, aux=rest[0] if rest else None)
-        return lambda: classify(model, cube, progress=False)[0], first.shape[0] * first.shape[1]
+        return lambda: classify(model, cube, progress=False, **more)[0], first.shape[0] * first.shape[1]
     guide = rest[0]
-    options: dict[str, Any] = {"maximum": 1, "progress": False}
+    options: dict[str, Any] = {"maximum": 1, "progress": False, **more}
     if "consistent" in signature(fuse).parameters:  # no work of the network, and earlier versions have none
         options["consistent"] = False
     return lambda: fuse(model, first, guide, **options), guide.shape[0] * guide.shape[1]
 
 
-def _batch(model: Any, size: int, crops: int = 1) -> tuple[list[torch.Tensor], torch.Tensor]:
+def batch(model: Any, size: int, crops: int = 1) -> tuple[list[torch.Tensor], torch.Tensor]:
     """Draw `size` patches and their labels, or crops of about that side and what they should become."""
     rng = torch.Generator().manual_seed(0)
     if hasattr(model, "patch_size"):
@@ -77,7 +77,7 @@ def _batch(model: Any, size: int, crops: int = 1) -> tuple[list[torch.Tensor], t
 
 def forward(model: Any, size: int) -> tuple[Callable[[], Any], int]:
     """Make one call of a network; its patches, or the pixels of its guide."""
-    inputs, target = _batch(model.eval(), size)
+    inputs, target = batch(model.eval(), size)
 
     def run() -> Any:
         with torch.no_grad():
@@ -99,7 +99,7 @@ def _optimizer(model: Any) -> torch.optim.Optimizer:
 def step(model: Any, size: int) -> tuple[Callable[[], Any], int]:
     """Make some steps of training: forward, loss, backward and AdamW; the result are the gradients' lengths."""
     getattr(training, "keep_memory", lambda: None)()  # as a run of training does, since there is that
-    inputs, target = _batch(model.train(), size, _CROPS)
+    inputs, target = batch(model.train(), size, _CROPS)
     optimizer = _optimizer(model)
     patches = hasattr(model, "patch_size")
     loss: Callable[..., torch.Tensor] = F.cross_entropy if patches else F.l1_loss

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hsmamba.cli._common import app, say
+from hsmamba.cli._common import DeviceOption, app, say
 
 group = typer.Typer(help="Measure our speed beside the peers', in one process.", no_args_is_help=True)
 app.add_typer(group, name="bench")
@@ -56,18 +56,19 @@ def bench_scene_command(
     rounds: Annotated[int, typer.Option(min=1, help="Turns after the first one; figures are medians.")] = 5,
     size: Annotated[int | None, typer.Option(min=16, help="Rows of a scene, or side of a guide, in pixels.")] = None,
     against: Against = None,
+    device: DeviceOption = None,
 ) -> None:
     """Time every weight over a scene, beside the rate at which this machine multiplies matrices; minutes."""
     if against is not None:
         from hsmamba.bench.against import bench_against
 
-        if beside:
-            raise typer.BadParameter("--beside and --against are two comparisons, of which one is made at a time")
+        if beside or device:
+            raise typer.BadParameter("--against compares two checkouts on a CPU; leave --beside and --device out")
         bench_against(against, model or (), ("scene",), rounds, size, say=say)
         return
     from hsmamba.bench.scene import bench_scene
 
-    bench_scene(model or (), beside or (), rounds, size, say=say)
+    bench_scene(model or (), beside or (), rounds, size, device=device or "cpu", say=say)
 
 
 @group.command("transforms")

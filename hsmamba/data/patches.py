@@ -122,7 +122,7 @@ class Patches:
             SceneError: An index lies outside the scene.
         """
         flat = check_pixels(pixels.cpu() if isinstance(pixels, Tensor) else pixels, self.shape)
-        if flat.size and (np.diff(flat) == 1).all():
+        if self.padded.is_cpu and flat.size and (np.diff(flat) == 1).all():
             return self._run(int(flat[0]), int(flat.size))
         rows, columns = (torch.from_numpy(part).to(self._like.device) for part in np.divmod(flat, self.shape[1]))
         if self.places == 1:

@@ -9,7 +9,7 @@ process up to rounding, but for dropout, whose draws are each process's own.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -25,7 +25,7 @@ from hsmamba._optional import optional_import
 from hsmamba.errors import TrainingError
 
 T = TypeVar("T")
-Loss = Callable[[Any], "tuple[Tensor, int, dict[str, float]]"]
+Loss = Callable[[Any], "tuple[Tensor, int, Mapping[str, float | Tensor]]"]
 
 _PATIENCE = timedelta(days=30)  # for what the first process does alone; a process that fails ends the launch
 
@@ -183,7 +183,7 @@ class _Step(nn.Module):
         super().__init__()
         self.model, self._loss = model, loss
 
-    def forward(self, batch: Any) -> tuple[Tensor, int, dict[str, float]]:
+    def forward(self, batch: Any) -> tuple[Tensor, int, Mapping[str, float | Tensor]]:
         return self._loss(batch)
 
 

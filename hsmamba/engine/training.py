@@ -27,11 +27,12 @@ from tqdm.auto import tqdm
 
 from hsmamba._files import write_text
 from hsmamba._html import curves, titled
+from hsmamba.engine.captured import Captured, can_be_captured
 from hsmamba.engine.checkpoint import check_kept, read_checkpoint, write_checkpoint
 from hsmamba.engine.lock import only_run
 from hsmamba.engine.pace import Pace
 from hsmamba.engine.parallel import group
-from hsmamba.engine.pulse import Pulse
+from hsmamba.engine.pulse import Pulse, largest
 from hsmamba.engine.results import write_results
 from hsmamba.engine.running import hidden, keep_memory
 from hsmamba.engine.schedule import SCHEDULES, Schedule, make_schedule
@@ -41,6 +42,7 @@ from hsmamba.models import Network
 _logger = logging.getLogger(__name__)
 _ORIGIN = ("name", "source", "license", "base_model")  # of a record's data
 Record: TypeAlias = "dict[str, float]"
+Sums: TypeAlias = "Mapping[str, float | Tensor]"  # over the samples of a batch
 Callback: TypeAlias = "Callable[[Record, nn.Module], bool | None]"
 
 
@@ -246,6 +248,7 @@ class Run(ABC, Generic[Trained]):
     """
 
     validates = True
+    steady = False  # whether `loss` asks nothing of the GPU, so that a step can be launched as a whole
     least = 1  # samples of a batch that a process of a launch needs
     shown: tuple[str, ...] = ("loss",)  # of a record, beside the progress bar
 
@@ -262,6 +265,8 @@ class Run(ABC, Generic[Trained]):
         self.model = model.to(self.device)
         self.settings, self.data_id, self.steps = settings, data_id, steps
         self.step = self.group.step(model, self.loss)
+        whole = self.steady and self.group.size == 1 and can_be_captured(model, self.device)
+        self.gradients = Captured(self._gradients, self.device) if whole else self._gradients
         self.optimizer = self.make_optimizer()
         self.schedule = make_schedule(self.optimizer, settings, self.steps)
         self.ema = Average(model, decay=settings.ema_decay) if settings.ema_decay is not None else None
@@ -274,8 +279,8 @@ class Run(ABC, Generic[Trained]):
     def make_optimizer(self) -> torch.optim.Optimizer:
         """Make AdamW, or Adam, over the parameters of the model."""
         lr, decay = self.settings.lr, self.settings.weight_decay
-        # On a CPU torch goes through the weights one by one unless told otherwise, several times as long.
-        options: dict[str, Any] = {"fused": True} if self.device.type == "cpu" else {}
+        # Unless told otherwise, torch goes through the weights one by one on a CPU, and several times on a GPU.
+        options: dict[str, Any] = {"fused": True} if self.device.type in ("cpu", "cuda") else {}
         return create_optimizer_v2(self.model, opt=self.settings.optimizer, lr=lr, weight_decay=decay, **options)
 
     @abstractmethod
@@ -283,7 +288,7 @@ class Run(ABC, Generic[Trained]):
         """Give the batches of an epoch."""
 
     @abstractmethod
-    def loss(self, batch: Any) -> tuple[Tensor, int, Record]:
+    def loss(self, batch: Any) -> tuple[Tensor, int, Sums]:
         """Compute a batch's loss, its number of samples and sums over them that the history shall hold as means."""
 
     @abstractmethod
@@ -336,27 +341,47 @@ class Run(ABC, Generic[Trained]):
             for key, figure in {"loss": value * size, **figures}.items():
                 sums[key] = sums.get(key, 0.0) + figure
             count += size
-        for key, weight in self.model.named_parameters():
-            if not bool(torch.isfinite(weight).all()):
-                raise self._diverged(f"the weight {key} is not finite")
+        if not math.isfinite(float(largest(self.model.parameters()))):
+            wrong = (key for key, x in self.model.named_parameters() if not bool(torch.isfinite(x).all()))
+            raise self._diverged(f"the weight {next(wrong)} is not finite")
         return {"lr": self.optimizer.param_groups[0]["lr"], **{key: value / count for key, value in sums.items()}}
 
     def _learn(self, batch: Any, step: int) -> tuple[float, float, Record]:
         """Compute the gradients of a batch; return its loss, its number of samples and the sums over them."""
         part, weight = self.group.share(batch, self.least)
+        if self.group.size > 1:
+            return self._learn_together(part, weight, step)
+        loss, count, figures, gradients = self.gradients(part)
+        value = self._finite(float(loss), step)
+        for parameter, gradient in zip(self.model.parameters(), gradients, strict=True):
+            parameter.grad = gradient
+        return value, float(count), {key: float(figure) for key, figure in figures.items()}
+
+    def _gradients(self, batch: Any) -> tuple[Tensor, int, Sums, list[Tensor | None]]:
+        """Compute a batch's loss, its number of samples, the sums over them and the gradients of all parameters."""
+        loss, count, figures = self.step(batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach(), count, figures, [parameter.grad for parameter in self.model.parameters()]
+
+    def _learn_together(self, part: Any, weight: float, step: int) -> tuple[float, float, Record]:
+        """See `_learn`, of the share of a batch that is this process's."""
         with self.group.normalising(self.model, weight):
             loss, count, figures = self.step(part)
-            value, size = loss.item(), float(count)
-            if self.group.size > 1:
-                here = weight * count
-                total, size, *sums = self.group.summed([value * here, here, *(weight * x for x in figures.values())])
-                value, figures = total / size, dict(zip(figures, sums, strict=True))
-                loss = loss * (here * self.group.size / size)  # the mean over the processes is that over the batch
-            if not math.isfinite(value):
-                raise self._diverged(f"step {step + 1}, the loss is {value}")
+            here = weight * count
+            sums = [float(loss) * here, here, *(weight * float(x) for x in figures.values())]
+            total, size, *sums = self.group.summed(sums)
+            value = self._finite(total / size, step)
+            loss = loss * (here * self.group.size / size)  # the mean over the processes is that over the batch
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
-        return value, size, figures
+        return value, size, dict(zip(figures, sums, strict=True))
+
+    def _finite(self, loss: float, step: int) -> float:
+        """Return the loss of a step; TrainingError where it is not finite."""
+        if not math.isfinite(loss):
+            raise self._diverged(f"step {step + 1}, the loss is {loss}")
+        return loss
 
     def _diverged(self, what: str) -> TrainingError:
         lr, clip = self.settings.lr, self.settings.clip_grad

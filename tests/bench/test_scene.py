@@ -66,7 +66,7 @@ def test_the_table_has_every_way_of_every_model(monkeypatch):
 
 def test_the_patch_loop_gives_what_classify_gives():
     model = hsmamba.create_model("md2f_mamba", in_chans=6, num_classes=3, patch_size=5, dim=8)
-    runs, pixels, _ = bench._classifying(model, 16)
+    runs, pixels, _ = bench._classifying(model, 16, torch.device("cpu"))
     labels, confidence = runs[bench.OURS]()
     best, winners = runs["plain"]().max(1)
     assert pixels == labels.size
@@ -76,7 +76,7 @@ def test_the_patch_loop_gives_what_classify_gives():
 
 def test_the_size_follows_the_speed():
     model = hsmamba.create_model("md2f_mamba", in_chans=6, num_classes=3, patch_size=5, dim=8)
-    assert bench._subject(model, None, aim=0.0)[1] == 16 * bench._WIDTH
+    assert bench._subject(model, None, 0.0, torch.device("cpu"))[1] == 16 * bench._WIDTH
 
 
 def test_unknown_ways_are_refused():

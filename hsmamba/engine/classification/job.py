@@ -277,7 +277,7 @@ class ClassifyJob:
 
         def prepared() -> Generator[tuple[Window, list[Patches], bool]]:
             for part in self.windows.read(first, wanted):
-                maps = self._shares(part)
+                maps = where.type == "cpu" and self._shares(part)  # a GPU waits longer for the parts of maps
                 made = shared(self.model, part.patches, where) if maps else [x.to(where) for x in part.patches]
                 yield part, made, maps
 

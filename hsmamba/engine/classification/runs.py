@@ -17,7 +17,7 @@ from hsmamba.engine.classification.classes import class_names
 from hsmamba.engine.classification.images import cut_image, filled, fits_whole
 from hsmamba.engine.classification.predict import predict_items
 from hsmamba.engine.parallel import Group, group
-from hsmamba.engine.training import Record, Run, TrainingSettings
+from hsmamba.engine.training import Record, Run, Sums, TrainingSettings
 from hsmamba.errors import TrainingError
 from hsmamba.metrics import ClassificationReport
 from hsmamba.models import Classifier, TrainingLogits
@@ -71,6 +71,7 @@ class PatchRun(Run[Classifier]):
     """The training run of a classifier of patches."""
 
     settings: ClassificationSettings
+    steady = True
     least = 2  # norms of networks that end in one value a sample have no variance of one
     shown = ("loss", "val_oa")
 
@@ -110,7 +111,7 @@ class PatchRun(Run[Classifier]):
         for start in range(0, order.size, size):
             yield self._batch(order[start : start + size], generator)
 
-    def loss(self, batch: tuple[list[Tensor], Tensor]) -> tuple[Tensor, int, Record]:
+    def loss(self, batch: tuple[list[Tensor], Tensor]) -> tuple[Tensor, int, Sums]:
         """Cross-entropy, or the network's own loss."""
         inputs, target = batch
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.amp):
@@ -120,8 +121,7 @@ class PatchRun(Run[Classifier]):
             logits, loss = output, F.cross_entropy(output.float(), target, **options)
         else:  # a network with outputs for training alone, which bring their loss
             logits, loss = output.logits, output.loss(target, **options)
-        right = float((logits.argmax(1) == target.argmax(1)).sum())
-        return loss, len(target), {"train_oa": right}
+        return loss, len(target), {"train_oa": (logits.argmax(1) == target.argmax(1)).sum()}
 
     def judge(self, model: Classifier) -> tuple[Record, tuple[float, float]]:
         """Overall accuracy, then loss."""
@@ -160,6 +160,8 @@ class ImageRun(PatchRun):
         ValueError: Settings that are for patches.
     """
 
+    steady = False  # images have sizes of their own, and the number of their training pixels is asked for
+
     def _steps(self, model: Classifier, settings: ClassificationSettings) -> int:
         """See `PatchRun`."""
         name = model.architecture or type(model).__name__
@@ -184,7 +186,7 @@ class ImageRun(PatchRun):
         for number in torch.randperm(len(self._scenes), generator=generator).tolist():
             yield self._image(self._scenes[number], generator)
 
-    def loss(self, batch: tuple[list[Tensor], Tensor]) -> tuple[Tensor, int, Record]:
+    def loss(self, batch: tuple[list[Tensor], Tensor]) -> tuple[Tensor, int, Sums]:
         """Cross-entropy of the training pixels."""
         inputs, classes = batch
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.amp):
@@ -193,7 +195,7 @@ class ImageRun(PatchRun):
         logits, labels = output[0, :, chosen].mT.float(), classes[chosen]
         target = F.one_hot(labels, self.num_classes).float()
         loss = F.cross_entropy(logits, target, weight=self.weight, label_smoothing=self.settings.label_smoothing)
-        return loss, len(labels), {"train_oa": float((logits.argmax(1) == labels).sum())}
+        return loss, len(labels), {"train_oa": (logits.argmax(1) == labels).sum()}
 
     def _image(self, scene: int, generator: torch.Generator) -> tuple[list[Tensor], Tensor]:
         """Cut, fill and augment an image of a scene."""

@@ -19,7 +19,7 @@ from hsmamba.engine.fusion.evaluate import check_pair, predict
 from hsmamba.engine.fusion.inputs import check_pairs
 from hsmamba.engine.fusion.rates import lr_scales, slow_down
 from hsmamba.engine.parallel import Group
-from hsmamba.engine.training import Keeping, Record, Run, TrainingResult, TrainingSettings, make_settings
+from hsmamba.engine.training import Keeping, Record, Run, Sums, TrainingResult, TrainingSettings, make_settings
 from hsmamba.errors import SceneError
 from hsmamba.metrics import fusion as metrics
 from hsmamba.metrics.report import Figures
@@ -134,6 +134,7 @@ class _FusionRun(Run[FusionNetwork]):
     """The training run of a fusion network."""
 
     settings: FusionSettings
+    steady = True
     shown = ("loss", "val_psnr", "val_ergas")
 
     def __init__(
@@ -171,7 +172,7 @@ class _FusionRun(Run[FusionNetwork]):
             )
             yield _brightened(batch, self.settings.gain_jitter, generator) if self.settings.gain_jitter else batch
 
-    def loss(self, batch: FusionPair) -> tuple[Tensor, int, Record]:
+    def loss(self, batch: FusionPair) -> tuple[Tensor, int, Sums]:
         """Mean absolute error (and SSIM) or mean squared error, or the network's own loss."""
         ms, guide, ms_up, gt = (torch.as_tensor(tensor).to(self.device) for tensor in batch[1:])
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.amp):
@@ -269,7 +270,8 @@ def gaussian_ssim(fused: Tensor, truth: Tensor) -> Tensor:
     Returns:
         A scalar, differentiable.
     """
-    taps = torch.exp(-((torch.arange(_SSIM_WINDOW) - _SSIM_WINDOW // 2) ** 2) / (2 * _SSIM_SIGMA**2))
+    offsets = torch.arange(_SSIM_WINDOW, device=fused.device) - _SSIM_WINDOW // 2
+    taps = torch.exp(-(offsets**2) / (2 * _SSIM_SIGMA**2))
     taps = (taps / taps.sum()).to(fused)
     planes = [fused, truth, fused * fused, truth * truth, fused * truth]
     x = torch.cat([plane.flatten(0, 1)[:, None] for plane in planes])  # (5 B C, 1, H, W)

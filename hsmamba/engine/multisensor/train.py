@@ -20,7 +20,7 @@ from torch import Tensor
 from hsmamba.data.pairs import FusionPair, FusionPairs, TrainingImage, simulated_pair
 from hsmamba.data.sensors import Sensor
 from hsmamba.engine.fusion.train import FusionResult, FusionSettings
-from hsmamba.engine.training import Keeping, Record, Run
+from hsmamba.engine.training import Keeping, Record, Run, Sums
 from hsmamba.errors import SceneError
 from hsmamba.models.bandwise import Bandwise
 
@@ -193,7 +193,7 @@ class _SeveralRun(Run[Bandwise]):
                 shown, missing = shown.flip(-1), missing.flip(-1)
         return shown, sample.mix[band], missing
 
-    def loss(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, int, Record]:
+    def loss(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, int, Sums]:
         """Mean absolute error of what is added to the bands."""
         shown, mix, missing = (tensor.to(self.device) for tensor in batch)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.amp):
