@@ -37,7 +37,7 @@ from hsmamba.models import Classifier, FusionNetwork, Network
 from hsmamba.ops import available_backends, selective_scan
 
 SCAN, NETWORK = 2e-5, 1e-3  # what may differ, of the largest value; networks multiply in TF32 where torch is told to
-PEERS = ("triton", "mamba_ssm", "torch")
+PEERS = ("cuda", "triton", "mamba_ssm", "torch")
 PATCHES, SIDE = 1024, 256  # of a classifier; of the guide of a fusion network
 ROWS, LARGE = (24, 512), (128, 1024)  # of a scene to compare and to time; sides of guides
 BATCH, CROPS, CROP = 64, 8, 64  # patches; crops, and their side

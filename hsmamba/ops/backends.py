@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from hsmamba.errors import HsmambaError
-from hsmamba.ops import cpu, lean, mamba_ssm, triton_scan
+from hsmamba.ops import cpu, cuda_scan, lean, mamba_ssm, triton_scan
 from hsmamba.ops.inputs import ScanGrads, ScanInputs
 from hsmamba.ops.reference import scan_reference
 from hsmamba.ops.torch_scan import scan_torch
@@ -72,6 +72,12 @@ BACKENDS = {
         cpu.unavailable,
         devices=("cpu",),
     ),
+    "cuda": Backend(
+        Fused(cuda_scan.forward, cuda_scan.backward),
+        "own CUDA kernels, compiled by NVRTC on first use",
+        cuda_scan.unavailable,
+        devices=("cuda",),
+    ),
     "triton": Backend(
         Fused(triton_scan.forward, triton_scan.backward),
         "own GPU kernels, compiled by Triton on first use",
@@ -108,7 +114,7 @@ BACKENDS = {
 # calls that need plain operations.
 PREFERENCE = {
     "cpu": ("cpu", "lean"),
-    "cuda": ("triton", "mamba_ssm", "torch"),
+    "cuda": ("cuda", "triton", "mamba_ssm", "torch"),
     "": ("torch",),
 }
 

@@ -30,7 +30,7 @@ def used_backend(monkeypatch, **case):
 
 
 def test_every_backend_is_listed_with_a_reason_where_it_is_missing():
-    assert set(STATUS) == {"cpu", "triton", "mamba_ssm", "lean", "torch", "reference"}
+    assert set(STATUS) == {"cpu", "cuda", "triton", "mamba_ssm", "lean", "torch", "reference"}
     for status in STATUS.values():
         assert status.summary
         assert status.available == (status.reason is None)
@@ -216,7 +216,8 @@ def test_mamba_ssm_is_probed_by_its_kernel(mamba_ssm, monkeypatch):
     assert "needs a CUDA device" in available_backends()["mamba_ssm"].reason
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert available_backends()["mamba_ssm"].available
-    monkeypatch.setitem(backends.BACKENDS, "triton", backends.BACKENDS["triton"]._replace(unavailable=lambda: "gone"))
+    for name in ("cuda", "triton"):
+        monkeypatch.setitem(backends.BACKENDS, name, backends.BACKENDS[name]._replace(unavailable=lambda: "gone"))
     assert backends.choose_backend(None, "cuda", False, False, None) == "mamba_ssm"
     assert backends.choose_backend(None, "cuda", False, True, None) == "torch"
 
