@@ -42,7 +42,7 @@ PATCHES, SIDE = 1024, 256  # of a classifier; of the guide of a fusion network
 ROWS, LARGE = (24, 512), (128, 1024)  # of a scene to compare and to time; sides of guides
 BATCH, CROPS, CROP = 64, 8, 64  # patches; crops, and their side
 GRADIENTS = 2e-3  # what may differ of the largest: sums of many in another order
-STEPS = 20
+STEPS = 5  # the first three are launched kernel by kernel
 
 
 def main() -> int:

@@ -74,7 +74,7 @@ BACKENDS = {
     ),
     "cuda": Backend(
         Fused(cuda_scan.forward, cuda_scan.backward),
-        "own CUDA kernels, compiled by NVRTC on first use",
+        "own CUDA kernels, compiled by NVRTC on first use; for those who ask for them",
         cuda_scan.unavailable,
         devices=("cuda",),
     ),
@@ -114,7 +114,7 @@ BACKENDS = {
 # calls that need plain operations.
 PREFERENCE = {
     "cpu": ("cpu", "lean"),
-    "cuda": ("cuda", "triton", "mamba_ssm", "torch"),
+    "cuda": ("triton", "mamba_ssm", "torch"),  # not yet "cuda": see docs/selective_scan.md
     "": ("torch",),
 }
 

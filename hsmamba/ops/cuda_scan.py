@@ -105,28 +105,13 @@ def _near(x: Tensor) -> Tensor:
     return x.contiguous() if max(x.stride()) >= 1 << 31 else x
 
 
-def _zeros(inputs: ScanInputs) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Zeros for the gradients of A, B, C, D and bias, all in one piece of memory, which is filled at once."""
+def _zeros(inputs: ScanInputs) -> list[Tensor]:
+    """Zeros for the gradients of A, B, C, D and bias, filled at once; an operator's results share no memory."""
     d = inputs.u.shape[1]
-    A, B, C = inputs.A, inputs.B, inputs.C
-    to_B = A.numel()
-    to_C = to_B + B.numel()
-    to_D = to_C + C.numel()
-    zeros = A.new_zeros(to_D + 2 * d)
-    dB, dC = (zeros.as_strided(x.shape, _dense(x), start) for x, start in ((B, to_B), (C, to_C)))
-    dD, dbias = (zeros.as_strided((d,), (1,), start) for start in (to_D, to_D + d))
-    return zeros.as_strided(A.shape, A.stride(), 0), dB, dC, dD, dbias
-
-
-def _dense(x: Tensor) -> Sequence[int]:
-    """Strides without gaps, in the order of x's own: those of `torch.empty_like`, which callers want."""
-    if x.is_contiguous():
-        return x.stride()
-    strides, step = [0] * x.ndim, 1
-    for axis in sorted(range(x.ndim), key=lambda axis: (x.stride(axis), -axis)):
-        strides[axis] = step
-        step *= max(1, x.shape[axis])
-    return strides
+    A, B, C = (torch.empty_like(x, dtype=torch.float32) for x in (inputs.A, inputs.B, inputs.C))
+    found = [A, B, C, A.new_empty(d), A.new_empty(d)]
+    torch._foreach_zero_(found)
+    return found
 
 
 def _run(

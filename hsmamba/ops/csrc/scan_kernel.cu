@@ -240,6 +240,8 @@ struct Four {
 };
 
 constexpr int ROUNDS = (T / 4 + LANES - 1) / LANES;  // of fours, one a thread, in a tile
+// Channels of the fours of all threads, those beyond the tile among them.
+constexpr int PLACES = THREADS * ROUNDS / T * 4 > CHANNELS ? THREADS * ROUNDS / T * 4 : CHANNELS;
 
 // A sequence, from the block's first channel on. Strides of channels and steps fit 32 bits.
 template <class X>
@@ -420,7 +422,7 @@ __device__ __forceinline__ void walk(const Scan &scan) {
     __shared__ __align__(16) float us[CHANNELS][ROW];
     __shared__ __align__(16) float Bs[T][WEIGHTS];
     __shared__ __align__(16) float Cs[OUT ? T : 1][WEIGHTS];
-    __shared__ float biases[CHANNELS + 4];  // fours pass the end
+    __shared__ float biases[PLACES];
     const Place at(scan);
     const View<const DELTA_T> delta(scan.delta, at);
     const View<const U_T> u(scan.u, at);
@@ -531,7 +533,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT / WARPS) scan_chu
     __shared__ __align__(16) float dts[CHANNELS][ROW];
     __shared__ __align__(16) float dys[CHANNELS][ROW];
     __shared__ __align__(16) float Cs[T][WEIGHTS];
-    __shared__ float biases[CHANNELS + 4];  // fours pass the end
+    __shared__ float biases[PLACES];
     const Place at(scan);
     const View<const DELTA_T> delta(scan.delta, at);
     const View<const U_T> dy(scan.dy, at);
@@ -619,7 +621,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT / WARPS) scan(con
     __shared__ __align__(16) float Cs[T][WEIGHTS];
     __shared__ __align__(16) float before[T / SUB][THREADS][STATES];
     __shared__ __align__(16) float sums[WARPS][SUB][SUMS];
-    __shared__ float biases[CHANNELS + 4];  // fours pass the end
+    __shared__ float biases[PLACES];
     const Place at(scan);
     const View<const DELTA_T> delta(scan.delta, at);
     const View<const U_T> u(scan.u, at), dy(scan.dy, at);
