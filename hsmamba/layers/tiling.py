@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -35,18 +34,7 @@ def run_tiles(image: Tensor, copies: int, work: Callable[[slice, slice], None]) 
     A thread for a tile beats torch's threads within each small operation: they would meet hundreds of times a layer,
     and wait there for the slowest whenever the machine has other work. No tile may write where another one does.
     """
-    _run(image, list(tiles(image, copies)), work)
-
-
-def run_images(image: Tensor, work: Callable[[slice], None]) -> None:
-    """Call `work` for slices of the batch of (B, C, H, W), together all of it; with threads as `run_tiles`."""
-    threads = min(torch.get_num_threads(), len(image))
-    cuts = [len(image) * i // max(threads, 1) for i in range(threads + 1)]
-    _run(image, [(slice(*pair),) for pair in pairwise(cuts)], work)
-
-
-def _run(image: Tensor, parts: Sequence[tuple[slice, ...]], work: Callable[..., None]) -> None:
-    threads = torch.get_num_threads()
+    parts, threads = list(tiles(image, copies)), torch.get_num_threads()
     if image.device.type != "cpu" or threads == 1 or len(parts) < 2:
         for part in parts:
             work(*part)
@@ -54,7 +42,7 @@ def _run(image: Tensor, parts: Sequence[tuple[slice, ...]], work: Callable[..., 
     # Both modes belong to a thread, and what inference mode has made can be written in inference mode alone.
     mode = partial(torch.inference_mode, torch.is_inference_mode_enabled())
 
-    def run(part: tuple[slice, ...]) -> None:
+    def run(part: tuple[slice, slice]) -> None:
         with mode(), torch.no_grad():
             work(*part)
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hsmamba.layers.tiling import add_products, halo, run_images, run_tiles, shifts, tiles
+from hsmamba.layers.tiling import add_products, halo, run_tiles, shifts, tiles
 from hsmamba.ops import attention, grouped, inference
 
 _HELD = 2**14  # pixels of a map for which positions are held, layer by layer
@@ -198,11 +198,7 @@ def _attend_backward_op(
     """Gradients of q, k and v; the softmax is computed again, row by row or tile by tile."""
     dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
     if attention.takes_back(q, k, v, out, grad, window):
-
-        def attend_back(n: slice) -> None:
-            attention.attend_back(q[n], k[n], v[n], out[n], grad[n], window, dq[n], dk[n], dv[n])
-
-        run_images(q, attend_back)
+        attention.attend_back(q, k, v, out, grad, window, dq, dk, dv)
         return dq, dk, dv
     for n, rows in tiles(q, window * window):
         near = halo(rows, window)

@@ -36,7 +36,7 @@ class _AttentionBackward(ctypes.Structure):
         *((name, _int) for name in ("groups", "channels", "height", "width", "window")),
         *((name, _Planes) for name in ("q", "k", "v", "out", "grad", "dq", "dk", "dv")),
         ("scratch", ctypes.c_void_p),
-        ("scratch_row", _int),
+        *((name, _int) for name in ("scratch_row", "next_thread", "next_group")),
     ]
 
 
@@ -77,7 +77,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, window: int, out: Tensor, activation
 def attend_back(
     q: Tensor, k: Tensor, v: Tensor, out: Tensor, grad: Tensor, window: int, dq: Tensor, dk: Tensor, dv: Tensor
 ) -> None:
-    """Compute the gradients of `attend` on the calling thread; the interpreter lock is released.
+    """Compute the gradients of `attend` on torch's threads, each some groups; the interpreter lock is released.
 
     Args:
         q: See `attend`; so are k and v.
@@ -92,6 +92,8 @@ def attend_back(
     """
     planes = (_Planes(x.data_ptr(), *x.stride()[:3]) for x in (q, k, v, out, grad, dq, dk, dv))
     row = q.shape[3] + 2 * (window - 1) + cpu.WIDEST
-    scratch = q.new_zeros(2 * (window**2 + q.shape[1]) * row)
-    arguments = _AttentionBackward(*q.shape, window, *planes, scratch.data_ptr(), row)
-    _kernel("attention_backward")(ctypes.byref(arguments))
+    threads = min(torch.get_num_threads(), len(q)) if q.numel() * window**2 > cpu.SMALL else 1
+    scratch = q.new_zeros(threads, 2 * (window**2 + q.shape[1]) * row)
+    arguments = _AttentionBackward(*q.shape, window, *planes, scratch.data_ptr(), row, 0, 0)
+    held = (q, k, v, out, grad, dq, dk, dv, scratch)
+    cpu.run_team(_kernel("attention_backward"), arguments, threads, held)

@@ -22,8 +22,9 @@ typedef struct {
 typedef struct {
     int64_t groups, channels, height, width, window;
     Planes q, k, v, out, grad, dq, dk, dv; /* shapes of attention; dk and dv are added to */
-    float *scratch;                        /* zeros: 2 (window^2 + channels) rows */
+    float *scratch;                        /* for each thread, zeros: 2 (window^2 + channels) rows */
     int64_t scratch_row;                   /* floats of one: width + 2 (window - 1) + WIDEST at least */
+    int64_t next_thread, next_group;
 } AttentionBackward;
 
 #endif

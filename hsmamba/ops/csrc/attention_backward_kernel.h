@@ -110,12 +110,14 @@ static void FN(attend_row_back)(const AttentionBackward *a, const FN(Kept) *kept
         }
 }
 
-EXPORT void FN(hsmamba_attention_backward)(const AttentionBackward *a) {
+EXPORT void FN(hsmamba_attention_backward)(AttentionBackward *a) {
     uint64_t mode = flush_denormals();
-    int64_t row = a->scratch_row, offsets = a->window * a->window;
-    FN(Kept) kept = {a->scratch, a->scratch + offsets * row, a->scratch + 2 * offsets * row, 0, row};
+    int64_t row = a->scratch_row, offsets = a->window * a->window, g;
+    int64_t floats = 2 * (offsets + a->channels) * row;
+    float *own = a->scratch + floats * __atomic_fetch_add(&a->next_thread, 1, __ATOMIC_RELAXED);
+    FN(Kept) kept = {own, own + offsets * row, own + 2 * offsets * row, 0, row};
     kept.grads = kept.queries + a->channels * row;
-    for (int64_t g = 0; g < a->groups; g++)
+    while ((g = __atomic_fetch_add(&a->next_group, 1, __ATOMIC_RELAXED)) < a->groups)
         for (int64_t y = 0; y < a->height; y++) FN(attend_row_back)(a, &kept, g, y);
     restore_mode(mode);
 }
