@@ -103,8 +103,13 @@ def step(model: Any, size: int) -> tuple[Callable[[], Any], int]:
     optimizer = _optimizer(model)
     patches = hasattr(model, "patch_size")
     loss: Callable[..., torch.Tensor] = F.cross_entropy if patches else F.l1_loss
+    threads = torch.get_num_threads()
+    if count := getattr(training, "step_threads", None):  # as a run does, since there is that
+        threads = count(model, lambda: model(*inputs))
 
     def run() -> Any:
+        own = torch.get_num_threads()
+        torch.set_num_threads(threads)
         torch.manual_seed(0)  # of dropout
         for _ in range(_STEPS):
             optimizer.zero_grad()
@@ -115,6 +120,7 @@ def step(model: Any, size: int) -> tuple[Callable[[], Any], int]:
                 error = output.loss(target) if patches else output.loss(target, inputs[2])
             torch.autograd.backward(error)
             optimizer.step()
+        torch.set_num_threads(own)
         return lengths
 
     def lengths() -> Any:

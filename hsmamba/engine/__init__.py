@@ -116,6 +116,9 @@ def finetune(
     AdamW and a cosine schedule with linear warm-up, stepped at every batch. All randomness of an epoch comes from the
     seed and the epoch's number, so a resumed run continues bit for bit; the caller's random state is left alone.
 
+    On a CPU a step whose operations are small takes one of torch's threads, because they would wait for each other
+    longer than they work (`hsmamba.engine.running.step_threads`).
+
     In a program that `accelerate launch` has started in several processes, all of them train one model: each takes its
     share of every batch on a device of its own, and the first alone writes files and calls `callback`
     (`hsmamba.engine.parallel`, `docs/cluster.md`).

@@ -98,6 +98,7 @@ def keep_memory() -> None:
             getattr(libc, "mallopt", lambda *_: 0)(parameter, size)
 
 
+_NUMBERS_PER_OPERATION = 2**15  # with fewer, torch keeps an operation on numbers one by one on one thread itself
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of malloc.h
 _KEPT_BYTES = 64 * 2**20
 
@@ -122,6 +123,43 @@ def placed(model: FusionNetwork, place: Place | None, image: Any = None) -> Iter
             model.set_place(None)
             if image is not None:
                 network.set_image(None)
+
+
+@contextmanager
+def on_threads(threads: int) -> Iterator[None]:
+    """Let torch take so many threads within the block."""
+    own = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(own)
+
+
+def step_threads(model: nn.Module, forward: Callable[[], object]) -> int:
+    """Tell how many threads a step of training should take on a CPU: all of torch's, or one.
+
+    Torch's threads meet at the end of each operation. Where those are small they wait for each other longer than they
+    work, and for many milliseconds at each where other processes use the cores, too. The rule looks at shapes alone, so
+    that a run that is resumed has the numbers of one that is not.
+
+    Args:
+        model: The network; its buffers and torch's random numbers are afterwards what they were.
+        forward: Calls it, as the step does.
+
+    Returns:
+        1 where the operations read and write fewer than 2^15 numbers on average, else torch's threads.
+    """
+    own = torch.get_num_threads()
+    if own == 1:
+        return own
+    kept = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    with torch.random.fork_rng([]), _Touched() as touched:
+        forward()
+    with torch.no_grad():
+        for buffer, before in kept:
+            buffer.copy_(before)
+    return 1 if touched.numbers < _NUMBERS_PER_OPERATION * touched.operations else own
 
 
 @contextmanager
@@ -204,6 +242,21 @@ class _Sizes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         self.bytes += [x.nbytes for x in tree_leaves(out) if isinstance(x, Tensor)]
+        return out
+
+
+class _Touched(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts operations, views aside, and the numbers that they read and write."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.operations = self.numbers = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if not func.is_view:
+            self.operations += 1
+            self.numbers += sum(x.numel() for x in tree_leaves((args, kwargs, out)) if isinstance(x, Tensor))
         return out
 
 

@@ -23,6 +23,7 @@ import torch
 from timm.optim import create_optimizer_v2
 from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 from tqdm.auto import tqdm
 
 from hsmamba._files import write_text
@@ -34,7 +35,7 @@ from hsmamba.engine.pace import Pace
 from hsmamba.engine.parallel import group
 from hsmamba.engine.pulse import Pulse, largest
 from hsmamba.engine.results import write_results
-from hsmamba.engine.running import hidden, keep_memory
+from hsmamba.engine.running import hidden, keep_memory, on_threads, step_threads
 from hsmamba.engine.schedule import SCHEDULES, Schedule, make_schedule
 from hsmamba.errors import TrainingError, WeightsError
 from hsmamba.models import Network
@@ -272,6 +273,7 @@ class Run(ABC, Generic[Trained]):
         self.ema = Average(model, decay=settings.ema_decay) if settings.ema_decay is not None else None
         self.pulse = Pulse(model)
         self.epoch = 0
+        self._threads_of: dict[Any, int] = {}  # by the shapes of a batch
         self.on_step: Callable[[int], None] = lambda step: None
         self.history: list[Record] = []
         self.best: dict[str, Any] = {"epoch": 0, "score": (-float("inf"), 0.0), "state": model.state_dict()}
@@ -329,14 +331,8 @@ class Run(ABC, Generic[Trained]):
         count = 0.0
         for step, batch in enumerate(self.batches(generator)):
             self.schedule.step_update(self.epoch * self.steps + step)
-            value, size, figures = self._learn(batch, step)
-            if value > 0:  # what is learnt to the last digit has no gradient either
-                self.pulse.feel(f"epoch {self.epoch + 1}, step {step + 1}", self.settings.lr)
-            if self.settings.clip_grad is not None:
-                nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_grad)
-            self.optimizer.step()
-            if self.ema is not None:
-                self.ema.update(self.model, self.epoch * self.steps + step + 1)
+            with on_threads(self._threads(batch)):
+                value, size, figures = self._take_step(batch, step)
             self.on_step(step + 1)
             for key, figure in {"loss": value * size, **figures}.items():
                 sums[key] = sums.get(key, 0.0) + figure
@@ -345,6 +341,27 @@ class Run(ABC, Generic[Trained]):
             wrong = (key for key, x in self.model.named_parameters() if not bool(torch.isfinite(x).all()))
             raise self._diverged(f"the weight {next(wrong)} is not finite")
         return {"lr": self.optimizer.param_groups[0]["lr"], **{key: value / count for key, value in sums.items()}}
+
+    def _threads(self, batch: Any) -> int:
+        """Tell how many threads the step of a batch takes; all of torch's in a launch, whose processes meet in it."""
+        if self.device.type != "cpu" or self.group.size > 1:
+            return torch.get_num_threads()
+        sizes = tuple(tuple(x.shape) for x in tree_leaves(batch) if hasattr(x, "shape"))
+        if sizes not in self._threads_of:
+            self._threads_of[sizes] = step_threads(self.model, lambda: self.loss(batch))
+        return self._threads_of[sizes]
+
+    def _take_step(self, batch: Any, step: int) -> tuple[float, float, Record]:
+        """Learn from a batch; return its loss, its number of samples and the sums over them."""
+        value, size, figures = self._learn(batch, step)
+        if value > 0:  # what is learnt to the last digit has no gradient either
+            self.pulse.feel(f"epoch {self.epoch + 1}, step {step + 1}", self.settings.lr)
+        if self.settings.clip_grad is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_grad)
+        self.optimizer.step()
+        if self.ema is not None:
+            self.ema.update(self.model, self.epoch * self.steps + step + 1)
+        return value, size, figures
 
     def _learn(self, batch: Any, step: int) -> tuple[float, float, Record]:
         """Compute the gradients of a batch; return its loss, its number of samples and the sums over them."""

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import hsmamba
-from hsmamba.engine.running import ahead, evaluating, in_turn, team
+from hsmamba.engine.running import ahead, evaluating, in_turn, on_threads, step_threads, team
 from tests.engine.fusion.toys import images, make
 
 
@@ -58,6 +58,48 @@ def three_threads():
     torch.set_num_threads(3)
     yield
     torch.set_num_threads(own)
+
+
+def test_torch_takes_other_threads_within_a_block_alone(three_threads):
+    with pytest.raises(KeyboardInterrupt), on_threads(1):
+        assert torch.get_num_threads() == 1
+        raise KeyboardInterrupt
+    assert torch.get_num_threads() == 3
+
+
+def test_a_step_of_small_operations_takes_one_thread_and_counting_leaves_no_trace(three_threads):
+    model = torch.nn.Sequential(torch.nn.Conv2d(4, 8, 3), torch.nn.BatchNorm2d(8), torch.nn.Dropout())
+    before = {name: x.clone() for name, x in model.state_dict().items()}
+    random = torch.get_rng_state()
+    assert step_threads(model, lambda: model(torch.randn(2, 4, 16, 16))) == 1
+    assert step_threads(model, lambda: model(torch.randn(2, 4, 160, 160))) == 3
+    assert all(torch.equal(x, before[name]) for name, x in model.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), random)
+    assert torch.get_num_threads() == 3
+
+
+def test_views_are_no_operations(three_threads):
+    model = torch.nn.Linear(64, 64)
+
+    def forward(x):
+        for _ in range(1000):
+            x = x.mT
+        return model(x)
+
+    assert step_threads(model, lambda: forward(torch.randn(1024, 64))) == 3
+
+
+def test_training_takes_one_thread_for_small_steps(three_threads, make_model, scene, split, transform):
+    model, steps, epochs = make_model(), [], []
+    note = model.register_forward_hook(lambda module, *_: steps.append((module.training, torch.get_num_threads())))
+    hsmamba.finetune(
+        model, scene, split, epochs=2, batch_size=16, transform=transform, progress=False,
+        callback=lambda *_: epochs.append(torch.get_num_threads()),
+    )  # fmt: skip
+    note.remove()
+    trained = [threads for training, threads in steps if training]
+    assert trained.count(3) <= 2 and trained.count(1) > 2  # two sizes of a batch are counted, the first and the last
+    assert epochs == [3, 3] and torch.get_num_threads() == 3
 
 
 def test_who_waits_for_a_team_takes_none_of_its_cores(three_threads):
