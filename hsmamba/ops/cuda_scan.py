@@ -142,7 +142,7 @@ def _run(
     plain = (inputs.A, inputs.D, inputs.delta_bias, first, starts, ends, of_dt, last, checkpoints, *sums)
     numbers = [b, g, d, n, length, checkpoint_count(length), tiles, chunk, chunks]
     for x in sequences:
-        numbers += (0, 0, 0, 0) if x is None else (x.data_ptr(), *x.stride())
+        numbers += (0, 0, 0, 0, 0) if x is None else (x.data_ptr(), *x.stride(), max(x.stride()[1:]))
     for x in weights:
         numbers += (0, 0, 0, 0, 0) if x is None else (x.data_ptr(), *_shared(x))
     numbers += [0 if x is None else x.data_ptr() for x in plain]

@@ -53,6 +53,7 @@ struct bf16_t {
 struct Sequence {  // (b, d, l) with its strides
     void *data;
     Int b, d, l;
+    Int larger;  // of d and l
 };
 
 struct Weights {  // (b, g, n, l) with its strides, 0 along an axis that all samples or steps share
@@ -248,15 +249,20 @@ template <class X>
 struct View {
     X *data;
     int d, l;
+    int larger;  // of d and l
 
     __device__ View(const Sequence &x, const Place &at)
-        : data((X *)x.data + at.batch * x.b + at.first_channel * x.d), d((int)x.d), l((int)x.l) {}
+        : data((X *)x.data + at.batch * x.b + at.first_channel * x.d), d((int)x.d), l((int)x.l), larger((int)x.larger) {}
     __device__ bool along_steps() const { return l <= d; }
     __device__ X *operator()(const Four &four, int t0) const {
         return data + ((Int)four.c * d + (Int)(t0 + four.t) * l);
     }
-    // From one of four elements to the next, which lie along the other axis than neighbouring threads.
-    __device__ Int step(const Four &four) const { return four.along_steps ? d : l; }
+    // From one of four elements to the next, which lie along the other axis than neighbouring threads; that axis may be
+    // another view's. This is `four.along_steps ? d : l`, but where the compiler finds a maximum in that, ptxas (12.9 to
+    // 13.3) copies its lower 16 bits alone, beside whatever is in the upper half of a register.
+    __device__ Int step(const Four &four) const {
+        return four.along_steps == along_steps() ? larger : (Int)d + l - larger;
+    }
     __device__ void read(float *x, const Four &four, int t0) const {
         const X *from = (*this)(four, t0);
         const Int next = step(four);
