@@ -33,7 +33,8 @@ from hsmamba.engine.fusion.asked import Adapt, AdaptReport
 from hsmamba.engine.fusion.evaluate import evaluate_fusion
 from hsmamba.engine.fusion.job import fuse
 from hsmamba.engine.fusion.train import FusionResult, FusionSettings, fusion_settings, train_fusion
-from hsmamba.engine.training import Callback, Keeping, TrainingResult, TrainingSettings
+from hsmamba.engine.settings import TrainingSettings
+from hsmamba.engine.training import Callback, Keeping, TrainingResult
 from hsmamba.metrics import ClassificationReport, FusionReport
 from hsmamba.models import as_classifier, as_fusion_network
 

@@ -17,7 +17,8 @@ from hsmamba.engine.classification.classes import class_names
 from hsmamba.engine.classification.images import cut_image, filled, fits_whole
 from hsmamba.engine.classification.predict import predict_items
 from hsmamba.engine.parallel import Group, group
-from hsmamba.engine.training import Record, Run, Sums, TrainingSettings
+from hsmamba.engine.settings import TrainingSettings
+from hsmamba.engine.training import Record, Run, Sums
 from hsmamba.errors import TrainingError
 from hsmamba.metrics import ClassificationReport
 from hsmamba.models import Classifier, TrainingLogits

@@ -27,7 +27,8 @@ from hsmamba.engine.classification.fitting import with_transform
 from hsmamba.engine.classification.inputs import Scale, check_fits, check_units, sources_of, used_sources
 from hsmamba.engine.classification.predict import default_batch_size
 from hsmamba.engine.classification.runs import ClassificationSettings, ImageRun, PatchRun, figures_of, validate
-from hsmamba.engine.training import Keeping, Record, TrainingResult, finish, make_settings
+from hsmamba.engine.settings import make_settings
+from hsmamba.engine.training import Keeping, Record, TrainingResult, finish
 from hsmamba.errors import HsmambaWarning, SplitError
 from hsmamba.metrics import ClassificationReport
 from hsmamba.models import Classifier, numbers_of

@@ -24,7 +24,8 @@ from hsmamba.engine.pace import deadline
 from hsmamba.engine.paper import Paper, mean_and_deviation
 from hsmamba.engine.parallel import group
 from hsmamba.engine.results import Outcome, Row, machine, write_results
-from hsmamba.engine.training import Keeping, make_settings
+from hsmamba.engine.settings import make_settings
+from hsmamba.engine.training import Keeping
 from hsmamba.errors import HsmambaError, ManifestError
 from hsmamba.metrics import FusionReport
 from hsmamba.metrics.report import Figures

@@ -19,7 +19,8 @@ from hsmamba.engine.fusion.evaluate import check_pair, predict
 from hsmamba.engine.fusion.inputs import check_pairs
 from hsmamba.engine.fusion.rates import lr_scales, slow_down
 from hsmamba.engine.parallel import Group
-from hsmamba.engine.training import Keeping, Record, Run, Sums, TrainingResult, TrainingSettings, make_settings
+from hsmamba.engine.settings import TrainingSettings, make_settings
+from hsmamba.engine.training import Keeping, Record, Run, Sums, TrainingResult
 from hsmamba.errors import SceneError
 from hsmamba.metrics import fusion as metrics
 from hsmamba.metrics.report import Figures

@@ -29,7 +29,8 @@ from hsmamba.engine.multisensor.train import Several, train_several
 from hsmamba.engine.pace import deadline
 from hsmamba.engine.parallel import group
 from hsmamba.engine.results import Outcome, Row, machine, read_results, write_results
-from hsmamba.engine.training import Callback, Keeping, make_settings
+from hsmamba.engine.settings import make_settings
+from hsmamba.engine.training import Callback, Keeping
 from hsmamba.errors import ManifestError
 from hsmamba.models.bandwise import Bandwise
 from hsmamba.zoo.factory import create_model
