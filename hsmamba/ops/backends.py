@@ -114,7 +114,7 @@ BACKENDS = {
 # calls that need plain operations.
 PREFERENCE = {
     "cpu": ("cpu", "lean"),
-    "cuda": ("triton", "mamba_ssm", "torch"),  # not yet "cuda": see docs/selective_scan.md
+    "cuda": ("triton", "mamba_ssm", "torch"),  # not yet "cuda", until a GPU has run all of its tests
     "": ("torch",),
 }
 
