@@ -67,6 +67,22 @@ main()
 """
 
 
+def test_ctrl_c_while_python_ends_is_quiet():
+    late = """
+import os, threading
+end = threading._shutdown
+def interrupted():
+    os.kill(os.getpid(), signal.SIGINT)
+    end()
+threading._shutdown = interrupted
+main()
+"""
+    process = python("-c", START.replace("main()\n", late), "--version")
+    out, err = process.communicate()
+    assert (process.returncode, err) == (0, "")
+    assert out.startswith("started\n")
+
+
 @pytest.mark.parametrize(
     ("command", "instants"), [(["--version"], 14), (["list"], 3), (["info", "md2f_mamba"], 3)], ids=str
 )

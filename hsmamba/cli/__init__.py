@@ -88,9 +88,11 @@ def main() -> NoReturn:
         print(f"hsmamba: {_in_words(error)}", file=sys.stderr)
         sys.exit(2)
     finally:
+        # What is done is done: Python's own end shall not be interrupted, which it would tell at length. It begins with
+        # what is called at exit only after it has waited for threads.
         if mine:
-            signal.signal(signal.SIGINT, usual)
-        # What is done is done: Python's own end shall not be interrupted, which it would tell at length.
+            is_last = sys._getframe(1).f_back is None  # a script called, which does nothing more
+            signal.signal(signal.SIGINT, signal.SIG_IGN if is_last else usual)
         atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
     sys.exit(0)
 
