@@ -3,9 +3,9 @@
 Run from the repository's root: python tools/check_gpu.py [--rounds N] [--only NAME ...] [--model NAME ...]. Prints four
 tables, scan, weights, images and steps:
 
-- the scan on the sizes of `hsmamba bench scan`: worst difference from plain torch operations in float64, outputs and
-  gradients, as a share of the largest value; milliseconds forward and forward + backward, and the same of the plain
-  torch scan; peak memory beside the inputs as a share of theirs;
+- the scan on the sizes of `hsmamba bench scan`, by every backend: worst difference from plain torch operations in
+  float64, outputs and gradients, as a share of the largest value; milliseconds forward and forward + backward, of a
+  caller and of the device alone (a CUDA graph); peak memory beside the inputs as a share of theirs;
 - every weight of the package: worst difference between CPU and GPU, and what a second of the GPU computes;
 - `classify` and `fuse` with every weight: labels that differ from the CPU's, or worst difference of numbers, and pixels
   a second from array to array; of `half=` too, with the labels that it changes;
@@ -42,6 +42,7 @@ PATCHES, SIDE = 1024, 256  # of a classifier; of the guide of a fusion network
 ROWS, LARGE = (24, 512), (128, 1024)  # of a scene to compare and to time; sides of guides
 BATCH, CROPS, CROP = 64, 8, 64  # patches; crops, and their side
 GRADIENTS = 2e-3  # what may differ of the largest: sums of many in another order
+RUNS = 5  # of a scan in a graph
 STEPS = 5  # the first three are launched kernel by kernel
 
 
@@ -76,9 +77,25 @@ def milliseconds(run: Callable[[], object], rounds: int) -> float:
     return statistics.median(times)
 
 
+def on_device(run: Callable[[], object], rounds: int) -> float:
+    """Median time of the device alone: of several runs that are launched as one CUDA graph."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        run()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for _ in range(RUNS):
+            run()
+    return milliseconds(graph.replay, rounds) / RUNS
+
+
 def check_scans(rounds: int, names: list[str]) -> bool:
     """Print the table of scans."""
-    print(f"\n{'':4} {'backend':10} {'worst':>9} {'forward ms':>11} {'f+b ms':>9} {'memory':>7}")
+    print(f"\n{'':26}{'of a caller':>21}{'of the device':>22}")
+    titles = f"{'forward ms':>11} {'f+b ms':>9}"
+    print(f"{'':4} {'backend':10} {'worst':>9} {titles} {titles} {'memory':>7}")
     good = True
     backends = [name for name in PEERS if available_backends()[name].available]
     for workload, sizes in WORKLOADS.items():
@@ -94,10 +111,10 @@ def check_scans(rounds: int, names: list[str]) -> bool:
             before = torch.cuda.memory_allocated()
             results(backend, inputs, dy)
             extra = (torch.cuda.max_memory_allocated() - before) / sum(x.nbytes for x in (*inputs, *inputs, dy, dy))
-            with torch.no_grad():
-                once = milliseconds(lambda b=backend, x=inputs: scan(b, x), rounds)
-            both = milliseconds(lambda b=backend, x=inputs, d=dy: results(b, x, d), rounds)
-            print(f"{workload:4} {backend:10} {worst:9.1e} {once:11.3f} {both:9.3f} {extra:7.2f}")
+            forward, both = partial(forward_alone, backend, inputs), partial(results, backend, inputs, dy)
+            times = [way(run, rounds) for way in (milliseconds, on_device) for run in (forward, both)]
+            told = " ".join(f"{ms:{width}.3f}" for ms, width in zip(times, (11, 9, 11, 9), strict=True))
+            print(f"{workload:4} {backend:10} {worst:9.1e} {told} {extra:7.2f}", flush=True)
         del truth
     return good
 
@@ -107,6 +124,12 @@ def scan(backend: str, inputs: list[Tensor]) -> Tensor:
     u, delta, A, B, C, D, delta_bias = inputs
     y = selective_scan(u, delta, A, B, C, D, None, delta_bias, True, backend=backend)
     return y if isinstance(y, Tensor) else y[0]
+
+
+@torch.no_grad()
+def forward_alone(backend: str, inputs: list[Tensor]) -> Tensor:
+    """Scan without what the gradients need."""
+    return scan(backend, inputs)
 
 
 def results(backend: str, inputs: list[Tensor], dy: Tensor) -> list[Tensor]:

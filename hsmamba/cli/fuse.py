@@ -59,7 +59,9 @@ def fuse_command(
     overlap: Annotated[
         int | None, typer.Option(help="Pixels of MS that windows share; three quarters of one: as LE-Mamba's authors.")
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Windows of a global network at a time; default 8.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Windows of a global network at a time; default 8, on a GPU 64.")
+    ] = None,
     nan: Annotated[str, typer.Option(help="raise: refuse invalid pixels; mask: leave them invalid.")] = "raise",
     adapt: Annotated[
         float | None,
@@ -157,7 +159,7 @@ def _job(model: str, images: dict[str, Any], given: dict[str, Any], *, sensor: s
         if sensor is not None:
             raise ValueError("--sensor is for classical methods, a network brings its own; leave it out")
         gains = None if given.get("gains") == "none" else given.get("gains", "match")
-        chosen = {**given, "gains": gains, "batch_size": given.get("batch_size", 8), **options}
+        chosen = {**given, "gains": gains, **options}
         network = load_model(model, device=device)
         return prepare_fusion(network, images.pop("ms", None), **images, device=device, **chosen)
     options["consistent"] = bool(given.pop("consistent", False))

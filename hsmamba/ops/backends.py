@@ -74,7 +74,7 @@ BACKENDS = {
     ),
     "cuda": Backend(
         Fused(cuda_scan.forward, cuda_scan.backward),
-        "own CUDA kernels, compiled by NVRTC on first use; for those who ask for them",
+        "own CUDA kernels, compiled by NVRTC on first use",
         cuda_scan.unavailable,
         devices=("cuda",),
     ),
@@ -114,7 +114,7 @@ BACKENDS = {
 # calls that need plain operations.
 PREFERENCE = {
     "cpu": ("cpu", "lean"),
-    "cuda": ("triton", "mamba_ssm", "torch"),  # not yet "cuda", until a GPU has run all of its tests
+    "cuda": ("cuda", "triton", "mamba_ssm", "torch"),
     "": ("torch",),
 }
 

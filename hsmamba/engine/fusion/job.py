@@ -51,7 +51,7 @@ def fuse(
     maximum: Maximum | None = None,
     tile: int | None = None,
     overlap: int | None = None,
-    batch_size: int = 8,
+    batch_size: int | None = None,
     device: torch.device | str | None = None,
     nan: NanPolicy = "raise",
     gains: Gains = "match",
@@ -84,7 +84,7 @@ def fuse(
         overlap: Pixels of `ms` that neighbouring windows of a global network share at least, at most half of a window;
             default an eighth. Three quarters of a window are the tiling of LE-Mamba's authors, which computes each
             pixel 16 times: the mean of the windows that have it in their middle half.
-        batch_size: Windows of a global network at a time.
+        batch_size: Windows of a global network at a time; default 8, on a GPU 64.
         device: Where to compute; default where the model is.
         nan: "raise" refuses invalid pixels: NaN, infinite or, in a DataArray with that attribute, `_FillValue`. "mask"
             makes the result invalid where an image is (NaN; for integers the `_FillValue` of `ms`, or 0) and fills
@@ -159,7 +159,7 @@ class FusionJob:
     coarse: Image
     tile: int | None
     overlap: int | None
-    batch_size: int
+    batch_size: int | None
     device: torch.device | str | None
     mask: bool
     progress: bool
@@ -284,7 +284,7 @@ def prepare_fusion(
     maximum: Maximum | None = None,
     tile: int | None = None,
     overlap: int | None = None,
-    batch_size: int = 8,
+    batch_size: int | None = None,
     device: torch.device | str | None = None,
     nan: NanPolicy = "raise",
     gains: Gains = "match",
@@ -337,9 +337,11 @@ def prepare_fusion(
     return job if how is None else replace(job, adaptation=adapt_to(network, images, how, device=device))
 
 
-def _check_arguments(model: FusionNetwork, tile: int | None, overlap: int | None, batch_size: int, nan: str) -> None:
+def _check_arguments(
+    model: FusionNetwork, tile: int | None, overlap: int | None, batch_size: int | None, nan: str
+) -> None:
     check_policy(nan)
-    if batch_size < 1:
+    if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; expected 1 or more")
     if tile is not None and tile < 1:
         raise ValueError(f"tile is {tile}; expected a number of pixels of ms, 1 or more")

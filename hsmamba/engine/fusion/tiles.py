@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hsmamba.data.windows import Within
+from hsmamba.engine.captured import Captured, can_be_captured
 from hsmamba.engine.fusion.images import Images
 from hsmamba.engine.fusion.overlap import Windows, windows_over
 from hsmamba.engine.running import in_turn, placed, team
@@ -28,6 +29,7 @@ _Part: TypeAlias = "tuple[int, tuple[Tensor | None, ...], list[tuple[int, NDArra
 
 TILE = 512  # pixels of the guide, side of a tile
 _BAND = 2**27  # bytes of a row of tiles; wide images have less tall ones
+_WINDOWS, _WINDOWS_OF_A_GPU = 8, 64  # at a time
 _PARTS_PER_THREAD = 3  # at least, into which windows are cut
 
 _logger = logging.getLogger(__name__)
@@ -39,7 +41,7 @@ class Running:
 
     tile: int | None = None
     overlap: int | None = None
-    batch_size: int = 8
+    batch_size: int | None = None
     device: torch.device | str | None = None
 
 
@@ -51,7 +53,7 @@ def fuse_images(
     *,
     tile: int | None = None,
     overlap: int | None = None,
-    batch_size: int = 8,
+    batch_size: int | None = None,
     start: int = 0,
     wanted: Within | None = None,
 ) -> None:
@@ -66,7 +68,7 @@ def fuse_images(
         advance: Takes the progress.
         tile: Side of a tile or a window in coarse pixels; None for the default.
         overlap: Of windows; see `windows_over`.
-        batch_size: Windows at a time.
+        batch_size: Windows at a time; None for the default.
         start: First row that is asked for; of rows above only those come that lie in its tiles.
         wanted: Tells which pixels of a window of the result are asked for; 0 is written where tiles have none.
     """
@@ -188,7 +190,7 @@ def fuse_windows(
     model: FusionNetwork,
     images: Images,
     windows: Windows,
-    batch_size: int,
+    batch_size: int | None,
     write: Write,
     advance: Advance,
     area: tuple[slice, slice],
@@ -201,7 +203,7 @@ def fuse_windows(
         model: A network in evaluation mode.
         images: What to fuse.
         windows: Where they lie.
-        batch_size: Windows at a time.
+        batch_size: Windows at a time; None for the default.
         write: Takes the result: all columns of the area, and rows above and below it too, which are not whole.
         advance: Takes the progress.
         area: Coarse rows and columns that are asked for; nothing further is read than the windows that meet them.
@@ -219,6 +221,9 @@ def fuse_windows(
     # Networks of the zoo are shared by threads; what was measured of the image is told to one call at a time.
     alone = whole is not None or count.device.type != "cpu" or not isinstance(model, FusionNetwork)
     threads = 1 if alone else torch.get_num_threads()
+    largest = batch_size or (_WINDOWS if count.device.type == "cpu" else _WINDOWS_OF_A_GPU)
+    captured = whole is None and can_be_captured(model, count.device)
+    network = Captured(model, count.device) if captured else model
     wanted_parts = -(-_PARTS_PER_THREAD * threads // len(rows.meeting(area[0])))  # of a row of windows
 
     def parts() -> Iterator[_Part]:
@@ -237,7 +242,7 @@ def fuse_windows(
                 yield i, read, chosen
                 continue
             # Even parts, and enough of them that no thread waits long for the last one.
-            most = min(batch_size, -(-len(chosen) // wanted_parts)) if threads > 1 else batch_size
+            most = min(largest, -(-len(chosen) // wanted_parts)) if threads > 1 else largest
             for part in even_parts(len(chosen), most):
                 yield i, read, chosen[part]
 
@@ -246,7 +251,7 @@ def fuse_windows(
         if not chosen:
             return None
         with placed(model, None, whole) if whole is not None else nullcontext():
-            fused: Tensor = model(*_cut(read, [place for place, _ in chosen], side, ratio))
+            fused: Tensor = network(*_cut(read, [place for place, _ in chosen], side, ratio))
         return fused
 
     with team(threads) as submit:
