@@ -1,6 +1,7 @@
-"""The operator under torch.func, which refuses the autograd formula of a custom operator and wants it in another form.
+"""The operator in the form that its caller needs: torch's, plain where nothing watches, or that of torch.func.
 
-v scans in a batch become one with v d channels in v g groups, in which each keeps its own A, B and C.
+torch.func refuses the autograd formula of a custom operator and wants it in another form. There, v scans in a batch
+become one with v d channels in v g groups, in which each keeps its own A, B and C.
 """
 
 from __future__ import annotations
@@ -18,9 +19,41 @@ CHANNEL_AXES = (1, 1, 0, 1, 1, 0, 1, 0, 1)
 
 
 def run_scan(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """Call `operator.scan_op`, in the form that the active transforms ask for."""
-    outputs: tuple[Tensor, Tensor, Tensor] = (_Scan.apply if _transforms_active() else operator.scan_op)(*args)
+    """Call `operator.scan_op`, in the form that what is going on asks for."""
+    if _transforms_active():
+        form = _Scan.apply
+    elif _watched(args):
+        form = operator.scan_op
+    else:
+        form = _Direct.apply
+    outputs: tuple[Tensor, Tensor, Tensor] = form(*args)
     return outputs
+
+
+def _watched(args: tuple[Any, ...]) -> bool:
+    """Whether something traces or intercepts operators, or a tensor is of a kind of its own."""
+    if torch.compiler.is_compiling() or torch._C._is_tracing() or torch._C._len_torch_dispatch_stack() > 0:
+        return True
+    return any(isinstance(x, Tensor) and type(x) not in _KINDS for x in args)
+
+
+_KINDS = (Tensor, torch.nn.Parameter)
+
+
+class _Direct(torch.autograd.Function):
+    """The operator where nothing watches: one of torch's takes 0.1 ms more, and its gradient 0.2."""
+
+    @staticmethod
+    def forward(ctx: Any, *args: Any) -> tuple[Tensor, Tensor, Tensor]:
+        output = operator.run_forward(*args)
+        operator.setup_context(ctx, args, output)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        # A gradient that is to be differentiated in its turn is refused by the operator's own.
+        run = operator.scan_backward_op if torch.is_grad_enabled() else operator.run_backward
+        return operator.gradients(run, ctx, *grads)
 
 
 def _run_backward(*args: Any) -> tuple[Tensor, ...]:

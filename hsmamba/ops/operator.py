@@ -17,8 +17,7 @@ from hsmamba.ops.backends import BACKENDS, Fused
 from hsmamba.ops.inputs import ScanInputs, checkpoint_count
 
 
-@torch.library.custom_op("hsmamba::selective_scan", mutates_args=())
-def scan_op(
+def run_forward(
     u: Tensor,
     delta: Tensor,
     A: Tensor,
@@ -38,6 +37,9 @@ def scan_op(
     return _laid_out_like(u, y), last, checkpoints
 
 
+scan_op = torch.library.custom_op("hsmamba::selective_scan", run_forward, mutates_args=())
+
+
 @scan_op.register_fake
 def _(u: Tensor, delta: Tensor, A: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tensor]:
     *_, save, _backend = others
@@ -48,8 +50,7 @@ def _(u: Tensor, delta: Tensor, A: Tensor, *others: Any) -> tuple[Tensor, Tensor
     return torch.empty_like(u), u.new_empty(b, d, n, dtype=dtype), u.new_empty(checkpoints, dtype=dtype)
 
 
-@torch.library.custom_op("hsmamba::selective_scan_backward", mutates_args=())
-def scan_backward_op(
+def run_backward(
     u: Tensor,
     delta: Tensor,
     A: Tensor,
@@ -74,6 +75,9 @@ def scan_backward_op(
     grads = fused.backward(inputs, checkpoints, dy, dlast)
     pairs = zip(inputs[:9], grads, strict=True)
     return [_laid_out_like(x, grad) for x, grad in pairs if x is not None and grad is not None]
+
+
+scan_backward_op = torch.library.custom_op("hsmamba::selective_scan_backward", run_backward, mutates_args=())
 
 
 def _fused(backend: str) -> Fused:
