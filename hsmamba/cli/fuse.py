@@ -60,7 +60,7 @@ def fuse_command(
         int | None, typer.Option(help="Pixels of MS that windows share; three quarters of one: as LE-Mamba's authors.")
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(help="Windows of a global network at a time; default 8, on a GPU 64.")
+        int | None, typer.Option(help="Windows of a global network at a time; default 8, on a GPU up to 64.")
     ] = None,
     nan: Annotated[str, typer.Option(help="raise: refuse invalid pixels; mask: leave them invalid.")] = "raise",
     adapt: Annotated[

@@ -84,7 +84,7 @@ def fuse(
         overlap: Pixels of `ms` that neighbouring windows of a global network share at least, at most half of a window;
             default an eighth. Three quarters of a window are the tiling of LE-Mamba's authors, which computes each
             pixel 16 times: the mean of the windows that have it in their middle half.
-        batch_size: Windows of a global network at a time; default 8, on a GPU 64.
+        batch_size: Windows of a global network at a time; default 8, on a GPU up to 64 that have half a million pixels.
         device: Where to compute; default where the model is.
         nan: "raise" refuses invalid pixels: NaN, infinite or, in a DataArray with that attribute, `_FillValue`. "mask"
             makes the result invalid where an image is (NaN; for integers the `_FillValue` of `ms`, or 0) and fills

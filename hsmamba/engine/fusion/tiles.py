@@ -30,6 +30,7 @@ _Part: TypeAlias = "tuple[int, tuple[Tensor | None, ...], list[tuple[int, NDArra
 TILE = 512  # pixels of the guide, side of a tile
 _BAND = 2**27  # bytes of a row of tiles; wide images have less tall ones
 _WINDOWS, _WINDOWS_OF_A_GPU = 8, 64  # at a time
+_PIXELS_OF_A_GPU = 2**19  # of the guide, at a time: what large windows have
 _PARTS_PER_THREAD = 3  # at least, into which windows are cut
 
 _logger = logging.getLogger(__name__)
@@ -221,7 +222,7 @@ def fuse_windows(
     # Networks of the zoo are shared by threads; what was measured of the image is told to one call at a time.
     alone = whole is not None or count.device.type != "cpu" or not isinstance(model, FusionNetwork)
     threads = 1 if alone else torch.get_num_threads()
-    largest = batch_size or (_WINDOWS if count.device.type == "cpu" else _WINDOWS_OF_A_GPU)
+    largest = batch_size or _at_a_time(columns.side, count.device)
     captured = whole is None and can_be_captured(model, count.device)
     network = Captured(model, count.device) if captured else model
     wanted_parts = -(-_PARTS_PER_THREAD * threads // len(rows.meeting(area[0])))  # of a row of windows
@@ -271,6 +272,13 @@ def fuse_windows(
                 write(top * ratio, mean.cpu())
                 advance(done * (asked.stop - asked.start))
                 total, count = (F.pad(x[..., end:, :], (0, 0, 0, end)) for x in (total, count))
+
+
+def _at_a_time(side: int, device: torch.device) -> int:
+    """Choose how many windows, of so many pixels of the guide a side, a network gets at a time."""
+    if device.type == "cpu":
+        return _WINDOWS
+    return max(1, min(_WINDOWS_OF_A_GPU, _PIXELS_OF_A_GPU // side**2))
 
 
 def _cut(band: tuple[Tensor | None, ...], places: list[int], side: int, ratio: int) -> tuple[Tensor | None, ...]:

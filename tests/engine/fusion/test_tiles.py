@@ -12,6 +12,7 @@ from safetensors.numpy import load_file
 from torch import nn
 
 import hsmamba
+from hsmamba.engine.fusion import tiles
 from tests.conftest import ROOT, SHARED
 from tests.oracles.tiling import tiled, toy_answer
 
@@ -214,3 +215,9 @@ def test_windows_side_by_side_give_what_one_after_the_other_gives(size, overlap)
     finally:
         torch.set_num_threads(own)
     np.testing.assert_array_equal(*results)
+
+
+def test_a_gpu_takes_many_windows_unless_they_are_large():
+    counts = [tiles._at_a_time(side, torch.device("cuda")) for side in (16, 64, 96, 512, 4096)]
+    assert counts == [64, 64, 56, 2, 1]
+    assert tiles._at_a_time(4096, torch.device("cpu")) == tiles._at_a_time(16, torch.device("cpu")) == 8
