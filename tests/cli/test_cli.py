@@ -30,14 +30,22 @@ def scene_file(tmp_path):
     return path
 
 
+@pytest.fixture(scope="module")
+def first_run(tmp_path_factory):
+    """Where the run that many tests begin with is kept, and what it printed, once one of them has made it."""
+    return tmp_path_factory.mktemp("first") / "run", []
+
+
 @pytest.fixture
-def trained(run, scene_file, tmp_path):
-    out = tmp_path / "run"
-    code, text, err = run(
-        "finetune", scene_file, "-o", out, "--count", 20, "--bands", 5, "--epochs", 6, "--batch-size", 16, "--json"
-    )
-    assert code == 0, err
-    return out, json.loads(text)
+def trained(run, scene_file, tmp_path, first_run):
+    out, (kept, printed) = tmp_path / "run", first_run
+    if not printed:
+        args = ["--count", 20, "--bands", 5, "--epochs", 6, "--batch-size", 16, "--json"]
+        code, text, err = run("finetune", scene_file, "-o", kept, *args)
+        assert code == 0, err
+        printed.append(json.loads(text))
+    shutil.copytree(kept, out)  # which a test may change
+    return out, printed[0]
 
 
 def test_no_command_shows_help(run):
