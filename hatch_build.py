@@ -63,10 +63,11 @@ def compile_kernel(name: str, folder: Path) -> str | None:
         None, or why it could not be built.
     """
     with tempfile.TemporaryDirectory() as work:
+        # a cache of the caller's own, by the compiler's variables, lets a second build of the same source take no time
         cache = {"ZIG_LOCAL_CACHE_DIR": f"{work}/local", "ZIG_GLOBAL_CACHE_DIR": f"{work}/global"}
         command = [sys.executable, "-m", "ziglang", "cc", "-target", TARGETS[name], *FLAGS, "-o", name, str(SOURCE)]
         # started in the work folder: macOS libraries record the name under which they were written
-        run = subprocess.run(command, cwd=work, env=os.environ | cache, capture_output=True, text=True, check=False)
+        run = subprocess.run(command, cwd=work, env=cache | os.environ, capture_output=True, text=True, check=False)
         if run.returncode:
             return f"{name} was not built ({' '.join(run.stderr.split())[-500:]})"
         folder.mkdir(parents=True, exist_ok=True)

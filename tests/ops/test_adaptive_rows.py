@@ -97,6 +97,7 @@ for level in levels:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="pages are protected by the POSIX interface")
 def test_nothing_outside_an_array_is_read_or_written():
     run_guarded(_GUARDED)

@@ -114,6 +114,7 @@ for level in levels:
 """
 
 
+@pytest.mark.slow
 @compiled
 def test_nothing_is_read_or_written_beside_rows():
     run_guarded(_GUARDED)

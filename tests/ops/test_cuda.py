@@ -91,6 +91,7 @@ def compare(shapes, device="cpu"):
             one_case(cuda_scan, scan_reference, shape, constant, everything, device)
 
 
+@pytest.mark.slow
 def test_in_the_emulator(emulator):
     compare(SHAPES)
 
@@ -101,6 +102,7 @@ def test_all_sizes_of_tiles_in_the_emulator(emulator, shape):
     one_case(cuda_scan, scan_reference, shape, False, True, "cpu")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(2, 6, 300, 5, 2), (1, 4, 97, 16, 1)])
 def test_chunks_of_time_in_the_emulator(emulator, monkeypatch, shape):
     short_chunks(monkeypatch)

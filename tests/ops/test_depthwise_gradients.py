@@ -115,6 +115,7 @@ for level in levels:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="pages are protected by Linux's call")
 def test_no_access_outside_an_array():
     run_guarded(_GUARDED)

@@ -104,5 +104,6 @@ for level in levels:
 """
 
 
+@pytest.mark.slow
 def test_nothing_is_read_beside_the_maps():
     run_guarded(_GUARDED)

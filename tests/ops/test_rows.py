@@ -225,12 +225,14 @@ print("all")
 """
 
 
+@pytest.mark.slow
 @compiled
 @pytest.mark.skipif(sys.platform != "linux", reason="pages are protected by Linux's call")
 def test_no_access_outside_an_array():
     run_guarded("overrun = 0" + _GUARDED)
 
 
+@pytest.mark.slow
 @compiled
 @pytest.mark.skipif(sys.platform != "linux", reason="pages are protected by Linux's call")
 def test_the_guards_notice_a_row_too_far():

@@ -220,11 +220,13 @@ print("all")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="pages are protected by Linux's call")
 def test_no_access_outside_an_array():
     run_guarded("overrun = 0" + _GUARDED)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="pages are protected by Linux's call")
 def test_the_guards_notice_a_step_too_far():
     with pytest.raises(AssertionError, match="ended by signal 11"):

@@ -65,7 +65,7 @@ def test_a_part_of_an_image_can_be_asked_for(monkeypatch):
 
 @pytest.mark.parametrize("name", ["EXP", "GSA", "MTF-GLP-FS"])
 def test_a_large_image_is_made_consistent_part_by_part(name, monkeypatch):
-    ms, guide = made(96, 64, 4, 1)
+    ms, guide = made(64, 40, 4, 1)
     options = {"sensor": "QB", "consistent": True, "progress": False}
 
     def ran():
@@ -74,7 +74,7 @@ def test_a_large_image_is_made_consistent_part_by_part(name, monkeypatch):
         return np.concatenate(rows)
 
     whole = ran()
-    monkeypatch.setattr(classical, "TILE", 128)
+    monkeypatch.setattr(classical, "TILE", 96)
     monkeypatch.setattr(sharpen_whole, "__kwdefaults__", {"start": 0, "most": 1})
     parts = ran()
     plain = upsample(torch.from_numpy(ms).permute(2, 0, 1)[None])[0].permute(1, 2, 0).numpy()
