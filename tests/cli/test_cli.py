@@ -137,6 +137,7 @@ def test_lda_is_fitted_in_one_step_and_stands_beside_the_classical(run, scene_fi
     assert code == 0 and "fitted in one step" in out, err
 
 
+@pytest.mark.slow
 def test_a_class_that_cannot_be_tested_is_trained_and_saved(run, tmp_path):
     labels = np.repeat([1, 2], 18)[:, None].repeat(36, 1).astype(np.uint8)
     labels[8:11, 8:11] = 3  # within half a patch
@@ -211,6 +212,7 @@ def test_a_published_weight_is_tuned_on_a_scene_of_other_bands(run, tmp_path, ba
     assert code == 0, err
 
 
+@pytest.mark.slow
 def test_other_classes_give_a_weight_a_new_head(run, trained, scene_file, tmp_path):
     with np.load(scene_file) as arrays:
         np.savez(tmp_path / "two.npz", cube=arrays["cube"], labels=np.minimum(arrays["labels"], 2))
@@ -278,6 +280,7 @@ def test_a_scale_makes_the_numbers_those_of_the_training(run, trained, scene_fil
     assert code == 2 and "scale is 'much'" in err
 
 
+@pytest.mark.slow
 def test_probabilities_are_regularised_on_request(run, trained, scene_file, tmp_path):
     model = trained[0] / "model"
     maps = {}
@@ -344,6 +347,7 @@ def test_an_output_never_is_an_input_nor_another_output(run, trained, scene_file
     assert source.read_bytes() == before and not (tmp_path / "map.tif").exists()
 
 
+@pytest.mark.slow
 def test_two_sources_go_through_every_command(run, scene_file, tmp_path):
     with np.load(scene_file) as arrays:
         labels = arrays["labels"]
@@ -363,6 +367,7 @@ def test_two_sources_go_through_every_command(run, scene_file, tmp_path):
     assert code == 2 and "auxiliary source of 1 channels" in err
 
 
+@pytest.mark.slow
 def test_an_interrupted_finetune_resumes(run, scene_file, tmp_path, monkeypatch):
     args = ["finetune", scene_file, "-o", tmp_path / "run", "--count", 20, "--bands", 5, "--epochs", 3, "--json"]
     whole = run(*args[:3], tmp_path / "whole", *args[4:])
@@ -373,6 +378,7 @@ def test_an_interrupted_finetune_resumes(run, scene_file, tmp_path, monkeypatch)
     assert json.loads(resumed[1])["test"] == json.loads(whole[1])["test"]
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_before_its_first_checkpoint_resumes_from_the_start(run, scene_file, tmp_path):
     args = ["finetune", scene_file, "-o", tmp_path / "run", "--count", 20, "--bands", 5, "--epochs", 1, "--resume"]
     code, _, err = run(*args)
@@ -404,6 +410,7 @@ def _interrupt(path, history):
         raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_a_name_of_the_zoo_means_its_weight_whatever_folders_there_are(run, trained, tmp_path, monkeypatch):
     shutil.copytree(trained[0] / "model", tmp_path / "cwd/ramsf.ikonos")
     shutil.copytree(trained[0] / "model", tmp_path / "cwd/mine")
@@ -477,6 +484,7 @@ def test_an_earlier_run_is_replaced_on_request_alone(run, trained, scene_file):
     assert len((out / "history.csv").read_text().splitlines()) == 2
 
 
+@pytest.mark.slow
 def test_a_fine_tuned_model_keeps_the_licence_of_its_base_weight(run, trained, scene_file, tmp_path):
 
     base = tmp_path / "base"
@@ -513,6 +521,7 @@ def test_convert_makes_a_model_folder_of_an_official_checkpoint(run, tmp_path):
     assert "cannot be read as a checkpoint" in err
 
 
+@pytest.mark.slow
 def test_convert_names_a_checkpoint_that_is_none_of_the_released_networks(run, tmp_path):
     """Such as the file in Mamba-in-Mamba's repository: names of version 3, other shapes, a decoder beside."""
     torch = pytest.importorskip("torch")

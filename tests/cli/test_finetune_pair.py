@@ -56,6 +56,7 @@ def test_an_architecture_gets_the_sizes_of_the_pair(run, tmp_path):
     assert told["best_epoch"] == 1 and {"EXP", "rsanet"} <= next(iter(told["test"]["reduced"].values())).keys()
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_resumes_and_a_finished_one_is_replaced_on_request_alone(
     run, pair, base, tmp_path, monkeypatch
 ):

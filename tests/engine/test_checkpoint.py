@@ -104,6 +104,7 @@ def _set(*place):
     return change
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [

@@ -12,6 +12,8 @@ from hsmamba.engine.lock import only_run
 from hsmamba.errors import TrainingError
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 HOLD = """
 import pathlib, sys
 from hsmamba.engine.lock import only_run

@@ -19,6 +19,7 @@ def shared(calls):
         return [future.result() for future in [pool.submit(call) for call in calls]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", [True, False])
 def test_threads_that_classify_with_one_model(make_model, scene, transform, training):
     model = make_model().train(training)

@@ -175,6 +175,7 @@ if hasattr(os, "fork"):
 """
 
 
+@pytest.mark.slow
 def test_a_read_only_folder_and_a_fork(tmp_path):
     package = tmp_path / "site" / "hsmamba"
     shutil.copytree(ROOT / "hsmamba" / "ops", package / "ops", ignore=shutil.ignore_patterns("__pycache__"))
@@ -212,6 +213,7 @@ assert sorted(seen) == [0, 1, 2]
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs POSIX timers")
+@pytest.mark.slow
 def test_interrupts_leave_the_helping_threads_free():
     run = in_new_process(INTERRUPTS)
     assert run.returncode == 0, run.stderr

@@ -48,6 +48,7 @@ def test_where_the_state_lies_is_told(tmp_path):
     assert read_nested(tmp_path / "official.pth")[1] == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["md2f_mamba", "msfmamba", "le_mamba", "cf2n"])
 def test_the_names_of_a_state_of_ours_tell_its_network(name):
     assert architecture_of(tiny(name).state_dict()) == (name, False)
@@ -144,6 +145,7 @@ def test_names_that_begin_like_a_wrappers_are_kept_where_the_network_has_them():
     assert unwrapped({}) == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["md2f_mamba", "mim", "msfmamba", "cf2n", "rsanet", "ramsf"])
 def test_a_state_of_ours_becomes_a_network_as_the_error_says(name):
     model, config = tiny(name), {}

@@ -95,6 +95,7 @@ def commits(hub):
     return [name for request in hub.asked("/commit/", "POST") for name in NAMES if name in request.path]
 
 
+@pytest.mark.slow
 def test_dry_by_default_and_no_token_from_elsewhere(hub, publish, manifest, tmp_path):
     before = manifest.read_bytes()
     (tmp_path / "home").mkdir()

@@ -213,6 +213,7 @@ def test_a_file_system_without_links_gets_copies(saved, tiny, monkeypatch):
     assert sorted(contents(saved)) == FILES
 
 
+@pytest.mark.slow
 def test_who_reads_while_others_save_gets_one_of_their_models_whole(tmp_path):
     """The model's weights and the transform's are all the same number."""
 

@@ -69,6 +69,7 @@ test_splits_that_cannot_be_are_refused = refused(
 )
 
 
+@pytest.mark.slow
 @given(st.integers(0, 1000), st.integers(3, 8), st.sampled_from([0.0, 0.2]))
 @settings(max_examples=6)
 def test_a_group_is_on_one_side_only_and_every_class_on_each(seed, classes, val):

@@ -55,6 +55,7 @@ def test_few_labels_are_all_trained_on_and_many_give_validation_pixels(make_mode
         assert len(result.history) == result.best_epoch == 1
 
 
+@pytest.mark.slow
 def test_a_network_is_learnt_with_few_labels_and_defaults(make_model):
     scene = make_scene()
     model, split = make_model(), random_split(scene.labels, count=5)

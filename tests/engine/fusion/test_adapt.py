@@ -114,6 +114,7 @@ def test_a_blend_is_the_mean_of_what_it_is_made_of():
     assert np.abs(one - two).max() > 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dark", [None, torch.full((4,), 0.1)])
 @pytest.mark.parametrize("rows", [4, 13])
 def test_what_is_made_consistent_row_by_row_is_that_of_the_whole_image(rows, dark, monkeypatch):
@@ -131,6 +132,7 @@ def test_what_is_made_consistent_row_by_row_is_that_of_the_whole_image(rows, dar
     assert np.abs(want / ran(plain) - 1).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_seconds_end_the_training():
     ms, pan = small()
     report = adapted(make(), ms, pan, 4).adaptation.report
@@ -226,6 +228,7 @@ def test_of_a_small_image_the_filters_stand_where_they_were_not_fitted(monkeypat
     assert tuned_alone(job).adaptation.chosen.base is fitted[-1][0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ramsf", "rsanet"])
 def test_tiles_of_a_tuned_network_equal_the_whole_image(name):
     ms, pan = small(48, 96)

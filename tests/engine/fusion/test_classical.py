@@ -63,6 +63,7 @@ def test_a_part_of_an_image_can_be_asked_for(monkeypatch):
     assert 130 <= below.shape[1] < 180 and torch.equal(below, whole[:, -below.shape[1] :])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["EXP", "GSA", "MTF-GLP-FS"])
 def test_a_large_image_is_made_consistent_part_by_part(name, monkeypatch):
     ms, guide = made(64, 40, 4, 1)

@@ -190,6 +190,7 @@ def test_errors_that_follow_the_spectrum_go_where_back_projection_leaves_them(pa
     assert (made - pair.gt).norm() < 0.5 * (known - pair.gt).norm()
 
 
+@pytest.mark.slow
 def test_windows_of_a_large_image_are_enough(response):
     shapes = np.stack([ground(416, seed) for seed in range(BANDS)])
     mixed = np.einsum("cd,dhw->chw", np.random.default_rng(0).normal(size=(BANDS, BANDS)) / 3, shapes)

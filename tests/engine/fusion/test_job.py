@@ -84,6 +84,7 @@ def test_the_margin_is_what_a_pixel_depends_on(name, scale):
     assert model.margin - 2 < max(reaches) <= model.margin
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "scale"), LOCAL)
 @pytest.mark.parametrize("given", [False, True], ids=["ms", "ms and ms_up"])
 def test_tiles_equal_the_whole_image(name, scale, given):
@@ -481,6 +482,7 @@ def test_images_that_have_nothing_in_common_are_not_called_misregistered():
         fuse(Copy(2), np.ones((60, 60, 2)), np.ones((120, 120)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "options"),
     [("rsanet", {"tile": 5}), ("le_mamba", {"tile": 8, "batch_size": 3}), ("le_mamba", {"tile": 8, "overlap": 6})],

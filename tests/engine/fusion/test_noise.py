@@ -107,6 +107,7 @@ def test_a_clean_image_is_read_in_the_units_of_the_network():
     np.testing.assert_allclose(read, noise.cleaned(counts[3:9, :20] / 4000), rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_adapt_is_not_led_astray_by_noise():
     scene = textured(24, 256)
     ms, guide = pair_of(scene, 0.02)

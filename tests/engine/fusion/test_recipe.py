@@ -30,6 +30,7 @@ def recipe(tmp_path):
     return recipes.load_recipe(path)
 
 
+@pytest.mark.slow
 def test_a_recipe_that_is_stopped_goes_on_to_the_same_weight(recipe, tmp_path):
     data = tmp_path / "data"
     whole = recipes.run(recipe, tmp_path / "whole", data=data, progress=False)

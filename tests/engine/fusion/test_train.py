@@ -168,6 +168,7 @@ def test_a_pair_of_maxima_is_kept_by_the_network(tmp_path):
             assert tables[1].mean(full=full)[method] == pytest.approx(figures, rel=1e-3, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_pairs_of_other_bands_are_refused_and_of_another_unit_told(trained, pairs):
     xr = pytest.importorskip("xarray")
     ms, pan = images()

@@ -55,6 +55,7 @@ def recipe(tmp_path):
     return recipes.load_recipe(path)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_stopped_goes_on_to_the_same_weight_and_figures(recipe, data, tmp_path):
     whole = recipes.run(recipe, tmp_path / "whole", data=data, progress=False)
     broken = tmp_path / "broken"
