@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from inspect import signature
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,6 +29,7 @@ from hsmamba.zoo.factory import create_model, list_pretrained
 _WIDTH = 96  # pixels of a scene to classify
 _CROPS = 2  # of a step of training, as `finetune` takes them
 _STEPS = 3  # of a run, one after the other as there
+_held = ExitStack()  # of what lasts as long as the process
 
 
 def create(name: str) -> Any:
@@ -96,9 +98,17 @@ def _optimizer(model: Any) -> torch.optim.Optimizer:
     return create_optimizer_v2(model, opt="adamw", lr=0.0, weight_decay=0.0)
 
 
+def _keep_memory() -> None:
+    """Keep memory from step to step as a run of training in this checkout does, if it does."""
+    if keeping := getattr(training, "keeping_steps", None):
+        _held.enter_context(keeping())
+    else:
+        getattr(training, "keep_memory", lambda: None)()
+
+
 def step(model: Any, size: int) -> tuple[Callable[[], Any], int]:
     """Make some steps of training: forward, loss, backward and AdamW; the result are the gradients' lengths."""
-    getattr(training, "keep_memory", lambda: None)()  # as a run of training does, since there is that
+    _keep_memory()
     inputs, target = batch(model.train(), size, _CROPS)
     optimizer = _optimizer(model)
     patches = hasattr(model, "patch_size")

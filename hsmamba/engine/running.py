@@ -92,15 +92,37 @@ def keep_memory() -> None:
     By default it gives the end of its memory back to the system after every few tensors, and gets it again page by
     page, which takes a tenth of the time of networks of many small steps.
     """
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None)
-        for parameter, size in ((_MMAP_THRESHOLD, 32 * 2**20), (_TRIM_THRESHOLD, _KEPT_BYTES)):
-            getattr(libc, "mallopt", lambda *_: 0)(parameter, size)
+    _tell_malloc(_MMAP_THRESHOLD, 32 * 2**20)
+    _tell_malloc(_TRIM_THRESHOLD, _KEPT_BYTES)
+
+
+@contextmanager
+def keeping_steps() -> Iterator[None]:
+    """Let glibc keep what a step of training gives back within the block: the next one makes as much again.
+
+    What a step needs at once stays the same, and the system has it back at the end.
+    """
+    keep_memory()
+    _tell_malloc(_TRIM_THRESHOLD, _NEVER)
+    try:
+        yield
+    finally:
+        _tell_malloc(_TRIM_THRESHOLD, _KEPT_BYTES)
+        getattr(_libc(), "malloc_trim", lambda _: 0)(_KEPT_BYTES)
+
+
+@functools.cache
+def _libc() -> ctypes.CDLL | None:
+    return ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+def _tell_malloc(parameter: int, size: int) -> None:
+    getattr(_libc(), "mallopt", lambda *_: 0)(parameter, size)
 
 
 _NUMBERS_PER_OPERATION = 2**15  # with fewer, torch keeps an operation on numbers one by one on one thread itself
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of malloc.h
-_KEPT_BYTES = 64 * 2**20
+_KEPT_BYTES, _NEVER = 64 * 2**20, -1
 
 
 @contextmanager

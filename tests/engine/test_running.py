@@ -1,5 +1,6 @@
 """Models that threads share: right in whatever mode they were, and left in that mode. Teams of threads."""
 
+import platform
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 import hsmamba
-from hsmamba.engine.running import ahead, evaluating, in_turn, on_threads, step_threads, team
+from hsmamba.engine.running import ahead, evaluating, in_turn, keeping_steps, on_threads, step_threads, team
 from tests.engine.fusion.toys import images, make
 
 
@@ -179,3 +180,18 @@ def test_the_next_item_is_made_ahead():
                 assert made.acquire(timeout=10)  # the next one, before it is asked for
                 made.release()
     assert used == [0, 1, 2]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other systems have an allocator of their own")
+def test_a_step_gets_the_memory_of_the_step_before():
+    resource = pytest.importorskip("resource")
+
+    def faults():
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        held = [torch.zeros(20, 2**18) for _ in range(12)]  # 20 MB each, as pages of 4 KB 61440
+        del held
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    with keeping_steps():
+        assert min(faults() for _ in range(4)) < 1000  # what is small may come to lie in between at first
+    assert faults() > 10000  # beyond the 64 MB that stay, the system had it back
