@@ -235,10 +235,11 @@ def _run(direction: str, scan: _Scan, tensors: list[Tensor | None]) -> None:
 
 def run_team(kernel: Any, arguments: ctypes.Structure | ctypes.Array[Any], threads: int, held: object) -> None:
     """Run a function of the library on so many threads, which share its arguments; `held` is what they point to."""
-    team = _openmp_team() if os.getpid() == _PROCESS else None  # a team does not survive a fork
     if threads == 1:
         kernel(ctypes.byref(arguments))
-    elif team is not None:
+        return
+    team = _openmp_team() if os.getpid() == _PROCESS else None  # a team does not survive a fork
+    if team is not None:
         team(kernel, ctypes.byref(arguments), ctypes.c_uint(threads), ctypes.c_uint(0))
     else:
 

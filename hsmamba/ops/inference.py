@@ -29,6 +29,8 @@ def takes(*tensors: Tensor, of: torch.nn.Module | None = None) -> bool:
     if torch.compiler.is_compiling():  # first: a graph that is being compiled keeps no more than this
         return False
     if torch.is_grad_enabled():
+        if any(x.requires_grad for x in tensors):  # first: the parameters have to be looked for
+            return False
         tensors = (*tensors, *(of.parameters() if of is not None else ()))
         if any(x.requires_grad for x in tensors):
             return False

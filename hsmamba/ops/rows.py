@@ -27,6 +27,7 @@ _MOST_PLANS = 256
 _TASK_BLOCKS = 8  # of rows that a thread takes at once
 _BLOCK_FLOATS = 1024  # of a register: all registers of a program fit the first cache
 _int = ctypes.c_int64
+_Shape = tuple[int, int, int]
 
 # In the order of the numbers in csrc/rows.h.
 _NAMES = (
@@ -129,7 +130,7 @@ class _Plan(NamedTuple):
     sizes: tuple[int, ...]  # the first fields of csrc/rows.h
     floats: int  # of a thread's scratch memory
     shapes: list[tuple[int, ...]]  # of the results
-    strides: list[tuple[int, int, int]]  # of the inputs
+    operands: Any  # of csrc/rows.h, inputs and new results, but for their addresses
     copied: set[int]  # inputs that the kernel cannot read as they lie
     steps: Any  # of csrc/rows.h
 
@@ -166,6 +167,7 @@ class RowProgram:
         self._steps, self._registers = self._compiled()
         self._plans: dict[Any, _Plan] = {}
         self._derived: dict[Any, tuple[RowProgram | None, list[str]]] = {}
+        self._ways: dict[Any, tuple[RowProgram | None, list[str], list[_Shape]]] = {}  # the same by shapes, with them
 
     def _node(self, expression: ast.expr) -> int:
         """Number the value of an expression; equal ones are one."""
@@ -309,12 +311,12 @@ class RowProgram:
             out[name] if name in out else inputs[0].new_empty(shape)
             for name, shape in zip(self.results, plan.shapes, strict=True)
         ]
-        numbers: list[int] = []
-        for x, strides in zip(inputs, plan.strides, strict=True):
-            numbers += (x.data_ptr(), *strides)
-        for x in made:
-            numbers += (x.data_ptr(), *(_strides(x) if out else _strides_of(x.shape)))
-        operands = (_int * len(numbers))(*numbers)
+        operands = type(plan.operands).from_buffer_copy(plan.operands)
+        for at, x in enumerate((*inputs, *made)):
+            operands[4 * at] = x.data_ptr()
+        for name, x in out.items():
+            at = 4 * (len(inputs) + self.results.index(name))
+            operands[at + 1 : at + 4] = _strides(x)
         threads = torch.get_num_threads() if plan.size > cpu.SMALL else 1
         scratch = torch.empty(threads * plan.floats + cpu.WIDEST, dtype=torch.float32)
         start = -(-scratch.data_ptr() // 64) * 64
@@ -326,20 +328,23 @@ class RowProgram:
         self, inputs: tuple[Tensor, ...], grads: tuple[Tensor | None, ...], needed: tuple[bool, ...]
     ) -> list[Tensor | None]:
         """Compute the gradients of the inputs that need one from those of the results; None is zero."""
-        shapes = [_flat_shape(x) for x in inputs]
-        full = torch.broadcast_shapes(*shapes)  # type: ignore[no-untyped-call]
-        kinds = tuple(_kind(shape, full) if need else "" for shape, need in zip(shapes, needed, strict=True))
-        key = kinds, tuple(grad is not None for grad in grads)
-        if key not in self._derived:
-            self._derived[key] = self._derivative(*key)
-        program, names = self._derived[key]
+        way = needed, tuple(x.shape for x in inputs), tuple(grad is not None for grad in grads)
+        if (derived := self._ways.get(way)) is None:
+            shapes = [_flat_shape(x) for x in inputs]
+            kinds = tuple(_kind(x, _broadcast(shapes)) if need else "" for x, need in zip(shapes, needed, strict=True))
+            if (key := (kinds, way[2])) not in self._derived:
+                self._derived[key] = self._derivative(*key)
+            derived = *self._derived[key], shapes
+            if len(self._ways) < _MOST_PLANS:
+                self._ways[way] = derived
+        program, names, shapes = derived
         values = {f"_d{name}": x for name, x in zip(self.results, grads, strict=True) if x is not None}
         if program is not None:
             given = dict(zip(self.inputs, inputs, strict=True)) | values
             found = program._run(tuple(given[name] for name in program.inputs), {})
             values |= dict(zip(program.results, found, strict=True))
         return [
-            _summed(values[name], shape).reshape(x.shape) if name else None
+            _summed(values[name], shape, x.shape) if name else None
             for x, shape, name in zip(inputs, shapes, names, strict=True)
         ]
 
@@ -428,7 +433,9 @@ class RowProgram:
         floats = self._registers * block * pitch
         narrow = {name for name, x in zip(self.inputs, flat, strict=True) if x.shape[2] == 1}
         steps = self._placed(narrow, widths)
-        return _Plan(outer * inner * width, sizes, floats, shapes, [_strides(x) for x in flat], copied, steps)
+        strides = *map(_strides, flat), *map(_strides_of, shapes)
+        operands = (_int * (4 * len(strides)))(*(n for three in strides for n in (0, *three)))
+        return _Plan(outer * inner * width, sizes, floats, shapes, operands, copied, steps)
 
     def _widths(self, columns: list[int], outputs: tuple[int, ...]) -> list[int]:
         """Give the columns of each value: here all have those of the widest input."""
@@ -462,18 +469,32 @@ class _Trained(torch.autograd.Function):
         return None, *(next(found) if need else None for need in needed)
 
 
-def _kind(shape: tuple[int, int, int], full: tuple[int, int, int]) -> str:
+def _kind(shape: _Shape, full: _Shape) -> str:
     """Say what the gradient of an operand is summed over: "columns", "rows" of a sample, or nothing before "all"."""
     if shape[2] == 1 < full[2]:
         return "columns"
     return "rows" if shape[1] == 1 < full[1] else "all"
 
 
-def _summed(grad: Tensor, shape: tuple[int, int, int]) -> Tensor:
-    """Sum a gradient over the axes that its operand (B, R, W) has one number for, and repeat it along the others."""
+def _broadcast(shapes: Sequence[_Shape]) -> _Shape:
+    """Give the shape that several come to together, of each axis the one that is not 1."""
+    outer, inner, columns = (next((n for n in axis if n != 1), 1) for axis in zip(*shapes, strict=True))
+    return outer, inner, columns
+
+
+def _summed(grad: Tensor, shape: _Shape, result: torch.Size) -> Tensor:
+    """Sum a gradient over the axes that its operand (B, R, W) has one number for, and repeat it along the others.
+
+    Args:
+        grad: What comes in has no more numbers than the rows together.
+        shape: Of the operand as (B, R, W).
+        result: Its own shape.
+    """
+    if grad.shape == result:
+        return grad
     grad = _flat(grad)
     axes = [axis for axis, n in enumerate(shape) if n == 1 < grad.shape[axis]]
-    return (grad.sum(axes, keepdim=True) if axes else grad).expand(shape)
+    return (grad.sum(axes, keepdim=True) if axes else grad).expand(shape).reshape(result)
 
 
 def _flattens(x: Tensor) -> bool:
@@ -481,7 +502,7 @@ def _flattens(x: Tensor) -> bool:
     return x.ndim != 4 or x.shape[1] == 1 or x.shape[2] == 1 or x.stride(1) == x.shape[2] * x.stride(2)
 
 
-def _flat_shape(x: Tensor) -> tuple[int, int, int]:
+def _flat_shape(x: Tensor) -> _Shape:
     """Give the shape that an operand has as (B, R, W)."""
     return (x.shape[0] if x.ndim > 2 else 1, math.prod(x.shape[1:-1]), x.shape[-1])
 
@@ -498,7 +519,7 @@ def _strides(x: Tensor) -> tuple[int, int, int]:
     return sample if outer > 1 else 0, row if inner > 1 else 0, int(columns > 1)
 
 
-def _strides_of(shape: torch.Size) -> tuple[int, int, int]:
+def _strides_of(shape: tuple[int, ...]) -> tuple[int, int, int]:
     """Give the same of a new tensor."""
     outer, *rows, columns = shape
     inner = math.prod(rows)
