@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hsmamba.ops import depthwise
+from hsmamba.ops.depthwise_gradients import FEW, trainable_depthwise
 
 
 def depthwise_conv(conv: nn.Conv2d, x: Tensor, *, silu: bool = False, out: Tensor | None = None) -> Tensor:
@@ -24,7 +25,8 @@ def depthwise_conv(conv: nn.Conv2d, x: Tensor, *, silu: bool = False, out: Tenso
     """
     tensors = x, conv.weight, *([] if conv.bias is None else [conv.bias])
     hooked = conv._forward_hooks or conv._forward_pre_hooks  # by somebody who wants to see the layer's numbers
-    takes, trains = depthwise.takes(*tensors), out is None and not hooked and depthwise.trains(*tensors)
+    large = conv.weight[0].numel() > FEW  # of which another kernel computes the gradients faster
+    takes, trains = depthwise.takes(*tensors), not large and out is None and not hooked and depthwise.trains(*tensors)
     if takes or trains:
         down, across = conv.kernel_size
         padding = (
@@ -33,6 +35,7 @@ def depthwise_conv(conv: nn.Conv2d, x: Tensor, *, silu: bool = False, out: Tenso
         if trains:
             return depthwise.trainable(x, conv.weight, conv.bias, stride=conv.stride[0], padding=padding, silu=silu)
         return depthwise.convolve(x, conv.weight, conv.bias, stride=conv.stride[0], padding=padding, silu=silu, out=out)
-    y: Tensor = conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+    maps = x.permute(0, 3, 1, 2)
+    y = (conv(maps) if hooked else trainable_depthwise(maps, conv)).permute(0, 2, 3, 1)
     y = F.silu(y) if silu else y
     return y if out is None else out.copy_(y)

@@ -33,7 +33,6 @@ from hsmamba.models._base import FusionNetwork
 from hsmamba.models._registry import ModelCfg, register_model
 from hsmamba.ops import inference
 from hsmamba.ops.chains import Product, RowChain
-from hsmamba.ops.depthwise_gradients import trainable_depthwise
 from hsmamba.ops.linear import product
 
 _CITATION = (
@@ -112,7 +111,7 @@ class Scan(nn.Module):
         """Scan."""
         d = self.out_proj.in_features
         x, gate = self.in_proj.parts(x, (d, ""), (d, "silu"))
-        x = F.silu(trainable_depthwise(self.conv_norm(x).movedim(-1, 1), self.conv))  # (B, d, H, W)
+        x = depthwise_conv(self.conv, self.conv_norm(x), silu=True).movedim(-1, 1)  # (B, d, H, W)
         y, last = self.scan(x, previous, skip)
         return self.out_proj(self.out_norm(y) * gate), last
 
@@ -249,8 +248,6 @@ class LEVMBlock(nn.Module):
 
     def _projected(self, guide: Tensor) -> Tensor:
         """(B, G, H, W) -> (B, H, W, c)."""
-        if not inference.takes(guide, of=self.guide_proj):
-            return cast(Tensor, self.guide_proj(guide)).movedim(1, -1)
         first, second = cast("tuple[nn.Conv2d, nn.Conv2d]", tuple(self.guide_proj))
         return depthwise_conv(second, pointwise(first, guide.movedim(1, -1)))
 

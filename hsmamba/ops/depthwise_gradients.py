@@ -16,7 +16,7 @@ from hsmamba.ops import cpu, inference
 
 _int = ctypes.c_int64
 _ptr = ctypes.c_void_p
-_FEW = 25  # taps up to which torch is as fast
+FEW = 25  # taps up to which torch is as fast
 _SMALL = 1 << 20  # products under which a second thread costs more than it gives
 
 
@@ -60,7 +60,7 @@ def _takes(x: Tensor, conv: nn.Conv2d) -> bool:
     keeps = conv.padding in ("same", (conv.dilation[0] * (rows // 2), conv.dilation[0] * (columns // 2)))
     plain = conv.stride == (1, 1) and conv.dilation[0] == conv.dilation[1] and conv.padding_mode == "zeros"
     odd = rows % 2 == columns % 2 == 1 and conv.groups == x.shape[1] == len(conv.weight)
-    large = rows * columns > _FEW or conv.dilation[0] > 1
+    large = rows * columns > FEW or conv.dilation[0] > 1
     return fits and keeps and plain and odd and large and x.numel() > 0
 
 
