@@ -250,6 +250,8 @@ class TokenStage(nn.Module):
 
 
 _distances = RowProgram("d = x - c; d = sqrt(sum(d * d))", "d")
+# its gradient, s that of d, and g beside it; 0 where the distance is 0
+_distances_back = RowProgram("e = (x - c) * (s * (d / (d * d + 1e-37))); y = g + e; t = total(e * -1.0)", "y", "t")
 _attended = RowProgram("y = x * mask", "y")
 _extremes = RowProgram("a = most(x); b = sum(x)", "a", "b")
 _attention = RowProgram("y = x * sigmoid(relu(most(x) * most + sum(x) * mean + shift))", "y")
@@ -279,30 +281,40 @@ def _index_row(length: int) -> tuple[Tensor, Tensor]:
         return mask.view(1, 1, -1), torch.full((1, 1, 1), 1 / length)
 
 
-class _WithToken(torch.autograd.Function):
-    """Tokens (N, L, E) and one of them, (N, 1, E), without a gradient full of zeros for it."""
+class _WithMask(torch.autograd.Function):
+    """Tokens (N, L, E) and their `released_mask`, whose gradient is added to the tokens' in the pass that makes it."""
 
     @staticmethod
-    def forward(ctx: Any, y: Tensor, at: int) -> tuple[Tensor, Tensor]:
-        ctx.at = at
-        return y.view_as(y), y[:, at : at + 1].clone()
+    def forward(ctx: Any, y: Tensor) -> tuple[Tensor, Tensor]:
+        distance, mask = _distances_and_mask(y)
+        ctx.save_for_backward(y, distance)
+        return y.view_as(y), mask
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, of_token: Tensor) -> tuple[Tensor, None]:
-        grad = grad.clone() if torch.is_grad_enabled() else grad  # else it is of the distances alone, whose it was
-        grad[:, ctx.at : ctx.at + 1] += of_token
-        return grad, None
+    def backward(ctx: Any, grad: Tensor, of_mask: Tensor) -> Tensor:
+        y, distance = ctx.saved_tensors
+        if torch.is_grad_enabled():  # the gradient is to be differentiated in its turn
+            more: Tensor = torch.autograd.grad(released_mask(y), y, of_mask, create_graph=True)[0]
+            return grad + more
+        length = y.shape[1]
+        index, share = _index_row(length)
+        with torch.enable_grad():
+            row = distance.detach().mT.requires_grad_()
+            (slope,) = torch.autograd.grad(_flat_mask(d=row, index=index, share=share), row, of_mask.mT)
+        at = released_centre(length)
+        dy, of_token = _distances_back(g=grad, x=y, c=y[:, at : at + 1], d=distance, s=slope.mT)
+        dy[:, at : at + 1] += of_token
+        return cast(Tensor, dy)
 
 
-def _fast_mask(y: Tensor) -> Tensor:
-    """`released_mask` by row programs: (N, L, E) -> (N, L, 1)."""
+def _distances_and_mask(y: Tensor) -> tuple[Tensor, Tensor]:
+    """Each token's distance from the reference token, and `released_mask`, by row programs: (N, L, 1) each."""
     length = y.shape[1]
     centre = released_centre(length)
-    x, c = (y, y[:, centre : centre + 1]) if inference.takes(y) else _WithToken.apply(y, centre)
-    distance = _distances(x=x, c=c)
+    distance: Tensor = _distances(x=y, c=y[:, centre : centre + 1])
     index, share = _index_row(length)
     mask: Tensor = _flat_mask(d=distance.mT, index=index, share=share)
-    return mask.mT
+    return distance, mask.mT
 
 
 class MaskedMerge(nn.Module):
@@ -322,15 +334,15 @@ class MaskedMerge(nn.Module):
         if inference.takes(forward, backward, of=self):
             c = forward.new_empty(*forward.shape[:2], 2 * forward.shape[2])
             first, second = c.chunk(2, dim=-1)
-            _attended(x=forward, mask=_fast_mask(forward), out={"y": first})
-            _attended(x=backward, mask=_fast_mask(backward).flip(1), out={"y": second})
-            merged: Tensor = _attended(x=self.proj(c), mask=_fast_mask(c))
+            _attended(x=forward, mask=_distances_and_mask(forward)[1], out={"y": first})
+            _attended(x=backward, mask=_distances_and_mask(backward)[1].flip(1), out={"y": second})
+            merged: Tensor = _attended(x=self.proj(c), mask=_distances_and_mask(c)[1])
             return merged
-        masked = _fast_mask if inference.trains(forward, backward) else released_mask
-        c = torch.cat(
-            [_attended(x=forward, mask=masked(forward)), _attended(x=backward, mask=masked(backward).flip(1))], dim=-1
-        )
-        out: Tensor = _attended(x=self.proj(c), mask=masked(c))
+        masked = _WithMask.apply if inference.trains(forward, backward) else lambda y: (y, released_mask(y))
+        (forward, mask), (backward, other) = masked(forward), masked(backward)
+        c = torch.cat([_attended(x=forward, mask=mask), _attended(x=backward, mask=other.flip(1))], dim=-1)
+        c, mask = masked(c)
+        out: Tensor = _attended(x=self.proj(c), mask=mask)
         return out
 
 

@@ -14,6 +14,7 @@ from hsmamba.models.mim import MiMPaper, MiMv2, MiMv3
 from hsmamba.models.mim_blocks import (
     MixerPaper,
     ScanBatchNorm,
+    _WithMask,
     feature_mask,
     four_scans,
     index_mask,
@@ -203,6 +204,26 @@ def test_released_masks_are_flat_and_the_papers_are_not(side, variation):
     assert (working.std(1) / working.mean(1)).min() > 0.3
     assert (working.argmax(1) == (side * side) // 2).all()
     assert (working.amax(1) == 1).all()
+
+
+@pytest.mark.parametrize("length", [5, 9, 25])
+def test_masks_beside_their_tokens_have_the_gradients_of_both(length):
+    y, slope, of_mask = (torch.randn(3, length, width) for width in (20, 20, 1))
+    y[0, :] = y[0, :1]  # equal tokens, whose distances have no slope
+    y.requires_grad_()
+    tokens, mask = _WithMask.apply(y)
+    wanted = released_mask(y.double())
+    torch.testing.assert_close(tokens, y)
+    torch.testing.assert_close(mask, wanted.float())
+    got = torch.autograd.grad((tokens, mask), y, (slope, 1e4 * of_mask), retain_graph=True)[0]
+    double = torch.autograd.grad(wanted, y, 1e4 * of_mask.double())[0] + slope
+    torch.testing.assert_close(got, double, rtol=1e-4, atol=1e-4 * float(double.abs().max()))
+    assert not torch.allclose(got, slope, atol=1e-2)  # the mask's part is no rounding here
+    first = torch.autograd.grad((tokens, mask), y, (slope, of_mask), create_graph=True)[0]
+    (second,) = torch.autograd.grad(first.square().sum(), y)
+    again = torch.autograd.grad(released_mask(y), y, of_mask, create_graph=True)[0] + slope
+    wanted = torch.autograd.grad(again.square().sum(), y)[0]
+    torch.testing.assert_close(second, wanted, equal_nan=True)  # torch knows none where a distance is 0
 
 
 def test_masks_of_equal_tokens_are_flat_and_have_gradients():
