@@ -33,7 +33,7 @@ _Shape = tuple[int, int, int]
 _NAMES = (
     *("load", "store", "total", "add", "subtract", "multiply", "divide", "add_value", "multiply_value", "silu", "tanh"),
     *("softplus", "sigmoid", "relu", "gelu", "sqrt", "exp", "sum", "most", "norm", "rms"),
-    *("positive", "gelu_slope", "equal", "norm_slope", "rms_slope", "linear"),
+    *("positive", "gelu_slope", "equal", "norm_slope", "rms_slope", "linear", "dot", "multiply_add", "spread"),
 )
 _NUMBERS = {name: number for number, name in enumerate(_NAMES)}
 _BINARY: dict[type[ast.operator], str] = {
@@ -94,12 +94,14 @@ _OF_ONE = (
 )
 _OF_TWO = ("norm_slope", "rms_slope")  # and a value
 _VALUED = ("add_value", "multiply_value", "norm", "affine_norm", "rms", "norm_slope", "rms_slope")
+_OF_ROWS = ("sum", "most", "dot", "norm", "rms", "norm_slope", "rms_slope", "total", "linear")  # not of numbers
+_RESULT, _A, _B, _C = 1, 2, 4, 8  # the flags of csrc/rows.h
 _SIGNS = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "add_value": "+", "multiply_value": "*"}
 
 
 class _Step(ctypes.Structure):
     _fields_ = [
-        *((name, ctypes.c_int32) for name in ("op", "to", "a", "b", "one")),
+        *((name, ctypes.c_int32) for name in ("op", "to", "a", "b", "c", "one")),
         ("value", ctypes.c_float),
         ("width", ctypes.c_int32),
     ]
@@ -205,64 +207,101 @@ class RowProgram:
         one = op in ("sum", "most") or all(self._nodes[arg].one for arg in args)
         return _Node(op, args, value, one=one)
 
-    def _compiled(self) -> tuple[list[tuple[int, tuple[Any, ...]]], int]:
+    def _operations(self) -> list[tuple[int, str, tuple[int, ...], float]]:
+        """List what is done for which value, with what follows a product of two at once joined to it."""
+        uses = [arg for node in self._nodes for arg in node.args] + [self._named[name] for name in self.results]
+
+        def joined(arg: int) -> bool:
+            return self._nodes[arg].op == "multiply" and uses.count(arg) == 1
+
+        made: list[tuple[int, str, tuple[int, ...], float]] = []
+        within: set[int] = set()
+        for at, node in enumerate(self._nodes):
+            op, args = node.op, node.args
+            first = next((arg for arg in args if joined(arg)), None) if op in ("sum", "add") else None
+            if op == "affine_norm":
+                made.append((at, "norm", args[:1], node.value))
+                op, args = "multiply_add", (at, *args[1:])
+            elif first is not None:
+                within.add(first)
+                op = "dot" if op == "sum" else "multiply_add"
+                args = (*self._nodes[first].args, *(args[1 - args.index(first)] for _ in args[1:]))
+            made.append((at, op, args, node.value))
+        return [operation for operation in made if operation[0] not in within]
+
+    def _compiled(self) -> tuple[list[tuple[int, str, int, tuple[int, ...], tuple[int, ...], float]], int]:
         """Give each value a register while it is needed.
 
         Returns:
-            The steps, each with the number of the value that it is for; how many registers there are.
+            The steps, each with the number of the value that it is for, and those of what it reads; how many registers
+            there are.
         """
         stored: dict[int, list[int]] = {}
         for i, name in enumerate(self.results):
             stored.setdefault(self._named[name], []).append(len(self.inputs) + i)
-        last = {arg: at for at, node in enumerate(self._nodes) for arg in node.args}
-        steps: list[tuple[int, tuple[Any, ...]]] = []
+        operations = self._operations()
+        last = {arg: i for i, (at, _, args, _) in enumerate(operations) for arg in args if arg != at}
+        steps: list[tuple[int, str, int, tuple[int, ...], tuple[int, ...], float]] = []
         place: dict[int, int] = {}
         free: list[int] = []
         registers = 0
-        for at, node in enumerate(self._nodes):
-            a, b, c = (*(place[arg] for arg in node.args), 0, 0, 0)[:3]
-            if node.op == "total":
-                steps += [(at, ("total", to, a, 0, 0.0)) for to in stored[at]]
+        for i, (at, op, args, value) in enumerate(operations):
+            from_ = tuple(place[arg] for arg in args if arg in place)
+            if op == "total":
+                steps += [(at, "total", to, from_, args, 0.0) for to in stored[at]]
                 continue
-            # what a step writes may be what it reads, but weight and bias of a norm are read in later steps, and rows
-            # of a product again for other outputs
-            read_at_once = {"affine_norm": node.args[:1], "linear": ()}.get(node.op, node.args)
-            ended = [place[arg] for arg in dict.fromkeys(node.args) if last[arg] == at]
-            free += [x for x in ended if x in {place[arg] for arg in read_at_once}]
-            if not free:
-                free.append(registers)
-                registers += 1
-            to = place[at] = free.pop()
-            free += [x for x in ended if x not in {place[arg] for arg in read_at_once}]
-            if node.op == "affine_norm":
-                parts = ("norm", to, a, 0, node.value), ("multiply", to, to, b, 0.0), ("add", to, to, c, 0.0)
-                steps += [(at, part) for part in parts]
-            elif node.op == "load":
-                steps.append((at, ("load", to, self.inputs.index(node.name), 0, 0.0)))
-            elif node.op == "linear":
-                steps.append((at, ("linear", to, a, int(node.value), 0.0)))
-            else:
-                steps.append((at, (node.op, to, a, b, node.value)))
-            steps += [(at, ("store", operand, to, 0, 0.0)) for operand in stored.get(at, ())]
+            ended = [place[arg] for arg in dict.fromkeys(args) if last.get(arg) == i]
+            if op != "linear":  # which reads the rows of a product again for other outputs
+                free += ended
+            if at not in place:
+                if not free:
+                    free.append(registers)
+                    registers += 1
+                place[at] = free.pop()
+            if op == "linear":
+                free += ended
+            to = place[at]
+            if op == "load":
+                from_ = (self.inputs.index(self._nodes[at].name),)
+            elif op == "linear":
+                from_ = (*from_, int(value))
+            steps.append((at, op, to, from_, args, value))
+            if any(later == at for later, *_ in operations[i + 1 :]):  # the steps of a norm
+                continue
+            steps += [(at, "store", operand, (to,), (at,), 0.0) for operand in stored.get(at, ())]
             if at not in last:
                 free.append(to)
         return steps, registers
 
-    def _placed(self, narrow: set[str], widths: Sequence[int]) -> Any:
-        """Write the steps for the kernel.
+    def _placed(self, narrow: set[str], widths: Sequence[int]) -> tuple[int, Any]:
+        """Write the steps for the kernel, and count them.
 
         Args:
             narrow: The inputs of one number a row.
             widths: Columns of each value.
         """
-        ones: list[bool] = []
-        for node in self._nodes:
-            inner = bool(node.args) and node.op != "affine_norm" and all(ones[arg] for arg in node.args)
-            ones.append(node.name in narrow if node.op == "load" else node.op in ("sum", "most") or inner)
-        steps = [
-            _Step(_NUMBERS[op], to, a, b, ones[at], value, widths[at]) for at, (op, to, a, b, value) in self._steps
-        ]
-        return (_Step * len(steps))(*steps)
+        whole = {arg for _, op, _, _, args, _ in self._steps if op in _OF_ROWS for arg in args}  # read as rows
+        ones: dict[int, bool] = {}
+        made: list[_Step] = []
+        for at, op, to, from_, read, value in self._steps:
+            registers, args = list(from_), list(read)
+            if op == "load":
+                one = self._nodes[at].name in narrow and at not in whole
+            elif op in _OF_ROWS:
+                one = op in ("sum", "most", "dot")
+            else:
+                one = all(ones[arg] for arg in args)
+            if op == "multiply_add" and ones[args[0]] and not ones[args[1]]:
+                registers[:2], args[:2] = registers[1::-1], args[1::-1]
+            kinds = sum(flag for flag, arg in zip((_A, _B, _C), args, strict=False) if ones[arg])
+            a, b, c = (*registers, 0, 0, 0)[:3]
+            made.append(_Step(_NUMBERS[op], to, a, b, c, kinds + _RESULT * one, value, widths[at]))
+            if op not in ("store", "total"):
+                ones[at] = one
+                if one and at in whole:
+                    made.append(_Step(_NUMBERS["spread"], to, 0, 0, 0, 0, 0.0, widths[at]))
+                    ones[at] = False
+        return len(made), (_Step * len(made))(*made)
 
     def __call__(self, *, out: dict[str, Tensor] | None = None, **inputs: Tensor) -> Any:
         """Compute.
@@ -379,7 +418,10 @@ class RowProgram:
             if not made.isidentifier():
                 lines.append(f"_g{at} = {made}")
                 made = f"_g{at}"
-            for arg, slope in zip(node.args, self._slopes(node, made, values[at], values), strict=True):
+            slopes = self._slopes(node, made, values[at], values)
+            if node.op == "multiply" and node.args[0] == node.args[1]:
+                slopes = [f"{made} * 2.0 * {values[node.args[0]]}"]
+            for arg, slope in zip(node.args, slopes, strict=False):
                 if leads[arg]:
                     one = self._nodes[arg].one and not node.one
                     terms.setdefault(arg, []).append(f"sum({slope})" if one else slope)
@@ -429,10 +471,10 @@ class RowProgram:
         pitch = -(-width // cpu.WIDEST) * cpu.WIDEST
         block = max(1, min(inner, self._block(pitch)))
         task = inner if any(node.op == "total" for node in self._nodes) else min(inner, _TASK_BLOCKS * block)
-        sizes = outer, inner, len(self._steps), block, max(task, 1), pitch
-        floats = self._registers * block * pitch
         narrow = {name for name, x in zip(self.inputs, flat, strict=True) if x.shape[2] == 1}
-        steps = self._placed(narrow, widths)
+        count, steps = self._placed(narrow, widths)
+        sizes = outer, inner, count, block, max(task, 1), pitch
+        floats = self._registers * block * pitch
         strides = *map(_strides, flat), *map(_strides_of, shapes)
         operands = (_int * (4 * len(strides)))(*(n for three in strides for n in (0, *three)))
         return _Plan(outer * inner * width, sizes, floats, shapes, operands, copied, steps)

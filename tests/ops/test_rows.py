@@ -19,6 +19,11 @@ PROGRAMS = [
     RowProgram("y = norm(x, w, b, 1e-5); z = norm(q, 1e-6) + rms(v, 1e-5)", "y", "z"),
     RowProgram("d = x - q; d = sqrt(sum(d * d)); m = most(v); y = exp(v - m) * d", "d", "m", "y"),
     RowProgram("y = total(x * q + v * -2)", "y"),
+    RowProgram(
+        "n = sum(x * q) / (sum(x * x) + 1.0); y = n * x + q * n; z = x * q + n; u = n * most(v) + x; r = n * v + n * n",
+        *"nyzur",
+    ),
+    RowProgram("n = tanh(sum(x * q)) + 2.0; y = rms(n, 1e-5) * v + most(x + n); z = n - v; e = v / exp(n)", *"yze"),
 ]
 compiled = pytest.mark.skipif(not STATUS["cpu"].available, reason=str(STATUS["cpu"]))
 
@@ -210,6 +215,7 @@ programs = [
     RowProgram("y = x + silu(q) * norm(x, w, b, 1e-5); s = sum(x)", "y", "s"),
     RowProgram("t = total(tanh(x) - q)", "t"),
     RowProgram("y = norm_slope(x, q, 1e-5) + rms_slope(q, x, 1e-5) * equal(x, q) + gelu_slope(x) * positive(q)", "y"),
+    RowProgram("s = sum(x * q); y = s * x + q; y = y * q + s; y = y + rms(s * s + s, 1e-5) / s", "s", "y"),
 ]
 for level in levels:
     cpu.level = lambda: level
@@ -221,6 +227,7 @@ for level in levels:
             programs[0](x=x, q=q, w=w, b=b, out={"y": y, "s": s})
             programs[1](x=x, q=q, out={"t": t})
             programs[2](x=x, q=q, out={"y": y})
+            programs[3](x=x, q=q, out={"s": s, "y": y})
 print("all")
 """
 

@@ -1,7 +1,7 @@
 /* Arguments of the kernel of row programs; `hsmamba/ops/rows.py` holds the same structures and numbers for ctypes.
 
    A program is a list of steps that goes over blocks of rows. What a step makes has rows of `width` numbers, and lies in a
-   register row after row, each filled up to whole vectors of WIDEST. */
+   register row after row, each filled up to whole vectors of WIDEST; or rows have one number, and these follow each other. */
 #ifndef HSMAMBA_ROWS_H
 #define HSMAMBA_ROWS_H
 
@@ -25,7 +25,7 @@ enum {
     ROWS_GELU,
     ROWS_SQRT,
     ROWS_EXP,
-    ROWS_SUM,   /* over the columns of each row, in all of them */
+    ROWS_SUM,   /* over the columns of each row, one number */
     ROWS_MOST,  /* the largest of each row, likewise */
     ROWS_NORM,  /* each row with mean 0 and variance 1; value: added to the variance */
     ROWS_RMS,   /* each row over the root of its mean square, plus value */
@@ -35,7 +35,12 @@ enum {
     ROWS_NORM_SLOPE, /* the gradient of `a` from that of its norm, `b` */
     ROWS_RMS_SLOPE,
     ROWS_LINEAR, /* register `a` through product `b` */
+    ROWS_DOT,    /* the sum of the product's columns of each row, one number */
+    ROWS_MULTIPLY_ADD, /* a b + c */
+    ROWS_SPREAD, /* register `to`, whose rows have one number, with this in all columns */
 };
+
+enum { ROWS_ONE = 1, ROWS_ONE_A = 2, ROWS_ONE_B = 4, ROWS_ONE_C = 8 }; /* the result, and operands */
 
 typedef struct {
     float *data;
@@ -43,8 +48,8 @@ typedef struct {
 } RowsOperand;
 
 typedef struct {
-    int32_t op, to, a, b;
-    int32_t one; /* whether all columns of a row have the same result: it is computed once a row */
+    int32_t op, to, a, b, c;
+    int32_t one; /* of which of these the rows have one number: flags of the above */
     float value;
     int32_t width; /* columns of what it makes */
 } RowsStep;
