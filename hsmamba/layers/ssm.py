@@ -147,8 +147,7 @@ class S6(nn.Module):
             if inferred:
                 y, last, _ = s6.scan_tokens(*given, with_last=with_last)
             else:
-                save = torch.is_grad_enabled() and any(x.requires_grad for x in (tokens, projected, *parameters))
-                y, last, _ = s6.s6_op(*given, save)
+                y, last = s6.trainable_scan(*given, with_last)
         y = y.mT.view(*y.shape[:2], y.shape[3], height, width)
         return y.squeeze(1) if summed else y, last
 

@@ -98,14 +98,40 @@ def dense_transposed(weight: Tensor, height: int, width: int) -> Tensor:
     Returns:
         (H W e, h w d), H = 2 h - 1, W = 2 w - 1: what each of (H, W, e) gets of each number of a map (h, w, d).
     """
-    d, e, side, _ = weight.shape
-    matrix = weight.new_zeros(2 * height - 1, 2 * width - 1, e, height, width, d)
-    for i, j in itertools.product(range(height), range(width)):
-        for p, q in itertools.product(range(2 * height - 1), range(2 * width - 1)):
-            down, across = p - 2 * i + side // 2, q - 2 * j + side // 2
-            if 0 <= down < side and 0 <= across < side:
-                matrix[p, q, :, i, j] = weight[:, :, down, across].T
-    return matrix.view(-1, height * width * d)
+    matrix: Tensor = _Dense.apply(weight, height, width)
+    return matrix
+
+
+class _Dense(torch.autograd.Function):
+    """`dense_transposed`, whose gradient needs as few copies as itself."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, height: int, width: int) -> Tensor:
+        d, e, side, _ = weight.shape
+        ctx.sizes = d, e, side, height, width
+        taps = weight.permute(2, 3, 1, 0).contiguous()  # (k, k, e, d)
+        matrix = weight.new_zeros(2 * height - 1, 2 * width - 1, e, height, width, d)
+        for i, j in itertools.product(range(height), range(width)):
+            (rows, down), (columns, across) = _reached(i, height, side), _reached(j, width, side)
+            matrix[rows, columns, :, i, j] = taps[down, across]
+        return matrix.view(-1, height * width * d)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        d, e, side, height, width = ctx.sizes
+        grad = grad.view(2 * height - 1, 2 * width - 1, e, height, width, d)
+        taps = grad.new_zeros(side, side, e, d)
+        for i, j in itertools.product(range(height), range(width)):
+            (rows, down), (columns, across) = _reached(i, height, side), _reached(j, width, side)
+            taps[down, across] += grad[rows, columns, :, i, j]
+        return taps.permute(3, 2, 0, 1), None, None
+
+
+def _reached(line: int, lines: int, side: int) -> tuple[slice, slice]:
+    """The lines of the large map that a line of the small one reaches, and the taps by which it does."""
+    before = 2 * line - side // 2
+    start, end = max(0, before), min(2 * lines - 1, before + side)
+    return slice(start, end), slice(start - before, end - before)
 
 
 class MultiScaleScan(nn.Module):
@@ -152,9 +178,12 @@ class MultiScaleScan(nn.Module):
         conv, (_, d, height, width) = self.upsample, small.shape
         large = 2 * height - 1, 2 * width - 1
         fits = 4 * d * d * height * width * math.prod(large) <= _DENSE_BYTES
-        if not fits or not inference.takes(small, of=conv):
+        if fits and inference.takes(small, of=conv):
+            matrix = inference.prepared(dense_transposed, conv.weight, height=height, width=width)
+        elif fits and math.prod(large) <= math.prod(conv.kernel_size) and inference.trains(small, conv.weight):
+            matrix = dense_transposed(conv.weight, height, width)  # which is made anew, but no larger than the taps
+        else:
             return cast(Tensor, conv(small)).permute(0, 2, 3, 1)
-        matrix = inference.prepared(dense_transposed, conv.weight, height=height, width=width)
         tokens = linear(small.permute(0, 2, 3, 1).flatten(1), matrix)
         return tokens.view(-1, *large, d) + cast(Tensor, conv.bias)
 

@@ -206,7 +206,12 @@ def s6_op(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Scan as `scan_tokens` does, with gradients."""
     given = u, projected, order, A_log, steps, bias, D, summed, save
-    return scan_tokens(*given, made=lambda make, *weights: make(*weights))
+    return scan_tokens(*given, made=_made)
+
+
+def _made(make: Callable[..., Any], *weights: Tensor) -> Any:
+    """Put weights in order anew: they change from call to call."""
+    return make(*weights)
 
 
 def _checkpoint_shape(u: Tensor, projected: Tensor, A_log: Tensor) -> tuple[int, ...]:
@@ -265,6 +270,21 @@ def _s6_backward_op(
     dlast: Tensor | None,
 ) -> list[Tensor]:
     """Gradients of u, projected, A_log, steps, bias and D."""
+    return _gradients(u, projected, order, A_log, steps, bias, D, checkpoints, dy, dlast)
+
+
+def _gradients(
+    u: Tensor,
+    projected: Tensor,
+    order: Tensor,
+    A_log: Tensor,
+    steps: Tensor,
+    bias: Tensor,
+    D: Tensor,
+    checkpoints: Tensor,
+    dy: Tensor,
+    dlast: Tensor | None,
+) -> list[Tensor]:
     scans, n, (sets, d, rank) = projected.shape[1], A_log.shape[2], steps.shape
     du, dprojected = torch.empty_like(u), torch.empty_like(projected)
     if u.numel() == 0 or scans == 0:
@@ -303,14 +323,79 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
     ctx.set_materialize_grads(False)
 
 
-def _backward(ctx: Any, dy: Tensor | None, dlast: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
+def _backward(
+    ctx: Any, dy: Tensor | None, dlast: Tensor | None, _: Tensor | None, run: Callable[..., Any] = _s6_backward_op
+) -> tuple[Tensor | None, ...]:
     if dy is None and dlast is None:
         return (None,) * 9
     if dy is None:
         u, projected = ctx.saved_tensors[:2]
         dy = u.new_zeros(()).expand(len(u), projected.shape[1], *u.shape[2:]).contiguous()
-    du, dprojected, *weights = _s6_backward_op(*ctx.saved_tensors, dy, dlast)
+    du, dprojected, *weights = run(*ctx.saved_tensors, dy, dlast)
     return (du, dprojected, None, *weights, None, None)
+
+
+class _Trained(torch.autograd.Function):
+    """The operator without what torch does around one, which takes as long as a scan of few tokens."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        u: Tensor,
+        projected: Tensor,
+        order: Tensor,
+        A_log: Tensor,
+        steps: Tensor,
+        bias: Tensor,
+        D: Tensor,
+        summed: bool,
+        with_last: bool,
+    ) -> tuple[Tensor, Tensor]:
+        y, last, checkpoints = scan_tokens(u, projected, order, A_log, steps, bias, D, summed, True, with_last, _made)
+        ctx.save_for_backward(u, projected, order, A_log, steps, bias, D, checkpoints)
+        ctx.set_materialize_grads(False)
+        return y, last
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor | None, dlast: Tensor | None) -> tuple[Tensor | None, ...]:
+        # A second derivative is refused by the operator.
+        return _backward(ctx, dy, dlast, None, _s6_backward_op if torch.is_grad_enabled() else _gradients)
+
+
+def trainable_scan(
+    u: Tensor,
+    projected: Tensor,
+    order: Tensor,
+    A_log: Tensor,
+    steps: Tensor,
+    bias: Tensor,
+    D: Tensor,
+    summed: bool,
+    with_last: bool = True,
+) -> tuple[Tensor, Tensor]:
+    """Scan as `scan_tokens` does, with gradients.
+
+    Args:
+        u: See `scan_tokens`, as the others.
+        projected: See above.
+        order: See above.
+        A_log: See above.
+        steps: See above.
+        bias: See above.
+        D: See above.
+        summed: See above.
+        with_last: See above.
+
+    Returns:
+        y and the last states; see `scan_tokens`.
+    """
+    tensors = u, projected, A_log, steps, bias, D
+    if inference.trains(*tensors):
+        y, last = _Trained.apply(u, projected, order, A_log, steps, bias, D, summed, with_last)
+    else:
+        save = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
+        y, last, _ = s6_op(u, projected, order, A_log, steps, bias, D, summed, save)
+    return y, last
 
 
 s6_op.register_autograd(_backward, setup_context=_setup_context)

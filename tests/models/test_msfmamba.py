@@ -127,6 +127,27 @@ def test_a_transposed_convolution_is_a_matrix(sides):
     wanted = conv(small).permute(0, 2, 3, 1).flatten(1)
     got = small.permute(0, 2, 3, 1).flatten(1) @ dense_transposed(conv.weight, *sides).T
     torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
+    slope = torch.randn_like(wanted)
+    of_got, of_wanted = (torch.autograd.grad(y, conv.weight, slope)[0] for y in (got, wanted))
+    torch.testing.assert_close(of_got, of_wanted, rtol=1e-5, atol=1e-5)
+    taps = torch.rand(2, 2, 5, 5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda w: dense_transposed(w, *sides), (taps,))
+    assert torch.autograd.gradgradcheck(lambda w: dense_transposed(w.square(), *sides), (taps,))
+
+
+@pytest.mark.parametrize("patch_size", [5, 9])  # whose coarse maps are small, and not
+def test_a_step_has_the_gradients_of_the_plain_network_in_double_precision(patch_size):
+    torch.manual_seed(0)
+    model = MSFMamba(12, 4, patch_size, d_state=3)
+    inputs = example_inputs(model, 3)
+    model(*inputs).square().sum().backward()
+    got = {name: x.grad.double() for name, x in model.named_parameters()}
+    model.zero_grad()
+    model.double()(*(x.double() for x in inputs)).square().sum().backward()
+    for name, x in model.named_parameters():
+        torch.testing.assert_close(
+            got[name], x.grad, rtol=0, atol=1e-4 * max(1e-2, float(x.grad.abs().max())), msg=name
+        )
 
 
 def test_the_kernels_of_inference_give_the_numbers_of_the_plain_network():
