@@ -17,6 +17,7 @@ Written from the equations; the code is ours.
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any, Literal, cast
 
 import torch
@@ -369,7 +370,8 @@ class MD2FMamba(Classifier):
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Pool the feature map and classify, (B, dim, Q, Q) -> (B, num_classes), or (B, dim) with `pre_logits`."""
-        return super().forward_head(x.mean((2, 3)), pre_logits)
+        pooled = x.sum((2, 3)) / math.prod(x.shape[2:])  # the mean, whose gradient is not written out for all pixels
+        return super().forward_head(pooled, pre_logits)
 
 
 @register_model

@@ -38,9 +38,9 @@ class _Depthwise(ctypes.Structure):
 class _DepthwiseBackward(ctypes.Structure):
     _fields_ = [
         *((name, _int) for name in ("images", "channels", "height", "width", "in_height", "in_width")),
-        *((name, _int) for name in ("taps_down", "taps_across", "stride", "top", "left", "pitch", "adds", "slots")),
-        *((name, _Grid) for name in ("x", "grad", "dx")),
-        *((name, ctypes.c_void_p) for name in ("weights", "sums")),
+        *((name, _int) for name in ("taps_down", "taps_across", "stride", "top", "left", "pitch", "slots")),
+        *((name, _Grid) for name in ("x", "grad", "base", "dx")),
+        *((name, ctypes.c_void_p) for name in ("weights", "sums", "next")),
         ("next_task", _int),
     ]
 
@@ -57,7 +57,7 @@ def takes(*tensors: Tensor) -> bool:
 
 def trains(*tensors: Tensor) -> bool:
     """Whether `trainable` and `trainable_beside` may convolve these tensors, parameters among them."""
-    return inference.trains(*tensors) and _kernel("depthwise_back_image") is not None and tensors[0].numel() > 0
+    return inference.trains(*tensors) and _kernel("depthwise_back") is not None and tensors[0].numel() > 0
 
 
 def arranged(weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -170,7 +170,7 @@ class _Convolved(torch.autograd.Function):
         if ctx.silu:
             grad = _slope(y=convolve(x, weight, bias, **ctx.options), g=grad)
         dx = x.new_empty(x.shape) if ctx.needs_input_grad[0] else None
-        dweight, dbias = _gradients(x, grad, weight, dx, **ctx.options)
+        ((dweight, dbias),) = _gradients(x, [(grad, weight)], dx, **ctx.options)
         return dx, dweight, None if bias is None else dbias, None, None, None
 
 
@@ -198,9 +198,9 @@ class _Beside(torch.autograd.Function):
             return tuple(next(found) if need else None for need in ctx.needs_input_grad)
         grad = grad if grad.stride(3) == 1 else grad.contiguous()
         first, *others = torch.split(grad, x.shape[3], dim=3)
-        dx = first.clone(memory_format=torch.contiguous_format) if ctx.needs_input_grad[0] else None
-        pairs = zip(others, weights, strict=True)
-        return dx, *(_gradients(x, part, w, dx, padding=_same(w), adds=True)[0] for part, w in pairs)
+        dx = x.new_empty(x.shape) if ctx.needs_input_grad[0] else None
+        pairs: list[tuple[Tensor, Tensor]] = list(zip(others, weights, strict=True))
+        return dx, *(dweight for dweight, _ in _gradients(x, pairs, dx, base=first))
 
 
 def _same(weight: Tensor) -> tuple[int, int]:
@@ -210,28 +210,48 @@ def _same(weight: Tensor) -> tuple[int, int]:
 
 def _gradients(
     x: Tensor,
-    grad: Tensor,
-    weight: Tensor,
+    pairs: Sequence[tuple[Tensor, Tensor]],
     dx: Tensor | None,
     *,
     stride: int = 1,
-    padding: tuple[int, int] = (0, 0),
-    adds: bool = False,
-) -> tuple[Tensor, Tensor]:
-    """Compute the gradients of weight and bias; that of x goes to, or is added to, `dx`."""
-    x, grad = (t if t.stride(3) == 1 or t.shape[3] == 1 else t.contiguous() for t in (x, grad))
-    (images, rows, columns, channels), (down, across) = grad.shape, weight.shape[2:]
-    arguments = _DepthwiseBackward(images, channels, rows, columns, *x.shape[1:3], down, across, stride, *padding)
-    threads = torch.get_num_threads() if grad.numel() * down * across > cpu.SMALL else 1
+    padding: tuple[int, int] | None = None,
+    base: Tensor | None = None,
+) -> list[tuple[Tensor, Tensor]]:
+    """Compute the gradients of weight and bias of convolutions of the same maps.
+
+    Args:
+        x: The maps.
+        pairs: Gradient of the output, and weight, of each convolution.
+        dx: Takes the gradient of x, if it is asked for.
+        stride: Of all convolutions.
+        padding: Likewise; default what keeps the size of the maps.
+        base: What the gradient of x is added to; default zeros.
+    """
+    x, *grads = (t if t.stride(3) == 1 or t.shape[3] == 1 else t.contiguous() for t in (x, *(g for g, _ in pairs)))
+    images, rows, columns, channels = grads[0].shape
+    count = sum(weight[0].numel() for _, weight in pairs)
+    threads = torch.get_num_threads() if grads[0].numel() * count > cpu.SMALL else 1
     slots = min(images, cpu.RUNS_PER_THREAD * threads) if threads > 1 else 1
-    weights, _ = arranged(weight, None)
-    sums = weights.new_zeros(slots, down * across + 1, weights.shape[1])
-    arguments.pitch, arguments.adds, arguments.slots = weights.shape[1], adds, slots
-    arguments.x, arguments.grad = (_Grid(t.data_ptr(), *t.stride()[:3]) for t in (x, grad))
-    arguments.weights, arguments.sums = weights.data_ptr(), sums.data_ptr()
-    cpu.run_team(_kernel("depthwise_back_weights"), arguments, threads, (x, grad, sums))
-    if dx is not None:
-        arguments.dx, arguments.next_task = _Grid(dx.data_ptr(), *dx.stride()[:3]), 0
-        cpu.run_team(_kernel("depthwise_back_image"), arguments, threads, (weights, grad, dx))
-    found = sums.sum(0)[:, :channels]
-    return found[:-1].t().reshape(weight.shape), found[-1]
+    sizes = images, channels, rows, columns, *x.shape[1:3]
+    chain = (_DepthwiseBackward * len(pairs))()
+    held: list[Tensor] = []
+    for i, (grad, (_, weight)) in enumerate(zip(grads, pairs, strict=True)):
+        down, across = weight.shape[2:]
+        weights, _ = arranged(weight, None)
+        pitch = weights.shape[1]
+        sums = weights.new_zeros(slots, down * across + 1, pitch)
+        chain[i] = _DepthwiseBackward(
+            *sizes, down, across, stride, *(_same(weight) if padding is None else padding), pitch, slots
+        )
+        chain[i].x, chain[i].grad = (_Grid(t.data_ptr(), *t.stride()[:3]) for t in (x, grad))
+        if dx is not None:
+            chain[i].dx = _Grid(dx.data_ptr(), *dx.stride()[:3])
+            onto = dx if i else base
+            chain[i].base = _Grid() if onto is None else _Grid(onto.data_ptr(), *onto.stride()[:3])
+        chain[i].weights, chain[i].sums = weights.data_ptr(), sums.data_ptr()
+        if i:
+            chain[i - 1].next = ctypes.addressof(chain[i])
+        held += [weights, sums]
+    cpu.run_team(_kernel("depthwise_back"), chain, threads, (x, grads, base, dx, held))
+    found = [(sums.sum(0)[:, : len(weight)], weight.shape) for sums, (_, weight) in zip(held[1::2], pairs, strict=True)]
+    return [(sums[:-1].t().reshape(shape), sums[-1]) for sums, shape in found]

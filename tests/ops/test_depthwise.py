@@ -123,7 +123,7 @@ from hsmamba.ops.depthwise import _gradients, convolve
 
 run_team = cpu.run_team
 def longer(kernel, arguments, threads, held):
-    arguments.images += overrun
+    (arguments if hasattr(arguments, "images") else arguments[0]).images += overrun
     run_team(kernel, arguments, threads, held)
 
 cpu.run_team = longer
@@ -136,9 +136,10 @@ for level in levels:
             got = convolve(x, weight, bias, padding=(1, 1), silu=True, out=out)
             assert got.gt(0.7).all()
             grad, dx = guarded((2, 3, 5, channels), behind), guarded((2, 3, 5, channels), behind)
-            _gradients(x, grad, weight, dx, padding=(1, 1), adds=True)
+            one, base = torch.ones(channels, 1, 1, 3), guarded((2, 3, 5, channels), behind)
+            _gradients(x, [(grad, weight), (grad, one)], dx, base=base)
             few = guarded((2, 2, 3, channels), behind)
-            _gradients(x, few, weight, dx, padding=(1, 1), stride=2)
+            _gradients(x, [(few, weight)], dx, padding=(1, 1), stride=2)
 print("all")
 """
 

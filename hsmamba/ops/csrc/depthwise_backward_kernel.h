@@ -13,8 +13,9 @@ INLINE void FN(depthwise_back_pixels)(const DepthwiseBackward *d, int64_t n, int
             if (beyond > 0) j0 += beyond * stride;
             float *to = d->dx.data + n * d->dx.image + (y - d->top) * d->dx.row + (x - d->left) * d->dx.pixel + c;
             vf sum[4];
-            _Pragma("clang loop unroll(full)") for (int v = 0; v < last; v++) sum[v] = d->adds ? *(const vu *)(to + v * VL) : (vf)0.0f;
-            sum[last] = d->adds ? FN(some)(to + last * VL, lanes) : (vf)0.0f;
+            const float *base = d->base.data ? d->base.data + n * d->base.image + (y - d->top) * d->base.row + (x - d->left) * d->base.pixel + c : 0;
+            _Pragma("clang loop unroll(full)") for (int v = 0; v < last; v++) sum[v] = base ? *(const vu *)(base + v * VL) : (vf)0.0f;
+            sum[last] = base ? FN(some)(base + last * VL, lanes) : (vf)0.0f;
             int64_t column = (x - j0) / stride;
             for (int64_t i = i0, row = (y - i0) / stride; i <= i1; i += stride, row--) {
                 const float *from = grad + row * d->grad.row + column * d->grad.pixel, *weight = weights + (i * d->taps_across + j0) * d->pitch;
@@ -39,15 +40,6 @@ static void FN(depthwise_back_image)(const DepthwiseBackward *d, int64_t n, int6
         FN(depthwise_back_pixels)(d, n, c, 2, lanes, d->stride);
     else
         FN(depthwise_back_pixels)(d, n, c, 1, lanes, d->stride);
-}
-
-EXPORT void FN(hsmamba_depthwise_back_image)(DepthwiseBackward *d) {
-    int64_t n;
-    while ((n = __atomic_fetch_add(&d->next_task, 1, __ATOMIC_RELAXED)) < d->images)
-        for (int64_t c = 0; c < d->channels; c += 4 * VL) {
-            int64_t left = d->channels - c, vectors = left >= 4 * VL ? 4 : (left + VL - 1) / VL;
-            FN(depthwise_back_image)(d, n, c, (int)vectors, left >= vectors * VL ? VL : (int)(left - (vectors - 1) * VL));
-        }
 }
 
 /* The first output that sees a line of the map by a tap, and the one after the last. */
@@ -102,14 +94,24 @@ static void FN(depthwise_back_weights)(const DepthwiseBackward *d, int64_t n, in
         FN(depthwise_back_taps)(d, n, c, sums, 1, lanes);
 }
 
-EXPORT void FN(hsmamba_depthwise_back_weights)(DepthwiseBackward *d) {
-    int64_t slot;
-    while ((slot = __atomic_fetch_add(&d->next_task, 1, __ATOMIC_RELAXED)) < d->slots) {
-        float *sums = d->sums + slot * (d->taps_down * d->taps_across + 1) * d->pitch;
-        for (int64_t n = d->images * slot / d->slots; n < d->images * (slot + 1) / d->slots; n++)
+/* What one image gives to the gradients of all convolutions, while it is in a cache. */
+static void FN(depthwise_back)(const DepthwiseBackward *first, int64_t n, int64_t slot) {
+    for (int image = 0; image < 2; image++)
+        for (const DepthwiseBackward *d = first; d && !(image && !d->dx.data); d = d->next) {
+            float *sums = d->sums + slot * (d->taps_down * d->taps_across + 1) * d->pitch;
             for (int64_t c = 0; c < d->channels; c += 4 * VL) {
                 int64_t left = d->channels - c, vectors = left >= 4 * VL ? 4 : (left + VL - 1) / VL;
-                FN(depthwise_back_weights)(d, n, c, sums, (int)vectors, left >= vectors * VL ? VL : (int)(left - (vectors - 1) * VL));
+                int lanes = left >= vectors * VL ? VL : (int)(left - (vectors - 1) * VL);
+                if (image)
+                    FN(depthwise_back_image)(d, n, c, (int)vectors, lanes);
+                else
+                    FN(depthwise_back_weights)(d, n, c, sums, (int)vectors, lanes);
             }
-    }
+        }
+}
+
+EXPORT void FN(hsmamba_depthwise_back)(DepthwiseBackward *d) {
+    int64_t slot;
+    while ((slot = __atomic_fetch_add(&d->next_task, 1, __ATOMIC_RELAXED)) < d->slots)
+        for (int64_t n = d->images * slot / d->slots; n < d->images * (slot + 1) / d->slots; n++) FN(depthwise_back)(d, n, slot);
 }
