@@ -53,7 +53,8 @@ def test_it_is_the_expression_in_double_precision(level, program, samples, rows,
         patch.setattr(cpu, "level", lambda: level)
         got, wanted = both(program, products(width, hidden, gen), **inputs)
     for one, other in zip(got, wanted, strict=True):
-        torch.testing.assert_close(one.double(), other, rtol=2e-5, atol=2e-5)
+        # A norm of few numbers that lie close together multiplies their rounding by up to 316, the root of 1 / 1e-5.
+        torch.testing.assert_close(one.double(), other, rtol=2e-5, atol=1e-4)
 
 
 def test_rows_of_one_number_are_rows_of_all_their_columns():
