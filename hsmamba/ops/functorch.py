@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hsmamba.ops import operator
+from hsmamba.ops import inference, operator
 from hsmamba.ops.inputs import split_axis
 
 # u, delta, A, B, C, D, z, delta_bias, initial_state: the axis of channels or groups
@@ -34,14 +34,11 @@ def _watched(args: tuple[Any, ...]) -> bool:
     """Whether something traces or intercepts operators, or a tensor is of a kind of its own."""
     if torch.compiler.is_compiling() or torch._C._is_tracing() or torch._C._len_torch_dispatch_stack() > 0:
         return True
-    return any(isinstance(x, Tensor) and type(x) not in _KINDS for x in args)
-
-
-_KINDS = (Tensor, torch.nn.Parameter)
+    return any(isinstance(x, Tensor) and type(x) not in inference.KINDS for x in args)
 
 
 class _Direct(torch.autograd.Function):
-    """The operator where nothing watches: one of torch's takes 0.1 ms more, and its gradient 0.2."""
+    """The operator where nothing watches: what torch does around one takes longer than a small scan."""
 
     @staticmethod
     def forward(ctx: Any, *args: Any) -> tuple[Tensor, Tensor, Tensor]:

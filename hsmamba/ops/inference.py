@@ -35,7 +35,7 @@ def takes(*tensors: Tensor, of: torch.nn.Module | None = None) -> bool:
         if any(x.requires_grad for x in tensors):
             return False
     for x in tensors:
-        if type(x) not in _KINDS or x.dtype is not torch.float32 or not x.is_cpu:
+        if type(x) not in KINDS or x.dtype is not torch.float32 or not x.is_cpu:
             return False
     if forced_backend() not in (None, "cpu") or isinstance(cpu.load(), str) or is_plain():
         return False
@@ -47,7 +47,7 @@ def takes(*tensors: Tensor, of: torch.nn.Module | None = None) -> bool:
     return current < 0
 
 
-_KINDS = (Tensor, torch.nn.Parameter)
+KINDS = (Tensor, torch.nn.Parameter)  # and no subclass that intercepts what is done with it
 
 
 def trains(*tensors: Tensor) -> bool:

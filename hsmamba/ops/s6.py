@@ -256,23 +256,6 @@ def _(u: Tensor, projected: Tensor, order: Tensor, A_log: Tensor, *others: Any) 
     return y, last, u.new_empty(_checkpoint_shape(u, projected, A_log) if save else (0,))
 
 
-@torch.library.custom_op("hsmamba::s6_backward", mutates_args=())
-def _s6_backward_op(
-    u: Tensor,
-    projected: Tensor,
-    order: Tensor,
-    A_log: Tensor,
-    steps: Tensor,
-    bias: Tensor,
-    D: Tensor,
-    checkpoints: Tensor,
-    dy: Tensor,
-    dlast: Tensor | None,
-) -> list[Tensor]:
-    """Gradients of u, projected, A_log, steps, bias and D."""
-    return _gradients(u, projected, order, A_log, steps, bias, D, checkpoints, dy, dlast)
-
-
 def _gradients(
     u: Tensor,
     projected: Tensor,
@@ -285,6 +268,7 @@ def _gradients(
     dy: Tensor,
     dlast: Tensor | None,
 ) -> list[Tensor]:
+    """Compute the gradients of u, projected, A_log, steps, bias and D."""
     scans, n, (sets, d, rank) = projected.shape[1], A_log.shape[2], steps.shape
     du, dprojected = torch.empty_like(u), torch.empty_like(projected)
     if u.numel() == 0 or scans == 0:
@@ -311,6 +295,9 @@ def _gradients(
         torch.sum(by_part, 0, out=dprojected)
     dA, dsteps, dbias, dD = (x.sum(0)[..., :d] for x in sums)
     return [du, dprojected, dA.mT * -A_log.exp(), dsteps.mT.contiguous(), dbias.clone(), dD.clone()]
+
+
+_s6_backward_op = torch.library.custom_op("hsmamba::s6_backward", _gradients, mutates_args=())
 
 
 @_s6_backward_op.register_fake
