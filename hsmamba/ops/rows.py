@@ -204,6 +204,8 @@ class RowProgram:
         return self._nodes.index(made)
 
     def _operation(self, op: str, args: tuple[int, ...], value: float = 0.0) -> _Node:
+        if op in ("sum", "most") and self._nodes[args[0]].one:
+            raise ValueError(f"{op} is of the columns of a row, and what it is given is one number a row; leave it out")
         one = op in ("sum", "most") or all(self._nodes[arg].one for arg in args)
         return _Node(op, args, value, one=one)
 

@@ -202,6 +202,12 @@ def test_what_is_held_is_made_once_and_forgotten_behind():
     assert _kernel() is not None
 
 
+@pytest.mark.parametrize("op", ["sum", "most"])
+def test_the_columns_of_one_number_are_refused(op):
+    with pytest.raises(ValueError, match=f"{op} is of the columns of a row, .* is one number a row; leave it out"):
+        RowProgram(f"m = sum(x); y = x * {op}(m * 2)", "y")
+
+
 _GUARDED = """
 from hsmamba.ops.rows import RowProgram
 
