@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hsmamba.ops import inference
+from hsmamba.ops import inference, norm_gradients
 from hsmamba.ops.linear_gradients import trainable_linear
 
 _CONVOLUTIONS = {nn.Conv2d: F.conv2d, nn.Conv3d: F.conv3d}
@@ -48,9 +48,13 @@ class ConvBN(nn.Sequential):
         if norm.training or norm.running_var is None or norm.running_mean is None:
             if _is_product(conv, input):
                 rows = trainable_linear(input.permute(0, 2, 3, 1), conv.weight.flatten(1), conv.bias)
-                x = norm(rows.permute(0, 3, 1, 2))
-                return F.relu(x, inplace=True) if len(self) > 2 else cast(Tensor, x)
-            return cast(Tensor, super().forward(input))  # type: ignore[no-untyped-call]
+                x = rows.permute(0, 3, 1, 2)
+            else:
+                x = conv(input)
+            if len(self) > 2 and _has_neighbours(x) and norm_gradients.takes(norm, x):
+                return norm_gradients.trainable_norm(x.permute(0, 2, 3, 1), norm).permute(0, 3, 1, 2)
+            x = norm(x)
+            return F.relu(x, inplace=True) if len(self) > 2 else x
         kernel, shift = self.folded()
         x = _CONVOLUTIONS[type(conv)](input, kernel, shift, conv.stride, conv.padding, conv.dilation, conv.groups)
         return F.relu(x, inplace=True) if len(self) > 2 else x
@@ -58,9 +62,17 @@ class ConvBN(nn.Sequential):
 
 def _is_product(conv: nn.Conv2d | nn.Conv3d, maps: Tensor) -> bool:
     """Whether a convolution is one product of matrices, of maps whose channels are neighbours in memory."""
-    if maps.is_contiguous() or maps.ndim != 4 or not maps.is_contiguous(memory_format=torch.channels_last):
-        return False
-    return conv.kernel_size == conv.stride == (1, 1) and conv.groups == 1 and conv.padding in ("same", (0, 0))
+    return (
+        _has_neighbours(maps)
+        and conv.kernel_size == conv.stride == (1, 1)
+        and conv.groups == 1
+        and conv.padding in ("same", (0, 0))
+    )
+
+
+def _has_neighbours(maps: Tensor) -> bool:
+    """Whether the channels of a pixel of (B, C, H, W) are neighbours in memory."""
+    return maps.ndim == 4 and not maps.is_contiguous() and maps.is_contiguous(memory_format=torch.channels_last)
 
 
 def _folded(

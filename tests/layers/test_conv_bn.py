@@ -38,6 +38,25 @@ def test_it_is_its_layers_one_after_the_other(dims, bias, act, groups, training,
     torch.testing.assert_close(module[1].running_var, plain[1].running_var)
 
 
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_maps_whose_channels_are_neighbours_train_alike(kernel):
+    torch.manual_seed(kernel)
+    module = ConvBN(nn.Conv2d(5, 18, kernel, padding="same", bias=False))
+    plain = nn.Sequential(nn.Conv2d(5, 18, kernel, padding="same", bias=False), nn.BatchNorm2d(18), nn.ReLU())
+    plain.load_state_dict(module.state_dict())
+    plain.double()
+    x = torch.randn(3, 5, 6, 7).to(memory_format=torch.channels_last).requires_grad_()
+    wide = x.detach().double().requires_grad_()
+    got, wanted = module(x), plain(wide)
+    torch.testing.assert_close(got.double(), wanted, rtol=1e-5, atol=1e-5)
+    slope = torch.randn_like(got)
+    ours = torch.autograd.grad(got, (x, *module.parameters()), slope)
+    theirs = torch.autograd.grad(wanted, (wide, *plain.parameters()), slope.double())
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(module.double().state_dict(), plain.state_dict(), rtol=1e-5, atol=1e-5)
+
+
 def test_without_statistics_it_takes_those_of_the_batch():
     module = ConvBN(nn.Conv2d(2, 3, 1))
     module[1] = nn.BatchNorm2d(3, track_running_stats=False)

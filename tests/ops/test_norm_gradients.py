@@ -71,19 +71,27 @@ def test_layers_that_norm_otherwise_are_left_alone():
     assert not takes(nn.BatchNorm3d(2, affine=False), x)
     assert not takes(nn.BatchNorm3d(2, track_running_stats=False), x)
     assert not takes(nn.SyncBatchNorm(2), x)
+    assert not takes(nn.BatchNorm3d(2), x[:1, :1, :1, :2])  # one number a channel, which torch refuses
 
 
 GUARDED = """
 from hsmamba.ops.norm_gradients import _Norms
 for level in levels:
     for behind in (False, True):
-        for rows, columns in ((33, 20), (5, 67), (2, 16), (1, 1)):
+        for rows, columns, share in ((33, 20, 5), (5, 67, 1), (2, 16, 16), (1, 2, 2)):
             pitch = -(-columns // 16) * 16
             x, grad, out = (guarded((rows, columns), behind) for _ in range(3))
-            held = x, grad, *(guarded((pitch,), behind) for _ in range(5)), guarded((1, 2, pitch), behind), out
-            for work in range(4):
-                pointers = [t.data_ptr() for t in held]
-                arguments = _Norms(work, rows + {extra}, columns, pitch, columns, columns, 1, *pointers, 0)
+            weight, bias = (guarded((columns // share,), behind) for _ in range(2))
+            sums, table = guarded((1, 2, pitch), behind), guarded((4, pitch), behind)
+            taken, found = guarded((2, pitch), behind), guarded((2, columns // share), behind)
+            held = dict(x=x, grad=grad, weight=weight, bias=bias, sums=sums)
+            held |= dict(table=table, taken=taken, found=found, out=out)
+            arguments = _Norms(
+                rows=rows + {extra}, columns=columns, share=share, pitch=pitch, x_row=columns, grad_row=columns,
+                slots=1, eps=1e-5, **{{name: t.data_ptr() for name, t in held.items()}},
+            )
+            for work in range(6):
+                arguments.work, arguments.next_slot = work, 0
                 getattr(cpu.load(), f"hsmamba_norms_{{level}}")(ctypes.byref(arguments))
 """
 

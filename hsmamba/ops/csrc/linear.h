@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #define PANEL 48 /* outputs whose weights lie together */
+#define LINEAR_SHORT 64 /* inputs of a row that are there as soon as they are asked for */
 #define LINEAR_TASK 64 /* rows that a thread takes at once: a multiple of LINEAR_ROWS */
 
 enum { LINEAR_SAME, LINEAR_SILU, LINEAR_SOFTPLUS, LINEAR_TANH, LINEAR_SIGMOID, LINEAR_RELU };

@@ -3,13 +3,15 @@
 
 /* LINEAR_ROWS rows times some vectors of outputs; `count` of the rows are stored, `lanes` of the last vector. */
 INLINE void FN(linear_tile)(const Linear *l, const float *const *x, const float *weights, int64_t weights_row, int64_t c, const int vectors,
-                            int count, int lanes, int64_t row) {
+                            int count, int lanes, int64_t row, const int first) {
     vf sum[LINEAR_ROWS][LINEAR_VECTORS];
     _Pragma("clang loop unroll(full)") for (int v = 0; v < vectors; v++) {
         vf bias = l->bias ? *(const vu *)(l->bias + c + v * VL) : (vf)0.0f;
         _Pragma("clang loop unroll(full)") for (int i = 0; i < LINEAR_ROWS; i++) sum[i][v] = bias;
     }
     for (int64_t k = 0, end = l->inputs * l->x_column; k < end; k += l->x_column, weights += weights_row) {
+        if (first && !(k & 15)) /* the rows behind these, for the processor foresees no new rows */
+            _Pragma("clang loop unroll(full)") for (int i = 0; i < LINEAR_ROWS; i++) __builtin_prefetch(x[i] + LINEAR_ROWS * l->x_row + k);
         vf w[LINEAR_VECTORS];
         _Pragma("clang loop unroll(full)") for (int v = 0; v < vectors; v++) w[v] = *(const vu *)(weights + v * VL);
         _Pragma("clang loop unroll(full)") for (int i = 0; i < LINEAR_ROWS; i++) {
@@ -60,12 +62,17 @@ INLINE void FN(linear_panel)(const Linear *l, int64_t panel, int64_t first, int6
             int64_t left = last - c, to = start + c;
             int vectors = left >= LINEAR_VECTORS * VL ? LINEAR_VECTORS : (int)((left + VL - 1) / VL);
             int lanes = left >= LINEAR_VECTORS * VL ? VL : (int)(left - (vectors - 1) * VL);
-            if (vectors == LINEAR_VECTORS)
-                FN(linear_tile)(l, x, weights + c, weights_row, to, LINEAR_VECTORS, count, lanes, row);
+            int ahead = to == 0 && l->x_column == 1 && l->inputs > LINEAR_SHORT;
+            if (vectors == LINEAR_VECTORS && ahead)
+                FN(linear_tile)(l, x, weights + c, weights_row, to, LINEAR_VECTORS, count, lanes, row, 1);
+            else if (vectors == LINEAR_VECTORS)
+                FN(linear_tile)(l, x, weights + c, weights_row, to, LINEAR_VECTORS, count, lanes, row, 0);
+            else if (vectors == 2 && ahead)
+                FN(linear_tile)(l, x, weights + c, weights_row, to, 2, count, lanes, row, 1);
             else if (vectors == 2)
-                FN(linear_tile)(l, x, weights + c, weights_row, to, 2, count, lanes, row);
+                FN(linear_tile)(l, x, weights + c, weights_row, to, 2, count, lanes, row, 0);
             else
-                FN(linear_tile)(l, x, weights + c, weights_row, to, 1, count, lanes, row);
+                FN(linear_tile)(l, x, weights + c, weights_row, to, 1, count, lanes, row, 0);
         }
 }
 
