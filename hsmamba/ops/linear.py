@@ -6,7 +6,6 @@ float32 on a CPU, for inference; in training see `hsmamba.ops.linear_gradients`,
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable
 from typing import Any
 
@@ -15,13 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hsmamba.ops import cpu, inference
-from hsmamba.ops.linear_gradients import trainable_linear, weight_gradient
+from hsmamba.ops.linear_gradients import trainable_linear
+from hsmamba.ops.products import MOST_INPUTS, LinearArguments, kernel, multiplied
 
 PANEL = 48  # of csrc/linear.h
-_MOST_INPUTS = 1024  # a panel of more falls out of the second cache
 _FEWEST_OUTPUTS = 6  # a vector of fewer is mostly empty
-_int = ctypes.c_int64
-_Linear = _int * 19  # of csrc/linear.h, whose fields have 64 bits each
 
 # In the order of the numbers in csrc/linear.h.
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -35,17 +32,12 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 ACTIVATIONS = tuple(_ACTIVATIONS)
 
 
-def _kernel() -> Any:
-    """The function at this machine's level; None without a library."""
-    return getattr(cpu.load(), f"hsmamba_linear_{cpu.level()}", None)
-
-
 def takes(x: Tensor, weight: Tensor, *others: Tensor | None) -> bool:
     """Whether the kernel may compute with these tensors, and is made for such sizes."""
     outputs, inputs = weight.shape[:-1].numel(), weight.shape[-1]
-    if x.ndim < 2 or inputs > _MOST_INPUTS or outputs < _FEWEST_OUTPUTS:
+    if x.ndim < 2 or inputs > MOST_INPUTS or outputs < _FEWEST_OUTPUTS:
         return False
-    return inference.takes(x, weight, *(y for y in others if y is not None)) and _kernel() is not None
+    return inference.takes(x, weight, *(y for y in others if y is not None)) and kernel() is not None
 
 
 def linear(
@@ -101,10 +93,10 @@ def product(a: Tensor, b: Tensor) -> Tensor:
     Returns:
         (B, M, N).
     """
-    if inference.takes(a, b) and _kernel() is not None:  # first: a graph that is traced may keep any number of samples
-        fits = b.shape[2] % cpu.WIDEST == 0 and 0 < a.shape[2] <= _MOST_INPUTS and len(a) == len(b)
-        return _multiplied(a, b) if fits else a @ b
-    if inference.trains(a, b) and _kernel() is not None and len(a) == len(b) and a.numel() * b.shape[2] > cpu.SMALL:
+    if inference.takes(a, b) and kernel() is not None:  # first: a graph that is traced may keep any number of samples
+        fits = b.shape[2] % cpu.WIDEST == 0 and 0 < a.shape[2] <= MOST_INPUTS and len(a) == len(b)
+        return multiplied(a, b) if fits else a @ b
+    if inference.trains(a, b) and kernel() is not None and len(a) == len(b) and a.numel() * b.shape[2] > cpu.SMALL:
         made: Tensor = _Product.apply(a, b)
         return made
     return a @ b
@@ -116,7 +108,7 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
         ctx.save_for_backward(a, b)
-        return _multiplied(a, b)
+        return multiplied(a, b)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -126,27 +118,8 @@ class _Product(torch.autograd.Function):
             return grad @ b.mT, a.mT @ grad
         # the smaller one of two is put in the order of its transpose
         turned = grad.numel() < b.numel() and grad.shape[1] % cpu.WIDEST == 0
-        of_a = (_multiplied(b, grad.mT).mT if turned else _multiplied(grad, b.mT)) if of_a else None
-        return of_a, _multiplied(a.mT, grad) if of_b else None
-
-
-def _multiplied(a: Tensor, b: Tensor) -> Tensor:
-    """Multiply (B, M, K) by (B, K, N) by the kernel, whatever the strides."""
-    (samples, rows, inputs), outputs = a.shape, b.shape[2]
-    if inputs > _MOST_INPUTS and a.stride(1) == 1:  # sums over many rows, which have a kernel of their own
-        return torch.stack([weight_gradient(one.mT, other) for one, other in zip(a, b, strict=True)])
-    if not 0 < inputs <= _MOST_INPUTS:
-        return a @ b
-    if more := -outputs % cpu.WIDEST:  # the kernel reads whole vectors
-        b = F.pad(b, (0, more))
-    b = b if b.stride(2) == 1 and b.stride(1) > 0 else b.contiguous()
-    out = a.new_empty(samples, rows, outputs)
-    strides = a.stride(1), a.stride(2), 0, outputs, samples, a.stride(0), b.stride(0), out.stride(0), b.stride(1)
-    pointers = a.data_ptr(), b.data_ptr(), 0, 0, 0, out.data_ptr()
-    arguments = _Linear(rows, inputs, outputs, *strides, *pointers, 0)
-    threads = torch.get_num_threads() if out.numel() * inputs > cpu.SMALL else 1
-    cpu.run_team(_kernel(), arguments, threads, (a, b, out))
-    return out
+        of_a = (multiplied(b, grad.mT).mT if turned else multiplied(grad, b.mT)) if of_a else None
+        return of_a, multiplied(a.mT, grad) if of_b else None
 
 
 def packed(
@@ -197,9 +170,9 @@ def _run(
     row, data = (0, 0) if before is None else (before.stride(0), before.data_ptr())
     pointers = rows.data_ptr(), panels.data_ptr(), shift.data_ptr(), data, numbers.data_ptr(), out.data_ptr()
     strides = rows.stride(0), 1, row, outputs
-    arguments = _Linear(len(rows), x.shape[-1], outputs, *strides, 1, 0, 0, 0, 0, *pointers, 0)
+    arguments = LinearArguments(len(rows), x.shape[-1], outputs, *strides, 1, 0, 0, 0, 0, *pointers, 0)
     threads = torch.get_num_threads() if out.numel() * x.shape[-1] > cpu.SMALL else 1
-    cpu.run_team(_kernel(), arguments, threads, (rows, panels, shift, before, numbers, out))
+    cpu.run_team(kernel(), arguments, threads, (rows, panels, shift, before, numbers, out))
     return out
 
 

@@ -1,14 +1,13 @@
-"""Linear maps in training by oneDNN, whose products use the whole width of a processor's vectors.
+"""Linear maps in training by kernels that use the whole width of a processor's vectors.
 
 Torch gives products of float32 on a CPU to its BLAS, in most builds MKL. On processors of another maker than its own,
-MKL computes in vectors of 8 numbers where there are such of 16, at half the rate of oneDNN, to which convolutions go.
-The weights' gradients, small matrices that are sums over very many rows, have a kernel of their own in the library of
-the scan.
+MKL computes in vectors of 8 numbers where there are such of 16, at half the rate of oneDNN, to which convolutions go,
+and so do short rows and those with a bias here. Longer rows and the weights' gradients, small matrices that are sums
+over very many rows, are the kernels' in the library of the scan.
 """
 
 from __future__ import annotations
 
-import ctypes
 from typing import Any
 
 import torch
@@ -16,15 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hsmamba.ops import cpu, inference
+from hsmamba.ops.products import MOST_INPUTS, kernel, linear_gradients, multiplied
 
+_SHORT = 64  # inputs; of longer rows the kernel foresees the next ones, and is the faster one
 _SMALL = 1 << 20  # products under which the way there costs more than it gives
-_BLOCK = 128  # rows, GRADIENT_ROWS of csrc/linear_gradients.h
-_Gradients = ctypes.c_int64 * 11  # of csrc/linear_gradients.h, whose fields have 64 bits each
-
-
-def _kernel() -> Any:
-    """The function at this machine's level; None without a library."""
-    return getattr(cpu.load(), f"hsmamba_linear_gradients_{cpu.level()}", None)
 
 
 def trainable_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -51,6 +45,10 @@ def _trains(*tensors: Tensor | None) -> bool:
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    outputs, inputs = weight.shape
+    fits = bias is None and outputs % cpu.WIDEST == 0 and _SHORT < inputs <= MOST_INPUTS
+    if fits and kernel() is not None:
+        return multiplied(x[None], weight.mT.contiguous()[None])[0]
     made: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight.contiguous(), bias, "none", [], "")
     return made
 
@@ -65,32 +63,9 @@ class _Linear(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         of_x, of_weight, of_bias = ctx.needs_input_grad
-        dbias = grad.sum(0) if of_bias else None
         if torch.is_grad_enabled():  # the gradient is to be differentiated in its turn
-            return grad @ weight, grad.mT @ x, dbias
+            return grad @ weight, grad.mT @ x, grad.sum(0) if of_bias else None
         dx = _product(grad, weight.mT) if of_x else None
-        return dx, weight_gradient(grad, x) if of_weight else None, dbias
-
-
-def weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
-    """Compute grad^T x, what the rows of a product give to its weights.
-
-    Args:
-        grad: (R, N), float32 on a CPU.
-        x: (R, K), likewise.
-
-    Returns:
-        (N, K).
-    """
-    kernel = _kernel()
-    if kernel is None or not grad.numel() or not x.numel():
-        return grad.mT @ x
-    grad, x = (rows if rows.stride(1) == 1 else rows.contiguous() for rows in (grad, x))
-    (rows, outputs), inputs = grad.shape, x.shape[1]
-    threads = torch.get_num_threads() if rows * outputs * inputs > cpu.SMALL else 1
-    slots = min(-(-rows // _BLOCK), cpu.RUNS_PER_THREAD * threads) if threads > 1 else 1
-    sums = x.new_empty(slots, outputs, inputs)
-    pointers = grad.data_ptr(), x.data_ptr(), sums.data_ptr(), 0
-    arguments = _Gradients(rows, outputs, inputs, grad.stride(0), x.stride(0), slots, *pointers, 0)
-    cpu.run_team(kernel, arguments, threads, (grad, x, sums))
-    return sums[0] if slots == 1 else sums.sum(0)
+        if not of_weight:
+            return dx, None, grad.sum(0) if of_bias else None
+        return dx, *linear_gradients(grad, x, biased=of_bias)

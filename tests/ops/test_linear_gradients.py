@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from hsmamba.layers.linear import Linear
-from hsmamba.ops import cpu, inference
+from hsmamba.ops import cpu, inference, products
 from hsmamba.ops import linear_gradients as ops
 from tests.ops.guarded import run_guarded
 from tests.ops.scan_cases import STATUS
@@ -33,11 +33,12 @@ def took(y):
 
 @served
 @pytest.mark.parametrize("shape", [(7, 9, 20), (64, 5, 20), (48, 20), (16, 2, 3, 20)])
+@pytest.mark.parametrize("outputs", [30, 96])  # the latter's gradient is of long rows
 @pytest.mark.parametrize("biased", [True, False])
-def test_values_and_gradients(shape, biased, monkeypatch):
+def test_values_and_gradients(shape, outputs, biased, monkeypatch):
     monkeypatch.setattr(ops, "_SMALL", 0)
-    x, weight, bias = made(*shape), made(30, 20, seed=1), made(30, seed=2) if biased else None
-    slope = torch.randn(*shape[:-1], 30, generator=torch.Generator().manual_seed(3))
+    x, weight, bias = made(*shape), made(outputs, 20, seed=1), made(outputs, seed=2) if biased else None
+    slope = torch.randn(*shape[:-1], outputs, generator=torch.Generator().manual_seed(3))
     leaves = [t for t in (x, weight, bias) if t is not None]
     y = ops.trainable_linear(x, weight, bias)
     assert took(y)
@@ -47,6 +48,18 @@ def test_values_and_gradients(shape, biased, monkeypatch):
     torch.testing.assert_close(y.double(), wanted, rtol=0, atol=1e-5 * float(wanted.detach().abs().max()))
     for one, other in zip(got, torch.autograd.grad(wanted, wide, slope.double()), strict=True):
         torch.testing.assert_close(one.double(), other, rtol=0, atol=1e-5 * float(other.abs().max()))
+
+
+@served
+def test_long_rows(monkeypatch):
+    monkeypatch.setattr(ops, "_SMALL", 0)
+    x, weight = made(9, 7, 80), made(48, 80, seed=1)
+    y, slope = ops.trainable_linear(x, weight), torch.ones(9, 7, 48)
+    torch.testing.assert_close(y, x @ weight.mT, rtol=1e-5, atol=1e-4)
+    for one, other in zip(
+        torch.autograd.grad(y, (x, weight), slope), torch.autograd.grad(x @ weight.mT, (x, weight), slope), strict=True
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-4)
 
 
 @served
@@ -92,19 +105,21 @@ def test_gradients_of_weights(level, sizes, strided, monkeypatch):
     grad, x = made(rows, outputs + more).detach()[:, :outputs], made(rows, inputs + more, seed=1).detach()[:, more:]
     wanted = grad.double().mT @ x.double()
     close = {"rtol": 0, "atol": 1e-6 * float(wanted.abs().max())}
-    torch.testing.assert_close(ops.weight_gradient(grad, x).double(), wanted, **close)
-    torch.testing.assert_close(ops.weight_gradient(grad.mT.contiguous().mT, x).double(), wanted, **close)
+    torch.testing.assert_close(products.weight_gradient(grad, x).double(), wanted, **close)
+    torch.testing.assert_close(products.weight_gradient(grad.mT.contiguous().mT, x).double(), wanted, **close)
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
         monkeypatch.setattr(cpu, "SMALL", 0)
-        torch.testing.assert_close(ops.weight_gradient(grad, x).double(), wanted, **close)
+        weights, bias = products.linear_gradients(grad, x, biased=True)
+        torch.testing.assert_close(weights.double(), wanted, **close)
+        torch.testing.assert_close(bias.double(), grad.double().sum(0), rtol=1e-5, atol=1e-5)
     finally:
         torch.set_num_threads(before)
 
 
 GUARDED = """
-from hsmamba.ops.linear_gradients import _Gradients
+from hsmamba.ops.products import _Gradients
 for level in levels:
     for behind in (False, True):
         for rows, outputs, inputs in ((131, 9, 20), (3, 17, 49), (2, 1, 1)):

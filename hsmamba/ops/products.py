@@ -1,0 +1,75 @@
+"""Products of matrices by compiled kernels: rows times weights, sample by sample, and sums of products of rows."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hsmamba.ops import cpu
+
+MOST_INPUTS = 1024  # a panel of more falls out of the second cache
+_BLOCK = 128  # rows, GRADIENT_ROWS of csrc/linear_gradients.h
+LinearArguments = ctypes.c_int64 * 19  # of csrc/linear.h, whose fields have 64 bits each
+_Gradients = ctypes.c_int64 * 11  # of csrc/linear_gradients.h, likewise
+
+
+def kernel(name: str = "linear") -> Any:
+    """The function at this machine's level; None without a library."""
+    return getattr(cpu.load(), f"hsmamba_{name}_{cpu.level()}", None)
+
+
+def multiplied(a: Tensor, b: Tensor) -> Tensor:
+    """Multiply (B, M, K) by (B, K, N) by the kernel, whatever the strides."""
+    (samples, rows, inputs), outputs = a.shape, b.shape[2]
+    if inputs > MOST_INPUTS and a.stride(1) == 1:  # sums over many rows, which have a kernel of their own
+        return torch.stack([weight_gradient(one.mT, other) for one, other in zip(a, b, strict=True)])
+    if not 0 < inputs <= MOST_INPUTS:
+        return a @ b
+    if more := -outputs % cpu.WIDEST:  # the kernel reads whole vectors
+        b = F.pad(b, (0, more))
+    b = b if b.stride(2) == 1 and b.stride(1) > 0 else b.contiguous()
+    out = a.new_empty(samples, rows, outputs)
+    strides = a.stride(1), a.stride(2), 0, outputs, samples, a.stride(0), b.stride(0), out.stride(0), b.stride(1)
+    pointers = a.data_ptr(), b.data_ptr(), 0, 0, 0, out.data_ptr()
+    arguments = LinearArguments(rows, inputs, outputs, *strides, *pointers, 0)
+    threads = torch.get_num_threads() if out.numel() * inputs > cpu.SMALL else 1
+    cpu.run_team(kernel(), arguments, threads, (a, b, out))
+    return out
+
+
+def weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
+    """Compute grad^T x, what the rows of a product give to its weights.
+
+    Args:
+        grad: (R, N), float32 on a CPU.
+        x: (R, K), likewise.
+
+    Returns:
+        (N, K).
+    """
+    return linear_gradients(grad, x, biased=False)[0]
+
+
+def linear_gradients(grad: Tensor, x: Tensor, *, biased: bool) -> tuple[Tensor, Tensor | None]:
+    """Compute what the rows of a product give to its weights and its bias; see `weight_gradient`.
+
+    Returns:
+        grad^T x (N, K), and where there is a bias the sums of grad (N,).
+    """
+    summed = kernel("linear_gradients")
+    if summed is None or not grad.numel() or not x.numel():
+        return grad.mT @ x, grad.sum(0) if biased else None
+    grad, x = (rows if rows.stride(1) == 1 else rows.contiguous() for rows in (grad, x))
+    (rows, outputs), inputs = grad.shape, x.shape[1]
+    threads = torch.get_num_threads() if rows * outputs * inputs > cpu.SMALL else 1
+    slots = min(-(-rows // _BLOCK), cpu.RUNS_PER_THREAD * threads) if threads > 1 else 1
+    weights, bias = x.new_empty(slots, outputs, inputs), x.new_empty(slots, outputs) if biased else None
+    pointers = grad.data_ptr(), x.data_ptr(), weights.data_ptr(), 0 if bias is None else bias.data_ptr()
+    arguments = _Gradients(rows, outputs, inputs, grad.stride(0), x.stride(0), slots, *pointers, 0)
+    cpu.run_team(summed, arguments, threads, (grad, x, weights, bias))
+    of_weights, of_bias = (y if y is None else y[0] if slots == 1 else y.sum(0) for y in (weights, bias))
+    return cast(Tensor, of_weights), of_bias
