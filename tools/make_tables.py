@@ -47,6 +47,7 @@ PAGES = {
     "docs/fusion.md": ("multisensor", "adapt", "adapt networks"),
     "docs/benchmark_results.md": (
         "few_labels",
+        "draws",
         "defaults",
         "disjoint",
         "two_sources",
@@ -87,11 +88,11 @@ OWN_LABELS = {  # what a user asks of a dozen labels: suite, data set, split, an
     "Houston 2018, 12 a class at random": ("few_labels", "dfc2018_houston_crop", "12", ""),
     "Indian Pines, 5 %, disjoint blocks": ("disjoint", "indian_pines", "blocks", "md2f_mamba.indian_pines, disjoint"),
     "MUUFL with LiDAR, 30 %, blocks": ("two_sources", "muufl_crop", "blocks, 30 %", "msfmamba.muufl, blocks"),
-    "IDTReeS with LiDAR, other plots by seed": ("two_sources", "idtrees2020", "plots", ""),
+    "IDTReeS with LiDAR, other plots by seed": ("draws", "idtrees2020", "plots", ""),
     "IDTReeS with LiDAR, the usual plots": ("two_sources", "idtrees2020", "usual plots", "msfmamba.idtrees2020, plots"),
-    "EnMAP, 5 a class, two other tiles": ("few_labels", "enmap_potsdam", "5, two other tiles", ""),
-    "EnMAP, 12 a class, two other tiles": ("few_labels", "enmap_potsdam", "12, two other tiles", ""),
-    "EnMAP, 25 a class, two other tiles": ("few_labels", "enmap_potsdam", "25, two other tiles", ""),
+    "EnMAP, 5 a class, two other tiles": ("draws", "enmap_potsdam", "5, two other tiles", ""),
+    "EnMAP, 12 a class, two other tiles": ("draws", "enmap_potsdam", "12, two other tiles", ""),
+    "EnMAP, 25 a class, two other tiles": ("draws", "enmap_potsdam", "25, two other tiles", ""),
     "EnMAP, 12 a class, other tiles by seed": ("few_labels", "enmap_potsdam", "12, other tiles by seed", ""),
 }
 USUAL = ("forest", "svm")  # what a user has anyway; methods whose names begin so

@@ -20,6 +20,7 @@ def test_the_suites_that_the_docs_name_are_there():
         "defaults",
         "demo",
         "disjoint",
+        "draws",
         "few_labels",
         "other_ground",
         "pansharpening",
