@@ -17,7 +17,7 @@ from torch import Tensor
 from hsmamba.ops import cpu, inference
 from hsmamba.ops.products import MOST_INPUTS, kernel, linear_gradients, multiplied
 
-_SHORT = 64  # inputs; of longer rows the kernel foresees the next ones, and is the faster one
+_SHORT = 64  # inputs, LINEAR_SHORT of csrc/linear.h; of longer rows the kernel fetches the next ones and is the faster
 _SMALL = 1 << 20  # products under which the way there costs more than it gives
 
 
