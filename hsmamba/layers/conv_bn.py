@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hsmamba.ops import inference, norm_gradients
+from hsmamba.ops import inference, norm_gradients, normed_products
 from hsmamba.ops.linear_gradients import trainable_linear
+from hsmamba.ops.products import MOST_INPUTS
 
 _CONVOLUTIONS = {nn.Conv2d: F.conv2d, nn.Conv3d: F.conv3d}
 _NORMS = {nn.Conv2d: nn.BatchNorm2d, nn.Conv3d: nn.BatchNorm3d}
@@ -46,15 +47,18 @@ class ConvBN(nn.Sequential):
         """Convolve, normalise, activate."""
         conv, norm = cast("nn.Conv2d", self[0]), cast("nn.BatchNorm2d", self[1])
         if norm.training or norm.running_var is None or norm.running_mean is None:
-            if _is_product(conv, input):
+            is_product, normed = _is_product(conv, input), len(self) > 2
+            if is_product and normed and norm_gradients.takes(norm, input, conv.weight):
+                return normed_products.trainable_product(input, conv, norm)
+            if is_product:
                 rows = trainable_linear(input.permute(0, 2, 3, 1), conv.weight.flatten(1), conv.bias)
                 x = rows.permute(0, 3, 1, 2)
             else:
                 x = conv(input)
-            if len(self) > 2 and _has_neighbours(x) and norm_gradients.takes(norm, x):
-                return norm_gradients.trainable_norm(x.permute(0, 2, 3, 1), norm).permute(0, 3, 1, 2)
+            if normed and has_neighbours(x) and norm_gradients.takes(norm, x):
+                return norm_gradients.trainable_norm(x, norm)
             x = norm(x)
-            return F.relu(x, inplace=True) if len(self) > 2 else x
+            return F.relu(x, inplace=True) if normed else x
         kernel, shift = self.folded()
         x = _CONVOLUTIONS[type(conv)](input, kernel, shift, conv.stride, conv.padding, conv.dilation, conv.groups)
         return F.relu(x, inplace=True) if len(self) > 2 else x
@@ -63,14 +67,15 @@ class ConvBN(nn.Sequential):
 def _is_product(conv: nn.Conv2d | nn.Conv3d, maps: Tensor) -> bool:
     """Whether a convolution is one product of matrices, of maps whose channels are neighbours in memory."""
     return (
-        _has_neighbours(maps)
+        has_neighbours(maps)
         and conv.kernel_size == conv.stride == (1, 1)
         and conv.groups == 1
         and conv.padding in ("same", (0, 0))
+        and conv.in_channels <= MOST_INPUTS
     )
 
 
-def _has_neighbours(maps: Tensor) -> bool:
+def has_neighbours(maps: Tensor) -> bool:
     """Whether the channels of a pixel of (B, C, H, W) are neighbours in memory."""
     return maps.ndim == 4 and not maps.is_contiguous() and maps.is_contiguous(memory_format=torch.channels_last)
 

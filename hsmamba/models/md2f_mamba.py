@@ -24,12 +24,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hsmamba.layers.conv_bn import ConvBN
+from hsmamba.layers.conv_bn import ConvBN, has_neighbours
 from hsmamba.layers.depthwise import depthwise_conv
 from hsmamba.layers.linear import pointwise, pointwise_parts
 from hsmamba.models._base import Classifier
 from hsmamba.models._registry import ModelCfg, register_model
-from hsmamba.ops import bands, depthwise, inference, norm_gradients
+from hsmamba.ops import bands, inference, norm_gradients, normed_products
 from hsmamba.ops.linear import linear, product
 from hsmamba.ops.rows import RowProgram
 
@@ -79,9 +79,8 @@ class InitialExtractor(nn.Module):
         """Extract spectral-spatial features."""
         conv, norm = cast("nn.Conv3d", self.conv3d[0]), cast("nn.BatchNorm3d", self.conv3d[1])
         if bands.takes(conv, hsi) and norm_gradients.takes(norm, hsi, conv.weight):
-            x = bands.trainable_bands(hsi, conv)
-            x = norm_gradients.trainable_norm(x, norm, x.shape[3] // conv.out_channels)
-            out: Tensor = self.conv2d(x.permute(0, 3, 1, 2))
+            x = bands.trainable_bands(hsi, conv).permute(0, 3, 1, 2)
+            out: Tensor = self.conv2d(norm_gradients.trainable_norm(x, norm, x.shape[1] // conv.out_channels))
             return out
         merged = self.conv3d(hsi.unsqueeze(1)).flatten(1, 2)
         # All that follows keeps this memory format, in which a CPU convolves faster.
@@ -121,9 +120,9 @@ class MDConv(nn.Module):
         return torch.cat([self._mixed(x, *(_cut(w, *place) for w in kernels)) for place in places], dim=1)
 
     def _mixed(self, x: Tensor, *kernels: Tensor) -> Tensor:
-        pixels = x.permute(0, 2, 3, 1)
-        if depthwise.trains(pixels, *kernels):
-            mixed: Tensor = self.mix(depthwise.trainable_beside(pixels, kernels).permute(0, 3, 1, 2))
+        conv, norm = cast("nn.Conv2d", self.mix[0]), cast("nn.BatchNorm2d", self.mix[1])
+        if has_neighbours(x) and norm_gradients.takes(norm, x, conv.weight, *kernels):
+            mixed: Tensor = normed_products.trainable_product(x, conv, norm, kernels)
             return mixed
         found = [F.conv2d(x, kernel, padding="same", groups=x.shape[1]) for kernel in kernels]
         mixed = self.mix(torch.cat([x, *found], dim=1))

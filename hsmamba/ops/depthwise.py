@@ -21,7 +21,9 @@ _BAND = 16  # rows that a thread takes at once
 _int = ctypes.c_int64
 
 
-class _Grid(ctypes.Structure):
+class Grid(ctypes.Structure):
+    """Maps (B, H, W, C), channels neighbours in memory: csrc/depthwise.h."""
+
     _fields_ = [("data", ctypes.c_void_p), ("image", _int), ("row", _int), ("pixel", _int)]
 
 
@@ -29,9 +31,11 @@ class _Depthwise(ctypes.Structure):
     _fields_ = [
         *((name, _int) for name in ("images", "channels", "height", "width", "in_height", "in_width")),
         *((name, _int) for name in ("taps_down", "taps_across", "stride", "top", "left", "pitch", "silu")),
-        *((name, _Grid) for name in ("x", "out")),
+        *((name, Grid) for name in ("x", "out")),
         *((name, ctypes.c_void_p) for name in ("weights", "bias")),
-        *((name, _int) for name in ("band", "next_task")),
+        ("band", _int),
+        ("next", ctypes.c_void_p),
+        ("next_task", _int),
     ]
 
 
@@ -39,8 +43,10 @@ class _DepthwiseBackward(ctypes.Structure):
     _fields_ = [
         *((name, _int) for name in ("images", "channels", "height", "width", "in_height", "in_width")),
         *((name, _int) for name in ("taps_down", "taps_across", "stride", "top", "left", "pitch", "slots")),
-        *((name, _Grid) for name in ("x", "grad", "base", "dx")),
-        *((name, ctypes.c_void_p) for name in ("weights", "sums", "next")),
+        *((name, Grid) for name in ("x", "grad", "base", "dx")),
+        *((name, ctypes.c_void_p) for name in ("weights", "sums")),
+        ("sums_slot", _int),
+        ("next", ctypes.c_void_p),
         ("next_task", _int),
     ]
 
@@ -56,7 +62,7 @@ def takes(*tensors: Tensor) -> bool:
 
 
 def trains(*tensors: Tensor) -> bool:
-    """Whether `trainable` and `trainable_beside` may convolve these tensors, parameters among them."""
+    """Whether `trainable` may convolve these tensors, parameters among them."""
     return inference.trains(*tensors) and _kernel("depthwise_back") is not None and tensors[0].numel() > 0
 
 
@@ -102,7 +108,7 @@ def convolve(
     weights, shift = inference.prepared(arranged, weight, bias)
     arguments = _Depthwise(images, channels, rows, columns, height, width, down, across, stride, *padding)
     arguments.pitch, arguments.silu, arguments.band = weights.shape[1], silu, _BAND
-    arguments.x, arguments.out = (_Grid(y.data_ptr(), *y.stride()[:3]) for y in (x, out))
+    arguments.x, arguments.out = grid(x), grid(out)
     arguments.weights, arguments.bias = weights.data_ptr(), shift.data_ptr()
     threads = torch.get_num_threads() if out.numel() * down * across > cpu.SMALL else 1
     cpu.run_team(_kernel(), arguments, threads, (x, out, weights, shift))
@@ -135,18 +141,37 @@ def trainable(
     return made
 
 
-def trainable_beside(x: Tensor, weights: Sequence[Tensor]) -> Tensor:
-    """Convolve maps with several kernels of odd sides, zeros around them, with gradients.
+def together(weights: Sequence[Tensor]) -> Tensor:
+    """Bring several kernels (C, 1, h, w) into the order of `arranged`, one behind the other."""
+    taps = (
+        torch.cat([weight.detach().flatten(1) for weight in weights], 1) if len(weights) > 1 else weights[0].flatten(1)
+    )
+    return F.pad(taps.t(), (0, cpu.WIDEST))
+
+
+def beside(maps: Tensor, weights: Sequence[Tensor], taps: Tensor) -> tuple[Any, object]:
+    """Describe convolutions that keep the size of maps (B, H, W, C), for a kernel that runs them; and what they hold.
 
     Args:
-        x: (B, H, W, C), float32.
-        weights: n kernels (C, 1, h, w), as torch's layers have them.
-
-    Returns:
-        (B, H, W, (1 + n) C): the maps themselves, then what each kernel makes of them.
+        maps: The maps.
+        weights: Of the convolutions.
+        taps: These in the order of `together`.
     """
-    made: Tensor = _Beside.apply(x, *weights)
-    return made
+    images, height, width, channels = maps.shape
+    chain, shift, at = (_Depthwise * len(weights))(), taps.new_zeros(taps.shape[1]), taps.data_ptr()
+    for i, weight in enumerate(weights):
+        down, across = weight.shape[2:]
+        chain[i] = _Depthwise(images, channels, *2 * (height, width), down, across, 1, *_same(weight))
+        chain[i].pitch, chain[i].x, chain[i].weights, chain[i].bias = taps.shape[1], grid(maps), at, shift.data_ptr()
+        at += down * across * taps.shape[1] * taps.itemsize
+        if i:
+            chain[i - 1].next = ctypes.addressof(chain[i])
+    return chain, (maps, taps, shift)
+
+
+def grid(maps: Tensor) -> Grid:
+    """Describe maps (B, H, W, C)."""
+    return Grid(maps.data_ptr(), *maps.stride()[:3])
 
 
 class _Convolved(torch.autograd.Function):
@@ -170,37 +195,8 @@ class _Convolved(torch.autograd.Function):
         if ctx.silu:
             grad = _slope(y=convolve(x, weight, bias, **ctx.options), g=grad)
         dx = x.new_empty(x.shape) if ctx.needs_input_grad[0] else None
-        ((dweight, dbias),) = _gradients(x, [(grad, weight)], dx, **ctx.options)
+        dweight, dbias = _gradients(x, grad, weight, dx, **ctx.options)
         return dx, dweight, None if bias is None else dbias, None, None, None
-
-
-class _Beside(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, *weights: Tensor) -> Tensor:
-        ctx.save_for_backward(x, *weights)
-        channels = x.shape[3]
-        out = x.new_empty(*x.shape[:3], (1 + len(weights)) * channels)
-        first, *others = torch.split(out, channels, dim=3)
-        first.copy_(x)
-        for weight, part in zip(weights, others, strict=True):
-            convolve(x, weight, padding=_same(weight), out=part)
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, *weights = ctx.saved_tensors
-        if torch.is_grad_enabled():  # the gradient is to be differentiated in its turn
-            maps = x.permute(0, 3, 1, 2)
-            made = [F.conv2d(maps, w, padding="same", groups=len(w)) for w in weights]
-            whole = torch.cat([maps, *made], dim=1).permute(0, 2, 3, 1)
-            needed = [t for t, need in zip((x, *weights), ctx.needs_input_grad, strict=True) if need]
-            found = iter(torch.autograd.grad(whole, needed, grad, create_graph=True))
-            return tuple(next(found) if need else None for need in ctx.needs_input_grad)
-        grad = grad if grad.stride(3) == 1 else grad.contiguous()
-        first, *others = torch.split(grad, x.shape[3], dim=3)
-        dx = x.new_empty(x.shape) if ctx.needs_input_grad[0] else None
-        pairs: list[tuple[Tensor, Tensor]] = list(zip(others, weights, strict=True))
-        return dx, *(dweight for dweight, _ in _gradients(x, pairs, dx, base=first))
 
 
 def _same(weight: Tensor) -> tuple[int, int]:
@@ -209,49 +205,71 @@ def _same(weight: Tensor) -> tuple[int, int]:
 
 
 def _gradients(
+    x: Tensor, grad: Tensor, weight: Tensor, dx: Tensor | None, *, stride: int, padding: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
+    """Compute the gradients of weight and bias of a convolution, and into dx, if it is there, that of the maps x."""
+    x, grad = (t if t.stride(3) == 1 or t.shape[3] == 1 else t.contiguous() for t in (x, grad))
+    threads = torch.get_num_threads() if grad.numel() * weight[0].numel() > cpu.SMALL else 1
+    slots = min(len(x), cpu.RUNS_PER_THREAD * threads) if threads > 1 else 1
+    chain, sums, held = gradients_beside(
+        x, [weight], together([weight]), dx, slots, stride=stride, padding=padding, size=grad.shape[1:3]
+    )
+    chain[0].grad, chain[0].base = grid(grad), Grid()
+    cpu.run_team(_kernel("depthwise_back"), chain, threads, (grad, held))
+    return found(sums, [weight])[0]
+
+
+def gradients_beside(
     x: Tensor,
-    pairs: Sequence[tuple[Tensor, Tensor]],
+    weights: Sequence[Tensor],
+    taps: Tensor,
     dx: Tensor | None,
+    slots: int,
     *,
     stride: int = 1,
     padding: tuple[int, int] | None = None,
-    base: Tensor | None = None,
-) -> list[tuple[Tensor, Tensor]]:
-    """Compute the gradients of weight and bias of convolutions of the same maps.
+    size: Sequence[int] | None = None,
+) -> tuple[Any, Tensor, object]:
+    """Describe the gradients of convolutions of the same maps, for a kernel that runs them.
 
     Args:
-        x: The maps.
-        pairs: Gradient of the output, and weight, of each convolution.
+        x: (B, H, W, C), the maps.
+        weights: Of the convolutions.
+        taps: These in the order of `together`.
         dx: Takes the gradient of x, if it is asked for.
+        slots: Tasks that the images are cut into.
         stride: Of all convolutions.
         padding: Likewise; default what keeps the size of the maps.
-        base: What the gradient of x is added to; default zeros.
+        size: Rows and columns of what they make; default the maps'.
+
+    Returns:
+        The chain, without gradients of what the convolutions make and what dx is added to; sums, from which `found`
+        makes gradients; and what the chain holds.
     """
-    x, *grads = (t if t.stride(3) == 1 or t.shape[3] == 1 else t.contiguous() for t in (x, *(g for g, _ in pairs)))
-    images, rows, columns, channels = grads[0].shape
-    count = sum(weight[0].numel() for _, weight in pairs)
-    threads = torch.get_num_threads() if grads[0].numel() * count > cpu.SMALL else 1
-    slots = min(images, cpu.RUNS_PER_THREAD * threads) if threads > 1 else 1
-    sizes = images, channels, rows, columns, *x.shape[1:3]
-    chain = (_DepthwiseBackward * len(pairs))()
-    held: list[Tensor] = []
-    for i, (grad, (_, weight)) in enumerate(zip(grads, pairs, strict=True)):
+    images, *sides, channels = x.shape
+    pitch = taps.shape[1]
+    sums = taps.new_zeros(slots, len(taps) + len(weights), pitch)
+    chain, at, to = (_DepthwiseBackward * len(weights))(), taps.data_ptr(), sums.data_ptr()
+    for i, weight in enumerate(weights):
         down, across = weight.shape[2:]
-        weights, _ = arranged(weight, None)
-        pitch = weights.shape[1]
-        sums = weights.new_zeros(slots, down * across + 1, pitch)
-        chain[i] = _DepthwiseBackward(
-            *sizes, down, across, stride, *(_same(weight) if padding is None else padding), pitch, slots
-        )
-        chain[i].x, chain[i].grad = (_Grid(t.data_ptr(), *t.stride()[:3]) for t in (x, grad))
+        places = down, across, stride, *(_same(weight) if padding is None else padding), pitch, slots
+        chain[i] = _DepthwiseBackward(images, channels, *(size or sides), *sides, *places)
+        chain[i].x = grid(x)
         if dx is not None:
-            chain[i].dx = _Grid(dx.data_ptr(), *dx.stride()[:3])
-            onto = dx if i else base
-            chain[i].base = _Grid() if onto is None else _Grid(onto.data_ptr(), *onto.stride()[:3])
-        chain[i].weights, chain[i].sums = weights.data_ptr(), sums.data_ptr()
+            chain[i].dx = chain[i].base = grid(dx)
+        chain[i].weights, chain[i].sums, chain[i].sums_slot = at, to, sums.stride(0)
+        at += down * across * pitch * taps.itemsize
+        to += (down * across + 1) * pitch * taps.itemsize
         if i:
             chain[i - 1].next = ctypes.addressof(chain[i])
-        held += [weights, sums]
-    cpu.run_team(_kernel("depthwise_back"), chain, threads, (x, grads, base, dx, held))
-    found = [(sums.sum(0)[:, : len(weight)], weight.shape) for sums, (_, weight) in zip(held[1::2], pairs, strict=True)]
-    return [(sums[:-1].t().reshape(shape), sums[-1]) for sums, shape in found]
+    return chain, sums, (x, dx, taps, sums)
+
+
+def found(sums: Tensor, weights: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """Give the gradients of weight and bias of each convolution, which a kernel summed."""
+    whole, made = sums.sum(0) if len(sums) > 1 else sums[0], []
+    for weight in weights:
+        count = weight[0].numel()
+        made.append((whole[:count, : len(weight)].t().reshape(weight.shape), whole[count, : len(weight)]))
+        whole = whole[count + 1 :]
+    return made

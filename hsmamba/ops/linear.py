@@ -57,8 +57,9 @@ def linear(
     """
     if takes(x, weight, bias, add):
         return _run(x, weight, bias, ((weight.shape[:-1].numel(), activation),), add)
-    plain = trainable_linear(x, weight.flatten(0, -2), None if bias is None else bias.flatten())
-    y = _ACTIVATIONS[activation](plain)
+    relu = activation == "relu"
+    y = trainable_linear(x, weight.flatten(0, -2), None if bias is None else bias.flatten(), relu=relu)
+    y = y if relu else _ACTIVATIONS[activation](y)
     return y if add is None else y + add
 
 

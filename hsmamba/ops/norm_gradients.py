@@ -6,18 +6,20 @@ Torch norms such channels as maps that follow each other, which costs a copy the
 from __future__ import annotations
 
 import ctypes
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hsmamba.ops import cpu, inference
+from hsmamba.ops.products import kernel
 
-_SUMS, _STATISTICS, _APPLY, _SLOPES, _GRADIENTS, _BACK = range(6)  # the works of csrc/norms.h
+BatchNorm: TypeAlias = "nn.BatchNorm2d | nn.BatchNorm3d"
+SUMS, _STATISTICS, _APPLY, _SLOPES, _GRADIENTS, BACK = range(6)  # the works of csrc/norms.h
 
 
-class _Norms(ctypes.Structure):
+class Norms(ctypes.Structure):
     """Of csrc/norms.h."""
 
     _fields_ = [
@@ -25,109 +27,126 @@ class _Norms(ctypes.Structure):
             (name, ctypes.c_int64)
             for name in ("work", "rows", "columns", "share", "pitch", "x_row", "grad_row", "slots")
         ),
-        ("eps", ctypes.c_double),
-        *(
-            (name, ctypes.c_void_p)
-            for name in ("x", "grad", "weight", "bias", "sums", "table", "taken", "found", "out")
-        ),
+        *((name, ctypes.c_double) for name in ("eps", "momentum")),
+        *((name, ctypes.c_void_p) for name in ("x", "grad", "pivot", "weight", "bias", "sums", "table", "taken")),
+        *((name, ctypes.c_void_p) for name in ("running_mean", "running_var", "found", "out")),
         ("next_slot", ctypes.c_int64),
     ]
 
 
-def _kernel() -> Any:
-    """The function at this machine's level; None without a library."""
-    return getattr(cpu.load(), f"hsmamba_norms_{cpu.level()}", None)
-
-
 def takes(norm: nn.Module, *tensors: Tensor) -> bool:
-    """Whether `trainable_norm` may take the place of a batch norm of what is made of these tensors."""
-    if type(norm) not in (nn.BatchNorm2d, nn.BatchNorm3d) or not inference.trains(*tensors) or _kernel() is None:
+    """Whether the kernels may take the place of a batch norm of what is made of these tensors."""
+    if type(norm) not in (nn.BatchNorm2d, nn.BatchNorm3d) or not inference.trains(*tensors) or kernel() is None:
         return False
     if torch._C._len_torch_function_stack():  # what several processes share is taken where torch norms
         return False
     fits = norm.training and norm.affine and norm.track_running_stats and norm.momentum is not None
-    several = min(x.numel() for x in tensors) > cast(int, norm.num_features)  # numbers a channel; torch refuses one
-    return bool(fits) and norm.weight.dtype is torch.float32 and several
+    return bool(fits) and norm.weight.dtype is cast(Tensor, norm.running_mean).dtype is torch.float32
 
 
-def trainable_norm(x: Tensor, norm: nn.BatchNorm2d | nn.BatchNorm3d, share: int = 1) -> Tensor:
+def trainable_norm(maps: Tensor, norm: BatchNorm, share: int = 1) -> Tensor:
     """Norm maps over the batch as the layer does in training, its statistics with it, and put them through a ReLU.
 
     Args:
-        x: (B, H, W, C S), float32, channels neighbours in memory.
+        maps: (B, C S, H, W), float32, channels neighbours in memory.
         norm: Of C channels.
-        share: S: so many columns in a row are one channel to the norm.
+        share: S: so many channels of the maps are one to the norm.
 
     Returns:
-        The same shape.
+        The same shape and order.
     """
-    made: Tensor = _Norm.apply(x, norm.weight, norm.bias, norm, share)
+    made: Tensor = _Norm.apply(maps, norm.weight, norm.bias, norm, share)
     return made
 
 
 class _Norm(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, norm: nn.BatchNorm2d | nn.BatchNorm3d, share: int
-    ) -> Tensor:
-        out = x.new_empty(x.shape)
-        rows, threads = _rows(x), _threads(x)
-        arguments = _arguments(rows, share, threads)
-        sums, table, found = _sums(arguments, x), x.new_zeros(4, arguments.pitch), x.new_empty(2, len(weight))
-        arguments.eps, arguments.out = norm.eps, out.data_ptr()
-        arguments.weight, arguments.bias = weight.data_ptr(), bias.data_ptr()
-        arguments.sums, arguments.table, arguments.found = sums.data_ptr(), table.data_ptr(), found.data_ptr()
-        _run(arguments, (_SUMS, _STATISTICS, _APPLY), threads, (rows, weight, bias, sums, table, found, out))
-        norm.num_batches_tracked.add_(1)  # type: ignore[union-attr]
-        norm.running_mean.lerp_(found[0], norm.momentum)  # type: ignore[union-attr, arg-type]
-        norm.running_var.lerp_(found[1], norm.momentum)  # type: ignore[union-attr, arg-type]
-        ctx.save_for_backward(x, weight, bias, table)
+    def forward(ctx: Any, maps: Tensor, weight: Tensor, bias: Tensor, norm: BatchNorm, share: int) -> Tensor:
+        rows, out = rows_of(maps), like(maps, maps.shape[1])
+        norms = norms_of(rows, share)
+        norms.pivot = norms.x
+        table, *layer = fill_in(norms, norm, weight, bias, out)
+        run(norms, SUMS, (rows, table))
+        apply(norms, (rows, table, layer))
+        ctx.save_for_backward(maps, weight, bias, table)
         ctx.eps, ctx.share = norm.eps, share
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, bias, table = ctx.saved_tensors
+        maps, weight, bias, table = ctx.saved_tensors
         if torch.is_grad_enabled():  # the gradient is to be differentiated in its turn
-            maps = x.unflatten(-1, (-1, ctx.share)).movedim(-2, 1)
-            y = F.batch_norm(maps, None, None, weight, bias, True, 0.0, ctx.eps).movedim(1, -2).flatten(-2)
-            found = torch.autograd.grad(F.relu(y), (x, weight, bias), grad, create_graph=True)
-            return *found, None, None
-        dx = x.new_empty(x.shape)
-        rows, slopes, threads = _rows(x), _rows(grad), _threads(x)
-        arguments = _arguments(rows, ctx.share, threads)
-        sums, taken, found = _sums(arguments, x), x.new_zeros(2, arguments.pitch), x.new_empty(2, len(weight))
-        arguments.grad, arguments.grad_row = slopes.data_ptr(), slopes.stride(0)
-        arguments.sums, arguments.table, arguments.found = sums.data_ptr(), table.data_ptr(), found.data_ptr()
-        arguments.taken, arguments.out = taken.data_ptr(), dx.data_ptr()
-        _run(arguments, (_SLOPES, _GRADIENTS, _BACK), threads, (rows, slopes, sums, table, taken, found, dx))
+            y = plain_norm(maps, weight, bias, ctx.eps, ctx.share)
+            return *torch.autograd.grad(y, (maps, weight, bias), grad, create_graph=True), None, None
+        rows, slopes, dx = rows_of(maps), rows_of(grad), like(maps, maps.shape[1])
+        norms = norms_of(rows, ctx.share)
+        found, sums = sum_slopes(norms, slopes, table, rows)
+        norms.out = dx.data_ptr()
+        run(norms, BACK, (rows, slopes, table, sums, dx))
         return dx, found[0], found[1], None, None
 
 
-def _rows(x: Tensor) -> Tensor:
-    """(B, H, W, C) -> (B H W, C), columns neighbours in memory."""
-    rows = x.flatten(0, 2)
+def plain_norm(maps: Tensor, weight: Tensor, bias: Tensor, eps: float, share: int = 1) -> Tensor:
+    """Compute the norm and the ReLU in operations that can be differentiated twice."""
+    apart = maps.unflatten(1, (-1, share))  # type: ignore[no-untyped-call]
+    return F.relu(F.batch_norm(apart, None, None, weight, bias, True, 0.0, eps)).flatten(1, 2)
+
+
+def rows_of(maps: Tensor) -> Tensor:
+    """(B, C, H, W) -> (B H W, C), columns neighbours in memory."""
+    rows = maps.permute(0, 2, 3, 1).flatten(0, 2)
     return rows if rows.stride(1) == 1 else rows.contiguous()
 
 
-def _threads(x: Tensor) -> int:
-    return torch.get_num_threads() if x.numel() > cpu.SMALL else 1
+def like(maps: Tensor, channels: int) -> Tensor:
+    """New maps (B, channels, H, W), channels neighbours in memory."""
+    batch, _, height, width = maps.shape
+    return maps.new_empty(batch, height, width, channels).permute(0, 3, 1, 2)
 
 
-def _arguments(x: Tensor, share: int, threads: int) -> _Norms:
-    pitch = -(-x.shape[1] // cpu.WIDEST) * cpu.WIDEST
-    slots = cpu.RUNS_PER_THREAD * threads if threads > 1 else 1
-    return _Norms(
-        rows=x.shape[0], columns=x.shape[1], share=share, pitch=pitch, x_row=x.stride(0), slots=slots, x=x.data_ptr()
-    )
+def norms_of(x: Tensor, share: int, inputs: int = 1) -> Norms:
+    """Describe rows (R, C S) for the kernel, what a product of so many inputs gives."""
+    (rows, columns), threads = x.shape, torch.get_num_threads() if x.numel() * inputs > cpu.SMALL else 1
+    pitch = -(-columns // cpu.WIDEST) * cpu.WIDEST
+    slots = min(rows, cpu.RUNS_PER_THREAD * threads) if threads > 1 else 1
+    return Norms(rows=rows, columns=columns, share=share, pitch=pitch, x_row=x.stride(0), slots=slots, x=x.data_ptr())
 
 
-def _sums(arguments: _Norms, x: Tensor) -> Tensor:
-    return x.new_zeros(arguments.slots, 2, arguments.pitch)
+def fill_in(norms: Norms, norm: BatchNorm, weight: Tensor, bias: Tensor, out: Tensor) -> tuple[Tensor, ...]:
+    """Say what is the layer's and where its statistics and the result go; a table, and what else has to be held."""
+    if norms.rows * norms.share == 1:
+        raise ValueError(
+            "batch norm in training got one number for each channel and needs more: take a larger batch or patch"
+        )
+    running = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
+    table = out.new_zeros(4 + 2 * norms.slots, norms.pitch)
+    norms.table, norms.sums = table.data_ptr(), table[4:].data_ptr()
+    norms.eps, norms.momentum = norm.eps, norm.momentum
+    norms.weight, norms.bias, norms.out = weight.data_ptr(), bias.data_ptr(), out.data_ptr()
+    norms.running_mean, norms.running_var = (x.data_ptr() for x in running)
+    cast(Tensor, norm.num_batches_tracked).add_(1)
+    return table, weight, bias, *running, out
 
 
-def _run(arguments: _Norms, works: tuple[int, int, int], threads: int, held: object) -> None:
-    """Do the first and the last on a team of threads, what is between them at once."""
-    for work, team in zip(works, (threads, 1, threads), strict=True):
-        arguments.work, arguments.next_slot = work, 0
-        cpu.run_team(_kernel(), arguments, team, held)
+def apply(norms: Norms, held: object) -> None:
+    """Make statistics of the sums, and the result."""
+    run(norms, _STATISTICS, held)
+    run(norms, _APPLY, held)
+
+
+def sum_slopes(norms: Norms, slopes: Tensor, table: Tensor, held: object) -> tuple[Tensor, Tensor]:
+    """Find what backward takes from each column; the gradients of weight and bias, and what has to be held."""
+    sums = table.new_zeros(2 + 2 * norms.slots, norms.pitch)
+    found = table.new_empty(2, norms.columns // norms.share)
+    norms.grad, norms.grad_row, norms.table = slopes.data_ptr(), slopes.stride(0), table.data_ptr()
+    norms.taken, norms.sums, norms.found = sums.data_ptr(), sums[2:].data_ptr(), found.data_ptr()
+    run(norms, _SLOPES, (slopes, table, sums, held))
+    run(norms, _GRADIENTS, (table, sums, found))
+    return found, sums
+
+
+def run(norms: Norms, work: int, held: object, name: str = "norms", arguments: ctypes.Structure | None = None) -> None:
+    """Do one work, on a team of threads where it is cut into tasks; `arguments` are those the norm's are a part of."""
+    norms.work, norms.next_slot = work, 0
+    threads = 1 if norms.slots == 1 or work in (_STATISTICS, _GRADIENTS) else torch.get_num_threads()
+    cpu.run_team(kernel(name), norms if arguments is None else arguments, threads, held)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -11,15 +12,40 @@ from torch import Tensor
 
 from hsmamba.ops import cpu
 
+_RELU = 5  # of the activations in csrc/linear.h
 MOST_INPUTS = 1024  # a panel of more falls out of the second cache
 _BLOCK = 128  # rows, GRADIENT_ROWS of csrc/linear_gradients.h
 LinearArguments = ctypes.c_int64 * 19  # of csrc/linear.h, whose fields have 64 bits each
-_Gradients = ctypes.c_int64 * 11  # of csrc/linear_gradients.h, likewise
+GradientArguments = ctypes.c_int64 * 11  # of csrc/linear_gradients.h, likewise
 
 
 def kernel(name: str = "linear") -> Any:
     """The function at this machine's level; None without a library."""
     return getattr(cpu.load(), f"hsmamba_{name}_{cpu.level()}", None)
+
+
+def filled(b: Tensor) -> Tensor:
+    """Bring matrices (..., K, N) into the form that the kernel reads: rows of whole vectors."""
+    if more := -b.shape[-1] % cpu.WIDEST:
+        return F.pad(b, (0, more))
+    return b if b.stride(-1) == 1 and b.stride(-2) > 0 else b.contiguous()
+
+
+def described(rows: int, inputs: int, outputs: int, x_row: int, weights_row: int, pointers: Sequence[int]) -> Any:
+    """Describe one product for the kernel; pointers to rows, weights, bias, what is added, activations and results."""
+    return LinearArguments(rows, inputs, outputs, x_row, 1, 0, outputs, 1, 0, 0, 0, weights_row, *pointers, 0)
+
+
+def map_rows(x: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor, *, relu: bool) -> None:
+    """Map rows x (R, K), columns neighbours in memory, by weights (N, K): x W^T + b, maybe through a ReLU, into out."""
+    matrix, shift = filled(weight.mT), None if bias is None else filled(bias[None])
+    (rows, inputs), outputs = x.shape, len(weight)
+    activations = torch.full((-(-outputs // cpu.WIDEST),), _RELU, dtype=torch.int32) if relu else None
+    held = x, matrix, shift, None, activations, out
+    pointers = [0 if y is None else y.data_ptr() for y in held]
+    arguments = described(rows, inputs, outputs, x.stride(0), matrix.stride(0), pointers)
+    threads = torch.get_num_threads() if rows * inputs * outputs > cpu.SMALL else 1
+    cpu.run_team(kernel(), arguments, threads, held)
 
 
 def multiplied(a: Tensor, b: Tensor) -> Tensor:
@@ -29,9 +55,7 @@ def multiplied(a: Tensor, b: Tensor) -> Tensor:
         return torch.stack([weight_gradient(one.mT, other) for one, other in zip(a, b, strict=True)])
     if not 0 < inputs <= MOST_INPUTS:
         return a @ b
-    if more := -outputs % cpu.WIDEST:  # the kernel reads whole vectors
-        b = F.pad(b, (0, more))
-    b = b if b.stride(2) == 1 and b.stride(1) > 0 else b.contiguous()
+    b = filled(b)
     out = a.new_empty(samples, rows, outputs)
     strides = a.stride(1), a.stride(2), 0, outputs, samples, a.stride(0), b.stride(0), out.stride(0), b.stride(1)
     pointers = a.data_ptr(), b.data_ptr(), 0, 0, 0, out.data_ptr()
@@ -69,7 +93,7 @@ def linear_gradients(grad: Tensor, x: Tensor, *, biased: bool) -> tuple[Tensor, 
     slots = min(-(-rows // _BLOCK), cpu.RUNS_PER_THREAD * threads) if threads > 1 else 1
     weights, bias = x.new_empty(slots, outputs, inputs), x.new_empty(slots, outputs) if biased else None
     pointers = grad.data_ptr(), x.data_ptr(), weights.data_ptr(), 0 if bias is None else bias.data_ptr()
-    arguments = _Gradients(rows, outputs, inputs, grad.stride(0), x.stride(0), slots, *pointers, 0)
+    arguments = GradientArguments(rows, outputs, inputs, grad.stride(0), x.stride(0), slots, *pointers, 0)
     cpu.run_team(summed, arguments, threads, (grad, x, weights, bias))
     of_weights, of_bias = (y if y is None else y[0] if slots == 1 else y.sum(0) for y in (weights, bias))
     return cast(Tensor, of_weights), of_bias

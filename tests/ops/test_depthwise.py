@@ -73,34 +73,12 @@ def test_it_has_gradients(level, threads, silu, channels, side, taps, stride, pa
         torch.testing.assert_close(one.double(), other, rtol=0, atol=2e-6 * float(other.detach().abs().max()))
 
 
-def test_several_kernels_have_gradients():
-    gen = torch.Generator().manual_seed(0)
-    leaves = [
-        torch.randn(shape, generator=gen).requires_grad_()
-        for shape in ((3, 5, 6, 20), (20, 1, 3, 3), (20, 1, 1, 3), (20, 1, 5, 1))
-    ]
-    made = depthwise.trainable_beside(leaves[0], leaves[1:])
-    slope = torch.randn(made.shape, generator=gen)
-    wide = [t.detach().double().requires_grad_() for t in leaves]
-    maps = wide[0].permute(0, 3, 1, 2)
-    wanted = torch.cat([maps, *(F.conv2d(maps, w, padding="same", groups=20) for w in wide[1:])], dim=1)
-    wanted = wanted.permute(0, 2, 3, 1)
-    got = made, *torch.autograd.grad(made, leaves, slope)
-    for one, other in zip(got, (wanted, *torch.autograd.grad(wanted, wide, slope.double())), strict=True):
-        torch.testing.assert_close(one.double(), other, rtol=0, atol=2e-6 * float(other.detach().abs().max()))
-
-
-@pytest.mark.parametrize("beside", [True, False])
-def test_gradients_of_gradients(beside):
+def test_gradients_of_gradients():
     gen = torch.Generator().manual_seed(0)
     x, weight = (torch.randn(shape, generator=gen).requires_grad_() for shape in ((2, 4, 5, 6), (6, 1, 3, 3)))
     maps = x.permute(0, 3, 1, 2)
-    if beside:
-        made, plain = depthwise.trainable_beside(x, [weight]), F.conv2d(maps, weight, padding=1, groups=6)
-        plain = torch.cat([maps, plain], dim=1).permute(0, 2, 3, 1)
-    else:
-        made = depthwise.trainable(x, weight, padding=(1, 1), silu=True)
-        plain = F.silu(F.conv2d(maps, weight, padding=1, groups=6)).permute(0, 2, 3, 1)
+    made = depthwise.trainable(x, weight, padding=(1, 1), silu=True)
+    plain = F.silu(F.conv2d(maps, weight, padding=1, groups=6)).permute(0, 2, 3, 1)
     ours, theirs = (torch.autograd.grad(y.square().sum(), x, create_graph=True)[0] for y in (made, plain))
     torch.testing.assert_close(ours, theirs)
     ours, theirs = (torch.autograd.grad(g.square().sum(), weight)[0] for g in (ours, theirs))
@@ -136,10 +114,9 @@ for level in levels:
             got = convolve(x, weight, bias, padding=(1, 1), silu=True, out=out)
             assert got.gt(0.7).all()
             grad, dx = guarded((2, 3, 5, channels), behind), guarded((2, 3, 5, channels), behind)
-            one, base = torch.ones(channels, 1, 1, 3), guarded((2, 3, 5, channels), behind)
-            _gradients(x, [(grad, weight), (grad, one)], dx, base=base)
+            _gradients(x, grad, weight, dx, padding=(1, 1), stride=1)
             few = guarded((2, 2, 3, channels), behind)
-            _gradients(x, [(few, weight)], dx, padding=(1, 1), stride=2)
+            _gradients(x, few, weight, dx, padding=(1, 1), stride=2)
 print("all")
 """
 

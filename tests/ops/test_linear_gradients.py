@@ -15,10 +15,7 @@ from tests.ops.scan_cases import STATUS
 LEVELS = ["baseline", "avx2", "avx512"]
 compiled = pytest.mark.skipif(not STATUS["cpu"].available, reason=str(STATUS["cpu"]))
 
-served = pytest.mark.skipif(
-    cpu.level() != "avx512" or not torch.backends.mkldnn.is_available() or isinstance(cpu.load(), str),
-    reason="oneDNN computes in vectors of sixteen numbers nowhere else",
-)
+served = pytest.mark.skipif(cpu.level() != "avx512" or isinstance(cpu.load(), str), reason="elsewhere torch is as fast")
 
 
 def made(*shape, seed=0):
@@ -35,16 +32,18 @@ def took(y):
 @pytest.mark.parametrize("shape", [(7, 9, 20), (64, 5, 20), (48, 20), (16, 2, 3, 20)])
 @pytest.mark.parametrize("outputs", [30, 96])  # the latter's gradient is of long rows
 @pytest.mark.parametrize("biased", [True, False])
-def test_values_and_gradients(shape, outputs, biased, monkeypatch):
+@pytest.mark.parametrize("relu", [True, False])
+def test_values_and_gradients(shape, outputs, biased, relu, monkeypatch):
     monkeypatch.setattr(ops, "_SMALL", 0)
     x, weight, bias = made(*shape), made(outputs, 20, seed=1), made(outputs, seed=2) if biased else None
     slope = torch.randn(*shape[:-1], outputs, generator=torch.Generator().manual_seed(3))
     leaves = [t for t in (x, weight, bias) if t is not None]
-    y = ops.trainable_linear(x, weight, bias)
+    y = ops.trainable_linear(x, weight, bias, relu=relu)
     assert took(y)
     got = torch.autograd.grad(y, leaves, slope)
     wide = [t.detach().double().requires_grad_() for t in leaves]
     wanted = F.linear(*wide)
+    wanted = wanted.relu() if relu else wanted
     torch.testing.assert_close(y.double(), wanted, rtol=0, atol=1e-5 * float(wanted.detach().abs().max()))
     for one, other in zip(got, torch.autograd.grad(wanted, wide, slope.double()), strict=True):
         torch.testing.assert_close(one.double(), other, rtol=0, atol=1e-5 * float(other.abs().max()))
@@ -63,18 +62,21 @@ def test_long_rows(monkeypatch):
 
 
 @served
-def test_weights_that_are_frozen_views_and_gradients_of_gradients(monkeypatch):
+@pytest.mark.parametrize("relu", [True, False])
+def test_weights_that_are_frozen_views_and_gradients_of_gradients(relu, monkeypatch):
     monkeypatch.setattr(ops, "_SMALL", 0)
     x, weight = made(8, 6, 5), made(5, 4, seed=1)
-    y = ops.trainable_linear(x.mT.contiguous().mT, weight.mT)
-    torch.testing.assert_close(y, x @ weight)
+    y, plain = ops.trainable_linear(x.mT.contiguous().mT, weight.mT, relu=relu), x @ weight
+    plain = plain.relu() if relu else plain
+    torch.testing.assert_close(y, plain)
     (slope,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
     (second,) = torch.autograd.grad(slope.square().sum(), weight)
-    (plain,) = torch.autograd.grad((x @ weight).square().sum(), x, create_graph=True)
-    torch.testing.assert_close(second, torch.autograd.grad(plain.square().sum(), weight)[0], rtol=1e-4, atol=1e-4)
+    (wanted,) = torch.autograd.grad(plain.square().sum(), x, create_graph=True)
+    torch.testing.assert_close(second, torch.autograd.grad(wanted.square().sum(), weight)[0], rtol=1e-4, atol=1e-4)
     frozen = weight.detach().mT
-    (got,) = torch.autograd.grad(ops.trainable_linear(x, frozen).sum(), x)
-    torch.testing.assert_close(got, weight.detach().sum(1).expand_as(x))
+    (got,) = torch.autograd.grad(ops.trainable_linear(x, frozen, relu=relu).sum(), x)
+    slopes = (x @ weight > 0).float() if relu else torch.ones(8, 6, 4)
+    torch.testing.assert_close(got, slopes @ weight.detach().T)
 
 
 def test_elsewhere_it_is_torchs(monkeypatch):
@@ -88,8 +90,9 @@ def test_elsewhere_it_is_torchs(monkeypatch):
     assert not took(wide(x.double()))
     with torch.autocast("cpu", torch.bfloat16):
         assert layer(x).dtype == torch.bfloat16
-    monkeypatch.setattr(torch._C, "_has_mkldnn", False)
-    torch.testing.assert_close(layer(x), F.linear(x, layer.weight, layer.bias))
+    monkeypatch.setattr(cpu, "level", lambda: "avx2")
+    torch.testing.assert_close(layer(x), F.linear(x, layer.weight, layer.bias), rtol=0, atol=0)
+    assert torch.equal(layer(x, "relu"), F.linear(x, layer.weight, layer.bias).relu())
 
 
 @compiled
@@ -119,7 +122,7 @@ def test_gradients_of_weights(level, sizes, strided, monkeypatch):
 
 
 GUARDED = """
-from hsmamba.ops.products import _Gradients
+from hsmamba.ops.products import GradientArguments
 for level in levels:
     for behind in (False, True):
         for rows, outputs, inputs in ((131, 9, 20), (3, 17, 49), (2, 1, 1)):
@@ -127,7 +130,7 @@ for level in levels:
             grad, x = guarded((rows, outputs), behind), guarded((rows, inputs), behind)
             weights, bias = guarded((outputs, inputs), behind), guarded((outputs,), behind)
             pointers = [t.data_ptr() for t in (grad, x, weights, bias)]
-            arguments = _Gradients(rows_of, outputs, inputs, outputs, inputs, 1, *pointers, 0)
+            arguments = GradientArguments(rows_of, outputs, inputs, outputs, inputs, 1, *pointers, 0)
             getattr(cpu.load(), f"hsmamba_linear_gradients_{{level}}")(ctypes.byref(arguments))
 """
 

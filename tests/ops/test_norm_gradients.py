@@ -45,7 +45,7 @@ def _compare(share):
     plain = plain.double()
     wide = x.detach().double().requires_grad_()
     assert takes(norm, x)
-    got = trainable_norm(x, norm, share)
+    got = trainable_norm(x.permute(0, 3, 1, 2), norm, share).permute(0, 2, 3, 1)
     wanted = plain(wide.unflatten(3, (2, share)).permute(0, 3, 4, 1, 2)).relu().permute(0, 3, 4, 1, 2).flatten(3)
     torch.testing.assert_close(got.double(), wanted, rtol=1e-5, atol=1e-5)
     ours = torch.autograd.grad(got, (x, norm.weight, norm.bias), slope)
@@ -57,7 +57,8 @@ def _compare(share):
 
 def test_gradients_of_gradients():
     x, norm, _ = made()
-    (slope,) = torch.autograd.grad(trainable_norm(x, norm, 7).square().sum(), x, create_graph=True)
+    made_of_it = trainable_norm(x.permute(0, 3, 1, 2), norm, 7)
+    (slope,) = torch.autograd.grad(made_of_it.square().sum(), x, create_graph=True)
     maps = x.unflatten(3, (2, 7)).permute(0, 3, 4, 1, 2)
     (plain,) = torch.autograd.grad(norm(maps).relu().square().sum(), x, create_graph=True)
     torch.testing.assert_close(slope, plain, rtol=1e-4, atol=1e-4)
@@ -71,11 +72,17 @@ def test_layers_that_norm_otherwise_are_left_alone():
     assert not takes(nn.BatchNorm3d(2, affine=False), x)
     assert not takes(nn.BatchNorm3d(2, track_running_stats=False), x)
     assert not takes(nn.SyncBatchNorm(2), x)
-    assert not takes(nn.BatchNorm3d(2), x[:1, :1, :1, :2])  # one number a channel, which torch refuses
+    assert not takes(norm.half(), x)
+
+
+def test_one_number_a_channel_is_refused_as_by_torch():
+    x, norm, _ = made()
+    with pytest.raises(ValueError, match="one number for each channel"):
+        trainable_norm(x[:1, :1, :1, :2].permute(0, 3, 1, 2), norm)
 
 
 GUARDED = """
-from hsmamba.ops.norm_gradients import _Norms
+from hsmamba.ops.norm_gradients import Norms
 for level in levels:
     for behind in (False, True):
         for rows, columns, share in ((33, 20, 5), (5, 67, 1), (2, 16, 16), (1, 2, 2)):
@@ -84,11 +91,12 @@ for level in levels:
             weight, bias = (guarded((columns // share,), behind) for _ in range(2))
             sums, table = guarded((1, 2, pitch), behind), guarded((4, pitch), behind)
             taken, found = guarded((2, pitch), behind), guarded((2, columns // share), behind)
-            held = dict(x=x, grad=grad, weight=weight, bias=bias, sums=sums)
-            held |= dict(table=table, taken=taken, found=found, out=out)
-            arguments = _Norms(
+            running_mean, running_var = (guarded((columns // share,), behind) for _ in range(2))
+            held = dict(x=x, grad=grad, weight=weight, bias=bias, sums=sums, pivot=x, running_mean=running_mean)
+            held |= dict(table=table, taken=taken, found=found, out=out, running_var=running_var)
+            arguments = Norms(
                 rows=rows + {extra}, columns=columns, share=share, pitch=pitch, x_row=columns, grad_row=columns,
-                slots=1, eps=1e-5, **{{name: t.data_ptr() for name, t in held.items()}},
+                slots=1, eps=1e-5, momentum=0.1, **{{name: t.data_ptr() for name, t in held.items()}},
             )
             for work in range(6):
                 arguments.work, arguments.next_slot = work, 0

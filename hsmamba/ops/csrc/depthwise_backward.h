@@ -14,6 +14,7 @@ typedef struct DepthwiseBackward {
     Grid x, grad, base, dx; /* base: what the gradient of x is added to, maybe dx itself, or null; dx: null where nobody asks */
     const float *weights; /* (taps, pitch) */
     float *sums;          /* (slots, taps + 1, pitch): gradients of the weights, and of the bias; zeros at first */
+    int64_t sums_slot;    /* from those of one slot to the next */
     const struct DepthwiseBackward *next; /* convolution of the same maps, or null */
     int64_t next_task; /* of the first one */
 } DepthwiseBackward;

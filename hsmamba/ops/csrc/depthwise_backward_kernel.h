@@ -98,7 +98,7 @@ static void FN(depthwise_back_weights)(const DepthwiseBackward *d, int64_t n, in
 static void FN(depthwise_back)(const DepthwiseBackward *first, int64_t n, int64_t slot) {
     for (int image = 0; image < 2; image++)
         for (const DepthwiseBackward *d = first; d && !(image && !d->dx.data); d = d->next) {
-            float *sums = d->sums + slot * (d->taps_down * d->taps_across + 1) * d->pitch;
+            float *sums = d->sums + slot * d->sums_slot;
             for (int64_t c = 0; c < d->channels; c += 4 * VL) {
                 int64_t left = d->channels - c, vectors = left >= 4 * VL ? 4 : (left + VL - 1) / VL;
                 int lanes = left >= vectors * VL ? VL : (int)(left - (vectors - 1) * VL);

@@ -31,23 +31,28 @@ INLINE void FN(depthwise_channels)(const Depthwise *d, int64_t n, int64_t first,
     }
 }
 
+/* All channels of some rows. */
+static void FN(depthwise_rows)(const Depthwise *d, int64_t n, int64_t first, int64_t end) {
+    for (int64_t c = 0; c < d->channels; c += 4 * VL) {
+        int64_t left = d->channels - c, vectors = left >= 4 * VL ? 4 : (left + VL - 1) / VL;
+        int lanes = left >= vectors * VL ? VL : (int)(left - (vectors - 1) * VL);
+        if (vectors == 4 && lanes == VL)
+            FN(depthwise_channels)(d, n, first, end, c, 4, VL);
+        else if (vectors == 4)
+            FN(depthwise_channels)(d, n, first, end, c, 4, lanes);
+        else if (vectors == 3)
+            FN(depthwise_channels)(d, n, first, end, c, 3, lanes);
+        else if (vectors == 2)
+            FN(depthwise_channels)(d, n, first, end, c, 2, lanes);
+        else
+            FN(depthwise_channels)(d, n, first, end, c, 1, lanes);
+    }
+}
+
 EXPORT void FN(hsmamba_depthwise)(Depthwise *d) {
     int64_t task, bands = (d->height + d->band - 1) / d->band;
     while ((task = __atomic_fetch_add(&d->next_task, 1, __ATOMIC_RELAXED)) < d->images * bands) {
         int64_t n = task / bands, first = task % bands * d->band, end = first + d->band < d->height ? first + d->band : d->height;
-        for (int64_t c = 0; c < d->channels; c += 4 * VL) {
-            int64_t left = d->channels - c, vectors = left >= 4 * VL ? 4 : (left + VL - 1) / VL;
-            int lanes = left >= vectors * VL ? VL : (int)(left - (vectors - 1) * VL);
-            if (vectors == 4 && lanes == VL)
-                FN(depthwise_channels)(d, n, first, end, c, 4, VL);
-            else if (vectors == 4)
-                FN(depthwise_channels)(d, n, first, end, c, 4, lanes);
-            else if (vectors == 3)
-                FN(depthwise_channels)(d, n, first, end, c, 3, lanes);
-            else if (vectors == 2)
-                FN(depthwise_channels)(d, n, first, end, c, 2, lanes);
-            else
-                FN(depthwise_channels)(d, n, first, end, c, 1, lanes);
-        }
+        FN(depthwise_rows)(d, n, first, end);
     }
 }

@@ -1,8 +1,6 @@
 /* Batch norm in training of rows whose columns are channels, and its gradients, each in two passes. Included by scan.c once for each
    level, after vectors.h. */
 
-#define NORM_ROWS 32 /* whose sums are added up apart, which errs less than one long sum */
-
 /* Ask for the same columns of the rows behind this block, which no processor foresees. */
 INLINE void FN(norm_fetch)(const float *x, int64_t row) { __builtin_prefetch(x + NORM_ROWS * row, 0, 2); }
 
@@ -18,7 +16,7 @@ INLINE void FN(norm_sums)(const Norms *m, int64_t row, int64_t rows, int64_t c, 
             scale[v] = *(const vu *)(table + NORM_SCALE * m->pitch + v * VL);
             shift[v] = *(const vu *)(table + NORM_SHIFT * m->pitch + v * VL);
         } else /* near the mean: what is summed is small, and its square says the variance */
-            mean[v] = v < last ? *(const vu *)(m->x + c + v * VL) : FN(some)(m->x + c + v * VL, lanes);
+            mean[v] = v < last ? *(const vu *)(m->pivot + c + v * VL) : FN(some)(m->pivot + c + v * VL, lanes);
     }
     for (int64_t i = 0; i < rows; i++, x += m->x_row, grad += slopes ? m->grad_row : 0)
         _Pragma("clang loop unroll(full)") for (int v = 0; v < vectors; v++) {
@@ -58,12 +56,13 @@ static void FN(norm_statistics)(const Norms *m) {
     for (int64_t k = 0; k < channels; k++) {
         int64_t from = k * m->share, end = from + m->share;
         double mean = 0.0, squares = 0.0;
-        for (int64_t c = from; c < end; c++) mean += (m->x[c] + FN(norm_total)(m, c, 0) / rows) / (double)m->share;
+        for (int64_t c = from; c < end; c++) mean += (m->pivot[c] + FN(norm_total)(m, c, 0) / rows) / (double)m->share;
         for (int64_t c = from; c < end; c++) {
-            double apart = m->x[c] - mean;
+            double apart = m->pivot[c] - mean;
             squares += FN(norm_total)(m, c, 1) + apart * (2.0 * FN(norm_total)(m, c, 0) + rows * apart);
         }
-        m->found[k] = (float)mean, m->found[channels + k] = (float)(squares / (count - 1.0));
+        m->running_mean[k] += (float)((mean - m->running_mean[k]) * m->momentum);
+        m->running_var[k] += (float)((squares / (count - 1.0) - m->running_var[k]) * m->momentum);
         float rate = (float)(1.0 / __builtin_elementwise_sqrt(squares / count + m->eps)), scale = m->weight[k] * rate;
         for (int64_t c = from; c < end; c++) {
             m->table[NORM_MEAN * m->pitch + c] = (float)mean;
@@ -148,5 +147,3 @@ EXPORT void FN(hsmamba_norms)(Norms *m) {
         }
     }
 }
-
-#undef NORM_ROWS

@@ -1,0 +1,108 @@
+/* A product of rows with weights whose columns are normed over the batch, and its gradients: what convolutions, product and norm hand
+   each other stays in a cache. Included by scan.c once for each level, after norms_kernel.h, linear_gradients_kernel.h and
+   depthwise_backward_kernel.h. */
+
+/* The product's x of some lines of an image. */
+static void FN(whole_lines)(const NormedProduct *p, int64_t n, int64_t first, int64_t end, float *to) {
+    const Depthwise *d = p->beside;
+    int64_t inputs = p->gradients.inputs, channels = d->channels, left = channels % VL;
+    for (int64_t y = first; y < end; y++)
+        for (int64_t x = 0; x < d->width; x++) {
+            const float *from = d->x.data + n * d->x.image + y * d->x.row + x * d->x.pixel;
+            float *row = to + (y * d->width + x) * inputs;
+            for (int64_t c = 0; c < channels - left; c += VL) *(vu *)(row + c) = *(const vu *)(from + c);
+            if (left) FN(put)(row + channels - left, FN(some)(from + channels - left, (int)left), (int)left);
+        }
+    for (int64_t at = channels; d; d = d->next, at += channels) {
+        Depthwise one = *d;
+        one.out.data = to + at, one.out.image = 0, one.out.row = one.width * inputs, one.out.pixel = inputs;
+        FN(depthwise_rows)(&one, n, first, end);
+    }
+}
+
+/* The product's rows. */
+INLINE void FN(product_rows)(const NormedProduct *p, const Linear *product, int64_t row, int64_t end, float *sums) {
+    for (; row < end; row += LINEAR_TASK) {
+        int64_t last = end - row < LINEAR_TASK ? end : row + LINEAR_TASK;
+        FN(linear_rows)(product, row, last);
+        if (sums) FN(norm_totals)(&p->norm, row, last - row, sums, 0);
+    }
+}
+
+static void FN(normed_sums)(const NormedProduct *shared, int64_t slot, int64_t first, int64_t end, int64_t image) {
+    NormedProduct p = *shared;
+    float *sums = p.norm.sums + slot * 2 * p.norm.pitch, *whole = p.whole + slot * 2 * image * p.gradients.inputs;
+    Linear start = p.product;
+    start.out = p.scratch + slot * image * p.norm.pitch; /* the first row of all, which each thread makes for itself */
+    if (p.beside) {
+        FN(whole_lines)(&p, 0, 0, 1, whole);
+        start.x = whole;
+    }
+    FN(linear_rows)(&start, 0, 1);
+    p.norm.pivot = start.out;
+    if (!p.beside) {
+        FN(product_rows)(&p, &p.product, first, end, sums);
+        return;
+    }
+    for (int64_t row = first; row < end; row += image) {
+        FN(whole_lines)(&p, row / image, 0, p.beside->height, whole);
+        p.product.x = whole - row * p.gradients.inputs;
+        FN(product_rows)(&p, &p.product, row, row + image, sums);
+    }
+}
+
+/* The gradients of some rows before a ReLU, from its result. */
+static void FN(relu_back)(const Norms *m, int64_t row, int64_t rows, float *to) {
+    const float *y = m->x + row * m->x_row, *grad = m->grad + row * m->grad_row;
+    for (int64_t i = 0; i < rows; i++, y += m->x_row, grad += m->grad_row, to += m->columns)
+        for (int64_t c = 0; c < m->columns; c += VL) {
+            int lanes = m->columns - c < VL ? (int)(m->columns - c) : VL;
+            FN(norm_fetch)(y + c, m->x_row), FN(norm_fetch)(grad + c, m->grad_row);
+            FN(put)(to + c, FN(some)(y + c, lanes) > 0.0f ? FN(some)(grad + c, lanes) : (vf)0.0f, lanes);
+        }
+}
+
+static void FN(normed_back)(const NormedProduct *shared, int64_t slot, int64_t first, int64_t end, int64_t image) {
+    NormedProduct p = *shared;
+    int64_t inputs = p.gradients.inputs, outputs = p.gradients.outputs;
+    float *weights = p.gradients.weights + slot * outputs * inputs, *bias = p.gradients.bias ? p.gradients.bias + slot * outputs : (float *)0;
+    float *slopes = p.scratch + slot * image * p.norm.pitch, *whole = p.whole + slot * 2 * image * inputs, *of_whole = whole + image * inputs;
+    DepthwiseBackward beside[MOST_BESIDE];
+    int count = 0;
+    for (const DepthwiseBackward *d = p.beside_back; d && count < MOST_BESIDE; d = d->next, count++) {
+        beside[count] = *d;
+        Grid grad = {of_whole, 0, d->width * inputs, inputs};
+        if (!count) beside[0].base = grad;
+        grad.data += (count + 1) * d->channels, beside[count].grad = grad;
+        if (count) beside[count - 1].next = &beside[count];
+    }
+    for (int64_t row = first; row < end; row += image) {
+        int64_t rows = end - row < image ? end - row : image;
+        const float *grad = slopes;
+        p.norm.out = slopes - row * outputs;
+        if (p.norm.work == NORM_BACK)
+            FN(norm_rows)(&p.norm, row, rows, 1);
+        else if (p.norm.work == PRODUCT_RELU)
+            FN(relu_back)(&p.norm, row, rows, slopes);
+        else
+            grad = p.norm.grad + row * p.norm.grad_row;
+        p.product.x = grad - row * p.product.x_row;
+        const float *x = p.gradients.x + row * p.gradients.x_row;
+        if (p.beside) {
+            FN(whole_lines)(&p, row / image, 0, p.beside->height, whole);
+            x = whole, p.product.out = of_whole - row * inputs;
+        }
+        if (p.product.out) FN(product_rows)(&p, &p.product, row, row + rows, (float *)0);
+        FN(gradient_block)(&p.gradients, grad, x, rows, weights, bias, row > first);
+        if (p.beside) FN(depthwise_back)(beside, row / image, slot);
+    }
+}
+
+EXPORT void FN(hsmamba_normed_product)(NormedProduct *p) {
+    int64_t slot, image = p->beside ? p->beside->height * p->beside->width : 1, block = p->beside ? image : GRADIENT_ROWS;
+    int64_t images = p->norm.rows / image;
+    while ((slot = __atomic_fetch_add(&p->norm.next_slot, 1, __ATOMIC_RELAXED)) < p->norm.slots) {
+        int64_t first = images * slot / p->norm.slots * image, end = images * (slot + 1) / p->norm.slots * image;
+        (p->norm.work == NORM_SUMS ? FN(normed_sums) : FN(normed_back))(p, slot, first, end, block);
+    }
+}

@@ -1,0 +1,192 @@
+"""Products of rows in training with what stands before and behind them: each block of rows stays in a cache meanwhile.
+
+Before a product may stand depthwise convolutions beside the maps, which are made image by image, and made again for the
+gradients; behind it a batch norm and a ReLU, or a ReLU, or nothing.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hsmamba.ops import depthwise
+from hsmamba.ops.norm_gradients import (
+    BACK,
+    SUMS,
+    BatchNorm,
+    Norms,
+    apply,
+    fill_in,
+    like,
+    norms_of,
+    plain_norm,
+    rows_of,
+    run,
+    sum_slopes,
+)
+from hsmamba.ops.products import GradientArguments, LinearArguments, described, filled
+
+_PLAIN, _RELU = BACK + 1, BACK + 2  # the works of csrc/normed_product.h
+_BLOCK = 128  # rows, GRADIENT_ROWS of csrc/linear_gradients.h
+
+
+class _Product(ctypes.Structure):
+    """NormedProduct of csrc/normed_product.h."""
+
+    _fields_ = [
+        ("norm", Norms),
+        ("product", LinearArguments),
+        ("gradients", GradientArguments),
+        *((name, ctypes.c_void_p) for name in ("scratch", "beside", "beside_back", "whole")),
+    ]
+
+
+def trainable_product(maps: Tensor, conv: nn.Conv2d, norm: BatchNorm, beside: Sequence[Tensor] = ()) -> Tensor:
+    """Convolve maps by kernels of size 1, norm them over the batch as the layer does in training, and apply a ReLU.
+
+    Args:
+        maps: (B, K, H, W), float32, channels neighbours in memory.
+        conv: Of (1 + n) K channels, at most 1024.
+        norm: Of the C channels that the convolution makes.
+        beside: n kernels (K, 1, h, w) of odd sides, at most 4: what they make of the maps, zeros around these, stands
+            behind the maps.
+
+    Returns:
+        (B, C, H, W), channels neighbours in memory.
+    """
+    made: Tensor = _ProductNorm.apply(maps, conv.weight, conv.bias, norm.weight, norm.bias, norm, *beside)
+    return made
+
+
+class _ProductNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        maps: Tensor,
+        kernels: Tensor,
+        shift: Tensor | None,
+        weight: Tensor,
+        bias: Tensor,
+        norm: BatchNorm,
+        *beside: Tensor,
+    ) -> Tensor:
+        outputs, inputs = kernels.shape[:2]
+        y, out, taps = like(maps, outputs), like(maps, outputs), depthwise.together(beside) if beside else None
+        arguments, norms, held = _arguments(maps, inputs, y, beside, taps)
+        matrix, shifts = filled(kernels.flatten(1).mT), None if shift is None else filled(shift[None])
+        table, *layer = fill_in(norms, norm, weight, bias, out)
+        x = None if beside else rows_of(maps)
+        x_row = inputs if x is None else x.stride(0)
+        pointers = [0 if one is None else one.data_ptr() for one in (x, matrix, shifts, None, None, y)]
+        arguments.product = described(norms.rows, inputs, outputs, x_row, matrix.stride(0), pointers)
+        run(norms, SUMS, (held, x, matrix, shifts, table), "normed_product", arguments)
+        norms.pivot = arguments.scratch  # the first row of all, for there is at least one task
+        apply(norms, (held, table, layer))
+        ctx.save_for_backward(maps, kernels, shift, y, weight, bias, table, taps, *beside)
+        ctx.eps = norm.eps
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        maps, kernels, shift, y, weight, bias, table, taps, *beside = ctx.saved_tensors
+        if torch.is_grad_enabled():  # the gradient is to be differentiated in its turn
+            seen = torch.cat([maps, *(F.conv2d(maps, w, padding="same", groups=len(w)) for w in beside)], 1)
+            normed = plain_norm(F.conv2d(seen, kernels, shift), weight, bias, ctx.eps)
+            leaves = maps, kernels, shift, weight, bias, None, *beside
+            needed = [x for x, need in zip(leaves, ctx.needs_input_grad, strict=True) if need]
+            given = iter(torch.autograd.grad(normed, needed, grad, create_graph=True))
+            return tuple(next(given) if need else None for need in ctx.needs_input_grad)
+        arguments, norms, held = _arguments(maps, kernels.shape[1], y, beside, taps)
+        of_norm, more = sum_slopes(norms, slopes := rows_of(grad), table, y)
+        dx, sums = like(maps, maps.shape[1]) if ctx.needs_input_grad[0] else None, None
+        if beside:
+            pixels, to = maps.permute(0, 2, 3, 1), None if dx is None else dx.permute(0, 2, 3, 1)
+            chain, sums, also = depthwise.gradients_beside(pixels, beside, taps, to, norms.slots)
+            arguments.beside_back, held = ctypes.addressof(chain), (held, chain, also)
+        x, weights, biased = None if beside else rows_of(maps), kernels.flatten(1), shift is not None
+        held = held, slopes, table, more
+        of_weights, of_shift = _gradients(arguments, BACK, weights, x, dx, len(weights), held, biased=biased)
+        of_beside = () if sums is None else (one for one, _ in depthwise.found(sums, beside))
+        return dx, of_weights.view(kernels.shape), of_shift, *of_norm, None, *of_beside
+
+
+def product_gradients(
+    grad: Tensor, x: Tensor, weight: Tensor, dx: Tensor | None, y: Tensor | None, *, biased: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Compute the gradients of rows x W^T + b, maybe through a ReLU.
+
+    Args:
+        grad: (R, N), of the result; float32 on a CPU, columns neighbours in memory, as the others.
+        x: (R, K).
+        weight: (N, K).
+        dx: Takes the gradient of x, if it is asked for; so many numbers, one row after the other.
+        y: (R, N), the result where it went through a ReLU.
+        biased: Whether there is a bias.
+
+    Returns:
+        Those of weight (N, K) and bias (N,).
+    """
+    arguments = _Product(norm=norms_of(grad if y is None else y, 1, x.shape[1]))
+    norms, scratch, work, row = arguments.norm, None, _PLAIN, grad.stride(0)
+    norms.grad, norms.grad_row = grad.data_ptr(), row
+    if y is not None:
+        work, row, scratch = _RELU, norms.columns, grad.new_empty(norms.slots, _BLOCK, norms.pitch)
+        arguments.scratch = scratch.data_ptr()
+    return _gradients(arguments, work, weight, x, dx, row, (grad, y, scratch), biased=biased)
+
+
+def _arguments(
+    maps: Tensor, inputs: int, y: Tensor, beside: Sequence[Tensor], taps: Tensor | None
+) -> tuple[_Product, Norms, object]:
+    """Describe what forward and backward share; and what it holds."""
+    arguments = _Product(norm=norms_of(rows_of(y), 1, inputs), gradients=GradientArguments(0, 0, inputs))
+    norms, block, whole, chain, held = arguments.norm, _BLOCK, None, None, None
+    if taps is not None:
+        norms.slots, block = min(norms.slots, len(maps)), maps[0, 0].numel()
+        chain, held = depthwise.beside(maps.permute(0, 2, 3, 1), beside, taps)
+        whole = y.new_empty(norms.slots, 2, block, inputs)
+        arguments.beside, arguments.whole = ctypes.addressof(chain), whole.data_ptr()
+    scratch = y.new_empty(norms.slots, block, norms.pitch)
+    arguments.scratch = scratch.data_ptr()
+    return arguments, norms, (maps, y, scratch, whole, chain, held)
+
+
+def _gradients(
+    arguments: _Product,
+    work: int,
+    weight: Tensor,
+    x: Tensor | None,
+    dx: Tensor | None,
+    row: int,
+    held: object,
+    *,
+    biased: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """Compute the gradients of a product.
+
+    Args:
+        arguments: Of the kernel, so far those of what follows the product, and of what makes its rows.
+        work: See csrc/normed_product.h.
+        weight: (N, K).
+        x: (R, K), or None where the kernel makes it.
+        dx: See `product_gradients`.
+        row: From one row of the gradient of the product's rows to the next.
+        held: What the arguments point to.
+        biased: See `product_gradients`.
+    """
+    norms, matrix, (outputs, inputs) = arguments.norm, filled(weight), weight.shape
+    of_weight = weight.new_empty(norms.slots, outputs, inputs)
+    of_bias = weight.new_empty(norms.slots, outputs) if biased else None
+    pointers = [0, matrix.data_ptr(), 0, 0, 0, 0 if dx is None else dx.data_ptr()]
+    arguments.product = described(norms.rows, outputs, inputs, row, matrix.stride(0), pointers)
+    places = (0 if one is None else one.data_ptr() for one in (x, of_weight, of_bias))
+    x_row = inputs if x is None else x.stride(0)
+    arguments.gradients = GradientArguments(norms.rows, outputs, inputs, row, x_row, norms.slots, 0, *places)
+    run(norms, work, (held, matrix, x, dx, of_weight, of_bias), "normed_product", arguments)
+    dweight, dbias = (y if y is None else y[0] if len(y) == 1 else y.sum(0) for y in (of_weight, of_bias))
+    return cast(Tensor, dweight), dbias
