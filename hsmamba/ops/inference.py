@@ -34,14 +34,17 @@ def takes(*tensors: Tensor, of: torch.nn.Module | None = None) -> bool:
         tensors = (*tensors, *(of.parameters() if of is not None else ()))
         if any(x.requires_grad for x in tensors):
             return False
+    return _may_run(tensors)
+
+
+def _may_run(tensors: tuple[Tensor, ...]) -> bool:
+    """Whether a compiled kernel may compute with these tensors, gradients apart; asked for every call of one."""
     for x in tensors:
         if type(x) not in KINDS or x.dtype is not torch.float32 or not x.is_cpu:
             return False
     if forced_backend() not in (None, "cpu") or isinstance(cpu.load(), str) or is_plain():
         return False
-    if torch._C._is_tracing() or torch.is_autocast_enabled("cpu"):
-        return False
-    if torch._C._are_functorch_transforms_active() or torch.onnx.is_in_onnx_export():
+    if torch._C._is_tracing() or torch.is_autocast_enabled("cpu") or torch._C._are_functorch_transforms_active():
         return False
     current: int = torch.autograd.forward_ad._current_level
     return current < 0
@@ -54,8 +57,7 @@ def trains(*tensors: Tensor) -> bool:
     """Whether a compiled kernel that has gradients may compute with these tensors, some of which ask for them."""
     if torch.compiler.is_compiling() or not torch.is_grad_enabled() or not any(x.requires_grad for x in tensors):
         return False
-    with torch.no_grad():
-        return takes(*tensors)
+    return _may_run(tensors)
 
 
 @contextlib.contextmanager
