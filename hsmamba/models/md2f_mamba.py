@@ -31,6 +31,7 @@ from hsmamba.models._base import Classifier
 from hsmamba.models._registry import ModelCfg, register_model
 from hsmamba.ops import bands, inference, norm_gradients, normed_products
 from hsmamba.ops.linear import linear, product
+from hsmamba.ops.products import MOST_INPUTS
 from hsmamba.ops.rows import RowProgram
 
 _CITATION = (
@@ -78,9 +79,11 @@ class InitialExtractor(nn.Module):
     def forward(self, hsi: Tensor) -> Tensor:
         """Extract spectral-spatial features."""
         conv, norm = cast("nn.Conv3d", self.conv3d[0]), cast("nn.BatchNorm3d", self.conv3d[1])
-        if bands.takes(conv, hsi) and norm_gradients.takes(norm, hsi, conv.weight):
+        mix, mixed_norm = cast("nn.Conv2d", self.conv2d[0]), cast("nn.BatchNorm2d", self.conv2d[1])
+        trains = all(norm_gradients.takes(one, hsi, conv.weight, mix.weight) for one in (norm, mixed_norm))
+        if trains and bands.takes(conv, hsi) and mix.in_channels <= MOST_INPUTS:
             x = bands.trainable_bands(hsi, conv).permute(0, 3, 1, 2)
-            out: Tensor = self.conv2d(norm_gradients.trainable_norm(x, norm, x.shape[1] // conv.out_channels))
+            out: Tensor = normed_products.trainable_product(x, mix, mixed_norm, before=norm)
             return out
         merged = self.conv3d(hsi.unsqueeze(1)).flatten(1, 2)
         # All that follows keeps this memory format, in which a CPU convolves faster.
@@ -122,7 +125,7 @@ class MDConv(nn.Module):
     def _mixed(self, x: Tensor, *kernels: Tensor) -> Tensor:
         conv, norm = cast("nn.Conv2d", self.mix[0]), cast("nn.BatchNorm2d", self.mix[1])
         if has_neighbours(x) and norm_gradients.takes(norm, x, conv.weight, *kernels):
-            mixed: Tensor = normed_products.trainable_product(x, conv, norm, kernels)
+            mixed: Tensor = normed_products.trainable_product(x, conv, norm, beside=kernels)
             return mixed
         found = [F.conv2d(x, kernel, padding="same", groups=x.shape[1]) for kernel in kernels]
         mixed = self.mix(torch.cat([x, *found], dim=1))

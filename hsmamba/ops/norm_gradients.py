@@ -16,7 +16,7 @@ from hsmamba.ops import cpu, inference
 from hsmamba.ops.products import kernel
 
 BatchNorm: TypeAlias = "nn.BatchNorm2d | nn.BatchNorm3d"
-SUMS, _STATISTICS, _APPLY, _SLOPES, _GRADIENTS, BACK = range(6)  # the works of csrc/norms.h
+SUMS, STATISTICS, APPLY, SLOPES, GRADIENTS, BACK = range(6)  # the works of csrc/norms.h
 
 
 class Norms(ctypes.Structure):
@@ -65,9 +65,11 @@ class _Norm(torch.autograd.Function):
         rows, out = rows_of(maps), like(maps, maps.shape[1])
         norms = norms_of(rows, share)
         norms.pivot = norms.x
-        table, *layer = fill_in(norms, norm, weight, bias, out)
-        run(norms, SUMS, (rows, table))
-        apply(norms, (rows, table, layer))
+        table, held = fill_in(norms, norm, weight, bias)
+        run(norms, SUMS, (rows, held))
+        run(norms, STATISTICS, (rows, held))
+        norms.out = out.data_ptr()
+        run(norms, APPLY, (rows, held, out))
         ctx.save_for_backward(maps, weight, bias, table)
         ctx.eps, ctx.share = norm.eps, share
         return out
@@ -80,10 +82,12 @@ class _Norm(torch.autograd.Function):
             return *torch.autograd.grad(y, (maps, weight, bias), grad, create_graph=True), None, None
         rows, slopes, dx = rows_of(maps), rows_of(grad), like(maps, maps.shape[1])
         norms = norms_of(rows, ctx.share)
-        found, sums = sum_slopes(norms, slopes, table, rows)
+        found, held = slopes_of(norms, slopes, table)
+        run(norms, SLOPES, (rows, held))
+        run(norms, GRADIENTS, (rows, held))
         norms.out = dx.data_ptr()
-        run(norms, BACK, (rows, slopes, table, sums, dx))
-        return dx, found[0], found[1], None, None
+        run(norms, BACK, (rows, held, dx))
+        return dx, *found, None, None
 
 
 def plain_norm(maps: Tensor, weight: Tensor, bias: Tensor, eps: float, share: int = 1) -> Tensor:
@@ -112,41 +116,33 @@ def norms_of(x: Tensor, share: int, inputs: int = 1) -> Norms:
     return Norms(rows=rows, columns=columns, share=share, pitch=pitch, x_row=x.stride(0), slots=slots, x=x.data_ptr())
 
 
-def fill_in(norms: Norms, norm: BatchNorm, weight: Tensor, bias: Tensor, out: Tensor) -> tuple[Tensor, ...]:
-    """Say what is the layer's and where its statistics and the result go; a table, and what else has to be held."""
+def fill_in(norms: Norms, norm: BatchNorm, weight: Tensor, bias: Tensor) -> tuple[Tensor, object]:
+    """Say what is the layer's, and where sums go and the table that is made of them; that table, and what to hold."""
     if norms.rows * norms.share == 1:
         raise ValueError(
             "batch norm in training got one number for each channel and needs more: take a larger batch or patch"
         )
     running = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
-    table = out.new_zeros(4 + 2 * norms.slots, norms.pitch)
+    table = weight.new_zeros(4 + 2 * norms.slots, norms.pitch)
     norms.table, norms.sums = table.data_ptr(), table[4:].data_ptr()
     norms.eps, norms.momentum = norm.eps, norm.momentum
-    norms.weight, norms.bias, norms.out = weight.data_ptr(), bias.data_ptr(), out.data_ptr()
+    norms.weight, norms.bias = weight.data_ptr(), bias.data_ptr()
     norms.running_mean, norms.running_var = (x.data_ptr() for x in running)
     cast(Tensor, norm.num_batches_tracked).add_(1)
-    return table, weight, bias, *running, out
+    return table, (table, weight, bias, running)
 
 
-def apply(norms: Norms, held: object) -> None:
-    """Make statistics of the sums, and the result."""
-    run(norms, _STATISTICS, held)
-    run(norms, _APPLY, held)
-
-
-def sum_slopes(norms: Norms, slopes: Tensor, table: Tensor, held: object) -> tuple[Tensor, Tensor]:
-    """Find what backward takes from each column; the gradients of weight and bias, and what has to be held."""
+def slopes_of(norms: Norms, slopes: Tensor, table: Tensor) -> tuple[Tensor, object]:
+    """Say what gradients are made of; those of weight and bias (2, C), which `GRADIENTS` fills in, and what to hold."""
     sums = table.new_zeros(2 + 2 * norms.slots, norms.pitch)
     found = table.new_empty(2, norms.columns // norms.share)
     norms.grad, norms.grad_row, norms.table = slopes.data_ptr(), slopes.stride(0), table.data_ptr()
     norms.taken, norms.sums, norms.found = sums.data_ptr(), sums[2:].data_ptr(), found.data_ptr()
-    run(norms, _SLOPES, (slopes, table, sums, held))
-    run(norms, _GRADIENTS, (table, sums, found))
-    return found, sums
+    return found, (slopes, table, sums, found)
 
 
 def run(norms: Norms, work: int, held: object, name: str = "norms", arguments: ctypes.Structure | None = None) -> None:
     """Do one work, on a team of threads where it is cut into tasks; `arguments` are those the norm's are a part of."""
     norms.work, norms.next_slot = work, 0
-    threads = 1 if norms.slots == 1 or work in (_STATISTICS, _GRADIENTS) else torch.get_num_threads()
+    threads = 1 if norms.slots == 1 or work in (STATISTICS, GRADIENTS) else torch.get_num_threads()
     cpu.run_team(kernel(name), norms if arguments is None else arguments, threads, held)

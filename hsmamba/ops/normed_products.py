@@ -1,7 +1,7 @@
 """Products of rows in training with what stands before and behind them: each block of rows stays in a cache meanwhile.
 
-Before a product may stand depthwise convolutions beside the maps, which are made image by image, and made again for the
-gradients; behind it a batch norm and a ReLU, or a ReLU, or nothing.
+Before a product may stand another batch norm and its ReLU, or depthwise convolutions beside the maps, which are made
+block by block, and again for the gradients; behind it a batch norm and a ReLU, or a ReLU, or nothing.
 """
 
 from __future__ import annotations
@@ -16,18 +16,21 @@ from torch import Tensor, nn
 
 from hsmamba.ops import depthwise
 from hsmamba.ops.norm_gradients import (
+    APPLY,
     BACK,
+    GRADIENTS,
+    SLOPES,
+    STATISTICS,
     SUMS,
     BatchNorm,
     Norms,
-    apply,
     fill_in,
     like,
     norms_of,
     plain_norm,
     rows_of,
     run,
-    sum_slopes,
+    slopes_of,
 )
 from hsmamba.ops.products import GradientArguments, LinearArguments, described, filled
 
@@ -42,24 +45,35 @@ class _Product(ctypes.Structure):
         ("norm", Norms),
         ("product", LinearArguments),
         ("gradients", GradientArguments),
-        *((name, ctypes.c_void_p) for name in ("scratch", "beside", "beside_back", "whole")),
+        *((name, ctypes.c_void_p) for name in ("scratch", "before", "beside", "beside_back", "whole")),
     ]
 
 
-def trainable_product(maps: Tensor, conv: nn.Conv2d, norm: BatchNorm, beside: Sequence[Tensor] = ()) -> Tensor:
+def trainable_product(
+    maps: Tensor,
+    conv: nn.Conv2d,
+    norm: BatchNorm,
+    *,
+    before: BatchNorm | None = None,
+    beside: Sequence[Tensor] = (),
+) -> Tensor:
     """Convolve maps by kernels of size 1, norm them over the batch as the layer does in training, and apply a ReLU.
 
     Args:
         maps: (B, K, H, W), float32, channels neighbours in memory.
         conv: Of (1 + n) K channels, at most 1024.
         norm: Of the C channels that the convolution makes.
+        before: A norm that the maps go through before, and a ReLU; of K channels, or fewer, each of which is that of so
+            many neighbours.
         beside: n kernels (K, 1, h, w) of odd sides, at most 4: what they make of the maps, zeros around these, stands
-            behind the maps.
+            behind the maps. Not with `before`.
 
     Returns:
         (B, C, H, W), channels neighbours in memory.
     """
-    made: Tensor = _ProductNorm.apply(maps, conv.weight, conv.bias, norm.weight, norm.bias, norm, *beside)
+    first = (None, None, None) if before is None else (before.weight, before.bias, before)
+    layers = conv.weight, conv.bias, norm.weight, norm.bias, norm, *first
+    made: Tensor = _ProductNorm.apply(maps, *layers, *beside)
     return made
 
 
@@ -73,46 +87,85 @@ class _ProductNorm(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor,
         norm: BatchNorm,
+        first_weight: Tensor | None,
+        first_bias: Tensor | None,
+        before: BatchNorm | None,
         *beside: Tensor,
     ) -> Tensor:
         outputs, inputs = kernels.shape[:2]
         y, out, taps = like(maps, outputs), like(maps, outputs), depthwise.together(beside) if beside else None
-        arguments, norms, held = _arguments(maps, inputs, y, beside, taps)
+        arguments, first, held = _arguments(maps, inputs, y, None if before is None else first_weight, beside, taps)
+        norms, first_table = arguments.norm, None
+        if first is not None:
+            first.pivot = first.x
+            first_table, more = fill_in(
+                first, cast(BatchNorm, before), cast(Tensor, first_weight), cast(Tensor, first_bias)
+            )
+            held = held, more
+            run(first, SUMS, held)
+            run(first, STATISTICS, held)
         matrix, shifts = filled(kernels.flatten(1).mT), None if shift is None else filled(shift[None])
-        table, *layer = fill_in(norms, norm, weight, bias, out)
-        x = None if beside else rows_of(maps)
-        x_row = inputs if x is None else x.stride(0)
+        table, more = fill_in(norms, norm, weight, bias)
+        x = rows_of(maps)
+        x_row = x.stride(0) if arguments.whole is None else inputs
         pointers = [0 if one is None else one.data_ptr() for one in (x, matrix, shifts, None, None, y)]
         arguments.product = described(norms.rows, inputs, outputs, x_row, matrix.stride(0), pointers)
-        run(norms, SUMS, (held, x, matrix, shifts, table), "normed_product", arguments)
-        norms.pivot = arguments.scratch  # the first row of all, for there is at least one task
-        apply(norms, (held, table, layer))
-        ctx.save_for_backward(maps, kernels, shift, y, weight, bias, table, taps, *beside)
-        ctx.eps = norm.eps
+        held = held, more, x, matrix, shifts, out
+        run(norms, SUMS, held, "normed_product", arguments)
+        norms.pivot, norms.out = arguments.scratch, out.data_ptr()  # the first row, for there is at least one task
+        run(norms, STATISTICS, held)
+        run(norms, APPLY, held)
+        ctx.save_for_backward(
+            maps, kernels, shift, y, weight, bias, table, first_weight, first_bias, first_table, taps, *beside
+        )
+        ctx.eps = norm.eps, None if before is None else before.eps
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        maps, kernels, shift, y, weight, bias, table, taps, *beside = ctx.saved_tensors
+        maps, kernels, shift, y, weight, bias, table, *firsts, taps = ctx.saved_tensors[:11]
+        (first_weight, first_bias, first_table), beside = firsts, ctx.saved_tensors[11:]
         if torch.is_grad_enabled():  # the gradient is to be differentiated in its turn
-            seen = torch.cat([maps, *(F.conv2d(maps, w, padding="same", groups=len(w)) for w in beside)], 1)
-            normed = plain_norm(F.conv2d(seen, kernels, shift), weight, bias, ctx.eps)
-            leaves = maps, kernels, shift, weight, bias, None, *beside
-            needed = [x for x, need in zip(leaves, ctx.needs_input_grad, strict=True) if need]
-            given = iter(torch.autograd.grad(normed, needed, grad, create_graph=True))
-            return tuple(next(given) if need else None for need in ctx.needs_input_grad)
-        arguments, norms, held = _arguments(maps, kernels.shape[1], y, beside, taps)
-        of_norm, more = sum_slopes(norms, slopes := rows_of(grad), table, y)
-        dx, sums = like(maps, maps.shape[1]) if ctx.needs_input_grad[0] else None, None
+            leaves = maps, kernels, shift, weight, bias, None, first_weight, first_bias, None, *beside
+            return _differentiable(ctx, grad, leaves)
+        arguments, first, held = _arguments(maps, kernels.shape[1], y, first_weight, beside, taps)
+        norms, pixels = arguments.norm, maps.permute(0, 2, 3, 1)
+        of_norm, more = slopes_of(norms, rows_of(grad), table)
+        run(norms, SLOPES, (held, more))
+        run(norms, GRADIENTS, (held, more))
+        dx = like(maps, maps.shape[1]) if ctx.needs_input_grad[0] or first is not None else None
+        held, of_first, of_beside = (held, more), cast(Any, (None, None)), cast(Any, ())
+        if first is not None and dx is not None:
+            first.slots = norms.slots
+            of_first, more = slopes_of(first, rows_of(dx), first_table)
+            held = held, more
         if beside:
-            pixels, to = maps.permute(0, 2, 3, 1), None if dx is None else dx.permute(0, 2, 3, 1)
-            chain, sums, also = depthwise.gradients_beside(pixels, beside, taps, to, norms.slots)
-            arguments.beside_back, held = ctypes.addressof(chain), (held, chain, also)
-        x, weights, biased = None if beside else rows_of(maps), kernels.flatten(1), shift is not None
-        held = held, slopes, table, more
-        of_weights, of_shift = _gradients(arguments, BACK, weights, x, dx, len(weights), held, biased=biased)
-        of_beside = () if sums is None else (one for one, _ in depthwise.found(sums, beside))
-        return dx, of_weights.view(kernels.shape), of_shift, *of_norm, None, *of_beside
+            to = None if dx is None else dx.permute(0, 2, 3, 1)
+            chain, sums, more = depthwise.gradients_beside(pixels, beside, taps, to, norms.slots)
+            arguments.beside_back, held = ctypes.addressof(chain), (held, chain, more)
+        x, weights, biased = rows_of(maps), kernels.flatten(1), shift is not None
+        x_row = x.stride(0) if arguments.whole is None else len(weights[0])
+        of_weights, of_shift = _gradients(arguments, BACK, weights, x, x_row, dx, len(weights), held, biased=biased)
+        if first is not None and dx is not None:
+            run(first, GRADIENTS, held)
+            first.out = dx.data_ptr()  # in the place of what it is made of
+            run(first, BACK, held)
+        if beside:
+            of_beside = [one for one, _ in depthwise.found(sums, beside)]
+        return dx, of_weights.view(kernels.shape), of_shift, *of_norm, None, *of_first, None, *of_beside
+
+
+def _differentiable(ctx: Any, grad: Tensor, leaves: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+    """Compute the gradients by torch's operations."""
+    maps, kernels, shift, weight, bias, _, first_weight, first_bias, _, *beside = cast(Any, leaves)
+    eps, first_eps = ctx.eps
+    if first_weight is not None:
+        maps = plain_norm(maps, first_weight, first_bias, first_eps, maps.shape[1] // len(first_weight))
+    seen = torch.cat([maps, *(F.conv2d(maps, w, padding="same", groups=len(w)) for w in beside)], 1)
+    normed = plain_norm(F.conv2d(seen, kernels, shift), weight, bias, eps)
+    needed = [cast(Tensor, x) for x, need in zip(leaves, ctx.needs_input_grad, strict=True) if need]
+    given = iter(torch.autograd.grad(normed, needed, grad, create_graph=True))
+    return tuple(next(given) if need else None for need in ctx.needs_input_grad)
 
 
 def product_gradients(
@@ -137,30 +190,36 @@ def product_gradients(
     if y is not None:
         work, row, scratch = _RELU, norms.columns, grad.new_empty(norms.slots, _BLOCK, norms.pitch)
         arguments.scratch = scratch.data_ptr()
-    return _gradients(arguments, work, weight, x, dx, row, (grad, y, scratch), biased=biased)
+    return _gradients(arguments, work, weight, x, x.stride(0), dx, row, (grad, y, scratch), biased=biased)
 
 
 def _arguments(
-    maps: Tensor, inputs: int, y: Tensor, beside: Sequence[Tensor], taps: Tensor | None
-) -> tuple[_Product, Norms, object]:
-    """Describe what forward and backward share; and what it holds."""
+    maps: Tensor, inputs: int, y: Tensor, first_weight: Tensor | None, beside: Sequence[Tensor], taps: Tensor | None
+) -> tuple[_Product, Norms | None, object]:
+    """Describe what forward and backward share, and the norm that stands before; and what they hold."""
     arguments = _Product(norm=norms_of(rows_of(y), 1, inputs), gradients=GradientArguments(0, 0, inputs))
-    norms, block, whole, chain, held = arguments.norm, _BLOCK, None, None, None
+    norms, block, first, chain, whole, held = arguments.norm, _BLOCK, None, None, None, None
     if taps is not None:
         norms.slots, block = min(norms.slots, len(maps)), maps[0, 0].numel()
         chain, held = depthwise.beside(maps.permute(0, 2, 3, 1), beside, taps)
+        arguments.beside = ctypes.addressof(chain)
+    elif first_weight is not None:
+        first = norms_of(rows_of(maps), inputs // len(first_weight))
+        arguments.before = ctypes.addressof(first)
+    if taps is not None or first_weight is not None:
         whole = y.new_empty(norms.slots, 2, block, inputs)
-        arguments.beside, arguments.whole = ctypes.addressof(chain), whole.data_ptr()
+        arguments.whole = whole.data_ptr()
     scratch = y.new_empty(norms.slots, block, norms.pitch)
     arguments.scratch = scratch.data_ptr()
-    return arguments, norms, (maps, y, scratch, whole, chain, held)
+    return arguments, first, (maps, y, scratch, whole, first, chain, held)
 
 
 def _gradients(
     arguments: _Product,
     work: int,
     weight: Tensor,
-    x: Tensor | None,
+    x: Tensor,
+    x_row: int,
     dx: Tensor | None,
     row: int,
     held: object,
@@ -173,7 +232,8 @@ def _gradients(
         arguments: Of the kernel, so far those of what follows the product, and of what makes its rows.
         work: See csrc/normed_product.h.
         weight: (N, K).
-        x: (R, K), or None where the kernel makes it.
+        x: (R, K), or anything where the kernel makes it.
+        x_row: From one row of it to the next.
         dx: See `product_gradients`.
         row: From one row of the gradient of the product's rows to the next.
         held: What the arguments point to.
@@ -185,7 +245,6 @@ def _gradients(
     pointers = [0, matrix.data_ptr(), 0, 0, 0, 0 if dx is None else dx.data_ptr()]
     arguments.product = described(norms.rows, outputs, inputs, row, matrix.stride(0), pointers)
     places = (0 if one is None else one.data_ptr() for one in (x, of_weight, of_bias))
-    x_row = inputs if x is None else x.stride(0)
     arguments.gradients = GradientArguments(norms.rows, outputs, inputs, row, x_row, norms.slots, 0, *places)
     run(norms, work, (held, matrix, x, dx, of_weight, of_bias), "normed_product", arguments)
     dweight, dbias = (y if y is None else y[0] if len(y) == 1 else y.sum(0) for y in (of_weight, of_bias))

@@ -64,7 +64,7 @@ def _compare(channels, outputs, sides, biased):
     wide = maps.detach().double().requires_grad_()
     layers = copy.deepcopy(conv).double(), copy.deepcopy(norm).double()
     kernels = [w.detach().double().requires_grad_() for w in beside]
-    got, wanted = trainable_product(maps, conv, norm, beside), plain(wide, *layers, kernels)
+    got, wanted = trainable_product(maps, conv, norm, beside=beside), plain(wide, *layers, kernels)
     torch.testing.assert_close(got.double(), wanted, rtol=1e-5, atol=1e-5)
     slope = torch.randn(got.shape)
     ours = torch.autograd.grad(got, (maps, *conv.parameters(), *norm.parameters(), *beside), slope)
@@ -76,12 +76,48 @@ def _compare(channels, outputs, sides, biased):
     torch.testing.assert_close(norm.double().state_dict(), layers[1].state_dict(), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize(("channels", "share", "outputs", "threads"), [(6, 5, 37, 1), (3, 38, 16, 2), (20, 1, 5, 2)])
+def test_a_norm_before_it(level, channels, share, outputs, threads, monkeypatch):
+    if LEVELS.index(level) > LEVELS.index(cpu.level()):
+        pytest.skip(f"{level} does not run here")
+    monkeypatch.setattr(cpu, "level", lambda: level)
+    monkeypatch.setattr(cpu, "SMALL", 0)
+    before = torch.get_num_threads()
+    maps, conv, norm, _ = made(channels * share, outputs, (), biased=False, images=7)
+    first = nn.BatchNorm3d(channels)
+    with torch.no_grad():
+        first.weight.uniform_(0.5, 2), first.bias.uniform_(-1, 1)
+    layers = [copy.deepcopy(layer).double() for layer in (first, conv, norm)]
+    wide = maps.detach().double().requires_grad_()
+    try:
+        torch.set_num_threads(threads)
+        got = trainable_product(maps, conv, norm, before=first)
+        slope = torch.randn(got.shape)
+        leaves = maps, *first.parameters(), *conv.parameters(), *norm.parameters()
+        ours = torch.autograd.grad(got, leaves, slope, retain_graph=True)
+        (once,) = torch.autograd.grad(got, maps, slope, create_graph=True)
+        twice = torch.autograd.grad(once.square().sum(), (conv.weight, first.weight))
+    finally:
+        torch.set_num_threads(before)
+    wanted = layers[2](layers[1](layers[0](wide.unflatten(1, (-1, share))).relu().flatten(1, 2))).relu()
+    torch.testing.assert_close(got.double(), wanted, rtol=1e-5, atol=1e-5)
+    leaves = (wide, *(p for layer in layers for p in layer.parameters()))
+    theirs = torch.autograd.grad(wanted, leaves, slope.double(), retain_graph=True)
+    (once,) = torch.autograd.grad(wanted, wide, slope.double(), create_graph=True)
+    theirs += torch.autograd.grad(once.square().sum(), (layers[1].weight, layers[0].weight))
+    for one, other in zip((*ours, *twice), theirs, strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=0, atol=1e-5 * float(other.abs().max()))
+    for one, other in zip((first, norm), layers[::2], strict=True):
+        torch.testing.assert_close(one.double().state_dict(), other.state_dict(), rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("sides", [(), ((3, 3),)])
 def test_gradients_of_gradients(sides):
     maps, conv, norm, beside = made(6, 4, sides, biased=True)
     slopes = [
         torch.autograd.grad(y.square().sum(), maps, create_graph=True)[0]
-        for y in (trainable_product(maps, conv, norm, beside), plain(maps, conv, norm, beside))
+        for y in (trainable_product(maps, conv, norm, beside=beside), plain(maps, conv, norm, beside))
     ]
     torch.testing.assert_close(*slopes, rtol=1e-4, atol=1e-4)
     second = [torch.autograd.grad(slope.square().sum(), (conv.weight, *beside)) for slope in slopes]
@@ -92,7 +128,9 @@ def test_gradients_of_gradients(sides):
 def test_maps_that_need_no_gradient():
     maps, conv, norm, beside = made(6, 4, THREE, biased=False)
     fixed = maps.detach()
-    ours = torch.autograd.grad(trainable_product(fixed, conv, norm, beside).square().sum(), (conv.weight, *beside))
+    ours = torch.autograd.grad(
+        trainable_product(fixed, conv, norm, beside=beside).square().sum(), (conv.weight, *beside)
+    )
     theirs = torch.autograd.grad(plain(fixed, conv, norm, beside).square().sum(), (conv.weight, *beside))
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4 * float(other.abs().max()))
@@ -129,7 +167,11 @@ for level in levels:
             maps = guarded((9, 3, 5, channels), behind).permute(0, 3, 1, 2).requires_grad_()
             conv, norm = nn.Conv2d((1 + len(sides)) * channels, outputs, 1), nn.BatchNorm2d(outputs)
             beside = [torch.ones(channels, 1, *side).requires_grad_() for side in sides]
-            y = normed_products.trainable_product(maps, conv, norm, beside)
+            y = normed_products.trainable_product(maps, conv, norm, beside=beside)
+            torch.autograd.grad(y, (maps, conv.weight), guarded((9, 3, 5, outputs), behind).permute(0, 3, 1, 2))
+            first = nn.BatchNorm3d(1)
+            conv = nn.Conv2d(channels, outputs, 1)
+            y = normed_products.trainable_product(maps, conv, norm, before=first)
             torch.autograd.grad(y, (maps, conv.weight), guarded((9, 3, 5, outputs), behind).permute(0, 3, 1, 2))
             rows, grad = guarded((131, channels), behind), guarded((131, outputs), behind)
             weight = conv.weight[:, :channels, 0, 0].detach()

@@ -19,10 +19,12 @@ typedef struct {
     Linear product;            /* of x by W, or of the gradient of its rows by W^T; out null where nobody asks */
     LinearGradients gradients; /* of W, from x and the gradient of the product's rows */
     float *scratch;            /* (slots, GRADIENT_ROWS or pixels of an image, pitch): a row that sums start from, or gradients of rows */
-    /* Where x is maps beside what depthwise convolutions make of them, which is made image by image and never kept: */
+    /* Where x is made block by block and never kept: by a norm over the batch and its ReLU, or of maps beside what depthwise convolutions
+       make of them, image by image. */
+    const Norms *before;                  /* that norm, whose `out`, and sums of slopes, are filled in here; or null */
     const Depthwise *beside;              /* the convolutions, at most MOST_BESIDE, whose `out` is filled in here; or null */
     const DepthwiseBackward *beside_back; /* their gradients, whose `grad` and first `base` are filled in here */
-    float *whole;                         /* (slots, 2, pixels of an image, inputs): x of an image, and its gradient; or null */
+    float *whole;                         /* (slots, 2, GRADIENT_ROWS or pixels of an image, inputs): x of a block, and its gradient */
 } NormedProduct;
 
 #endif

@@ -20,34 +20,47 @@ static void FN(whole_lines)(const NormedProduct *p, int64_t n, int64_t first, in
     }
 }
 
-/* The product's rows. */
-INLINE void FN(product_rows)(const NormedProduct *p, const Linear *product, int64_t row, int64_t end, float *sums) {
+/* The product's x of some rows: of an image, or of fewer lines of the first one. */
+INLINE void FN(whole_rows)(const NormedProduct *p, int64_t row, int64_t rows, float *to) {
+    if (p->beside) {
+        int64_t width = p->beside->width, pixels = p->beside->height * width;
+        FN(whole_lines)(p, row / pixels, 0, (rows + width - 1) / width, to);
+    } else {
+        Norms before = *p->before;
+        before.out = to - row * before.columns;
+        FN(norm_rows)(&before, row, rows, 0);
+    }
+}
+
+/* The product's rows, and their sums where asked for. */
+INLINE void FN(product_rows)(const NormedProduct *p, int64_t row, int64_t end, float *sums) {
     for (; row < end; row += LINEAR_TASK) {
         int64_t last = end - row < LINEAR_TASK ? end : row + LINEAR_TASK;
-        FN(linear_rows)(product, row, last);
+        FN(linear_rows)(&p->product, row, last);
         if (sums) FN(norm_totals)(&p->norm, row, last - row, sums, 0);
     }
 }
 
-static void FN(normed_sums)(const NormedProduct *shared, int64_t slot, int64_t first, int64_t end, int64_t image) {
+static void FN(normed_sums)(const NormedProduct *shared, int64_t slot, int64_t first, int64_t end, int64_t block) {
     NormedProduct p = *shared;
-    float *sums = p.norm.sums + slot * 2 * p.norm.pitch, *whole = p.whole + slot * 2 * image * p.gradients.inputs;
+    int64_t inputs = p.gradients.inputs;
+    int made = p.before || p.beside;
+    float *sums = p.norm.sums + slot * 2 * p.norm.pitch, *whole = p.whole + slot * 2 * block * inputs;
     Linear start = p.product;
-    start.out = p.scratch + slot * image * p.norm.pitch; /* the first row of all, which each thread makes for itself */
-    if (p.beside) {
-        FN(whole_lines)(&p, 0, 0, 1, whole);
+    start.out = p.scratch + slot * block * p.norm.pitch; /* the first row of all, which each thread makes for itself */
+    if (made) {
+        FN(whole_rows)(&p, 0, 1, whole);
         start.x = whole;
     }
     FN(linear_rows)(&start, 0, 1);
     p.norm.pivot = start.out;
-    if (!p.beside) {
-        FN(product_rows)(&p, &p.product, first, end, sums);
-        return;
-    }
-    for (int64_t row = first; row < end; row += image) {
-        FN(whole_lines)(&p, row / image, 0, p.beside->height, whole);
-        p.product.x = whole - row * p.gradients.inputs;
-        FN(product_rows)(&p, &p.product, row, row + image, sums);
+    for (int64_t row = first; row < end; row += block) {
+        int64_t rows = end - row < block ? end - row : block;
+        if (made) {
+            FN(whole_rows)(&p, row, rows, whole);
+            p.product.x = whole - row * inputs;
+        }
+        FN(product_rows)(&p, row, row + rows, sums);
     }
 }
 
@@ -62,11 +75,11 @@ static void FN(relu_back)(const Norms *m, int64_t row, int64_t rows, float *to) 
         }
 }
 
-static void FN(normed_back)(const NormedProduct *shared, int64_t slot, int64_t first, int64_t end, int64_t image) {
+static void FN(normed_back)(const NormedProduct *shared, int64_t slot, int64_t first, int64_t end, int64_t block) {
     NormedProduct p = *shared;
     int64_t inputs = p.gradients.inputs, outputs = p.gradients.outputs;
     float *weights = p.gradients.weights + slot * outputs * inputs, *bias = p.gradients.bias ? p.gradients.bias + slot * outputs : (float *)0;
-    float *slopes = p.scratch + slot * image * p.norm.pitch, *whole = p.whole + slot * 2 * image * inputs, *of_whole = whole + image * inputs;
+    float *slopes = p.scratch + slot * block * p.norm.pitch, *whole = p.whole + slot * 2 * block * inputs, *of_whole = whole + block * inputs;
     DepthwiseBackward beside[MOST_BESIDE];
     int count = 0;
     for (const DepthwiseBackward *d = p.beside_back; d && count < MOST_BESIDE; d = d->next, count++) {
@@ -76,8 +89,8 @@ static void FN(normed_back)(const NormedProduct *shared, int64_t slot, int64_t f
         grad.data += (count + 1) * d->channels, beside[count].grad = grad;
         if (count) beside[count - 1].next = &beside[count];
     }
-    for (int64_t row = first; row < end; row += image) {
-        int64_t rows = end - row < image ? end - row : image;
+    for (int64_t row = first; row < end; row += block) {
+        int64_t rows = end - row < block ? end - row : block;
         const float *grad = slopes;
         p.norm.out = slopes - row * outputs;
         if (p.norm.work == NORM_BACK)
@@ -88,13 +101,18 @@ static void FN(normed_back)(const NormedProduct *shared, int64_t slot, int64_t f
             grad = p.norm.grad + row * p.norm.grad_row;
         p.product.x = grad - row * p.product.x_row;
         const float *x = p.gradients.x + row * p.gradients.x_row;
-        if (p.beside) {
-            FN(whole_lines)(&p, row / image, 0, p.beside->height, whole);
-            x = whole, p.product.out = of_whole - row * inputs;
+        if (p.before || p.beside) {
+            FN(whole_rows)(&p, row, rows, whole);
+            x = whole;
         }
-        if (p.product.out) FN(product_rows)(&p, &p.product, row, row + rows, (float *)0);
+        if (p.beside) p.product.out = of_whole - row * inputs;
+        if (p.product.out) FN(product_rows)(&p, row, row + rows, (float *)0);
         FN(gradient_block)(&p.gradients, grad, x, rows, weights, bias, row > first);
-        if (p.beside) FN(depthwise_back)(beside, row / image, slot);
+        if (p.beside) FN(depthwise_back)(beside, row / block, slot);
+        if (p.before)
+            for (int64_t some = row; some < row + rows; some += NORM_ROWS)
+                FN(norm_totals)(p.before, some, row + rows - some < NORM_ROWS ? row + rows - some : NORM_ROWS,
+                                p.before->sums + slot * 2 * p.before->pitch, 1);
     }
 }
 
