@@ -261,7 +261,6 @@ _flat_mask = RowProgram(
     "; g = g / sum(g)",
     "g",
 )
-_softplus = RowProgram("y = softplus(x)", "y")
 _rms = RowProgram("y = rms(x, 1e-5) * weight", "y")
 _normed = RowProgram("y = norm(x, 1e-5)", "y")
 _added_normed = RowProgram("y = x + pos; n = norm(y, 1e-5)", "y", "n")
@@ -459,7 +458,7 @@ class VimV2(nn.Module):
     def _scanned(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Compute the stream and the sum of both scans, (N, L, D) each."""
         q = self.proj(self.norm(x))
-        u = _softplus(x=linear(q, *_side_by_side(self.convs)))
+        u = linear(q, *_side_by_side(self.convs), "softplus")
         u = u.view(*q.shape[:2], 2, q.shape[2]).permute(0, 2, 3, 1)  # (N, 2, D, L)
         return q, self.ssm(u.unsqueeze(3), orders=("rows", "rows"), summed=True).squeeze(2).mT
 
@@ -534,7 +533,7 @@ class VimV3(nn.Module):
         length = x.shape[1]
         normed = self.norm(x)
         z, q = self.proj_z(normed), self.proj_x(normed)
-        u = _softplus(x=linear(q, *_side_by_side(self.convs)))  # (N, L, 2 D), as the scan reads it
+        u = linear(q, *_side_by_side(self.convs), "softplus")  # (N, L, 2 D), as the scan reads it
         if torch.compiler.is_compiling():  # torch traces the layout of the gradient of a flip wrongly, but for this
             u = torch.stack(u.chunk(2, dim=2), dim=2)
         u = u.view(*q.shape[:2], 2, q.shape[2]).permute(0, 2, 3, 1)  # (N, 2, D, L)

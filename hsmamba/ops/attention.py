@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hsmamba.ops import cpu
-from hsmamba.ops.linear import ACTIVATIONS
+from hsmamba.ops.products import ACTIVATIONS
 
 MOST_CHANNELS = 16  # of a head; this and the next: csrc/attention.h
 WIDEST_WINDOW = 15

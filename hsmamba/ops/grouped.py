@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hsmamba.ops import cpu, inference
-from hsmamba.ops.linear import ACTIVATIONS
+from hsmamba.ops.products import ACTIVATIONS
 
 _BLOCK = 4  # csrc/grouped.h
 _BAND = 8  # rows that a thread takes at once

@@ -15,12 +15,11 @@ from torch import Tensor
 
 from hsmamba.ops import cpu, inference
 from hsmamba.ops.linear_gradients import trainable_linear
-from hsmamba.ops.products import MOST_INPUTS, LinearArguments, kernel, multiplied
+from hsmamba.ops.products import ACTIVATIONS, MOST_INPUTS, LinearArguments, kernel, multiplied
 
 PANEL = 48  # of csrc/linear.h
 _FEWEST_OUTPUTS = 6  # a vector of fewer is mostly empty
 
-# In the order of the numbers in csrc/linear.h.
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "": lambda x: x,
     "silu": F.silu,
@@ -29,7 +28,6 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "sigmoid": torch.sigmoid,
     "relu": torch.relu,
 }
-ACTIVATIONS = tuple(_ACTIVATIONS)
 
 
 def takes(x: Tensor, weight: Tensor, *others: Tensor | None) -> bool:
@@ -57,9 +55,9 @@ def linear(
     """
     if takes(x, weight, bias, add):
         return _run(x, weight, bias, ((weight.shape[:-1].numel(), activation),), add)
-    relu = activation == "relu"
-    y = trainable_linear(x, weight.flatten(0, -2), None if bias is None else bias.flatten(), relu=relu)
-    y = y if relu else _ACTIVATIONS[activation](y)
+    inside = activation if activation in ("relu", "softplus") else ""  # whose slopes the result tells
+    y = trainable_linear(x, weight.flatten(0, -2), None if bias is None else bias.flatten(), inside)
+    y = y if inside else _ACTIVATIONS[activation](y)
     return y if add is None else y + add
 
 
@@ -145,9 +143,10 @@ def packed(
     sizes = [size for size, _ in parts]
     apart = [F.pad(part, (0, 0, 0, n)) for part, n in zip(torch.split(rows, sizes), more, strict=True)]
     shifts = [F.pad(part, (0, n)) for part, n in zip(torch.split(shift, sizes), more, strict=True)]
-    names = list(_ACTIVATIONS)
     numbers = [
-        names.index(name) for (size, name), n in zip(parts, more, strict=True) for _ in range(0, size + n, cpu.WIDEST)
+        ACTIVATIONS.index(name)
+        for (size, name), n in zip(parts, more, strict=True)
+        for _ in range(0, size + n, cpu.WIDEST)
     ]
     whole = torch.cat(apart)
     if (

@@ -20,22 +20,22 @@ from hsmamba.ops.products import MOST_INPUTS, kernel, map_rows
 _SMALL = 1 << 20  # products under which the way there costs more than it gives
 
 
-def trainable_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, relu: bool = False) -> Tensor:
-    """Map rows: x W^T + b, as `torch.nn.functional.linear`, through a ReLU if told so.
+def trainable_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str = "") -> Tensor:
+    """Map rows: activation(x W^T + b).
 
     Args:
         x: (..., K).
         weight: (M, K).
         bias: (M,).
-        relu: Whether a ReLU follows.
+        activation: "", "relu" or "softplus".
 
     Returns:
         (..., M).
     """
     if not _trains(x, weight, bias) or x.numel() * len(weight) < _SMALL:  # a traced graph may keep any number of rows
         made = F.linear(x, weight, bias)
-        return F.relu(made) if relu else made
-    out: Tensor = _Linear.apply(x, weight, bias, relu)
+        return getattr(F, activation)(made) if activation else made
+    out: Tensor = _Linear.apply(x, weight, bias, activation)
     return out
 
 
@@ -47,10 +47,11 @@ def _trains(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
 
 class _Linear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, activation: str) -> Tensor:
         out = x.new_empty(*x.shape[:-1], len(weight))
-        map_rows(_rows(x), weight, bias, out, relu=relu)
-        ctx.save_for_backward(x, weight, out if relu else None)
+        map_rows(_rows(x), weight, bias, out, activation)
+        ctx.save_for_backward(x, weight, out if activation else None)
+        ctx.activation = activation
         return out
 
     @staticmethod
@@ -58,12 +59,14 @@ class _Linear(torch.autograd.Function):
         x, weight, out = ctx.saved_tensors
         of_x, of_weight, of_bias, _ = ctx.needs_input_grad
         if torch.is_grad_enabled() or not of_weight:  # the former: the gradient is to be differentiated in its turn
-            rows, slopes = x.flatten(0, -2), (grad if out is None else grad * (out > 0)).flatten(0, -2)
+            if out is not None:
+                grad = grad * (out > 0 if ctx.activation == "relu" else -torch.expm1(-out))
+            rows, slopes = x.flatten(0, -2), grad.flatten(0, -2)
             dx = (slopes @ weight).view(x.shape) if of_x else None
             return dx, slopes.mT @ rows if of_weight else None, slopes.sum(0) if of_bias else None, None
         dx = x.new_empty(x.shape) if of_x else None
         y = None if out is None else _rows(out)
-        return dx, *product_gradients(_rows(grad), _rows(x), weight, dx, y, biased=of_bias), None
+        return dx, *product_gradients(_rows(grad), _rows(x), weight, dx, y, ctx.activation, biased=of_bias), None
 
 
 def _rows(x: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Products of rows in training with what stands before and behind them: each block of rows stays in a cache meanwhile.
 
 Before a product may stand another batch norm and its ReLU, or depthwise convolutions beside the maps, which are made
-block by block, and again for the gradients; behind it a batch norm and a ReLU, or a ReLU, or nothing.
+block by block, and again for the gradients; behind it a batch norm and a ReLU, or a ReLU or a softplus, or nothing.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from hsmamba.ops.norm_gradients import (
 )
 from hsmamba.ops.products import GradientArguments, LinearArguments, described, filled
 
-_PLAIN, _RELU = BACK + 1, BACK + 2  # the works of csrc/normed_product.h
+_WORKS = {"": BACK + 1, "relu": BACK + 2, "softplus": BACK + 3}  # by what follows; of csrc/normed_product.h
 _BLOCK = 128  # rows, GRADIENT_ROWS of csrc/linear_gradients.h
 
 
@@ -169,28 +169,30 @@ def _differentiable(ctx: Any, grad: Tensor, leaves: tuple[Tensor | None, ...]) -
 
 
 def product_gradients(
-    grad: Tensor, x: Tensor, weight: Tensor, dx: Tensor | None, y: Tensor | None, *, biased: bool
+    grad: Tensor, x: Tensor, weight: Tensor, dx: Tensor | None, y: Tensor | None, activation: str, *, biased: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """Compute the gradients of rows x W^T + b, maybe through a ReLU.
+    """Compute the gradients of activation(x W^T + b).
 
     Args:
         grad: (R, N), of the result; float32 on a CPU, columns neighbours in memory, as the others.
         x: (R, K).
         weight: (N, K).
         dx: Takes the gradient of x, if it is asked for; so many numbers, one row after the other.
-        y: (R, N), the result where it went through a ReLU.
+        y: (R, N), the result where there is an activation.
+        activation: "", "relu" or "softplus".
         biased: Whether there is a bias.
 
     Returns:
         Those of weight (N, K) and bias (N,).
     """
     arguments = _Product(norm=norms_of(grad if y is None else y, 1, x.shape[1]))
-    norms, scratch, work, row = arguments.norm, None, _PLAIN, grad.stride(0)
+    norms, scratch, row = arguments.norm, None, grad.stride(0)
     norms.grad, norms.grad_row = grad.data_ptr(), row
     if y is not None:
-        work, row, scratch = _RELU, norms.columns, grad.new_empty(norms.slots, _BLOCK, norms.pitch)
+        row, scratch = norms.columns, grad.new_empty(norms.slots, _BLOCK, norms.pitch)
         arguments.scratch = scratch.data_ptr()
-    return _gradients(arguments, work, weight, x, x.stride(0), dx, row, (grad, y, scratch), biased=biased)
+    held = grad, y, scratch
+    return _gradients(arguments, _WORKS[activation], weight, x, x.stride(0), dx, row, held, biased=biased)
 
 
 def _arguments(

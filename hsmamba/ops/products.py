@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hsmamba.ops import cpu
 
-_RELU = 5  # of the activations in csrc/linear.h
+ACTIVATIONS = "", "silu", "softplus", "tanh", "sigmoid", "relu"  # in the order of the numbers in csrc/linear.h
 MOST_INPUTS = 1024  # a panel of more falls out of the second cache
 _BLOCK = 128  # rows, GRADIENT_ROWS of csrc/linear_gradients.h
 LinearArguments = ctypes.c_int64 * 19  # of csrc/linear.h, whose fields have 64 bits each
@@ -36,11 +36,12 @@ def described(rows: int, inputs: int, outputs: int, x_row: int, weights_row: int
     return LinearArguments(rows, inputs, outputs, x_row, 1, 0, outputs, 1, 0, 0, 0, weights_row, *pointers, 0)
 
 
-def map_rows(x: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor, *, relu: bool) -> None:
-    """Map rows x (R, K), columns neighbours in memory, by weights (N, K): x W^T + b, maybe through a ReLU, into out."""
+def map_rows(x: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor, activation: str) -> None:
+    """Map rows x (R, K), columns neighbours in memory, by weights (N, K): activation(x W^T + b) into out."""
     matrix, shift = filled(weight.mT), None if bias is None else filled(bias[None])
     (rows, inputs), outputs = x.shape, len(weight)
-    activations = torch.full((-(-outputs // cpu.WIDEST),), _RELU, dtype=torch.int32) if relu else None
+    number, parts = ACTIVATIONS.index(activation), -(-outputs // cpu.WIDEST)
+    activations = torch.full((parts,), number, dtype=torch.int32) if activation else None
     held = x, matrix, shift, None, activations, out
     pointers = [0 if y is None else y.data_ptr() for y in held]
     arguments = described(rows, inputs, outputs, x.stride(0), matrix.stride(0), pointers)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from hsmamba.layers.linear import Linear
 from hsmamba.ops import cpu, inference, products
 from hsmamba.ops import linear_gradients as ops
+from hsmamba.ops import normed_products as products_of
 from tests.ops.guarded import run_guarded
 from tests.ops.scan_cases import STATUS
 
@@ -32,18 +33,18 @@ def took(y):
 @pytest.mark.parametrize("shape", [(7, 9, 20), (64, 5, 20), (48, 20), (16, 2, 3, 20)])
 @pytest.mark.parametrize("outputs", [30, 96])  # the latter's gradient is of long rows
 @pytest.mark.parametrize("biased", [True, False])
-@pytest.mark.parametrize("relu", [True, False])
-def test_values_and_gradients(shape, outputs, biased, relu, monkeypatch):
+@pytest.mark.parametrize("activation", ["", "relu", "softplus"])
+def test_values_and_gradients(shape, outputs, biased, activation, monkeypatch):
     monkeypatch.setattr(ops, "_SMALL", 0)
     x, weight, bias = made(*shape), made(outputs, 20, seed=1), made(outputs, seed=2) if biased else None
     slope = torch.randn(*shape[:-1], outputs, generator=torch.Generator().manual_seed(3))
     leaves = [t for t in (x, weight, bias) if t is not None]
-    y = ops.trainable_linear(x, weight, bias, relu=relu)
+    y = ops.trainable_linear(x, weight, bias, activation)
     assert took(y)
     got = torch.autograd.grad(y, leaves, slope)
     wide = [t.detach().double().requires_grad_() for t in leaves]
     wanted = F.linear(*wide)
-    wanted = wanted.relu() if relu else wanted
+    wanted = getattr(F, activation)(wanted) if activation else wanted
     torch.testing.assert_close(y.double(), wanted, rtol=0, atol=1e-5 * float(wanted.detach().abs().max()))
     for one, other in zip(got, torch.autograd.grad(wanted, wide, slope.double()), strict=True):
         torch.testing.assert_close(one.double(), other, rtol=0, atol=1e-5 * float(other.abs().max()))
@@ -62,21 +63,21 @@ def test_long_rows(monkeypatch):
 
 
 @served
-@pytest.mark.parametrize("relu", [True, False])
-def test_weights_that_are_frozen_views_and_gradients_of_gradients(relu, monkeypatch):
+@pytest.mark.parametrize("activation", ["", "relu", "softplus"])
+def test_weights_that_are_frozen_views_and_gradients_of_gradients(activation, monkeypatch):
     monkeypatch.setattr(ops, "_SMALL", 0)
     x, weight = made(8, 6, 5), made(5, 4, seed=1)
-    y, plain = ops.trainable_linear(x.mT.contiguous().mT, weight.mT, relu=relu), x @ weight
-    plain = plain.relu() if relu else plain
+    y, plain = ops.trainable_linear(x.mT.contiguous().mT, weight.mT, None, activation), x @ weight
+    plain = getattr(F, activation)(plain) if activation else plain
     torch.testing.assert_close(y, plain)
     (slope,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
     (second,) = torch.autograd.grad(slope.square().sum(), weight)
+    (plain_slope,) = torch.autograd.grad(plain.sum(), x, retain_graph=True)
     (wanted,) = torch.autograd.grad(plain.square().sum(), x, create_graph=True)
     torch.testing.assert_close(second, torch.autograd.grad(wanted.square().sum(), weight)[0], rtol=1e-4, atol=1e-4)
     frozen = weight.detach().mT
-    (got,) = torch.autograd.grad(ops.trainable_linear(x, frozen, relu=relu).sum(), x)
-    slopes = (x @ weight > 0).float() if relu else torch.ones(8, 6, 4)
-    torch.testing.assert_close(got, slopes @ weight.detach().T)
+    (got,) = torch.autograd.grad(ops.trainable_linear(x, frozen, None, activation).sum(), x)
+    torch.testing.assert_close(got, plain_slope)
 
 
 def test_elsewhere_it_is_torchs(monkeypatch):
@@ -93,6 +94,19 @@ def test_elsewhere_it_is_torchs(monkeypatch):
     monkeypatch.setattr(cpu, "level", lambda: "avx2")
     torch.testing.assert_close(layer(x), F.linear(x, layer.weight, layer.bias), rtol=0, atol=0)
     assert torch.equal(layer(x, "relu"), F.linear(x, layer.weight, layer.bias).relu())
+
+
+@compiled
+@pytest.mark.parametrize("level", LEVELS)
+def test_the_slope_of_softplus_is_exact_throughout(level, monkeypatch):
+    if LEVELS.index(level) > LEVELS.index(cpu.level()):
+        pytest.skip(f"{level} does not run here")
+    monkeypatch.setattr(cpu, "level", lambda: level)
+    x = torch.linspace(-80, 30, 4001).double()
+    y, one = F.softplus(x, threshold=100).float()[:, None], torch.ones(1, 1)
+    dx = torch.empty(len(x), 1)
+    products_of.product_gradients(torch.ones(len(x), 1), torch.ones(len(x), 1), one, dx, y, "softplus", biased=False)
+    torch.testing.assert_close(dx[:, 0].double(), x.sigmoid(), rtol=1e-6, atol=0)
 
 
 @compiled

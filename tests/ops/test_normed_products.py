@@ -175,9 +175,9 @@ for level in levels:
             torch.autograd.grad(y, (maps, conv.weight), guarded((9, 3, 5, outputs), behind).permute(0, 3, 1, 2))
             rows, grad = guarded((131, channels), behind), guarded((131, outputs), behind)
             weight = conv.weight[:, :channels, 0, 0].detach()
-            for result in (None, guarded((131, outputs), behind)):
-                into = guarded((131, channels), behind)
-                normed_products.product_gradients(grad, rows, weight, into, result, biased=True)
+            for activation in ("", "relu", "softplus"):
+                into, result = guarded((131, channels), behind), guarded((131, outputs), behind) if activation else None
+                normed_products.product_gradients(grad, rows, weight, into, result, activation, biased=True)
 """
 
 

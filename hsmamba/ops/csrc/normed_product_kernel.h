@@ -64,14 +64,22 @@ static void FN(normed_sums)(const NormedProduct *shared, int64_t slot, int64_t f
     }
 }
 
-/* The gradients of some rows before a ReLU, from its result. */
-static void FN(relu_back)(const Norms *m, int64_t row, int64_t rows, float *to) {
+/* The derivative of softplus where it is y: 1 - e^-y, of small y by its series. */
+INLINE vf FN(softplus_slope)(vf y) {
+    vf series = y * (1.0f - y * (0.5f - y * ((vf)(1.0f / 6.0f) - y * (vf)(1.0f / 24.0f))));
+    return y < 0.03f ? series : 1.0f - FN(exp_negative)(-y);
+}
+
+/* The gradients of some rows before a ReLU or a softplus, from its result. */
+INLINE void FN(slopes_back)(const Norms *m, int64_t row, int64_t rows, float *to, const int softplus) {
     const float *y = m->x + row * m->x_row, *grad = m->grad + row * m->grad_row;
     for (int64_t i = 0; i < rows; i++, y += m->x_row, grad += m->grad_row, to += m->columns)
         for (int64_t c = 0; c < m->columns; c += VL) {
             int lanes = m->columns - c < VL ? (int)(m->columns - c) : VL;
             FN(norm_fetch)(y + c, m->x_row), FN(norm_fetch)(grad + c, m->grad_row);
-            FN(put)(to + c, FN(some)(y + c, lanes) > 0.0f ? FN(some)(grad + c, lanes) : (vf)0.0f, lanes);
+            vf made = FN(some)(y + c, lanes), g = FN(some)(grad + c, lanes);
+            g = softplus ? g * FN(softplus_slope)(made) : made > 0.0f ? g : (vf)0.0f;
+            FN(put)(to + c, g, lanes);
         }
 }
 
@@ -96,7 +104,9 @@ static void FN(normed_back)(const NormedProduct *shared, int64_t slot, int64_t f
         if (p.norm.work == NORM_BACK)
             FN(norm_rows)(&p.norm, row, rows, 1);
         else if (p.norm.work == PRODUCT_RELU)
-            FN(relu_back)(&p.norm, row, rows, slopes);
+            FN(slopes_back)(&p.norm, row, rows, slopes, 0);
+        else if (p.norm.work == PRODUCT_SOFTPLUS)
+            FN(slopes_back)(&p.norm, row, rows, slopes, 1);
         else
             grad = p.norm.grad + row * p.norm.grad_row;
         p.product.x = grad - row * p.product.x_row;
