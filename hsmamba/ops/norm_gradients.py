@@ -54,6 +54,9 @@ def trainable_norm(maps: Tensor, norm: BatchNorm, share: int = 1) -> Tensor:
 
     Returns:
         The same shape and order.
+
+    Raises:
+        ValueError: There is one number for each channel, which has no variance.
     """
     made: Tensor = _Norm.apply(maps, norm.weight, norm.bias, norm, share)
     return made

@@ -70,6 +70,9 @@ def trainable_product(
 
     Returns:
         (B, C, H, W), channels neighbours in memory.
+
+    Raises:
+        ValueError: There is one number for each channel, which has no variance.
     """
     first = (None, None, None) if before is None else (before.weight, before.bias, before)
     layers = conv.weight, conv.bias, norm.weight, norm.bias, norm, *first
@@ -94,7 +97,7 @@ class _ProductNorm(torch.autograd.Function):
     ) -> Tensor:
         outputs, inputs = kernels.shape[:2]
         y, out, taps = like(maps, outputs), like(maps, outputs), depthwise.together(beside) if beside else None
-        arguments, first, held = _arguments(maps, inputs, y, None if before is None else first_weight, beside, taps)
+        arguments, first, held = _arguments(maps, inputs, y, first_weight, beside, taps)
         norms, first_table = arguments.norm, None
         if first is not None:
             first.pivot = first.x
