@@ -7,7 +7,7 @@ from typing import cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hsmamba.ops import depthwise
+from hsmamba.ops import depthwise, inference
 from hsmamba.ops.depthwise_gradients import FEW, trainable_depthwise
 
 
@@ -26,7 +26,7 @@ def depthwise_conv(conv: nn.Conv2d, x: Tensor, *, silu: bool = False, out: Tenso
     tensors = x, conv.weight, *([] if conv.bias is None else [conv.bias])
     hooked = conv._forward_hooks or conv._forward_pre_hooks  # by somebody who wants to see the layer's numbers
     large = conv.weight[0].numel() > FEW  # of which another kernel computes the gradients faster
-    takes, trains = depthwise.takes(*tensors), not large and out is None and not hooked and depthwise.trains(*tensors)
+    takes, trains = inference.takes(*tensors), not large and out is None and not hooked and depthwise.trains(*tensors)
     if takes or trains:
         down, across = conv.kernel_size
         padding = (

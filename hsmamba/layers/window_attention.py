@@ -122,7 +122,7 @@ def projected_attention(
     """
     d, (batch, _, height, width) = len(position), x.shape
     fits = d <= attention.MOST_CHANNELS and window <= attention.WIDEST_WINDOW
-    if not fits or not grouped.takes(x, weight, bias, position, rate):
+    if not fits or not inference.takes(x, weight, bias, position, rate):
         return None
     weights = inference.prepared(_folded, weight, rate, heads=heads, d=d)
     across, down = inference.prepared(_ramps, bias, position, rate, heads=heads, size=(height, width), image=image)

@@ -142,7 +142,7 @@ class ACmix(nn.Module):
         return out
 
     def infer(self, x: Tensor, activation: str) -> Tensor:
-        """Do the same and apply "relu" or "sigmoid", by the compiled kernel (`grouped.takes`)."""
+        """Do the same and apply "relu" or "sigmoid", by the compiled kernel."""
         qkv, attended = self._attended(x)
         groups = self.position.shape[0]
         weights = inference.prepared(_mixed_and_arranged, self.conv, self.mix, self.rate2, groups=groups)
@@ -186,7 +186,7 @@ class AFM(AdaptiveConv):
 
     def _taps(self, x: Tensor) -> Tensor:
         layers = self.taps[::2]
-        if not grouped.takes(x, *self.taps.parameters()):
+        if not inference.takes(x, *self.taps.parameters()):
             taps: Tensor = self.taps(x)
             return taps
         for i, layer in enumerate(layers):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -38,26 +37,21 @@ class _AdaptiveBackward(ctypes.Structure):
     ]
 
 
-def _kernel(name: str = "adaptive") -> Any:
-    """The function at this machine's level; None without a library."""
-    return getattr(cpu.load(), f"hsmamba_{name}_{cpu.level()}", None)
-
-
 def takes(padded: Tensor, taps: Tensor, weight: Tensor) -> bool:
     """Whether the kernel convolves these tensors (see `convolve`; weight (M, C, k, k)).
 
     On vectors of four numbers a library's matrix product is faster.
     """
-    if cpu.level() == "baseline":
+    if cpu.level() == "baseline" or cpu.unavailable():
         return False
     fits = all(x.device.type == "cpu" and x.dtype == torch.float32 for x in (padded, taps, weight))
-    return fits and padded.stride(3) == taps.stride(3) == 1 and _kernel() is not None
+    return fits and padded.stride(3) == taps.stride(3) == 1
 
 
 def takes_back(grad: Tensor, padded: Tensor, taps: Tensor, weight: Tensor) -> bool:
     """Whether there is a kernel for the gradients of these tensors (see `gradients`)."""
     fits = all(x.device.type == "cpu" and x.dtype == torch.float32 for x in (grad, padded, taps, weight))
-    return fits and padded.stride(3) == taps.stride(3) == 1 and _kernel("adaptive_gather") is not None
+    return fits and padded.stride(3) == taps.stride(3) == 1 and not cpu.unavailable()
 
 
 def arranged(weight: Tensor) -> Tensor:
@@ -81,7 +75,7 @@ def convolve(padded: Tensor, taps: Tensor, weights: Tensor, kernel: int, out: Te
     sizes = len(out), padded.shape[1], *out.shape[1:]
     arguments = _Adaptive(*sizes, kernel, *maps, weights.data_ptr(), _BAND, 0)
     threads = torch.get_num_threads() if padded.numel() * len(weights) > cpu.SMALL else 1
-    cpu.run_team(_kernel(), arguments, threads, (padded, taps, weights, out))
+    cpu.run_team(cpu.kernel("adaptive"), arguments, threads, (padded, taps, weights, out))
 
 
 def gradients(
@@ -103,7 +97,7 @@ def gradients(
     maps = (_Maps(x.data_ptr(), *x.stride()[:3]) for x in (padded, taps, dpadded, dtaps))
     sizes = batch, padded.shape[1], height, width, round(offsets**0.5)
     arguments = ctypes.byref(_AdaptiveBackward(*sizes, *maps, columns.data_ptr()))
-    _kernel("adaptive_columns")(arguments)
+    cpu.kernel("adaptive_columns")(arguments)
     dmatrix.addmm_(slope, columns.T)
     torch.mm(matrix.T, slope, out=columns)
-    _kernel("adaptive_gather")(arguments)
+    cpu.kernel("adaptive_gather")(arguments)

@@ -32,11 +32,6 @@ class _AdaptiveRows(ctypes.Structure):
     ]
 
 
-def _kernel(name: str = "adaptive_rows") -> Any:
-    """The function at this machine's level; None without a library."""
-    return getattr(cpu.load(), f"hsmamba_{name}_{cpu.level()}", None)
-
-
 def takes(x: Tensor, taps: Tensor, weight: Tensor) -> bool:
     """Whether `convolve` may take the place of a convolution in training.
 
@@ -45,7 +40,7 @@ def takes(x: Tensor, taps: Tensor, weight: Tensor) -> bool:
         taps: (B, k^2, H, W).
         weight: (M, C, k, k).
     """
-    if not inference.trains(x, taps, weight) or _kernel() is None:  # first: what follows cannot be traced
+    if not inference.trains(x, taps, weight):  # first: what follows cannot be traced
         return False
     inputs = weight[0].numel()
     if not x.numel() or not weight.numel() or x.shape[1] % cpu.WIDEST or inputs > _MOST_INPUTS:
@@ -117,4 +112,4 @@ def _run(name: str, weight: Tensor, floats: int, slots: int = 0, **held: Tensor)
     arguments = _AdaptiveRows(*sizes, **{key: x.data_ptr() for key, x in held.items()})
     arguments.slots, arguments.scratch_floats = slots, floats
     arguments.scratch = -(-scratch.data_ptr() // 64) * 64
-    cpu.run_team(_kernel(name), arguments, threads, (held, scratch))
+    cpu.run_team(cpu.kernel(name), arguments, threads, (held, scratch))

@@ -38,11 +38,6 @@ class _Align(ctypes.Structure):
     ]
 
 
-def _kernel(name: str = "align") -> Any:
-    """The function at this machine's level; None without a library."""
-    return getattr(cpu.load(), f"hsmamba_{name}_{cpu.level()}", None)
-
-
 def align(fine: Tensor, coarse: Tensor, layers: Sequence[Layer]) -> Tensor:
     """Average what the four neighbours answer, o = layers(relu(fine + coarse)), by a softmax of the last entry of o.
 
@@ -55,7 +50,7 @@ def align(fine: Tensor, coarse: Tensor, layers: Sequence[Layer]) -> Tensor:
         (B, 2 R, 2 w, O), O one less than the last layer has outputs.
     """
     tensors = fine, coarse, *itertools.chain(*layers)
-    if inference.trains(*tensors) and _kernel() is not None and _fits(fine, layers):
+    if inference.trains(*tensors) and _fits(fine, layers):
         (weight, bias), (last, last_bias) = layers
         out: Tensor = _Aligned.apply(fine, coarse, weight, bias, last, last_bias)
         return out
@@ -196,4 +191,4 @@ def _run(
     arguments = _Align(*sizes, **{key: x.data_ptr() for key, x in held.items()})
     arguments.slots, arguments.scratch_floats = slots, floats
     arguments.scratch = -(-scratch.data_ptr() // 64) * 64
-    cpu.run_team(_kernel(name), arguments, threads, (held, scratch))
+    cpu.run_team(cpu.kernel(name), arguments, threads, (held, scratch))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,21 +39,16 @@ class _AttentionBackward(ctypes.Structure):
     ]
 
 
-def _kernel(name: str = "attention") -> Any:
-    """The function at this machine's level; None without a library."""
-    return getattr(cpu.load(), f"hsmamba_{name}_{cpu.level()}", None)
-
-
 def takes(q: Tensor, k: Tensor, v: Tensor, window: int) -> bool:
     """Whether the kernel computes attention with these tensors (see `attend`) and this window."""
-    if _kernel() is None or q.shape[1] > MOST_CHANNELS or window > WIDEST_WINDOW:
+    if cpu.unavailable() or q.shape[1] > MOST_CHANNELS or window > WIDEST_WINDOW:
         return False
     return all(x.device.type == "cpu" and x.dtype == torch.float32 and x.stride(3) == 1 for x in (q, k, v))
 
 
 def takes_back(q: Tensor, k: Tensor, v: Tensor, out: Tensor, grad: Tensor, window: int) -> bool:
     """Whether the kernel computes the gradients of attention (see `attend_back`)."""
-    return _kernel("attention_backward") is not None and takes(q, k, v, window) and takes(q, out, grad, window)
+    return takes(q, k, v, window) and takes(q, out, grad, window)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, window: int, out: Tensor, activation: str = "") -> None:
@@ -71,7 +65,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, window: int, out: Tensor, activation
     planes = (_Planes(x.data_ptr(), *x.stride()[:3]) for x in (q, k, v, out))
     number = ACTIVATIONS.index(activation)
     threads = torch.get_num_threads() if q.numel() * window**2 > cpu.SMALL else 1
-    cpu.run_team(_kernel(), _Attention(*q.shape, window, *planes, number, _BAND, 0), threads, (q, k, v, out))
+    cpu.run_team(
+        cpu.kernel("attention"), _Attention(*q.shape, window, *planes, number, _BAND, 0), threads, (q, k, v, out)
+    )
 
 
 def attend_back(
@@ -96,4 +92,4 @@ def attend_back(
     scratch = q.new_zeros(threads, 2 * (window**2 + q.shape[1]) * row)
     arguments = _AttentionBackward(*q.shape, window, *planes, scratch.data_ptr(), row, 0, 0)
     held = (q, k, v, out, grad, dq, dk, dv, scratch)
-    cpu.run_team(_kernel("attention_backward"), arguments, threads, held)
+    cpu.run_team(cpu.kernel("attention_backward"), arguments, threads, held)

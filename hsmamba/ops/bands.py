@@ -19,11 +19,6 @@ _Bands = ctypes.c_int64 * 14  # of csrc/bands.h, whose fields have 64 bits each
 _Images = ctypes.c_int64 * 13  # likewise
 
 
-def _kernel(name: str = "bands") -> Any:
-    """The function at this machine's level; None without a library."""
-    return getattr(cpu.load(), f"hsmamba_{name}_{cpu.level()}", None)
-
-
 def takes(conv: nn.Conv3d, images: Tensor) -> bool:
     """Whether `trainable_bands` may convolve images (B, D, H, W), whose gradient nobody asks for."""
     if images.requires_grad or not inference.trains(images, conv.weight) or conv.bias is not None:
@@ -31,7 +26,7 @@ def takes(conv: nn.Conv3d, images: Tensor) -> bool:
     if conv.in_channels != 1 or conv.padding_mode != "zeros" or isinstance(conv.padding, str):
         return False
     plain = conv.stride == conv.dilation == (1, 1, 1)
-    return plain and _kernel("band_gradients") is not None and images.numel() > 0
+    return plain and images.numel() > 0
 
 
 def trainable_bands(images: Tensor, conv: nn.Conv3d) -> Tensor:
@@ -57,7 +52,7 @@ def _padded(images: Tensor, padding: tuple[int, int, int], pitch: int) -> Tensor
     arguments = _Images(
         *images.shape, *images.stride()[:3], *inside.stride()[:3], images.data_ptr(), inside.data_ptr(), 0
     )
-    cpu.run_team(_kernel("band_images"), arguments, torch.get_num_threads(), (images, x))
+    cpu.run_team(cpu.kernel("band_images"), arguments, torch.get_num_threads(), (images, x))
     return x
 
 
@@ -76,7 +71,7 @@ class _Convolved(torch.autograd.Function):
         ctx.sizes = len(images), filters, bands, height, width, taps, down, across, pitch
         arguments = _Bands(*ctx.sizes, 1, x.data_ptr(), ordered.data_ptr(), y.data_ptr(), 0)
         threads = torch.get_num_threads() if y.numel() * ordered[..., 0].numel() > cpu.SMALL else 1
-        cpu.run_team(_kernel(), arguments, threads, (x, ordered, y))
+        cpu.run_team(cpu.kernel("bands"), arguments, threads, (x, ordered, y))
         ctx.save_for_backward(images, weight, x)
         ctx.padding = padding
         return y
@@ -94,6 +89,6 @@ class _Convolved(torch.autograd.Function):
         room = x.new_zeros(slots * down * across * taps * filters * cpu.WIDEST + cpu.WIDEST)
         sums = room[-(room.data_ptr() // 4) % cpu.WIDEST :][: room.numel() - cpu.WIDEST]  # aligned to whole vectors
         arguments = _Bands(*sizes, slots, x.data_ptr(), sums.data_ptr(), grad.data_ptr(), 0)
-        cpu.run_team(_kernel("band_gradients"), arguments, threads, (x, sums, grad))
+        cpu.run_team(cpu.kernel("band_gradients"), arguments, threads, (x, sums, grad))
         found = sums.view(slots, down, across, taps, filters, cpu.WIDEST).sum((0, 5))
         return None, found.permute(3, 2, 0, 1).unsqueeze(1), None

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from hsmamba.ops import inference
 from hsmamba.ops.linear import packed
-from hsmamba.ops.rows import _TORCH, _VALUED, RowProgram, _kernel, _Node
+from hsmamba.ops.rows import _TORCH, _VALUED, RowProgram, _Node
 
 # Weight (N, K) and bias (N,) of a layer, and which of its outputs are meant where it is not all of them.
 Product: TypeAlias = "tuple[Tensor, Tensor | None] | tuple[Tensor, Tensor | None, slice]"
@@ -84,7 +84,7 @@ class RowChain(RowProgram):
         chosen = [products[name] for name in self.products]
         weights = (x for product in chosen for x in product[:2] if x is not None)
         wide = all(x.shape[-1] > 1 for x in given)  # the kernel takes one number a row for that of all columns
-        if wide and inference.takes(*given, *weights) and _kernel() is not None:
+        if wide and inference.takes(*given, *weights):
             made = self._chained(given, chosen, out or {})
         else:
             made = self._plain_chain(given, chosen, out or {})

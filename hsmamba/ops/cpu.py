@@ -116,7 +116,7 @@ def unavailable() -> str | None:
     return library if isinstance(library, str) else None
 
 
-def _function(name: str) -> Any:
+def kernel(name: str) -> Any:
     """A function of the library at this machine's level; RuntimeError with the text of `unavailable` without one."""
     library = load()
     if isinstance(library, str):
@@ -224,13 +224,13 @@ def _run(direction: str, scan: _Scan, tensors: list[Tensor | None]) -> None:
     """Run the kernel on the calling thread and as many others as torch may use."""
     if scan.slots == 0:
         return
-    kernel, size_of_scratch = _function(f"scan_{direction}"), _function("scan_scratch")
+    scanned, size_of_scratch = kernel(f"scan_{direction}"), kernel("scan_scratch")
     size_of_scratch.restype = _int
     threads = min(scan.slots, torch.get_num_threads())
     floats = -(-size_of_scratch(ctypes.byref(scan)) // 16) * 16
     scratch = torch.empty(threads * floats + 16)
     start = -(-scratch.data_ptr() // 64) * 64
-    run_team(kernel, _Run(ctypes.pointer(scan), start, floats, 0, 0), threads, (scan, scratch, tensors))
+    run_team(scanned, _Run(ctypes.pointer(scan), start, floats, 0, 0), threads, (scan, scratch, tensors))
 
 
 def run_team(kernel: Any, arguments: ctypes.Structure | ctypes.Array[Any], threads: int, held: object) -> None:
@@ -286,11 +286,11 @@ def exponential_rate(rounds: int = 400) -> float:
 
     The best of ten tries, each of `rounds` passes over 2048 numbers, which stay in the first-level cache.
     """
-    kernel = _function("exp_rounds")
+    rounds_of = kernel("exp_rounds")
     numbers, sums = torch.linspace(-10, 0, 2048), torch.empty(torch.get_num_threads(), 4 * WIDEST)
 
     def work(thread: int) -> None:
-        kernel(_ptr(numbers.data_ptr()), _ptr(sums[thread].data_ptr()), _int(2048), _int(rounds))
+        rounds_of(_ptr(numbers.data_ptr()), _ptr(sums[thread].data_ptr()), _int(2048), _int(rounds))
 
     best = float("inf")
     for _ in range(10):

@@ -51,19 +51,9 @@ class _DepthwiseBackward(ctypes.Structure):
     ]
 
 
-def _kernel(name: str = "depthwise") -> Any:
-    """The function at this machine's level; None without a library."""
-    return getattr(cpu.load(), f"hsmamba_{name}_{cpu.level()}", None)
-
-
-def takes(*tensors: Tensor) -> bool:
-    """Whether the kernel may convolve these tensors, parameters among them."""
-    return inference.takes(*tensors) and _kernel() is not None
-
-
 def trains(*tensors: Tensor) -> bool:
     """Whether `trainable` may convolve these tensors, parameters among them."""
-    return inference.trains(*tensors) and _kernel("depthwise_back") is not None and tensors[0].numel() > 0
+    return inference.trains(*tensors) and tensors[0].numel() > 0
 
 
 def arranged(weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -111,7 +101,7 @@ def convolve(
     arguments.x, arguments.out = grid(x), grid(out)
     arguments.weights, arguments.bias = weights.data_ptr(), shift.data_ptr()
     threads = torch.get_num_threads() if out.numel() * down * across > cpu.SMALL else 1
-    cpu.run_team(_kernel(), arguments, threads, (x, out, weights, shift))
+    cpu.run_team(cpu.kernel("depthwise"), arguments, threads, (x, out, weights, shift))
     return out
 
 
@@ -215,7 +205,7 @@ def _gradients(
         x, [weight], together([weight]), dx, slots, stride=stride, padding=padding, size=grad.shape[1:3]
     )
     chain[0].grad, chain[0].base = grid(grad), Grid()
-    cpu.run_team(_kernel("depthwise_back"), chain, threads, (grad, held))
+    cpu.run_team(cpu.kernel("depthwise_back"), chain, threads, (grad, held))
     return found(sums, [weight])[0]
 
 

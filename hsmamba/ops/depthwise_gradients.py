@@ -28,11 +28,6 @@ class _Depthwise(ctypes.Structure):
     ]
 
 
-def _kernel(name: str = "depthwise_weights") -> Any:
-    """The function at this machine's level; None without a library."""
-    return getattr(cpu.load(), f"hsmamba_{name}_{cpu.level()}", None)
-
-
 def trainable_depthwise(x: Tensor, conv: nn.Conv2d) -> Tensor:
     """Convolve (B, C, H, W) with a depthwise layer: what `conv(x)` gives, its gradients faster where the kernel serves.
 
@@ -53,7 +48,7 @@ def _takes(x: Tensor, conv: nn.Conv2d) -> bool:
         return False
     if inference.is_plain() or torch.autograd.forward_ad._current_level >= 0 or torch.is_autocast_enabled("cpu"):
         return False
-    if _kernel() is None:
+    if cpu.unavailable():
         return False
     fits = all(t.device.type == "cpu" and t.dtype == torch.float32 for t in (x, conv.weight))
     rows, columns = conv.kernel_size
@@ -97,7 +92,7 @@ def _gradients(grad: Tensor, x: Tensor, weight: Tensor, dilation: int) -> tuple[
     threads = torch.get_num_threads() if x.numel() * rows * columns > _SMALL else 1
     for name, held in (("depthwise_image", (slopes, turned, dx)), ("depthwise_weights", (pixels, dtaps, inside))):
         arguments = _Depthwise(*sizes, *(t.data_ptr() for t in held), 0)
-        cpu.run_team(_kernel(name), arguments, threads, held)
+        cpu.run_team(cpu.kernel(name), arguments, threads, held)
     dweight = dtaps[:, :chans].T.reshape(weight.shape)
     return dx.permute(0, 3, 1, 2), dweight, slopes.sum((0, 1, 2))[:chans].clone()
 

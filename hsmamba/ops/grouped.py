@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import ctypes
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hsmamba.ops import cpu, inference
+from hsmamba.ops import cpu
 from hsmamba.ops.products import ACTIVATIONS
 
 _BLOCK = 4  # csrc/grouped.h
@@ -35,16 +34,6 @@ class _Grouped(ctypes.Structure):
 
 class _Reflected(ctypes.Structure):
     _fields_ = [*((name, _int) for name in ("images", "channels", "height", "width", "margin")), ("x", _Maps)]
-
-
-def _kernel(name: str = "grouped") -> Any:
-    """The function at this machine's level; None without a library."""
-    return getattr(cpu.load(), f"hsmamba_{name}_{cpu.level()}", None)
-
-
-def takes(*tensors: Tensor) -> bool:
-    """Whether the kernel may convolve these tensors, parameters among them."""
-    return inference.takes(*tensors) and _kernel() is not None
 
 
 def arranged(weight: Tensor, *, groups: int) -> Tensor:
@@ -94,7 +83,7 @@ def convolve(
         *sizes, *strides, number, maps, *others, weights.data_ptr(), gain.data_ptr(), None, None, _BAND, 0
     )
     threads = torch.get_num_threads() if out.numel() * taps * inputs > cpu.SMALL else 1
-    cpu.run_team(_kernel(), arguments, threads, (padded, add, out, weights, gain))
+    cpu.run_team(cpu.kernel("grouped"), arguments, threads, (padded, add, out, weights, gain))
     return out
 
 
@@ -123,8 +112,8 @@ def project(x: Tensor, weights: Tensor, across: Tensor, down: Tensor, margin: in
     pointers = weights.data_ptr(), None, across.data_ptr(), down.data_ptr()
     arguments = _Grouped(*sizes, 0, 0, 0, given, _Maps(), made, *pointers, _BAND, 0)
     threads = torch.get_num_threads() if out.numel() * inputs > cpu.SMALL else 1
-    cpu.run_team(_kernel(), arguments, threads, (x, out, weights, across, down))
+    cpu.run_team(cpu.kernel("grouped"), arguments, threads, (x, out, weights, across, down))
     bordered = out[:, kept:]
     border = _Maps(bordered.data_ptr(), *bordered.stride()[:3])
-    _kernel("reflect")(ctypes.byref(_Reflected(images, outputs - kept, height, width, margin, border)))
+    cpu.kernel("reflect")(ctypes.byref(_Reflected(images, outputs - kept, height, width, margin, border)))
     return out

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hsmamba.ops import cpu, inference
 from hsmamba.ops.linear_gradients import trainable_linear
-from hsmamba.ops.products import ACTIVATIONS, MOST_INPUTS, LinearArguments, kernel, multiplied
+from hsmamba.ops.products import ACTIVATIONS, MOST_INPUTS, LinearArguments, multiplied
 
 PANEL = 48  # of csrc/linear.h
 _FEWEST_OUTPUTS = 6  # a vector of fewer is mostly empty
@@ -35,7 +35,7 @@ def takes(x: Tensor, weight: Tensor, *others: Tensor | None) -> bool:
     outputs, inputs = weight.shape[:-1].numel(), weight.shape[-1]
     if x.ndim < 2 or inputs > MOST_INPUTS or outputs < _FEWEST_OUTPUTS:
         return False
-    return inference.takes(x, weight, *(y for y in others if y is not None)) and kernel() is not None
+    return inference.takes(x, weight, *(y for y in others if y is not None))
 
 
 def linear(
@@ -92,10 +92,10 @@ def product(a: Tensor, b: Tensor) -> Tensor:
     Returns:
         (B, M, N).
     """
-    if inference.takes(a, b) and kernel() is not None:  # first: a graph that is traced may keep any number of samples
+    if inference.takes(a, b):  # first: a graph that is traced may keep any number of samples
         fits = b.shape[2] % cpu.WIDEST == 0 and 0 < a.shape[2] <= MOST_INPUTS and len(a) == len(b)
         return multiplied(a, b) if fits else a @ b
-    if inference.trains(a, b) and kernel() is not None and len(a) == len(b) and a.numel() * b.shape[2] > cpu.SMALL:
+    if inference.trains(a, b) and len(a) == len(b) and a.numel() * b.shape[2] > cpu.SMALL:
         made: Tensor = _Product.apply(a, b)
         return made
     return a @ b
@@ -172,7 +172,7 @@ def _run(
     strides = rows.stride(0), 1, row, outputs
     arguments = LinearArguments(len(rows), x.shape[-1], outputs, *strides, 1, 0, 0, 0, 0, *pointers, 0)
     threads = torch.get_num_threads() if out.numel() * x.shape[-1] > cpu.SMALL else 1
-    cpu.run_team(kernel(), arguments, threads, (rows, panels, shift, before, numbers, out))
+    cpu.run_team(cpu.kernel("linear"), arguments, threads, (rows, panels, shift, before, numbers, out))
     return out
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hsmamba.ops import cpu, inference
 from hsmamba.ops.normed_products import product_gradients
-from hsmamba.ops.products import MOST_INPUTS, kernel, map_rows
+from hsmamba.ops.products import MOST_INPUTS, map_rows
 
 _SMALL = 1 << 20  # products under which the way there costs more than it gives
 
@@ -42,7 +42,7 @@ def trainable_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, acti
 def _trains(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     if not inference.trains(x, weight, *([] if bias is None else [bias])):  # first: what follows cannot be traced
         return False
-    return cpu.level() == "avx512" and kernel() is not None and x.shape[-1] <= MOST_INPUTS
+    return cpu.level() == "avx512" and x.shape[-1] <= MOST_INPUTS
 
 
 class _Linear(torch.autograd.Function):

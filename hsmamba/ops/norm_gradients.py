@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hsmamba.ops import cpu, inference
-from hsmamba.ops.products import kernel
 
 BatchNorm: TypeAlias = "nn.BatchNorm2d | nn.BatchNorm3d"
 SUMS, STATISTICS, APPLY, SLOPES, GRADIENTS, BACK = range(6)  # the works of csrc/norms.h
@@ -36,7 +35,7 @@ class Norms(ctypes.Structure):
 
 def takes(norm: nn.Module, *tensors: Tensor) -> bool:
     """Whether the kernels may take the place of a batch norm of what is made of these tensors."""
-    if type(norm) not in (nn.BatchNorm2d, nn.BatchNorm3d) or not inference.trains(*tensors) or kernel() is None:
+    if type(norm) not in (nn.BatchNorm2d, nn.BatchNorm3d) or not inference.trains(*tensors):
         return False
     if torch._C._len_torch_function_stack():  # what several processes share is taken where torch norms
         return False
@@ -148,4 +147,4 @@ def run(norms: Norms, work: int, held: object, name: str = "norms", arguments: c
     """Do one work, on a team of threads where it is cut into tasks; `arguments` are those the norm's are a part of."""
     norms.work, norms.next_slot = work, 0
     threads = 1 if norms.slots == 1 or work in (STATISTICS, GRADIENTS) else torch.get_num_threads()
-    cpu.run_team(kernel(name), norms if arguments is None else arguments, threads, held)
+    cpu.run_team(cpu.kernel(name), norms if arguments is None else arguments, threads, held)

@@ -19,11 +19,6 @@ LinearArguments = ctypes.c_int64 * 19  # of csrc/linear.h, whose fields have 64 
 GradientArguments = ctypes.c_int64 * 11  # of csrc/linear_gradients.h, likewise
 
 
-def kernel(name: str = "linear") -> Any:
-    """The function at this machine's level; None without a library."""
-    return getattr(cpu.load(), f"hsmamba_{name}_{cpu.level()}", None)
-
-
 def filled(b: Tensor) -> Tensor:
     """Bring matrices (..., K, N) into the form that the kernel reads: rows of whole vectors."""
     if more := -b.shape[-1] % cpu.WIDEST:
@@ -46,7 +41,7 @@ def map_rows(x: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor, activa
     pointers = [0 if y is None else y.data_ptr() for y in held]
     arguments = described(rows, inputs, outputs, x.stride(0), matrix.stride(0), pointers)
     threads = torch.get_num_threads() if rows * inputs * outputs > cpu.SMALL else 1
-    cpu.run_team(kernel(), arguments, threads, held)
+    cpu.run_team(cpu.kernel("linear"), arguments, threads, held)
 
 
 def multiplied(a: Tensor, b: Tensor) -> Tensor:
@@ -62,7 +57,7 @@ def multiplied(a: Tensor, b: Tensor) -> Tensor:
     pointers = a.data_ptr(), b.data_ptr(), 0, 0, 0, out.data_ptr()
     arguments = LinearArguments(rows, inputs, outputs, *strides, *pointers, 0)
     threads = torch.get_num_threads() if out.numel() * inputs > cpu.SMALL else 1
-    cpu.run_team(kernel(), arguments, threads, (a, b, out))
+    cpu.run_team(cpu.kernel("linear"), arguments, threads, (a, b, out))
     return out
 
 
@@ -85,8 +80,7 @@ def linear_gradients(grad: Tensor, x: Tensor, *, biased: bool) -> tuple[Tensor, 
     Returns:
         grad^T x (N, K), and where there is a bias the sums of grad (N,).
     """
-    summed = kernel("linear_gradients")
-    if summed is None or not grad.numel() or not x.numel():
+    if cpu.unavailable() or not grad.numel() or not x.numel():
         return grad.mT @ x, grad.sum(0) if biased else None
     grad, x = (rows if rows.stride(1) == 1 else rows.contiguous() for rows in (grad, x))
     (rows, outputs), inputs = grad.shape, x.shape[1]
@@ -95,6 +89,6 @@ def linear_gradients(grad: Tensor, x: Tensor, *, biased: bool) -> tuple[Tensor, 
     weights, bias = x.new_empty(slots, outputs, inputs), x.new_empty(slots, outputs) if biased else None
     pointers = grad.data_ptr(), x.data_ptr(), weights.data_ptr(), 0 if bias is None else bias.data_ptr()
     arguments = GradientArguments(rows, outputs, inputs, grad.stride(0), x.stride(0), slots, *pointers, 0)
-    cpu.run_team(summed, arguments, threads, (grad, x, weights, bias))
+    cpu.run_team(cpu.kernel("linear_gradients"), arguments, threads, (grad, x, weights, bias))
     of_weights, of_bias = (y if y is None else y[0] if slots == 1 else y.sum(0) for y in (weights, bias))
     return cast(Tensor, of_weights), of_bias

@@ -120,11 +120,6 @@ class _Node(NamedTuple):
     one: bool = False  # one number a row
 
 
-def _kernel() -> Any:
-    """The function at this machine's level; None without a library."""
-    return getattr(cpu.load(), f"hsmamba_rows_{cpu.level()}", None)
-
-
 class _Plan(NamedTuple):
     """What a run needs beside addresses."""
 
@@ -316,9 +311,9 @@ class RowProgram:
             The result, or a tuple of several in their order.
         """
         given = tuple(inputs[name] for name in self.inputs)
-        if inference.takes(*given) and _kernel() is not None:
+        if inference.takes(*given):
             made = self._run(given, out or {})
-        elif out is None and inference.trains(*given) and _kernel() is not None:
+        elif out is None and inference.trains(*given):
             made = _Trained.apply(self, *given)
         else:
             made = self._plain(given, out or {})
@@ -362,7 +357,7 @@ class RowProgram:
         scratch = torch.empty(threads * plan.floats + cpu.WIDEST, dtype=torch.float32)
         start = -(-scratch.data_ptr() // 64) * 64
         pointers = ctypes.addressof(plan.steps), ctypes.addressof(operands), products, start, plan.floats, 0, 0
-        cpu.run_team(_kernel(), _Rows(*plan.sizes, *pointers), threads, (inputs, made, operands, scratch))
+        cpu.run_team(cpu.kernel("rows"), _Rows(*plan.sizes, *pointers), threads, (inputs, made, operands, scratch))
         return tuple(made)
 
     def _gradients(

@@ -54,11 +54,6 @@ class _S6Backward(ctypes.Structure):
     ]
 
 
-def _kernel(name: str = "s6_backward") -> Any:
-    """The function at this machine's level; None without a library."""
-    return getattr(cpu.load(), f"hsmamba_{name}_{cpu.level()}", None)
-
-
 def takes(*tensors: Tensor) -> bool:
     """Whether the kernel may take the place of `selective_scan` and what is around it, for these and all parameters."""
     if torch.compiler.is_compiling() or torch.onnx.is_in_onnx_export() or torch._C._are_functorch_transforms_active():
@@ -67,7 +62,7 @@ def takes(*tensors: Tensor) -> bool:
         return False
     if any(x.device.type != "cpu" or x.dtype != torch.float32 for x in tensors) or torch.is_autocast_enabled("cpu"):
         return False
-    if torch.autograd.forward_ad._current_level >= 0 or _kernel() is None:
+    if torch.autograd.forward_ad._current_level >= 0 or cpu.unavailable():
         return False
     chosen: str = choose_backend(forced_backend(), "cpu", False, False, None)
     return chosen == "cpu"
@@ -117,7 +112,7 @@ def scan_tokens(
     arguments.checkpoints = checkpoints.data_ptr() if save else None
     floats = 3 * CHECKPOINT_STEPS * cpu.WIDEST + n * arguments.row  # tiles and states
     scratch = _scratch(arguments, threads, floats)
-    cpu.run_team(_kernel("s6"), arguments, threads, (u, projected, y, scratch, *held, last, checkpoints))
+    cpu.run_team(cpu.kernel("s6"), arguments, threads, (u, projected, y, scratch, *held, last, checkpoints))
     return y, last, checkpoints
 
 
@@ -175,7 +170,7 @@ def scan_driven(
     arguments.y, arguments.last = _tokens(y, summed), last.data_ptr() if with_last else None
     floats = 3 * CHECKPOINT_STEPS * cpu.WIDEST + n * arguments.row + length * pitch
     scratch = _scratch(arguments, threads, floats)
-    cpu.run_team(_kernel("s6"), arguments, threads, (u, driver, y, scratch, *held, panels, shifts, last))
+    cpu.run_team(cpu.kernel("s6"), arguments, threads, (u, driver, y, scratch, *held, panels, shifts, last))
     return y, last
 
 
@@ -290,7 +285,7 @@ def _gradients(
     floats = cpu.WIDEST * (vectors * (7 * CHECKPOINT_STEPS + n) + 16 * CHECKPOINT_STEPS) + 1024
     scratch = _scratch(arguments, threads, floats)
     held += [du, by_part, *sums, checkpoints, dy, *([] if dlast is None else [dlast])]
-    cpu.run_team(_kernel(), arguments, threads, (u, projected, scratch, *held))
+    cpu.run_team(cpu.kernel("s6_backward"), arguments, threads, (u, projected, scratch, *held))
     if parts > 1:
         torch.sum(by_part, 0, out=dprojected)
     dA, dsteps, dbias, dD = (x.sum(0)[..., :d] for x in sums)

@@ -16,7 +16,6 @@ from tests.ops.scan_cases import STATUS
 LEVELS = ["baseline", "avx2", "avx512"]
 pytestmark = [
     pytest.mark.skipif(not STATUS["cpu"].available, reason=str(STATUS["cpu"])),
-    pytest.mark.skipif(STATUS["cpu"].available and ops._kernel() is None, reason="compiled before there was it"),
 ]
 
 

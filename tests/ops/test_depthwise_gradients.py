@@ -18,7 +18,6 @@ from tests.ops.scan_cases import STATUS
 LEVELS = ["baseline", "avx2", "avx512"]
 pytestmark = [
     pytest.mark.skipif(not STATUS["cpu"].available, reason=str(STATUS["cpu"])),
-    pytest.mark.skipif(STATUS["cpu"].available and depthwise._kernel() is None, reason="compiled before there was it"),
 ]
 
 
@@ -95,7 +94,7 @@ def test_it_takes_only_what_it_was_made_for():
 
 
 _GUARDED = """
-from hsmamba.ops.depthwise_gradients import _Depthwise, _kernel
+from hsmamba.ops.depthwise_gradients import _Depthwise
 for level in levels:
     cpu.level = lambda: level
     for chans in (1, 16, 17):
@@ -108,10 +107,10 @@ for level in levels:
                 sizes = 2, chans, height, width, rows, columns, dilation, row
                 y = guarded((2, height, width, chans), behind)
                 pointers = x.data_ptr(), weights.data_ptr(), y.data_ptr()
-                _kernel("depthwise_image")(ctypes.byref(_Depthwise(*sizes, *pointers, 0)))
+                cpu.kernel("depthwise_image")(ctypes.byref(_Depthwise(*sizes, *pointers, 0)))
                 inside = guarded(outer, behind)[:, dilation * (rows // 2):, dilation * (columns // 2):]
                 pointers = x.data_ptr(), weights.data_ptr(), inside.data_ptr()
-                _kernel()(ctypes.byref(_Depthwise(*sizes, *pointers, 0)))
+                cpu.kernel("depthwise_weights")(ctypes.byref(_Depthwise(*sizes, *pointers, 0)))
 """
 
 

@@ -34,7 +34,6 @@ def test_it_is_the_convolution_in_double_precision(
     options = {"add": add, "gain": gain, "activation": activation, "side_by_side": side_by_side}
     with pytest.MonkeyPatch.context() as patch, torch.no_grad():
         patch.setattr(cpu, "level", lambda: level)
-        assert grouped.takes(x, weight)
         got = grouped.convolve(x, grouped.arranged(weight, groups=groups), outputs, **options)
     turned = x.view(images, inputs, groups, height, width).transpose(1, 2).flatten(1, 2) if side_by_side else x
     plain = F.conv2d(turned.double(), weight.double(), padding=kernel // 2, groups=groups)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hsmamba.ops import cpu, inference
-from hsmamba.ops.rows import RowProgram, _kernel
+from hsmamba.ops.rows import RowProgram
 from tests.ops.guarded import run_guarded
 from tests.ops.scan_cases import STATUS
 
@@ -176,10 +176,10 @@ def test_any_number_of_threads_gives_the_same_bits():
 
 
 @compiled
-def test_a_library_from_before_it_is_no_hindrance(monkeypatch):
+def test_without_a_library_torch_computes(monkeypatch):
     x = torch.randn(2, 3, 4)
     with_it = PROGRAMS[0](x=x, q=x, v=x)
-    monkeypatch.setattr("hsmamba.ops.rows._kernel", lambda: None)
+    monkeypatch.setattr(cpu, "load", lambda: "there is none")
     torch.testing.assert_close(PROGRAMS[0](x=x, q=x, v=x), with_it)
 
 
@@ -199,7 +199,6 @@ def test_what_is_held_is_made_once_and_forgotten_behind():
     weight.zero_()
     assert torch.equal(inference.prepared(make, weight), torch.ones(2))
     assert len(made) == 2
-    assert _kernel() is not None
 
 
 @pytest.mark.parametrize("op", ["sum", "most"])
