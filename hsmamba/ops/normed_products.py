@@ -35,6 +35,7 @@ from hsmamba.ops.norm_gradients import (
 from hsmamba.ops.products import GradientArguments, LinearArguments, described, filled
 
 _WORKS = {"": BACK + 1, "relu": BACK + 2, "softplus": BACK + 3}  # by what follows; of csrc/normed_product.h
+_MOST_BESIDE = 4  # convolutions, MOST_BESIDE of csrc/normed_product.h
 _BLOCK = 128  # rows, GRADIENT_ROWS of csrc/linear_gradients.h
 
 
@@ -72,8 +73,14 @@ def trainable_product(
         (B, C, H, W), channels neighbours in memory.
 
     Raises:
-        ValueError: There is one number for each channel, which has no variance.
+        ValueError: There is one number for each channel, which has no variance; or more stands beside or before the
+            maps than the kernel takes.
     """
+    if len(beside) > _MOST_BESIDE or (beside and before is not None):
+        raise ValueError(
+            f"the kernel takes a norm before the maps or up to {_MOST_BESIDE} convolutions beside them, got "
+            f"{len(beside)} convolutions{'' if before is None else ' and a norm'}: convolve by torch"
+        )
     first = (None, None, None) if before is None else (before.weight, before.bias, before)
     layers = conv.weight, conv.bias, norm.weight, norm.bias, norm, *first
     made: Tensor = _ProductNorm.apply(maps, *layers, *beside)

@@ -136,6 +136,14 @@ def test_maps_that_need_no_gradient():
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4 * float(other.abs().max()))
 
 
+def test_more_than_the_kernel_takes_is_refused():
+    maps, conv, norm, beside = made(4, 3, ((3, 3),) * 5, biased=False)
+    with pytest.raises(ValueError, match="got 5 convolutions"):
+        trainable_product(maps, conv, norm, beside=beside)
+    with pytest.raises(ValueError, match="1 convolutions and a norm"):
+        trainable_product(maps, conv, norm, beside=beside[:1], before=nn.BatchNorm2d(4))
+
+
 def test_a_layer_takes_the_kernel_or_torch():
     maps, *_ = made(8, 6, (), biased=False)
     layer, other = ConvBN(nn.Conv2d(8, 6, 1)), ConvBN(nn.Conv2d(8, 6, 1), act=False)

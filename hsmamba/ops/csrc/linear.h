@@ -1,4 +1,4 @@
-/* Arguments of the kernel of linear layers; `hsmamba/ops/linear.py` holds the same structure and numbers for ctypes. */
+/* Arguments of the kernel of linear layers; `hsmamba/ops/products.py` holds the same structure and numbers for ctypes. */
 #ifndef HSMAMBA_LINEAR_H
 #define HSMAMBA_LINEAR_H
 

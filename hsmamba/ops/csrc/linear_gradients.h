@@ -1,4 +1,4 @@
-/* Arguments of the kernel of a linear layer's weight gradient; `hsmamba/ops/linear_gradients.py` holds the same for ctypes. */
+/* Arguments of the kernel of a linear layer's weight gradient; `hsmamba/ops/products.py` holds the same for ctypes. */
 #ifndef HSMAMBA_LINEAR_GRADIENTS_H
 #define HSMAMBA_LINEAR_GRADIENTS_H
 

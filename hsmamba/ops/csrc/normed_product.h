@@ -1,4 +1,4 @@
-/* Arguments of the kernel of a product whose columns are normed over the batch; `hsmamba/ops/norm_gradients.py` holds the same for
+/* Arguments of the kernel of a product whose columns are normed over the batch; `hsmamba/ops/normed_products.py` holds the same for
    ctypes. What is between the two works is the norm's own: norms.h. */
 #ifndef HSMAMBA_NORMED_PRODUCT_H
 #define HSMAMBA_NORMED_PRODUCT_H
