@@ -1,8 +1,8 @@
 /* RAMSF's alignment in training, forward and back, a block of coarse pixels at a time. Included by scan.c once for each level,
    after linear_kernel.h. */
 
-/* A product of few rows, in a function of its own: Windows takes no more than a page of stack at once. */
-static __attribute__((noinline)) void FN(small_product)(const Linear *l) { FN(linear_rows)(l, 0, l->rows); }
+/* A product of few rows. */
+NOINLINE void FN(small_product)(const Linear *l) { FN(linear_rows)(l, 0, l->rows); }
 
 /* x W, and what is after it; `weights` (inputs, outputs) with neighbouring columns. */
 INLINE Linear FN(small_linear)(int64_t rows, int64_t inputs, int64_t outputs, const float *x, int64_t x_row, int64_t x_column, const float *weights,

@@ -73,22 +73,22 @@ INLINE void FN(gather)(const AttentionBackward *a, const FN(Kept) *kept, const i
 }
 
 /* The same for any number of channels, each in a function of its own: Windows takes no more than a page of stack at once. */
-static __attribute__((noinline)) void FN(attend_back_any)(const AttentionBackward *a, const FN(Kept) *kept, int64_t g, int64_t y, int64_t x, int lanes) {
+NOINLINE void FN(attend_back_any)(const AttentionBackward *a, const FN(Kept) *kept, int64_t g, int64_t y, int64_t x, int lanes) {
     FN(attend_back)(a, kept, (int)a->channels, g, y, x, lanes);
 }
 
-static __attribute__((noinline)) void FN(gather_any)(const AttentionBackward *a, const FN(Kept) *kept, int64_t g, int64_t y, int64_t i, int64_t x, int lanes) {
+NOINLINE void FN(gather_any)(const AttentionBackward *a, const FN(Kept) *kept, int64_t g, int64_t y, int64_t i, int64_t x, int lanes) {
     FN(gather)(a, kept, (int)a->channels, g, y, i, x, lanes);
 }
 
-static __attribute__((noinline)) void FN(attend_back_three)(const AttentionBackward *a, const FN(Kept) *kept, int64_t g, int64_t y, int64_t x, int lanes) {
+NOINLINE void FN(attend_back_three)(const AttentionBackward *a, const FN(Kept) *kept, int64_t g, int64_t y, int64_t x, int lanes) {
     if (lanes == VL)
         FN(attend_back)(a, kept, 3, g, y, x, VL);
     else
         FN(attend_back)(a, kept, 3, g, y, x, lanes);
 }
 
-static __attribute__((noinline)) void FN(gather_three)(const AttentionBackward *a, const FN(Kept) *kept, int64_t g, int64_t y, int64_t i, int64_t x, int lanes) {
+NOINLINE void FN(gather_three)(const AttentionBackward *a, const FN(Kept) *kept, int64_t g, int64_t y, int64_t i, int64_t x, int lanes) {
     if (lanes == VL)
         FN(gather)(a, kept, 3, g, y, i, x, VL);
     else

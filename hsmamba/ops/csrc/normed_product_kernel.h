@@ -21,7 +21,7 @@ static void FN(whole_lines)(const NormedProduct *p, int64_t n, int64_t first, in
 }
 
 /* The product's x of some rows: of an image, or of fewer lines of the first one. */
-INLINE void FN(whole_rows)(const NormedProduct *p, int64_t row, int64_t rows, float *to) {
+NOINLINE void FN(whole_rows)(const NormedProduct *p, int64_t row, int64_t rows, float *to) {
     if (p->beside) {
         int64_t width = p->beside->width, pixels = p->beside->height * width;
         FN(whole_lines)(p, row / pixels, 0, (rows + width - 1) / width, to);
@@ -33,7 +33,7 @@ INLINE void FN(whole_rows)(const NormedProduct *p, int64_t row, int64_t rows, fl
 }
 
 /* The product's rows, and their sums where asked for. */
-INLINE void FN(product_rows)(const NormedProduct *p, int64_t row, int64_t end, float *sums) {
+NOINLINE void FN(product_rows)(const NormedProduct *p, int64_t row, int64_t end, float *sums) {
     for (; row < end; row += LINEAR_TASK) {
         int64_t last = end - row < LINEAR_TASK ? end : row + LINEAR_TASK;
         FN(linear_rows)(&p->product, row, last);

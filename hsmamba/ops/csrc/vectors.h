@@ -6,6 +6,7 @@
 #define FN(name) JOIN(name, LEVEL)
 #define EXPORT __attribute__((visibility("default")))
 #define INLINE static inline __attribute__((always_inline))
+#define NOINLINE static __attribute__((noinline)) /* with a stack of its own: Windows takes no more than a page of it at once */
 
 #if defined(_WIN32)
 #undef EXPORT
