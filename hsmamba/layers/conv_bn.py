@@ -47,21 +47,35 @@ class ConvBN(nn.Sequential):
         """Convolve, normalise, activate."""
         conv, norm = cast("nn.Conv2d", self[0]), cast("nn.BatchNorm2d", self[1])
         if norm.training or norm.running_var is None or norm.running_mean is None:
-            is_product, normed = _is_product(conv, input), len(self) > 2
+            is_product, normed, bias = _is_product(conv, input), len(self) > 2, unlearned(conv.bias)
             if is_product and normed and norm_gradients.takes(norm, input, conv.weight):
                 return normed_products.trainable_product(input, conv, norm)
             if is_product:
-                rows = trainable_linear(input.permute(0, 2, 3, 1), conv.weight.flatten(1), conv.bias)
+                rows = trainable_linear(input.permute(0, 2, 3, 1), conv.weight.flatten(1), bias)
                 x = rows.permute(0, 3, 1, 2)
             else:
-                x = conv(input)
+                x = _convolved(conv, input, conv.weight, bias)
             if normed and has_neighbours(x) and norm_gradients.takes(norm, x):
                 return norm_gradients.trainable_norm(x, norm)
             x = norm(x)
             return F.relu(x, inplace=True) if normed else x
         kernel, shift = self.folded()
-        x = _CONVOLUTIONS[type(conv)](input, kernel, shift, conv.stride, conv.padding, conv.dilation, conv.groups)
+        x = _convolved(conv, input, kernel, shift)
         return F.relu(x, inplace=True) if len(self) > 2 else x
+
+
+def _convolved(conv: nn.Conv2d | nn.Conv3d, input: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
+    """Convolve as a layer does, by another kernel and bias."""
+    return _CONVOLUTIONS[type(conv)](input, kernel, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+
+
+def unlearned(bias: Tensor | None) -> Tensor | None:
+    """Return a bias, of any shape, that a norm over the batch takes away again: its gradient is exactly 0.
+
+    Rounding would leave noise in its place, of which an optimizer like AdamW makes steps as large as any. No loss in
+    training tells, but running means come after such steps, so that evaluation would depend on the machine.
+    """
+    return None if bias is None else bias.detach() + 0 * bias
 
 
 def _is_product(conv: nn.Conv2d | nn.Conv3d, maps: Tensor) -> bool:

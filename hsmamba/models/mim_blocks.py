@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hsmamba.layers.conv_bn import unlearned
 from hsmamba.layers.linear import Linear
 from hsmamba.layers.scan_order import index_map, quarter_turn, snake
 from hsmamba.layers.ssm import S6
@@ -123,9 +124,13 @@ class ScanBatchNorm(nn.BatchNorm1d):
     Shape: (4 B, 1, L) -> the same.
     """
 
+    def counts(self, input: Tensor) -> bool:
+        """Whether the statistics are those of the batch."""
+        return self.training and input.numel() > SCANS
+
     def forward(self, input: Tensor) -> Tensor:
         """Normalise."""
-        if self.training and input.numel() > SCANS:
+        if self.counts(input):
             return torch.cat([super(ScanBatchNorm, self).forward(scan) for scan in input.chunk(SCANS)])
         return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
 
@@ -149,7 +154,9 @@ class SequentialAttention(nn.Module):
             most, mean, shift = inference.prepared(_attending, *weights, width=y.shape[2], eps=norm.eps)
             return cast(Tensor, _attention(x=y, most=most, mean=mean, shift=shift)).mT
         most, total = _extremes(x=y)  # (N, L, 1) each
-        weight = self.norm(self.conv(torch.cat([most.mT, total.mT / y.shape[2]], dim=1)))  # (N, 1, L)
+        seen, bias = torch.cat([most.mT, total.mT / y.shape[2]], dim=1), self.conv.bias
+        bias = unlearned(bias) if self.norm.counts(most) else bias
+        weight = self.norm(F.conv1d(seen, self.conv.weight, bias))  # (N, 1, L)
         weighed: Tensor = _attended(x=y, mask=weight.relu().sigmoid().mT)
         return weighed.mT
 

@@ -153,9 +153,10 @@ class _ProductNorm(torch.autograd.Function):
             to = None if dx is None else dx.permute(0, 2, 3, 1)
             chain, sums, more = depthwise.gradients_beside(pixels, beside, taps, to, norms.slots)
             arguments.beside_back, held = ctypes.addressof(chain), (held, chain, more)
-        x, weights, biased = rows_of(maps), kernels.flatten(1), shift is not None
+        x, weights = rows_of(maps), kernels.flatten(1)
         x_row = x.stride(0) if arguments.whole is None else len(weights[0])
-        of_weights, of_shift = _gradients(arguments, BACK, weights, x, x_row, dx, len(weights), held, biased=biased)
+        of_weights, _ = _gradients(arguments, BACK, weights, x, x_row, dx, len(weights), held, biased=False)
+        of_shift = None if shift is None else torch.zeros_like(shift)  # the norm takes it away again
         if first is not None and dx is not None:
             run(first, GRADIENTS, held)
             first.out = dx.data_ptr()  # in the place of what it is made of

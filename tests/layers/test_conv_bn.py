@@ -57,6 +57,23 @@ def test_maps_whose_channels_are_neighbours_train_alike(kernel):
     torch.testing.assert_close(module.double().state_dict(), plain.state_dict(), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(("kind", "kernel"), [(nn.Conv2d, 1), (nn.Conv2d, 3), (nn.Conv3d, 3)])
+@pytest.mark.parametrize("act", [False, True])
+def test_a_bias_that_the_norm_takes_away_stays_as_it_is(kind, kernel, act):
+    conv = kind(5, 18, kernel)
+    module = ConvBN(conv, act=act).train()
+    x = torch.randn(3, 5, *[6] * (conv.weight.ndim - 2))
+    if x.ndim == 4:
+        x = x.contiguous(memory_format=torch.channels_last)
+    y = module(x)
+    (y * torch.randn_like(y)).sum().backward()
+    assert torch.equal(conv.bias.grad, torch.zeros(18))
+    assert conv.weight.grad.abs().max() > 0.01
+    conv.bias.grad = None
+    module.eval()(x).sum().backward()  # where the statistics are fixed, it has a say
+    assert conv.bias.grad.abs().max() > 0.01
+
+
 def test_without_statistics_it_takes_those_of_the_batch():
     module = ConvBN(nn.Conv2d(2, 3, 1))
     module[1] = nn.BatchNorm2d(3, track_running_stats=False)

@@ -14,6 +14,7 @@ from hsmamba.models.mim import MiMPaper, MiMv2, MiMv3
 from hsmamba.models.mim_blocks import (
     MixerPaper,
     ScanBatchNorm,
+    SequentialAttention,
     _WithMask,
     feature_mask,
     four_scans,
@@ -263,6 +264,15 @@ def test_stacked_scans_are_normalised_one_by_one_in_training():
     torch.testing.assert_close(ours.eval()(x), plain.eval()(x))
     lonely = torch.randn(4, 1, 1)
     torch.testing.assert_close(ours.train()(lonely), plain(lonely))
+
+
+@pytest.mark.parametrize(("tokens", "learns"), [(3, False), (1, True)])  # of one value a scan the statistics are fixed
+def test_a_bias_that_the_norm_takes_away_stays_as_it_is(tokens, learns):
+    attention = SequentialAttention().train()
+    y = attention(torch.rand(4, tokens, 5))
+    (y * torch.randn_like(y)).sum().backward()
+    assert bool(attention.conv.bias.grad != 0) == learns
+    assert attention.conv.weight.grad.abs().max() > 0
 
 
 def test_a_single_sample_can_be_trained_on():
