@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hsmamba.layers.tiling import add_products, halo, run_tiles, shifts, tiles
-from hsmamba.ops import adaptive, adaptive_rows
+from hsmamba.ops import adaptive, adaptive_rows, inference
 
 _COPIES = 4  # a smaller tile of the compiled backward, whose columns then stay in the second cache
 
@@ -39,6 +39,10 @@ def adaptive_conv(x: Tensor, taps: Tensor, weight: Tensor) -> Tensor:
     if adaptive_rows.takes(x, taps, weight):
         return adaptive_rows.convolve(x, taps.expand(-1, -1, *x.shape[2:]), weight, _conv_dense)
     padded = F.pad(x, [kernel // 2] * 4)
+    if inference.takes(x, taps, weight) and adaptive.takes(padded, taps, weight):
+        made = x.new_empty(len(x), len(weight), *x.shape[2:])
+        adaptive.convolve(padded, taps, inference.prepared(adaptive.arranged, weight), kernel, made)
+        return made
     out: Tensor = conv_op(padded, taps.expand(-1, -1, *x.shape[2:]).contiguous(), weight)
     return out
 

@@ -97,13 +97,14 @@ def projected_attention(
     weight: Tensor,
     bias: Tensor,
     position: Tensor,
-    rate: Tensor,
-    activation: str,
+    rate: Tensor | None = None,
+    activation: str = "",
     *,
     heads: int,
     window: int,
     image: tuple[int, int] | None = None,
-) -> Tensor | None:
+    raw: bool = False,
+) -> tuple[Tensor, Tensor] | None:
     """Project queries, keys and values, attend, and apply an activation: for inference, by the compiled kernels.
 
     Args:
@@ -111,54 +112,67 @@ def projected_attention(
         weight: Of the projection, (3 C, in_chans, 1, 1): queries, keys, values.
         bias: (3 C,).
         position: See `window_attention`.
-        rate: (1,), by which the result is multiplied before the activation.
+        rate: (1,), by which the result is multiplied before the activation; None for 1.
         activation: "", "relu" or "sigmoid".
         heads: See `window_attention`.
         window: See there.
         image: See there.
+        raw: Ask for the projection, too; not with a rate.
 
     Returns:
-        (B, C, H, W); None where the kernels may not run.
+        (B, C, H, W), and the projection (B, 3 C, H, W), of no use without `raw`; None where the kernels may not run.
     """
     d, (batch, _, height, width) = len(position), x.shape
     fits = d <= attention.MOST_CHANNELS and window <= attention.WIDEST_WINDOW
-    if not fits or not inference.takes(x, weight, bias, position, rate):
+    weights = (weight, bias, position) if rate is None else (weight, bias, position, rate)
+    if not fits or not inference.takes(x, *weights):
         return None
-    weights = inference.prepared(_folded, weight, rate, heads=heads, d=d)
-    across, down = inference.prepared(_ramps, bias, position, rate, heads=heads, size=(height, width), image=image)
+    kernel = inference.prepared(_folded, weight, rate, d=d, raw=raw)
+    options: dict[str, Any] = {"heads": heads, "size": (height, width), "image": image, "raw": raw}
+    across, down = inference.prepared(_ramps, bias, position, rate, **options)
     margin, chans = window // 2, heads * d
-    qkv = grouped.project(x, weights, across, down, margin, chans)
+    maps = grouped.project(x, kernel, across, down, margin, (2 if raw else 1) * chans)
+    inside = maps[..., margin : margin + height, margin : margin + width]
     out = x.new_empty(batch, chans, height, width)
-    for one, to in zip(qkv, out, strict=True):
-        q, k, v = one.view(3, heads, d, *one.shape[1:])
-        q = q[:, :, margin : margin + height, margin : margin + width]
-        attention.attend(q, k, v, window, to.view(heads, d, height, width), activation)
-    return out
+    for one, q, to in zip(maps, inside, out, strict=True):
+        parts = one.view(-1, heads, d, *one.shape[1:])
+        q = q[:chans].unflatten(0, (heads, d))
+        attention.attend(q, parts[-1], parts[-2], window, to.view(heads, d, height, width), activation)
+    return out, inside[:, : 3 * chans]
 
 
-def _gains(rate: Tensor, heads: int, d: int) -> Tensor:
-    """What queries, keys and values are multiplied by, (3 C,)."""
-    ones = torch.ones_like(rate)
-    return torch.cat([ones * d**-0.5, ones, rate]).repeat_interleave(heads * d)
+def _arranged(weights: Tensor, rate: Tensor | None, d: int, raw: bool) -> Tensor:
+    """Bring what makes queries, keys and values (3 C, ...) into the order of `projected_attention`'s maps.
+
+    They are queries, keys if they are asked for, values times the rate, and keys with the scale of the logits.
+    """
+    q, k, v = weights.chunk(3)
+    return torch.cat([q, *([k] if raw else []), v if rate is None else rate * v, d**-0.5 * k])
 
 
-def _folded(weight: Tensor, rate: Tensor, *, heads: int, d: int) -> Tensor:
-    """Put the projection, multiplied by the gains, in the order of the kernel."""
-    return grouped.arranged(_gains(rate, heads, d)[:, None, None, None] * weight, groups=1)
+def _folded(weight: Tensor, rate: Tensor | None, *, d: int, raw: bool) -> Tensor:
+    """Put the projection in the order of the kernel."""
+    return grouped.arranged(_arranged(weight.flatten(1), rate, d, raw)[..., None, None], groups=1)
 
 
 def _ramps(
-    bias: Tensor, position: Tensor, rate: Tensor, *, heads: int, size: tuple[int, int], image: tuple[int, int] | None
+    bias: Tensor,
+    position: Tensor,
+    rate: Tensor | None,
+    *,
+    heads: int,
+    size: tuple[int, int],
+    image: tuple[int, int] | None,
+    raw: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Give what is added to each column (3 C, W) and row (3 C, H): keys less their positions, and the bias."""
+    """Give what is added to each column (M, W) and row (M, H): the bias, and of keys less their positions."""
     (height, width), d = size, len(position)
-    keys = slice(heads * d, 2 * heads * d)
-    across, down = bias.new_zeros(len(bias), width), bias.new_zeros(len(bias), height)
-    field = position_field(torch.stack([position[:, 0], torch.zeros_like(position[:, 0])], 1), 1, width, image)
-    across[keys] = -field[:, 0].repeat(heads, 1)
-    field = position_field(torch.stack([torch.zeros_like(position[:, 1]), position[:, 1]], 1), height, 1, image)
-    down[keys] = -field[:, :, 0].repeat(heads, 1)
-    return across, down + (_gains(rate, heads, d) * bias)[:, None]
+    down = _arranged(bias, rate, d, raw)[:, None].repeat(1, height)
+    across, keys = down.new_zeros(len(down), width), slice(-heads * d, None)
+    column, row = position.T[:, :, None] * position.new_tensor([[[1.0, 0.0]], [[0.0, 1.0]]])
+    across[keys] = -(d**-0.5) * position_field(column, 1, width, image)[:, 0].repeat(heads, 1)
+    down[keys] -= d**-0.5 * position_field(row, height, 1, image)[:, :, 0].repeat(heads, 1)
+    return across, down
 
 
 def _attend_dense(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from hsmamba.errors import SceneError
 from hsmamba.layers.adaptive_conv import adaptive_conv
 from hsmamba.layers.fusion import ResidualBlock, pad_sides
-from hsmamba.layers.window_attention import window_attention
+from hsmamba.layers.window_attention import projected_attention, window_attention
 from hsmamba.models._base import FusionNetwork
 from hsmamba.models._registry import ModelCfg, register_model
 from hsmamba.ops import grouped, inference
@@ -81,10 +81,18 @@ def _per_pixel(in_chans: int, out_chans: int) -> nn.Sequential:
     return nn.Sequential(first, nn.ReLU(), next(rest), nn.ReLU(), next(rest), nn.Sigmoid())
 
 
-def _per_image(in_chans: int, out_chans: int) -> nn.Sequential:
-    """Values for each image, (B, out_chans, 1, 1), from the mean over it."""
-    convs = nn.Conv2d(in_chans, out_chans, 1), nn.ReLU(), nn.Conv2d(out_chans, out_chans, 1)
-    return nn.Sequential(nn.AdaptiveAvgPool2d(1), *convs)
+class PerImage(nn.Sequential):
+    """Values for each image from the mean over it. Shape: (B, in_chans, H, W) -> (B, out_chans, 1, 1)."""
+
+    def __init__(self, in_chans: int, out_chans: int) -> None:
+        convs = nn.Conv2d(in_chans, out_chans, 1), nn.ReLU(), nn.Conv2d(out_chans, out_chans, 1)
+        super().__init__(nn.AdaptiveAvgPool2d(1), *convs)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Do what the layers do, as products: torch's convolutions of one pixel take longer."""
+        first, second = cast("tuple[nn.Conv2d, nn.Conv2d]", (self[1], self[3]))
+        y = F.relu(F.linear(input.mean((2, 3)), first.weight.flatten(1), first.bias))
+        return F.linear(y, second.weight.flatten(1), second.bias)[..., None, None]
 
 
 class TSAM(AdaptiveConv):
@@ -93,7 +101,7 @@ class TSAM(AdaptiveConv):
     def __init__(self, in_chans: int, out_chans: int, kernel_size: int) -> None:
         super().__init__(in_chans, out_chans, kernel_size)
         self.taps = _per_pixel(in_chans, kernel_size**2)
-        self.bias = _per_image(in_chans, out_chans)
+        self.bias = PerImage(in_chans, out_chans)
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve."""
@@ -106,7 +114,7 @@ class SICM(AdaptiveConv):
 
     def __init__(self, in_chans: int, out_chans: int, kernel_size: int) -> None:
         super().__init__(in_chans, out_chans, kernel_size)
-        self.taps = _per_image(in_chans, kernel_size**2)
+        self.taps = PerImage(in_chans, kernel_size**2)
         self.bias = _per_pixel(in_chans, out_chans)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -134,25 +142,27 @@ class ACmix(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend and convolve."""
-        qkv, attended = self._attended(x)
+        qkv = self.qkv(x)
+        q, k, v = qkv.chunk(3, dim=1)
+        attended = window_attention(q, k, v, self.position, heads=self.num_heads, window=self.window_size)
         d, (batch, _, height, width) = self.position.shape[0], x.shape
         by_channel = qkv.view(batch, 3 * self.num_heads, d, height, width).transpose(1, 2).flatten(1, 2)
         convolved = F.conv2d(by_channel, _mixed(self.conv, self.mix), padding=self.kernel_size // 2, groups=d)
         out: Tensor = self.rate1 * attended + self.rate2 * convolved
         return out
 
-    def infer(self, x: Tensor, activation: str) -> Tensor:
-        """Do the same and apply "relu" or "sigmoid", by the compiled kernel."""
-        qkv, attended = self._attended(x)
-        groups = self.position.shape[0]
-        weights = inference.prepared(_mixed_and_arranged, self.conv, self.mix, self.rate2, groups=groups)
+    def infer(self, x: Tensor, activation: str) -> Tensor | None:
+        """Do the same and apply "relu" or "sigmoid", by compiled kernels; None where they may not run."""
+        projection = self.qkv.weight, cast(Tensor, self.qkv.bias)
+        options: dict[str, Any] = {"heads": self.num_heads, "window": self.window_size, "raw": True}
+        if not inference.takes(x, self.conv) or not (
+            made := projected_attention(x, *projection, self.position, **options)
+        ):
+            return None
+        attended, qkv = made
+        kernels = inference.prepared(_mixed_and_arranged, self.conv, self.mix, self.rate2, groups=len(self.position))
         given: dict[str, Any] = {"add": attended, "gain": self.rate1, "activation": activation}
-        return grouped.convolve(qkv, weights, self.num_heads, side_by_side=True, **given)
-
-    def _attended(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        qkv = self.qkv(x)
-        q, k, v = qkv.chunk(3, dim=1)
-        return qkv, window_attention(q, k, v, self.position, heads=self.num_heads, window=self.window_size)
+        return grouped.convolve(qkv, kernels, self.num_heads, side_by_side=True, **given)
 
 
 def _mixed(conv: Tensor, mix: Tensor) -> Tensor:
@@ -178,20 +188,18 @@ class AFM(AdaptiveConv):
         for i in range(3):
             self.taps.append(ACmix(taps if i else in_chans, kernel_size, num_heads, window_size))
             self.taps.append(nn.ReLU() if i < 2 else nn.Sigmoid())
-        self.image_taps = _per_image(in_chans, taps)
+        self.image_taps = PerImage(in_chans, taps)
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve."""
         return adaptive_conv(x, self._taps(x) * self.image_taps(x), self.weight)
 
     def _taps(self, x: Tensor) -> Tensor:
-        layers = self.taps[::2]
-        if not inference.takes(x, *self.taps.parameters()):
-            taps: Tensor = self.taps(x)
-            return taps
-        for i, layer in enumerate(layers):
-            x = cast(ACmix, layer).infer(x, "relu" if i < len(layers) - 1 else "sigmoid")
-        return x
+        taps: Tensor | None = x
+        for i, layer in enumerate(self.taps[::2]):  # each with its activation, where the compiled kernels may run
+            if taps is not None:
+                taps = cast(ACmix, layer).infer(taps, "relu" if 2 * i < len(self.taps) - 2 else "sigmoid")
+        return self.taps(x) if taps is None else taps
 
 
 class Upsample(nn.Module):

@@ -71,7 +71,8 @@ class SelfAttention(nn.Module):
         """Attend and apply "relu" or "sigmoid" by compiled kernels; None where they may not run."""
         weights = self.qkv.weight, cast(Tensor, self.qkv.bias), self.position, self.rate
         heads, window = self.num_heads, self.window_size
-        return projected_attention(x, *weights, activation, heads=heads, window=window, image=self.image)
+        made = projected_attention(x, *weights, activation, heads=heads, window=window, image=self.image)
+        return None if made is None else made[0]
 
 
 class RSAM(nn.Module):

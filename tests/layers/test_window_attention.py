@@ -89,8 +89,12 @@ def test_one_kernel_after_another_is_the_layer(window, heads, d, chans, size, ba
     position, rate, options = torch.randn(d, 2), torch.tensor([0.6]), {"heads": heads, "window": window}
     options["image"] = (50, 60) if tile else None
     for activation, apply in (("", lambda y: y), ("relu", torch.relu), ("sigmoid", torch.sigmoid)):
-        got = projected_attention(x, weight, bias, position, rate, activation, **options)
+        got, _ = projected_attention(x, weight, bias, position, rate, activation, **options)
         q, k, v = F.conv2d(x.double(), weight.double(), bias.double()).chunk(3, dim=1)
         wanted = apply(rate.double() * window_attention(q, k, v, position.double(), **options))
         torch.testing.assert_close(got.double(), wanted, rtol=1e-4, atol=1e-4)
+    got, projection = projected_attention(x, weight, bias, position, raw=True, **options)
+    torch.testing.assert_close(projection, F.conv2d(x, weight, bias), rtol=1e-4, atol=1e-4)
+    wanted = window_attention(q, k, v, position.double(), **options)
+    torch.testing.assert_close(got.double(), wanted, rtol=1e-4, atol=1e-4)
     assert projected_attention(x.double(), weight, bias, position, rate, "", **options) is None
