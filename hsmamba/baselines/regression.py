@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 import torch.nn.functional as F
@@ -158,6 +158,11 @@ class Moments:
     def __add__(self, other: Moments) -> Moments:
         """Sum over the pixels of both."""
         return Moments(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
+
+    def of_kind(self, kind: int) -> Moments:
+        """Return those with one of the K low-pass versions alone."""
+        low, squared, with_low = (x[:, kind : kind + 1] for x in (self.low, self.low_squared, self.with_low))
+        return replace(self, low=low, low_squared=squared, with_low=with_low)
 
     @property
     def levels(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 
 import hsmamba
 from hsmamba.baselines import BackProjection
+from hsmamba.baselines.regression import LowPass
 from hsmamba.data import upsample
-from hsmamba.models.bandwise import Sums
+from hsmamba.data.sensors import Sensor
+from hsmamba.models.bandwise import _GAINS, Sums
 from tests.models.samples import tiny
 
 
@@ -95,7 +97,7 @@ def test_an_untrained_one_is_consistent_and_mixes_by_the_scale_below():
     with torch.no_grad():
         sums = model.measure(guide, upsample(ms, 4), (slice(None), slice(None)))
         fused = model(ms, guide)
-    mix = sums.mix()
+    mix = sums.mix(model.usual.detach())
     assert mix.shape == (1, 3, 6) and sums.count == 64 * 64
     least = torch.linalg.solve(sums.products, sums.matches)
 
@@ -108,11 +110,57 @@ def test_an_untrained_one_is_consistent_and_mixes_by_the_scale_below():
     assert left[1] < 0.3 * left[0]
 
 
-def test_images_too_small_to_tell_are_mixed_in_equal_parts():
+def test_images_too_small_to_tell_are_mixed_as_usual():
     ms, guide = pair(side=8)
-    sums = make().measure(guide, upsample(ms, 4), (slice(None), slice(None)))
+    model = make()
+    torch.testing.assert_close(model.usual, torch.full((6,), 1 / 6).double())
+    sums = model.measure(guide, upsample(ms, 4), (slice(None), slice(None)))
     assert sums.count == 0
-    torch.testing.assert_close(sums.mix(), torch.full((1, 3, 6), 1 / 6).double())
+    usual = torch.tensor([0.1, 0.3, 0.2, 0.0, 0.1, 0.3]).double()
+    torch.testing.assert_close(sums.mix(usual), usual.expand(1, 3, 6))
+
+
+def seen_by(gains, ratio=4, share=1.0):
+    """A guide, and bands that sensors of these MTFs see of it, besides as much of something else as the guide lacks."""
+    rng = np.random.default_rng(1)
+    scenes = torch.from_numpy(rng.random((1, 2, 48 * ratio, 48 * ratio)))
+    guide, other = LowPass(Sensor("soft", (0.7,), 0.3), 2, 2).down(upsample(scenes, 2)).split(1, dim=1)
+    scene = share * guide + (1 - share) * other + 1
+    return LowPass(Sensor("own", gains, 0.15), len(gains), ratio).down(scene.expand(-1, len(gains), -1, -1)), guide
+
+
+@pytest.mark.parametrize("ratio", [3, 4])
+def test_the_mtf_of_each_band_is_found_where_the_guide_explains_it(ratio):
+    gains = (0.18, 0.24, 0.3, 0.36, 0.42)
+    ms, guide = seen_by(gains, ratio)
+    model = make(trained=False, in_chans=5, scale=ratio)
+    kinds = model.measured(ms, guide).blur.kinds(ratio)[0]
+    found = [_GAINS[kind] for kind in kinds]
+    assert found == sorted(found) and found[2] == pytest.approx(0.3)
+    assert sum(abs(a - b) for a, b in zip(found, gains, strict=True)) < 0.6 * sum(abs(0.3 - b) for b in gains)
+
+
+def test_a_band_that_the_guide_does_not_explain_has_the_usual_mtf():
+    ms, guide = seen_by((0.2, 0.4), share=0.1)
+    kinds = make(trained=False, in_chans=2).measured(ms, guide).blur.kinds(4)
+    assert [_GAINS[kind] for kind in kinds[0]] == pytest.approx([0.3, 0.3])
+    constant = make(trained=False, in_chans=2).measured(torch.ones_like(ms), guide).blur.kinds(4)
+    assert [_GAINS[kind] for kind in constant[0]] == pytest.approx([0.3, 0.3])
+
+
+def test_what_lies_at_one_border_says_nothing_at_the_opposite_one():
+    ms, guide = pair(side=24, ratio=2)
+    ms, guide = ms.repeat(1, 1, 1, 9), guide.repeat(1, 1, 1, 9)
+    model = make(scale=2)
+    with torch.no_grad():
+        model.set_image(model.measured(ms, guide))
+        before = model(ms, guide)
+        ms[..., -8:] += 5
+        after = model(ms, guide)
+    reach = 2 * (24 * 9 - 8 - model.margin)
+    assert reach > 0
+    torch.testing.assert_close(after[..., :reach], before[..., :reach], rtol=1e-9, atol=1e-9)
+    assert float((after - before)[..., -16:].abs().max()) > 1
 
 
 def test_sums_of_parts_add_up():
@@ -123,6 +171,20 @@ def test_sums_of_parts_add_up():
     assert isinstance(twice, Sums) and twice.count == 2 * sums.count
     torch.testing.assert_close(twice.moments.levels, sums.moments.levels)
     assert torch.equal(twice.products, 2 * sums.products)
+    halves = [model.measure(guide, up, (slice(None), side)).blur for side in (slice(0, 64), slice(64, 128))]
+    for part in ("bands", "guide", "both"):
+        together = getattr(halves[0], part) + getattr(halves[1], part)
+        torch.testing.assert_close(together, getattr(sums.blur, part))
+    assert halves[0].count + halves[1].count == sums.blur.count == 32 * 32
+
+
+def test_the_images_of_a_batch_are_sharpened_each_for_itself():
+    ms, guide = pair(side=16)
+    model = make()
+    other = ms.flip(2) ** 2, guide.flip(2) + guide.square()
+    with torch.no_grad():
+        both = model(torch.cat([ms, other[0]]), torch.cat([guide, other[1]]))
+        torch.testing.assert_close(both, torch.cat([model(ms, guide), model(*other)]), rtol=1e-9, atol=1e-9)
 
 
 def test_a_constant_band_and_a_constant_guide_stay():

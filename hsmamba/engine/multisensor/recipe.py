@@ -56,7 +56,7 @@ class Recipe:
         name: Name of the weight, "architecture.tag".
         datasets: Names that `hsmamba.data.load_pairs` knows, to train on, each left out in turn.
         seed: Of the initial weights, of the further versions and of the training.
-        versions: Of each image: as it is, and further ones (`hsmamba.engine.multisensor.train`).
+        versions: Of each image: as it is, and further ones of parts of it (`hsmamba.engine.multisensor.train`).
         model_args: Arguments of `create_model` but for the sizes.
         finetune: Fields of `FusionSettings`, None written as "none".
         license: Licence of the weight.

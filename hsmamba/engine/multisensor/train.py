@@ -2,8 +2,9 @@
 
 What the network is shown of a band (`Bandwise.shown`) is computed once of each whole image, so that means and gains are
 those that `fuse` finds, and cut and turned afterwards. Images of any ratio, unit and number of bands share a batch.
-Further versions of each image, at another ratio, with another MTF and with a guide that is partly a random combination
-of its bands, show the network more sensors than there are images.
+Further versions of parts of each image, at another ratio, with another MTF and with a guide that is partly a random
+combination of its bands, show the network more sensors than there are images. The parts are small: of a small image
+little is known, so that its shares are the usual ones, and its border is near.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hsmamba.baselines.regression import up_with_border
 from hsmamba.data.pairs import FusionPair, FusionPairs, TrainingImage, simulated_pair
 from hsmamba.data.sensors import Sensor
 from hsmamba.engine.fusion.train import FusionResult, FusionSettings
@@ -26,6 +29,7 @@ from hsmamba.models.bandwise import Bandwise
 
 CROP = 24  # pixels of the guide's grid, side of the crops by default
 _RATIOS = (2, 3, 4)  # of further versions
+_SIDES = (48, 64, 96, 128)  # of the guide's grid, of further versions
 _MTF = (0.2, 0.4)  # at the Nyquist frequency, of further versions
 _MIXED = 6  # bands that a guide of a further version is mixed of, about
 _BANDS = 16  # of a version; of more, some at random
@@ -37,12 +41,14 @@ class Sample(NamedTuple):
 
     Attributes:
         shown: What the network is shown, (N, 9, H, W).
-        mix: Shares of the methods, (N, 6).
+        own: Shares of the methods that the image tells, (N, 6).
+        pull: How much the usual shares count beside them, (N, 6, 6).
         missing: What the up-sampled band lacks of the truth, (N, H, W).
     """
 
     shown: Tensor
-    mix: Tensor
+    own: Tensor
+    pull: Tensor
     missing: Tensor
 
 
@@ -64,7 +70,7 @@ class Several:
 
         Args:
             pairs: By data set.
-            versions: Of each image: as it is, and further ones.
+            versions: Of each image: as it is, and further ones of parts of it.
             seed: Of these, for each data set the same whatever others there are.
         """
         found = {}
@@ -88,7 +94,7 @@ class Several:
 def _versions(
     image: TrainingImage | object, pairs: FusionPairs, count: int, generator: torch.Generator
 ) -> Iterator[Sample]:
-    """Give samples of an image as it is, and of further versions."""
+    """Give samples of an image as it is, and of further versions of parts of it."""
     if not isinstance(image, TrainingImage):
         raise SceneError(
             f"the coarse images of {pairs.name!r} were made by others, so that there are no further versions; "
@@ -96,10 +102,17 @@ def _versions(
         )
     yield _sample(_pair(image.gt, image.guide, pairs.ratio, pairs.sensor), pairs.ratio, generator)
     for _ in range(count - 1):
-        ratio = _RATIOS[int(torch.randint(len(_RATIOS), (1,), generator=generator))]
+        ratio, side = (choices[_drawn(len(choices), generator)] for choices in (_RATIOS, _SIDES))
+        top, left = (_drawn(max(1, length - side + 1), generator) for length in image.gt.shape[1:])
+        gt, guide = (whole[:, top : top + side, left : left + side] for whole in (image.gt, image.guide))
         gain = float(torch.empty(1).uniform_(*_MTF, generator=generator))
-        guide = _mixed(image.gt, image.guide, generator)
-        yield _sample(_pair(image.gt, guide, ratio, Sensor("any", (gain,), 0.15)), ratio, generator)
+        guide = _mixed(gt, guide, generator)
+        yield _sample(_pair(gt, guide, ratio, Sensor("any", (gain,), 0.15)), ratio, generator)
+
+
+def _drawn(count: int, generator: torch.Generator) -> int:
+    """Draw one of 0 to count - 1."""
+    return int(torch.randint(count, (1,), generator=generator))
 
 
 def _pair(gt: Tensor, guide: Tensor, ratio: int, sensor: Sensor) -> FusionPair:
@@ -123,18 +136,18 @@ def _mixed(gt: Tensor, guide: Tensor, generator: torch.Generator) -> Tensor:
 @torch.no_grad()
 def _sample(pair: FusionPair, ratio: int, generator: torch.Generator) -> Sample:
     """Compute what the network is shown of some bands of a pair, and what they lack of the truth."""
-    ms, guide, up, gt = (torch.as_tensor(image)[None] for image in pair[1:])
+    ms, guide, gt = (torch.as_tensor(image)[None] for image in (pair.ms, pair.guide, pair.gt))
     network = Bandwise(ms.shape[1], guide.shape[1], ratio)
-    low = network.low_pass.with_border(guide)
-    sums = network.measure(guide, up, (slice(None), slice(None)))
+    sums, up = network.measured(ms, guide), up_with_border(ms, ratio)
     bands = torch.randperm(ms.shape[1], generator=generator)[:_BANDS].sort().values.tolist()
-    parts = [network.shown(ms, guide, up, low, sums.moments, slice(band, band + 1)) for band in bands]
+    parts = [network.shown_of(ms, guide, up, sums, band) for band in bands]
     shown = torch.cat(parts, dim=1)[0]
     spread = sums.moments.levels[1][0, bands].to(gt)[:, None, None]
     missing = (gt - up)[0, bands] / spread.clamp_min(_SMALL * float(gt.abs().max()))
     # The network is as good at any unit; this one makes bands and sensors weigh alike in the loss.
     fine = shown[:, network.FINE].std(dim=(1, 2)).clamp_min(_SMALL)[:, None, None]
-    return Sample(shown / fine[:, None], sums.mix()[0, bands].to(gt), missing / fine)
+    own, pull = (part[0, bands].to(gt) for part in sums.shares())
+    return Sample(shown / fine[:, None], own, pull, missing / fine)
 
 
 def train_several(
@@ -176,10 +189,8 @@ class _SeveralRun(Run[Bandwise]):
             crops = [self._crop(generator) for _ in range(self.settings.batch_size)]
             yield tuple(torch.stack(parts) for parts in zip(*crops, strict=True))
 
-    def _crop(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        def drawn(count: int) -> int:
-            return int(torch.randint(count, (1,), generator=generator))
-
+    def _crop(self, generator: torch.Generator) -> tuple[Tensor, ...]:
+        drawn = partial(_drawn, generator=generator)
         versions = self.sets[drawn(len(self.sets))]
         sample = versions[drawn(len(versions))]
         band = drawn(len(sample.missing))
@@ -191,12 +202,13 @@ class _SeveralRun(Run[Bandwise]):
             shown, missing = (torch.rot90(image, turns, (-2, -1)) for image in (shown, missing))
             if flip:
                 shown, missing = shown.flip(-1), missing.flip(-1)
-        return shown, sample.mix[band], missing
+        return shown, sample.own[band], sample.pull[band], missing
 
     def loss(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, int, Sums]:
         """Mean absolute error of what is added to the bands."""
-        shown, mix, missing = (tensor.to(self.device) for tensor in batch)
+        shown, own, pull, missing = (tensor.to(self.device) for tensor in batch)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.amp):
+            mix = own + pull @ self.model.usual
             added = self.model.added(shown[:, None], mix[:, None])[:, 0]
         return F.l1_loss(added.float(), missing), len(missing), {}
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import hsmamba
+from hsmamba.baselines.regression import up_with_border
 from hsmamba.data import wald_pairs
 from hsmamba.data.pairs import GivenImage
 from hsmamba.engine.fusion.train import FusionSettings
@@ -34,15 +35,16 @@ def test_samples_are_versions_of_a_few_bands(several):
     for name, bands in (("few", 3), ("many", 16)):
         for sample in several.samples[name]:
             height, width = sample.missing.shape[1:]
-            assert sample.shown.shape == (bands, 9, height, width) and sample.mix.shape == (bands, 6)
-            assert 60 < height <= 64
+            assert sample.shown.shape == (bands, 9, height, width)
+            assert sample.own.shape == (bands, 6) and sample.pull.shape == (bands, 6, 6)
+            assert height == width and 45 < height <= 64
             fine = sample.shown[:, Bandwise.FINE].std(dim=(1, 2))
             torch.testing.assert_close(fine, torch.ones(bands))
 
 
 def test_what_is_missing_is_the_truth_less_the_up_sampled_image(pairs, several):
     (pair,), sample = pairs["few"].unturned(), several.samples["few"][0]
-    lacks = pair.gt - pair.ms_up
+    lacks = pair.gt - up_with_border(pair.ms[None], pairs["few"].ratio)[0]
     for band in range(3):
         ratio = lacks[band].norm() / sample.missing[band].norm()
         torch.testing.assert_close(sample.missing[band] * ratio, lacks[band], rtol=1e-3, atol=1e-5)
@@ -65,6 +67,7 @@ def test_a_network_learns_and_the_same_each_time(several):
     settings = FusionSettings(epochs=4, steps=20, batch_size=16, lr=3e-3, warmup_epochs=0)
     first, second = network(), network()
     result = train_several(first, several, settings, keeping=Keeping(progress=False))
+    assert float((first.usual.detach() - 1 / 6).abs().max()) > 0.01
     assert result.history[-1]["loss"] < 0.95 * result.history[0]["loss"]
     assert result.validation is None and not first.training and first.transform is None
     train_several(second, several, settings, keeping=Keeping(progress=False))
