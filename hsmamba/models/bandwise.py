@@ -177,7 +177,7 @@ class Bandwise(FusionNetwork):
 
     FINE: ClassVar[int] = _METHODS  # channel of what is shown that has the band less its surroundings
     any_sizes = True
-    layer_groups = {"head": r"^(usual|head)", "layers": r"^layers\.(\d+)", "tail": r"^tail"}
+    layer_groups = {"head": r"^(?:usual|head)", "layers": r"^layers\.(\d+)", "tail": r"^tail"}
 
     def __init__(
         self,

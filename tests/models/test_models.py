@@ -10,6 +10,7 @@ from torch.utils._pytree import tree_leaves
 
 import hsmamba
 from hsmamba.errors import SceneError
+from hsmamba.layers.conv_bn import ConvBN
 from hsmamba.layers.fusion import pad_sides
 from hsmamba.models import ModelCfg, entry, example_inputs, register_model, registry
 from hsmamba.models import _registry as table
@@ -65,10 +66,13 @@ def test_forward_backward_at_the_sizes_that_a_name_stands_for(name):
     output = in_a_row(model(*inputs))
     assert output.isfinite().all()
     output.square().mean().backward()
+    normed = {f"{key}.0.bias" for key, module in model.named_modules() if isinstance(module, ConvBN)}
     for key, parameter in model.named_parameters():
         assert parameter.grad is not None, key
         assert parameter.grad.isfinite().all(), key
-        if not key.endswith("attention.conv.bias"):  # a batch norm follows, which leaves it none but by rounding
+        if key in normed or key.endswith("attention.conv.bias"):
+            assert not parameter.grad.any(), f"a batch norm takes {key} away again"
+        else:
             assert parameter.grad.any(), f"{key} has no influence"
 
 
