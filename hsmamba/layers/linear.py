@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from hsmamba.ops import inference
-from hsmamba.ops.linear import linear, linear_parts
+from hsmamba.ops.linear import linear, linear_parts, linear_shared
 
 
 class Linear(nn.Linear):
@@ -18,6 +18,10 @@ class Linear(nn.Linear):
     def forward(self, input: Tensor, activation: str = "", *, add: Tensor | None = None) -> Tensor:
         """Project."""
         return linear(input, self.weight, self.bias, activation, add=add)
+
+    def shared(self, input: Tensor, activation: str = "") -> tuple[Tensor, Tensor]:
+        """Project, and give the input back for what else is made of it; see `hsmamba.ops.linear.linear_shared`."""
+        return linear_shared(input, self.weight, self.bias, activation)
 
     def parts(self, input: Tensor, *parts: tuple[int, str]) -> tuple[Tensor, ...]:
         """Project, and give parts of the outputs an activation each; see `hsmamba.ops.linear.linear_parts`."""

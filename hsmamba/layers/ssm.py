@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from hsmamba.layers.scan_order import Order, order_table, put_back, read, rows_back
 from hsmamba.ops import inference, s6, selective_scan
-from hsmamba.ops.linear import linear, product
+from hsmamba.ops.linear import linear_shared, product
 from hsmamba.ops.linear_gradients import trainable_linear
 
 
@@ -134,7 +134,8 @@ class S6(nn.Module):
         """Scan maps, by the kernel that reads tokens in any order."""
         height, width = u.shape[3:]
         tokens = _tokens(u)
-        drivers = tokens if driver is None else _tokens(driver)
+        alone = driver is None or driver is u
+        drivers = tokens if driver is None or alone else _tokens(driver)
         table = order_table(tuple(orders), height, width)
         parameters = (self.A_log, self.dt_proj_weight, self.dt_proj_bias, self.D)
         inferred = inference.takes(tokens, drivers, of=self)
@@ -142,8 +143,8 @@ class S6(nn.Module):
             projection = self.x_proj_weight, self.x_proj_bias
             y, last = s6.scan_driven(tokens, drivers, table, *projection, *parameters, summed, with_last)
         else:
-            projected = self._projected(drivers, len(orders))
-            given = tokens, projected, table, *parameters, summed
+            projected, seen = self._projected(drivers, len(orders))
+            given = seen if alone else tokens, projected, table, *parameters, summed
             if inferred:
                 y, last, _ = s6.scan_tokens(*given, with_last=with_last)
             else:
@@ -151,21 +152,21 @@ class S6(nn.Module):
         y = y.mT.view(*y.shape[:2], y.shape[3], height, width)
         return y.squeeze(1) if summed else y, last
 
-    def _projected(self, tokens: Tensor, scans: int) -> Tensor:
-        """Project tokens (B, K or 1, L, e) for each scan: (B, K, L, R + 2 N)."""
+    def _projected(self, tokens: Tensor, scans: int) -> tuple[Tensor, Tensor]:
+        """Project tokens (B, K or 1, L, e) for each scan: (B, K, L, R + 2 N); and give them back for the scans."""
         weight, bias = self.x_proj_weight, self.x_proj_bias
         if len(weight) == 1 or tokens.shape[1] == 1:  # one product, over tokens as they lie in memory
             side_by_side = tokens.stride(1) < tokens.stride(2)
-            x = tokens.transpose(1, 2) if side_by_side else tokens
-            x = linear(x, weight, bias)
-            x = x.transpose(1, 2) if side_by_side else x
+            seen = tokens.transpose(1, 2) if side_by_side else tokens
+            x, seen = linear_shared(seen, weight, bias)
+            x, seen = (y.transpose(1, 2) if side_by_side else y for y in (x, seen))
             if len(weight) > 1:
                 x = x.view(*tokens.shape[::2], scans, weight.shape[1]).transpose(1, 2)
-            return x.expand(-1, scans, -1, -1)
+            return x.expand(-1, scans, -1, -1), seen
         by_scan = tokens.transpose(0, 1).flatten(1, 2)  # (K, B L, e)
         x = product(by_scan, weight.mT)
         x = x if bias is None else x + bias[:, None]
-        return x.view(scans, *tokens.shape[::2], weight.shape[1]).transpose(0, 1)
+        return x.view(scans, *tokens.shape[::2], weight.shape[1]).transpose(0, 1), tokens
 
 
 def _tokens(maps: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from hsmamba.layers.linear import Linear
 from hsmamba.layers.scan_order import index_map, quarter_turn, snake
 from hsmamba.layers.ssm import S6
 from hsmamba.ops import inference
-from hsmamba.ops.linear import linear, linear_parts, product
+from hsmamba.ops.linear import linear, linear_parts, linear_shared, product
 from hsmamba.ops.rows import RowProgram
 
 SCANS = 4
@@ -201,7 +201,7 @@ class TokenLearner(nn.Module):
             weight = inference.prepared(_learning, self.U1, self.U2)
             scores, values = linear_parts(m, weight, None, (self.U1.shape[1], ""), (m.shape[2], ""))
             return product(scores.softmax(1).mT, values)
-        values = linear(m, self.U2[0].mT)
+        values, m = linear_shared(m, self.U2[0].mT)
         if inference.trains(m, self.U1):
             picked = product(linear(m, self.U1[0]).softmax(1).mT, values)
         else:
@@ -228,7 +228,8 @@ class TokenFuser(nn.Module):
 
     def forward(self, u: Tensor, z: Tensor) -> Tensor:
         """Fuse."""
-        spread = product(self.influence(z, "sigmoid"), self._turn(self.projection(self._turn(u))))
+        influence, z = self.influence.shared(z, "sigmoid")
+        spread = product(influence, self._turn(self.projection(self._turn(u))))
         out: Tensor = spread + self._turn(self.attention(z))
         return out
 
@@ -259,6 +260,9 @@ class TokenStage(nn.Module):
 _distances = RowProgram("d = x - c; d = sqrt(sum(d * d))", "d")
 # its gradient, s that of d, and g beside it; 0 where the distance is 0
 _distances_back = RowProgram("e = (x - c) * (s * (d / (d * d + 1e-37))); y = g + e; t = total(e * -1.0)", "y", "t")
+# the same of tokens that were masked, g the gradient of what came out
+_masked_back = RowProgram("e = (x - c) * (s * (d / (d * d + 1e-37))); y = g * m + e; t = total(e * -1.0)", "y", "t")
+_overlap = RowProgram("s = sum(g * x)", "s")
 _attended = RowProgram("y = x * mask", "y")
 _extremes = RowProgram("a = most(x); b = sum(x)", "a", "b")
 _attention = RowProgram("y = x * sigmoid(relu(most(x) * most + sum(x) * mean + shift))", "y")
@@ -302,15 +306,60 @@ class _WithMask(torch.autograd.Function):
         if torch.is_grad_enabled():  # the gradient is to be differentiated in its turn
             more: Tensor = torch.autograd.grad(released_mask(y), y, of_mask, create_graph=True)[0]
             return grad + more
-        length = y.shape[1]
-        index, share = _index_row(length)
-        with torch.enable_grad():
-            row = distance.detach().mT.requires_grad_()
-            (slope,) = torch.autograd.grad(_flat_mask(d=row, index=index, share=share), row, of_mask.mT)
-        at = released_centre(length)
-        dy, of_token = _distances_back(g=grad, x=y, c=y[:, at : at + 1], d=distance, s=slope.mT)
+        at = released_centre(y.shape[1])
+        dy, of_token = _distances_back(g=grad, x=y, c=y[:, at : at + 1], d=distance, s=_slope(distance, of_mask))
         dy[:, at : at + 1] += of_token
         return cast(Tensor, dy)
+
+
+class _Masked(torch.autograd.Function):
+    """`_both_masked` with gradients: neither what is masked nor its gradient is put together in a pass of its own."""
+
+    @staticmethod
+    def forward(ctx: Any, forward: Tensor, backward: Tensor) -> Tensor:
+        c, *others = _both_masked(forward, backward)
+        ctx.save_for_backward(forward, backward, *others)
+        return c
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+        forward, backward, *others = ctx.saved_tensors
+        if torch.is_grad_enabled():  # the gradient is to be differentiated in its turn
+            both = torch.cat([forward * released_mask(forward), backward * released_mask(backward).flip(1)], dim=-1)
+            return torch.autograd.grad(both, (forward, backward), grad, create_graph=True)
+        found, at = [], released_centre(forward.shape[1])
+        for i, (y, g) in enumerate(zip((forward, backward), grad.chunk(2, dim=-1), strict=True)):
+            distance, mask = others[2 * i : 2 * i + 2]
+            of_mask = _overlap(g=g, x=y)
+            slope = _slope(distance, of_mask.flip(1) if i else of_mask)
+            dy, of_token = _masked_back(g=g, m=mask, x=y, c=y[:, at : at + 1], d=distance, s=slope)
+            dy[:, at : at + 1] += of_token
+            found.append(dy)
+        return tuple(found)
+
+
+def _slope(distance: Tensor, of_mask: Tensor) -> Tensor:
+    """Gradient of each token's distance from that of its mask, (N, L, 1) both."""
+    index, share = _index_row(distance.shape[1])
+    with torch.enable_grad():
+        row = distance.detach().mT.requires_grad_()
+        (slope,) = torch.autograd.grad(_flat_mask(d=row, index=index, share=share), row, of_mask.mT)
+    return slope.mT
+
+
+def _both_masked(forward: Tensor, backward: Tensor) -> tuple[Tensor, ...]:
+    """Mask both directions, the backward one by its mask put right, and join them, by row programs.
+
+    Returns:
+        (N, L, 2 E); then of each direction the distances and the mask that it got, (N, L, 1) each.
+    """
+    c = forward.new_empty(*forward.shape[:2], 2 * forward.shape[2])
+    first, second = c.chunk(2, dim=-1)
+    (distance, mask), (other, turned) = _distances_and_mask(forward), _distances_and_mask(backward)
+    turned = turned.flip(1)
+    _attended(x=forward, mask=mask, out={"y": first})
+    _attended(x=backward, mask=turned, out={"y": second})
+    return c, distance, mask, other, turned
 
 
 def _distances_and_mask(y: Tensor) -> tuple[Tensor, Tensor]:
@@ -338,16 +387,14 @@ class MaskedMerge(nn.Module):
     def forward(self, forward: Tensor, backward: Tensor) -> Tensor:
         """Mask and join."""
         if inference.takes(forward, backward, of=self):
-            c = forward.new_empty(*forward.shape[:2], 2 * forward.shape[2])
-            first, second = c.chunk(2, dim=-1)
-            _attended(x=forward, mask=_distances_and_mask(forward)[1], out={"y": first})
-            _attended(x=backward, mask=_distances_and_mask(backward)[1].flip(1), out={"y": second})
+            c = _both_masked(forward, backward)[0]
             merged: Tensor = _attended(x=self.proj(c), mask=_distances_and_mask(c)[1])
             return merged
-        masked = _WithMask.apply if inference.trains(forward, backward) else lambda y: (y, released_mask(y))
-        (forward, mask), (backward, other) = masked(forward), masked(backward)
-        c = torch.cat([_attended(x=forward, mask=mask), _attended(x=backward, mask=other.flip(1))], dim=-1)
-        c, mask = masked(c)
+        if inference.trains(forward, backward):
+            c, mask = _WithMask.apply(_Masked.apply(forward, backward))
+        else:
+            c = torch.cat([forward * released_mask(forward), backward * released_mask(backward).flip(1)], dim=-1)
+            mask = released_mask(c)
         out: Tensor = _attended(x=self.proj(c), mask=mask)
         return out
 
@@ -394,6 +441,11 @@ def _weights(layers: Sequence[nn.Module]) -> list[Tensor]:
     return [x for layer in layers for x in (cast(nn.Linear, layer).weight, cast(nn.Linear, layer).bias)]
 
 
+def _behind_norm(weight: Tensor, bias: Tensor, w: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Make weight and bias of a linear layer behind a layer norm those from a row with mean 0 and variance 1."""
+    return w * weight, w @ bias + b
+
+
 def _stream_and_scans(weight: Tensor, bias: Tensor, *layers: Tensor, streams: int) -> tuple[Tensor, Tensor]:
     """Make one linear layer of those behind a layer norm.
 
@@ -407,7 +459,7 @@ def _stream_and_scans(weight: Tensor, bias: Tensor, *layers: Tensor, streams: in
         Weight and bias of the results of the first kind, then of the two, from a row with mean 0 and variance 1.
     """
     pairs = list(zip(layers[::2], layers[1::2], strict=True))
-    first = [(w * weight, w @ bias + b) for w, b in pairs[:-2]]
+    first = [_behind_norm(weight, bias, w, b) for w, b in pairs[:-2]]
     fed, shift = first[-1]
     both = [*first[:streams], *((w @ fed, w @ shift + b) for w, b in pairs[-2:])]
     return torch.cat([w for w, _ in both]), torch.cat([b for _, b in both])
@@ -452,20 +504,24 @@ class VimV2(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix."""
-        q, both = self._scanned(x)
+        q, both = self._scanned(self.proj(self.norm(x)))
         out: Tensor = _mixed(x=x, q=q, u=both)
         return out
 
-    def squashed(self, x: Tensor) -> Tensor:
-        """Mix, and put the result through tanh; for training."""
-        q, both = self._scanned(x)
-        out: Tensor = _squashed(x=x, q=q, u=both)
-        return out
+    def squashed(self, x: Tensor, normed: Tensor) -> tuple[Tensor, Tensor]:
+        """Mix x, whose rows `normed` has with mean 0 and variance 1, and take the tanh of it; for training.
 
-    def _scanned(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute the stream and the sum of both scans, (N, L, D) each."""
-        q = self.proj(self.norm(x))
-        u = linear(q, *_side_by_side(self.convs), "softplus")
+        Returns:
+            (N, L, D), and `normed` for what else is made of it.
+        """
+        q, normed = linear_shared(normed, *_behind_norm(*_weights([self.norm, self.proj])))
+        q, both = self._scanned(q)
+        out: Tensor = _squashed(x=x, q=q, u=both)
+        return out, normed
+
+    def _scanned(self, q: Tensor) -> tuple[Tensor, Tensor]:
+        """Give the stream, and the sum of both scans of it, (N, L, D) each."""
+        u, q = linear_shared(q, *_side_by_side(self.convs), "softplus")
         u = u.view(*q.shape[:2], 2, q.shape[2]).permute(0, 2, 3, 1)  # (N, 2, D, L)
         return q, self.ssm(u.unsqueeze(3), orders=("rows", "rows"), summed=True).squeeze(2).mT
 
@@ -504,10 +560,14 @@ class MixerV2(nn.Module):
         if inference.takes(x, of=self):
             x, normed = _added_normed(x=x, pos=self.pos_embed)
             ways = [vim.mixed(x, normed) for vim in (self.vim1, self.vim2)]
+        elif inference.trains(x):
+            dropped = self.drop(x + self.pos_embed) if self.drop.p else None
+            x, normed = _added_normed(x=x, pos=self.pos_embed) if dropped is None else (dropped, _normed(x=dropped))
+            first, normed = self.vim1.squashed(x, normed)
+            ways = [first, self.vim2.squashed(x, normed)[0]]
         else:
             x = self.drop(x + self.pos_embed)
-            fused = inference.trains(x)
-            ways = [vim.squashed(x) if fused else vim(x).tanh() for vim in (self.vim1, self.vim2)]
+            ways = [vim(x).tanh() for vim in (self.vim1, self.vim2)]
         out: Tensor = self.stage(self.merge(*ways), gate)
         return out
 
@@ -539,7 +599,8 @@ class VimV3(nn.Module):
             return self.repeated(x, 1)
         length = x.shape[1]
         normed = self.norm(x)
-        z, q = self.proj_z(normed), self.proj_x(normed)
+        z, normed = self.proj_z.shared(normed)
+        q = self.proj_x(normed)
         u = linear(q, *_side_by_side(self.convs), "softplus")  # (N, L, 2 D), as the scan reads it
         if torch.compiler.is_compiling():  # torch traces the layout of the gradient of a flip wrongly, but for this
             u = torch.stack(u.chunk(2, dim=2), dim=2)

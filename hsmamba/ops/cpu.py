@@ -25,7 +25,7 @@ from torch import Tensor
 from hsmamba.ops.inputs import ScanGrads, ScanInputs, checkpoint_count
 
 LIBRARIES = Path(__file__).parent / "lib"
-INTERFACE = 7  # of the library that is described here, hsmamba_interface in csrc/scan_kernel.h
+INTERFACE = 8  # of the library that is described here, hsmamba_interface in csrc/scan_kernel.h
 WIDEST = 16  # channels in the widest vector, scan.h
 RUNS_PER_THREAD = 4  # runs of tasks that a thread takes one after the other, so that a late thread holds up nobody
 SMALL = 1 << 16  # b d l n under which a second thread costs more than it gives

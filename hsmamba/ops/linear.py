@@ -6,7 +6,6 @@ float32 on a CPU, for inference; in training see `hsmamba.ops.linear_gradients`,
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,20 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hsmamba.ops import cpu, inference
-from hsmamba.ops.linear_gradients import trainable_linear
+from hsmamba.ops.linear_gradients import APPLIED, shared_linear, trainable_linear
 from hsmamba.ops.products import ACTIVATIONS, MOST_INPUTS, LinearArguments, multiplied
 
 PANEL = 48  # of csrc/linear.h
 _FEWEST_OUTPUTS = 6  # a vector of fewer is mostly empty
-
-_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "": lambda x: x,
-    "silu": F.silu,
-    "softplus": F.softplus,
-    "tanh": torch.tanh,
-    "sigmoid": torch.sigmoid,
-    "relu": torch.relu,
-}
 
 
 def takes(x: Tensor, weight: Tensor, *others: Tensor | None) -> bool:
@@ -55,10 +45,27 @@ def linear(
     """
     if takes(x, weight, bias, add):
         return _run(x, weight, bias, ((weight.shape[:-1].numel(), activation),), add)
-    inside = activation if activation in ("relu", "softplus") else ""  # whose slopes the result tells
-    y = trainable_linear(x, weight.flatten(0, -2), None if bias is None else bias.flatten(), inside)
-    y = y if inside else _ACTIVATIONS[activation](y)
+    y = trainable_linear(x, weight.flatten(0, -2), None if bias is None else bias.flatten(), activation)
     return y if add is None else y + add
+
+
+def linear_shared(x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str = "") -> tuple[Tensor, Tensor]:
+    """Compute `linear`, and give x back for what else is made of it.
+
+    In training the gradient of the rest is then added to that of the product in the kernel, not in a pass of its own.
+
+    Args:
+        x: See `linear`, as the others.
+        weight: See there.
+        bias: See there.
+        activation: See there.
+
+    Returns:
+        (..., N), and x.
+    """
+    if takes(x, weight, bias):
+        return _run(x, weight, bias, ((weight.shape[:-1].numel(), activation),), None), x
+    return shared_linear(x, weight.flatten(0, -2), None if bias is None else bias.flatten(), activation)
 
 
 def linear_parts(x: Tensor, weight: Tensor, bias: Tensor | None, *parts: tuple[int, str]) -> tuple[Tensor, ...]:
@@ -79,7 +86,7 @@ def linear_parts(x: Tensor, weight: Tensor, bias: Tensor | None, *parts: tuple[i
         whole = _run(x, weight, bias, parts, None)
         return tuple(y[..., :size] for y, size in zip(torch.split(whole, widths, -1), sizes, strict=True))
     ys = torch.split(trainable_linear(x, weight, bias), sizes, -1)
-    return tuple(_ACTIVATIONS[activation](y) for y, (_, activation) in zip(ys, parts, strict=True))
+    return tuple(APPLIED[activation](y) for y, (_, activation) in zip(ys, parts, strict=True))
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:

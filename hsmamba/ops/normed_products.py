@@ -34,7 +34,9 @@ from hsmamba.ops.norm_gradients import (
 )
 from hsmamba.ops.products import GradientArguments, LinearArguments, described, filled
 
-_WORKS = {"": BACK + 1, "relu": BACK + 2, "softplus": BACK + 3}  # by what follows; of csrc/normed_product.h
+# by what follows a product, of csrc/normed_product.h: activations whose slopes their results tell
+_WORKS = {name: BACK + 1 + i for i, name in enumerate(("", "relu", "softplus", "tanh", "sigmoid"))}
+TOLD = tuple(_WORKS)[1:]
 _MOST_BESIDE = 4  # convolutions, MOST_BESIDE of csrc/normed_product.h
 _BLOCK = 128  # rows, GRADIENT_ROWS of csrc/linear_gradients.h
 
@@ -180,7 +182,15 @@ def _differentiable(ctx: Any, grad: Tensor, leaves: tuple[Tensor | None, ...]) -
 
 
 def product_gradients(
-    grad: Tensor, x: Tensor, weight: Tensor, dx: Tensor | None, y: Tensor | None, activation: str, *, biased: bool
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    dx: Tensor | None,
+    y: Tensor | None,
+    activation: str,
+    *,
+    biased: bool,
+    add: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Compute the gradients of activation(x W^T + b).
 
@@ -190,8 +200,9 @@ def product_gradients(
         weight: (N, K).
         dx: Takes the gradient of x, if it is asked for; so many numbers, one row after the other.
         y: (R, N), the result where there is an activation.
-        activation: "", "relu" or "softplus".
+        activation: "", or one of `TOLD`.
         biased: Whether there is a bias.
+        add: What is added to dx, as many numbers, one row after the other.
 
     Returns:
         Those of weight (N, K) and bias (N,).
@@ -202,8 +213,9 @@ def product_gradients(
     if y is not None:
         row, scratch = norms.columns, grad.new_empty(norms.slots, _BLOCK, norms.pitch)
         arguments.scratch = scratch.data_ptr()
-    held = grad, y, scratch
-    return _gradients(arguments, _WORKS[activation], weight, x, x.stride(0), dx, row, held, biased=biased)
+    held = grad, y, scratch, add
+    at = 0 if add is None else add.data_ptr()
+    return _gradients(arguments, _WORKS[activation], weight, x, x.stride(0), dx, row, held, biased=biased, add=at)
 
 
 def _arguments(
@@ -238,6 +250,7 @@ def _gradients(
     held: object,
     *,
     biased: bool,
+    add: int = 0,
 ) -> tuple[Tensor, Tensor | None]:
     """Compute the gradients of a product.
 
@@ -251,11 +264,12 @@ def _gradients(
         row: From one row of the gradient of the product's rows to the next.
         held: What the arguments point to.
         biased: See `product_gradients`.
+        add: Address of what is added to dx, or 0.
     """
     norms, matrix, (outputs, inputs) = arguments.norm, filled(weight), weight.shape
     of_weight = weight.new_empty(norms.slots, outputs, inputs)
     of_bias = weight.new_empty(norms.slots, outputs) if biased else None
-    pointers = [0, matrix.data_ptr(), 0, 0, 0, 0 if dx is None else dx.data_ptr()]
+    pointers = [0, matrix.data_ptr(), 0, add, 0, 0 if dx is None else dx.data_ptr()]
     arguments.product = described(norms.rows, outputs, inputs, row, matrix.stride(0), pointers)
     places = (0 if one is None else one.data_ptr() for one in (x, of_weight, of_bias))
     arguments.gradients = GradientArguments(norms.rows, outputs, inputs, row, x_row, norms.slots, 0, *places)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from hsmamba.ops import cpu
@@ -21,14 +20,18 @@ GradientArguments = ctypes.c_int64 * 11  # of csrc/linear_gradients.h, likewise
 
 def filled(b: Tensor) -> Tensor:
     """Bring matrices (..., K, N) into the form that the kernel reads: rows of whole vectors."""
-    if more := -b.shape[-1] % cpu.WIDEST:
-        return F.pad(b, (0, more))
+    columns = b.shape[-1]
+    if more := -columns % cpu.WIDEST:
+        whole = b.new_empty(*b.shape[:-1], columns + more)
+        whole[..., :columns], whole[..., columns:] = b, 0.0
+        return whole
     return b if b.stride(-1) == 1 and b.stride(-2) > 0 else b.contiguous()
 
 
 def described(rows: int, inputs: int, outputs: int, x_row: int, weights_row: int, pointers: Sequence[int]) -> Any:
     """Describe one product for the kernel; pointers to rows, weights, bias, what is added, activations and results."""
-    return LinearArguments(rows, inputs, outputs, x_row, 1, 0, outputs, 1, 0, 0, 0, weights_row, *pointers, 0)
+    strides = x_row, 1, outputs, outputs, 1, 0, 0, 0, weights_row
+    return LinearArguments(rows, inputs, outputs, *strides, *pointers, 0)
 
 
 def map_rows(x: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor, activation: str) -> None:

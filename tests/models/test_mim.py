@@ -15,6 +15,7 @@ from hsmamba.models.mim_blocks import (
     MixerPaper,
     ScanBatchNorm,
     SequentialAttention,
+    _Masked,
     _WithMask,
     feature_mask,
     four_scans,
@@ -225,6 +226,27 @@ def test_masks_beside_their_tokens_have_the_gradients_of_both(length):
     again = torch.autograd.grad(released_mask(y), y, of_mask, create_graph=True)[0] + slope
     wanted = torch.autograd.grad(again.square().sum(), y)[0]
     torch.testing.assert_close(second, wanted, equal_nan=True)  # torch knows none where a distance is 0
+
+
+@pytest.mark.parametrize("length", [5, 9, 25])
+def test_both_directions_masked_have_the_gradients_of_tokens_and_masks(length):
+    given = [torch.randn(3, length, 20, requires_grad=True) for _ in range(2)]
+
+    def plain(forward, backward):
+        return torch.cat([forward * released_mask(forward), backward * released_mask(backward).flip(1)], dim=-1)
+
+    joined, wide = _Masked.apply(*given), [x.detach().double().requires_grad_() for x in given]
+    wanted = plain(*wide)
+    torch.testing.assert_close(joined.double(), wanted, rtol=1e-5, atol=1e-6)
+    slope = 100 * torch.randn(joined.shape)
+    got = torch.autograd.grad(joined, given, slope, retain_graph=True)
+    for one, other in zip(got, torch.autograd.grad(wanted, wide, slope.double()), strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=1e-4 * float(other.abs().max()))
+    seconds = []
+    for made in (joined, plain(*given)):
+        first = torch.autograd.grad(made, given, slope, create_graph=True)
+        seconds.append(torch.autograd.grad(sum(x.square().sum() for x in first), given))
+    torch.testing.assert_close(*seconds, rtol=1e-4, atol=1e-2, equal_nan=True)  # torch knows none where a distance is 0
 
 
 def test_masks_of_equal_tokens_are_flat_and_have_gradients():

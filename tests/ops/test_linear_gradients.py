@@ -33,7 +33,7 @@ def took(y):
 @pytest.mark.parametrize("shape", [(7, 9, 20), (64, 5, 20), (48, 20), (16, 2, 3, 20)])
 @pytest.mark.parametrize("outputs", [30, 96])  # the latter's gradient is of long rows
 @pytest.mark.parametrize("biased", [True, False])
-@pytest.mark.parametrize("activation", ["", "relu", "softplus"])
+@pytest.mark.parametrize("activation", ["", *products_of.TOLD])
 def test_values_and_gradients(shape, outputs, biased, activation, monkeypatch):
     monkeypatch.setattr(ops, "_SMALL", 0)
     x, weight, bias = made(*shape), made(outputs, 20, seed=1), made(outputs, seed=2) if biased else None
@@ -51,6 +51,28 @@ def test_values_and_gradients(shape, outputs, biased, activation, monkeypatch):
 
 
 @served
+@pytest.mark.parametrize("activation", ["", "softplus", "silu"])
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_gradient_of_what_else_is_made_is_added(activation, turned, monkeypatch):
+    monkeypatch.setattr(ops, "_SMALL", 0)
+    x, weight, bias = made(7, 70, 20), made(130, 20, seed=1), made(130, seed=2)
+    slopes = torch.randn(7, 70, 130), torch.randn(7, 20, 70).mT if turned else torch.randn(7, 70, 20)
+    y, same = ops.shared_linear(x, weight, bias, activation)
+    assert torch.equal(same, x)
+    got = torch.autograd.grad((y, same.square()), (x, weight, bias), slopes, retain_graph=True)
+    wide = [t.detach().double().requires_grad_() for t in (x, weight, bias)]
+    wanted = F.linear(*wide)
+    wanted = getattr(F, activation)(wanted) if activation else wanted
+    given = [slope.double() for slope in slopes]
+    for one, other in zip(got, torch.autograd.grad((wanted, wide[0].square()), wide, given), strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=0, atol=1e-5 * float(other.abs().max()))
+    (alone,) = torch.autograd.grad(same, x, slopes[1], retain_graph=True)
+    torch.testing.assert_close(alone, slopes[1])
+    (first,) = torch.autograd.grad((y, same), x, slopes, create_graph=True)
+    torch.testing.assert_close(first, got[0] + slopes[1] * (1 - 2 * x), rtol=1e-4, atol=1e-4)
+
+
+@served
 def test_long_rows(monkeypatch):
     monkeypatch.setattr(ops, "_SMALL", 0)
     x, weight = made(9, 7, 80), made(48, 80, seed=1)
@@ -63,7 +85,7 @@ def test_long_rows(monkeypatch):
 
 
 @served
-@pytest.mark.parametrize("activation", ["", "relu", "softplus"])
+@pytest.mark.parametrize("activation", ["", *products_of.TOLD])
 def test_weights_that_are_frozen_views_and_gradients_of_gradients(activation, monkeypatch):
     monkeypatch.setattr(ops, "_SMALL", 0)
     x, weight = made(8, 6, 5), made(5, 4, seed=1)

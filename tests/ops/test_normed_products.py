@@ -183,9 +183,11 @@ for level in levels:
             torch.autograd.grad(y, (maps, conv.weight), guarded((9, 3, 5, outputs), behind).permute(0, 3, 1, 2))
             rows, grad = guarded((131, channels), behind), guarded((131, outputs), behind)
             weight = conv.weight[:, :channels, 0, 0].detach()
-            for activation in ("", "relu", "softplus"):
+            for activation in ("", *normed_products.TOLD):
                 into, result = guarded((131, channels), behind), guarded((131, outputs), behind) if activation else None
-                normed_products.product_gradients(grad, rows, weight, into, result, activation, biased=True)
+                add = guarded((131, channels), behind)
+                given = grad, rows, weight, into, result, activation
+                normed_products.product_gradients(*given, biased=True, add=add)
 """
 
 

@@ -9,6 +9,9 @@ INLINE void FN(linear_tile)(const Linear *l, const float *const *x, const float 
         vf bias = l->bias ? *(const vu *)(l->bias + c + v * VL) : (vf)0.0f;
         _Pragma("clang loop unroll(full)") for (int i = 0; i < LINEAR_ROWS; i++) sum[i][v] = bias;
     }
+    if (l->add) /* what the processor does not foresee either, and is there when the products are done */
+        for (int i = 0; i < count; i++)
+            _Pragma("clang loop unroll(full)") for (int v = 0; v < vectors; v++) __builtin_prefetch(l->add + (row + i) * l->add_row + c + v * VL);
     for (int64_t k = 0, end = l->inputs * l->x_column; k < end; k += l->x_column, weights += weights_row) {
         if (first && !(k & 15)) /* the rows behind these, for the processor foresees no new rows */
             _Pragma("clang loop unroll(full)") for (int i = 0; i < LINEAR_ROWS; i++) __builtin_prefetch(x[i] + LINEAR_ROWS * l->x_row + k);

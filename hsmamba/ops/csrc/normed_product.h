@@ -11,8 +11,8 @@
 #define MOST_BESIDE 4
 
 /* Works beside NORM_SUMS, after the product, and NORM_BACK, before its gradients: gradients alone, from those of its rows, or of these
-   through a ReLU or a softplus, whose result is the norm's x. */
-enum { PRODUCT_PLAIN = NORM_BACK + 1, PRODUCT_RELU, PRODUCT_SOFTPLUS };
+   through an activation, whose result is the norm's x. */
+enum { PRODUCT_PLAIN = NORM_BACK + 1, PRODUCT_RELU, PRODUCT_SOFTPLUS, PRODUCT_TANH, PRODUCT_SIGMOID };
 
 typedef struct {
     Norms norm;                /* of the product's rows */

@@ -70,15 +70,18 @@ INLINE vf FN(softplus_slope)(vf y) {
     return y < 0.03f ? series : 1.0f - FN(exp_negative)(-y);
 }
 
-/* The gradients of some rows before a ReLU or a softplus, from its result. */
-INLINE void FN(slopes_back)(const Norms *m, int64_t row, int64_t rows, float *to, const int softplus) {
+/* The gradients of some rows before an activation, from its result. */
+INLINE void FN(slopes_back)(const Norms *m, int64_t row, int64_t rows, float *to, const int activation) {
     const float *y = m->x + row * m->x_row, *grad = m->grad + row * m->grad_row;
     for (int64_t i = 0; i < rows; i++, y += m->x_row, grad += m->grad_row, to += m->columns)
         for (int64_t c = 0; c < m->columns; c += VL) {
             int lanes = m->columns - c < VL ? (int)(m->columns - c) : VL;
             FN(norm_fetch)(y + c, m->x_row), FN(norm_fetch)(grad + c, m->grad_row);
             vf made = FN(some)(y + c, lanes), g = FN(some)(grad + c, lanes);
-            g = softplus ? g * FN(softplus_slope)(made) : made > 0.0f ? g : (vf)0.0f;
+            if (activation == PRODUCT_RELU) g = made > 0.0f ? g : (vf)0.0f;
+            if (activation == PRODUCT_SOFTPLUS) g *= FN(softplus_slope)(made);
+            if (activation == PRODUCT_TANH) g *= 1.0f - made * made;
+            if (activation == PRODUCT_SIGMOID) g *= made * (1.0f - made);
             FN(put)(to + c, g, lanes);
         }
 }
@@ -101,14 +104,14 @@ static void FN(normed_back)(const NormedProduct *shared, int64_t slot, int64_t f
         int64_t rows = end - row < block ? end - row : block;
         const float *grad = slopes;
         p.norm.out = slopes - row * outputs;
-        if (p.norm.work == NORM_BACK)
-            FN(norm_rows)(&p.norm, row, rows, 1);
-        else if (p.norm.work == PRODUCT_RELU)
-            FN(slopes_back)(&p.norm, row, rows, slopes, 0);
-        else if (p.norm.work == PRODUCT_SOFTPLUS)
-            FN(slopes_back)(&p.norm, row, rows, slopes, 1);
-        else
-            grad = p.norm.grad + row * p.norm.grad_row;
+        switch (p.norm.work) {
+        case NORM_BACK: FN(norm_rows)(&p.norm, row, rows, 1); break;
+        case PRODUCT_RELU: FN(slopes_back)(&p.norm, row, rows, slopes, PRODUCT_RELU); break;
+        case PRODUCT_SOFTPLUS: FN(slopes_back)(&p.norm, row, rows, slopes, PRODUCT_SOFTPLUS); break;
+        case PRODUCT_TANH: FN(slopes_back)(&p.norm, row, rows, slopes, PRODUCT_TANH); break;
+        case PRODUCT_SIGMOID: FN(slopes_back)(&p.norm, row, rows, slopes, PRODUCT_SIGMOID); break;
+        default: grad = p.norm.grad + row * p.norm.grad_row;
+        }
         p.product.x = grad - row * p.product.x_row;
         const float *x = p.gradients.x + row * p.gradients.x_row;
         if (p.before || p.beside) {

@@ -360,7 +360,7 @@ EXPORT void FN(hsmamba_exp_rounds)(const float *x, float *sums, int64_t count, i
 
 /* A number for the structures and functions of the library, which Python describes anew (`INTERFACE` in cpu.py): one more
    with any change of them, so that no library is called by what it does not know. */
-EXPORT int32_t FN(hsmamba_interface)(void) { return 7; }
+EXPORT int32_t FN(hsmamba_interface)(void) { return 8; }
 
 #undef vf
 #undef vi
