@@ -19,7 +19,7 @@ from hsmamba.engine.fusion.consistency import made_consistent
 from hsmamba.engine.fusion.gains import Gains, check_gains, spread, with_gains
 from hsmamba.engine.fusion.images import Image, Images, filter_reach
 from hsmamba.engine.fusion.overlap import windows_over
-from hsmamba.engine.fusion.tiles import TILE, Running, even_parts, fuse_tile, fuse_windows
+from hsmamba.engine.fusion.tiles import Running, even_parts, fuse_tile, fuse_windows, usual_tile
 from hsmamba.engine.running import evaluating
 from hsmamba.errors import SceneError
 from hsmamba.models import FusionNetwork, as_fusion_network
@@ -231,7 +231,7 @@ def _fused(index: tuple[int, int], *arrays: NDArray[Any], job: Any, plan: _Plan)
 
 def _tiles(job: Any, images: Images, plan: _Plan, index: tuple[int, int]) -> torch.Tensor:
     """Fuse a block tile by tile."""
-    tile = job.tile or max(1, TILE // plan.ratio)
+    tile = job.tile or usual_tile(plan.margin, plan.ratio)
     rows, columns = (
         [slice(side.start + part.start, side.start + part.stop) for part in even_parts(side.stop - side.start, tile)]
         for side in plan.coarse.core(index)

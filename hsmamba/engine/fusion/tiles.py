@@ -28,6 +28,7 @@ Advance = Callable[[int], object]  # gets the number of pixels that are done
 _Part: TypeAlias = "tuple[int, tuple[Tensor | None, ...], list[tuple[int, NDArray[Any]]]]"
 
 TILE = 512  # pixels of the guide, side of a tile
+_MARGINS = 3  # that a side has at least: margins are computed again for each tile
 _BAND = 2**27  # bytes of a row of tiles; wide images have less tall ones
 _WINDOWS, _WINDOWS_OF_A_GPU = 8, 64  # at a time
 _PIXELS_OF_A_GPU = 2**19  # of the guide, at a time: what large windows have
@@ -67,7 +68,7 @@ def fuse_images(
         images: What to fuse.
         write: Takes the result.
         advance: Takes the progress.
-        tile: Side of a tile or a window in coarse pixels; None for the default.
+        tile: Side of a tile or a window in coarse pixels; None for `usual_tile` or the network's window.
         overlap: Of windows; see `windows_over`.
         batch_size: Windows at a time; None for the default.
         start: First row that is asked for; of rows above only those come that lie in its tiles.
@@ -77,7 +78,7 @@ def fuse_images(
     whole = measured(model, images)
     longest = max(images.coarse_size)
     if margin is not None:
-        side = tile or max(1, TILE // images.ratio)
+        side = tile or usual_tile(margin, images.ratio)
         row = images.ratio * images.size[1] * model.in_chans * images.dtype.itemsize
         tall = min(side, max(1, _BAND // row))
         fuse_tiles(model, images, (tall, side), margin, write, advance, whole, start, wanted)
@@ -91,6 +92,11 @@ def fuse_images(
         area = slice(start // images.ratio, images.coarse_size[0]), slice(0, images.coarse_size[1])
         windows = windows_over(images.coarse_size, window, overlap, images.ratio)
         fuse_windows(model, images, windows, batch_size, write, advance, area, whole, wanted)
+
+
+def usual_tile(margin: int, ratio: int) -> int:
+    """Return the side of a tile where none is asked for, in coarse pixels, as the margin around it is."""
+    return max(1, TILE // ratio, _MARGINS * margin)
 
 
 def measured(model: FusionNetwork, images: Images) -> Any:

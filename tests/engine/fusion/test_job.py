@@ -506,6 +506,18 @@ def test_a_job_goes_on_at_a_row_that_was_written_bit_for_bit(name, options, monk
         assert min(rest) == done
 
 
+@pytest.mark.parametrize(("margin", "rows"), [(1, 5), (6, 2)])
+def test_tiles_are_no_smaller_than_three_margins(margin, rows, monkeypatch):
+    monkeypatch.setattr(tiles, "TILE", 16)
+    rng = np.random.default_rng(0)
+    ms, guide = rng.random((36, 36, 2)), rng.random((72, 72))
+    found = []
+    job = prepare_fusion(Copy(margin=margin), ms, guide, maximum=1.0, progress=False)
+    job.run(lambda top, part: found.append(part))
+    assert len(found) == rows
+    assert np.concatenate(found).shape == (72, 72, 2)
+
+
 def test_wide_images_have_less_tall_tiles(monkeypatch):
     rng = np.random.default_rng(0)
     ms, guide = rng.random((16, 24, 2)), rng.random((32, 48))
