@@ -95,3 +95,18 @@ def _response(low_pass: LowPass) -> Tensor:
     brightness = low_pass.kernels.sum(dim=(1, 2))[:, None, None, None]
     whole: Tensor = found * brightness / found.sum(dim=(2, 3), keepdim=True)
     return whole[low_pass.kinds]
+
+
+def filters_of_gain(gain: float, ratio: int, rounds: int) -> tuple[LowPass, BackProjection]:
+    """Make the filters of a sensor of one MTF.
+
+    Args:
+        gain: Of the MTF at the Nyquist frequency of the coarse grid, for every band; PAN has half of it.
+        ratio: Scale ratio.
+        rounds: Of the back-projection.
+
+    Returns:
+        The low-pass for a guide, which all bands share, and the back-projection.
+    """
+    sensor = Sensor("any", (gain,), gain / 2)
+    return LowPass(sensor, 1, ratio), BackProjection(sensor, ratio, rounds)

@@ -134,8 +134,7 @@ class S6(nn.Module):
         """Scan maps, by the kernel that reads tokens in any order."""
         height, width = u.shape[3:]
         tokens = _tokens(u)
-        alone = driver is None or driver is u
-        drivers = tokens if driver is None or alone else _tokens(driver)
+        drivers = tokens if driver is None or driver is u else _tokens(driver)
         table = order_table(tuple(orders), height, width)
         parameters = (self.A_log, self.dt_proj_weight, self.dt_proj_bias, self.D)
         inferred = inference.takes(tokens, drivers, of=self)
@@ -144,7 +143,7 @@ class S6(nn.Module):
             y, last = s6.scan_driven(tokens, drivers, table, *projection, *parameters, summed, with_last)
         else:
             projected, seen = self._projected(drivers, len(orders))
-            given = seen if alone else tokens, projected, table, *parameters, summed
+            given = seen if drivers is tokens else tokens, projected, table, *parameters, summed
             if inferred:
                 y, last, _ = s6.scan_tokens(*given, with_last=with_last)
             else:

@@ -25,9 +25,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hsmamba.baselines.consistency import BackProjection
-from hsmamba.baselines.regression import FLAT, LowPass, Moments, quotient, scale_below, up_with_border
-from hsmamba.data.sensors import Sensor
+from hsmamba.baselines.consistency import filters_of_gain
+from hsmamba.baselines.regression import FLAT, Moments, quotient, scale_below, up_with_border
 from hsmamba.layers.fusion import box_mean, pad_sides
 from hsmamba.models._base import FusionNetwork
 from hsmamba.models._registry import ModelCfg, register_model
@@ -205,9 +204,8 @@ class Bandwise(FusionNetwork):
 
     def _fit(self) -> None:
         """Set what the ratio decides: how far it looks."""
-        sensors = [Sensor("any", (gain,), gain / 2) for gain in _GAINS]
-        self.low_passes = [LowPass(sensor, 1, self.scale) for sensor in sensors]
-        self.backs = [BackProjection(sensor, self.scale, self.rounds) for sensor in sensors]
+        filters = [filters_of_gain(gain, self.scale, self.rounds) for gain in _GAINS]
+        self.low_passes, self.backs = [low for low, _ in filters], [back for _, back in filters]
         self.reach = self.low_passes[0].reach
         around = 2 * _NEAR + -(-self._looks // self.scale)
         self.margin = self.reach + around + 2 * self.backs[0].reach(1)

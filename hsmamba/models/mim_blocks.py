@@ -313,7 +313,7 @@ class _WithMask(torch.autograd.Function):
 
 
 class _Masked(torch.autograd.Function):
-    """`_both_masked` with gradients: neither what is masked nor its gradient is put together in a pass of its own."""
+    """`_joined` by kernels: neither what is masked nor its gradient is put together in a pass of its own."""
 
     @staticmethod
     def forward(ctx: Any, forward: Tensor, backward: Tensor) -> Tensor:
@@ -325,8 +325,7 @@ class _Masked(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
         forward, backward, *others = ctx.saved_tensors
         if torch.is_grad_enabled():  # the gradient is to be differentiated in its turn
-            both = torch.cat([forward * released_mask(forward), backward * released_mask(backward).flip(1)], dim=-1)
-            return torch.autograd.grad(both, (forward, backward), grad, create_graph=True)
+            return torch.autograd.grad(_joined(forward, backward), (forward, backward), grad, create_graph=True)
         found, at = [], released_centre(forward.shape[1])
         for i, (y, g) in enumerate(zip((forward, backward), grad.chunk(2, dim=-1), strict=True)):
             distance, mask = others[2 * i : 2 * i + 2]
@@ -347,8 +346,13 @@ def _slope(distance: Tensor, of_mask: Tensor) -> Tensor:
     return slope.mT
 
 
+def _joined(forward: Tensor, backward: Tensor) -> Tensor:
+    """Mask both directions, the backward one by its mask put right, and join them: (N, L, 2 E)."""
+    return torch.cat([forward * released_mask(forward), backward * released_mask(backward).flip(1)], dim=-1)
+
+
 def _both_masked(forward: Tensor, backward: Tensor) -> tuple[Tensor, ...]:
-    """Mask both directions, the backward one by its mask put right, and join them, by row programs.
+    """Do the same by row programs.
 
     Returns:
         (N, L, 2 E); then of each direction the distances and the mask that it got, (N, L, 1) each.
@@ -393,7 +397,7 @@ class MaskedMerge(nn.Module):
         if inference.trains(forward, backward):
             c, mask = _WithMask.apply(_Masked.apply(forward, backward))
         else:
-            c = torch.cat([forward * released_mask(forward), backward * released_mask(backward).flip(1)], dim=-1)
+            c = _joined(forward, backward)
             mask = released_mask(c)
         out: Tensor = _attended(x=self.proj(c), mask=mask)
         return out
