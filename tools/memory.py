@@ -1,11 +1,12 @@
 """Measure how much memory the command line takes for scenes of growing size.
 
 Run from the repository's root:
-python tools/memory.py [classify] [fuse] [--gigabytes 0.5 2 8 32] [--seconds 120] [--method EXP].
+python tools/memory.py [classify] [fuse] [--gigabytes 0.5 2 8 32] [--seconds 120] [--method EXP] [--zarr].
 
 Each scene is a tiled GeoTIFF of that size whose values are a hole in the file: it takes no room on the disk, and reads
 as zeros, uncompressed. `classify` runs a linear classifier (`lda`) on four components of all bands; `fuse` runs a small
-RSANet, or the classical `--method`. A run that takes longer than `--seconds` is interrupted there, and the table says
+RSANet, or the classical `--method`, into a GeoTIFF, or with `--zarr` into chunks that are compressed, for a result that
+would not fit on the disk. A run that takes longer than `--seconds` is interrupted there, and the table says
 which share of its rows was done. Peaks are those of the process (`VmHWM`, and of it what is no mapped file, `RssAnon`
 sampled ten times a second), less those of the same command on a scene of a few pixels: the interpreter with its
 libraries.
@@ -16,13 +17,16 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shutil
 import signal
 import struct
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -116,16 +120,20 @@ def classify_command(folder: Path, model: Path, gigabytes: float) -> tuple[list[
     return ["classify", str(scene), "-m", str(model), "-o", str(folder / "map.tif"), "--scale", "1"], height
 
 
-def fuse_command(folder: Path, model: Path, gigabytes: float) -> tuple[list[str], int]:
+def fuse_command(folder: Path, model: Path, gigabytes: float, out: str = "fused.tif") -> tuple[list[str], int]:
     """Make a pair; return the command for it and the rows of its guide."""
     width = WIDTH * RATIO if gigabytes else TILE
     height = RATIO * max(TILE // RATIO, round(gigabytes * 1e9 / (width * 2 * (1 + MS_BANDS / RATIO**2)) / RATIO))
     guide = sparse_tiff(folder / "pan.tif", height, width, 1)
     ms = sparse_tiff(folder / "ms.tif", height // RATIO, width // RATIO, MS_BANDS)
-    return ["fuse", str(ms), str(guide), "-m", str(model), "-o", str(folder / "fused.tif")], height
+    return ["fuse", str(ms), str(guide), "-m", str(model), "-o", str(folder / out)], height
 
 
-COMMANDS = {"classify": (classifier, classify_command), "fuse": (sharpener, fuse_command)}
+Prepare = Callable[[Path, Path, float], tuple[list[str], int]]
+COMMANDS: dict[str, tuple[Callable[[Path], Path], Prepare]] = {
+    "classify": (classifier, classify_command),
+    "fuse": (sharpener, fuse_command),
+}
 
 
 def measure(command: list[str], seconds: float) -> Peak:
@@ -160,10 +168,13 @@ def main() -> None:
     parser.add_argument("--gigabytes", type=float, nargs="+", default=[0.5, 2, 8, 32])
     parser.add_argument("--seconds", type=float, default=120.0, help="of a run, at most")
     parser.add_argument("--method", help="classical, to fuse by instead of the network: EXP, GSA, ...")
+    parser.add_argument("--zarr", action="store_true", help="write what is fused compressed")
     args = parser.parse_args()
     print(f"{'verb':<10}{'input':>9}{'rows':>10}{'done':>7}{'seconds':>9}{'peak':>10}{'without mapped files':>22}")
     for verb in args.verbs:
         make, prepare = COMMANDS[verb]
+        if verb == "fuse" and args.zarr:
+            prepare = partial(fuse_command, out="fused.zarr")
         with tempfile.TemporaryDirectory(prefix="memory-") as name:
             folder = Path(name)
             model = Path(args.method) if verb == "fuse" and args.method else make(folder / "model")
@@ -171,6 +182,7 @@ def main() -> None:
             row = f"{verb:<10}{'tiny':>9}{TILE:>10}{'':>16}{least.whole:>7.0f} MB{least.anonymous:>19.0f} MB"
             print(row, flush=True)
             for gigabytes in args.gigabytes:
+                shutil.rmtree(folder / "fused.zarr", ignore_errors=True)
                 command, rows = prepare(folder, model, gigabytes)
                 found = measure(command, args.seconds)
                 more = found.whole - least.whole, found.anonymous - least.anonymous

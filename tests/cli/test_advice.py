@@ -211,6 +211,13 @@ CASES = {
         lambda shell: ((shell.folder / "map.npy").mkdir(), shell.classify("map.npy"))[1],
         lambda shell, text: shell.saved("map.npy/map.npy"),
     ),
+    "it is there, and no Zarr group replaces another; move it away, or name another": (
+        lambda shell: (shell.saved("map.zarr"), shell.classify("map.zarr"))[1],
+        (
+            lambda shell, text: ((shell.folder / "map.zarr").rename(shell.folder / "old"), shell.saved("map.zarr"))[1],
+            lambda shell, text: shell.saved("map2.zarr"),
+        ),
+    ),
     "is an input and would be lost; name another file for the output": (
         lambda shell: shell.classify("scene.npz"), lambda shell, text: shell.saved("map.npz")
     ),
