@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hsmamba.data.degrade import KERNEL_SIZE, decimate, degrade_ms, degrade_pan, filter_bands, mtf_kernels, upsample
 from hsmamba.data.sensors import Sensor
-from hsmamba.ops.resampling import HALF_BAND
+from hsmamba.ops.resampling import interp23_inside, upsample_reach
 
 FLAT = 1e-6  # an image that varies less than this share of its largest value is constant but for rounding
 _DEPENDENT = 1e-9  # singular values below this share of the largest are rounding
@@ -50,7 +50,7 @@ class LowPass:
     @property
     def reach(self) -> int:
         """Coarse pixels that `with_border` looks on each side."""
-        return -(-(KERNEL_SIZE // 2) // self.ratio) + _up_reach(self.ratio)
+        return -(-(KERNEL_SIZE // 2) // self.ratio) + upsample_reach(self.ratio)
 
     def with_border(self, guide: Tensor) -> Tensor:
         """Filter as a call does, the border repeated where that wraps around, so that tiles can be filtered alone."""
@@ -92,15 +92,13 @@ def up_with_border(coarse: Tensor, ratio: int) -> Tensor:
 
     `interp23` takes what lies beyond a border from the opposite one, which nothing on the ground is like.
     """
-    reach = _up_reach(ratio)
+    reach = upsample_reach(ratio)
+    near = F.pad(coarse, [reach] * 4, mode="replicate")
+    if not ratio & (ratio - 1):
+        return interp23_inside(near, ratio)
     first = reach * ratio
-    fine = upsample(F.pad(coarse, [reach] * 4, mode="replicate"), ratio)
+    fine = upsample(near, ratio)
     return fine[..., first : fine.shape[-2] - first, first : fine.shape[-1] - first]
-
-
-def _up_reach(ratio: int) -> int:
-    """Coarse pixels that up-sampling looks on each side: Keys' cubic, or the doublings of interp23."""
-    return 2 if ratio & (ratio - 1) else 2 * len(HALF_BAND)
 
 
 def scale_below(lms: Tensor, guide: Tensor, ratio: int, sensor: str | Sensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -194,7 +194,8 @@ def check_writable(path: Path, suffixes: Sequence[str] = (), inputs: Sequence[st
         raise ValueError(f"cannot write {str(path)!r}: {folder}: {error.strerror}; choose another folder") from None
     if path.is_dir() and path.suffix.lower() == ".zarr":
         raise ValueError(
-            f"cannot write {str(path)!r}: it is there, and no Zarr group replaces another; move it away, or name another"
+            f"cannot write {str(path)!r}: it is there, and no Zarr group replaces another; move it away, or name "
+            "another"
         )
     if path.is_dir():
         raise ValueError(f"cannot write {str(path)!r}: it is a folder; name a file in it")

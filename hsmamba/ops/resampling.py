@@ -22,8 +22,7 @@ Index = TypeVar("Index", Tensor, npt.NDArray[np.int64])
 # Taps of the 23-tap half-band filter at distances 1, 3, ..., 11; the centre is 1 and even distances are 0
 # (Aiazzi et al., IEEE TGRS 40(10), 2002; twice the published half-filter).
 HALF_BAND = (0.61066818237, -0.145397186478, 0.043619155884, -0.010385513306, 0.001615524292, -0.000120162964)
-# Samples on each side that `interp23` reads: each doubling reads six, half as far apart as the one before.
-INTERP23_REACH = 2 * len(HALF_BAND)
+_MOST_READ = 2 * len(HALF_BAND)  # samples on each side: each doubling reads six, half as far apart as the one before
 
 
 def upsample(image: Tensor, ratio: int) -> Tensor:
@@ -97,18 +96,27 @@ def interp23(image: Tensor, ratio: int) -> Tensor:
     return image
 
 
+@functools.cache
+def upsample_reach(ratio: int) -> int:
+    """Count the samples on each side that `upsample` reads for the pixels of one: 2 for Keys' cubic, else up to 10."""
+    if ratio & (ratio - 1):
+        return 2
+    read = _of_samples(1, ratio).abs().amax(dim=1).nonzero()[:, 0]
+    return int((read - _MOST_READ).abs().max())
+
+
 def interp23_inside(image: Tensor, ratio: int) -> Tensor:
     """Up-sample as `interp23` what is not near the border, by products with small matrices: several times as fast.
 
     Args:
-        image: (B, C, h + 2 k, w + 2 k), k = `INTERP23_REACH`.
+        image: (B, C, h + 2 k, w + 2 k), k = `upsample_reach(ratio)`.
         ratio: A power of two, 2 or more.
 
     Returns:
         (B, C, ratio h, ratio w): pixels that do not depend on what lies beyond the image.
     """
     batch, chans, height, width = image.shape
-    height, width = height - 2 * INTERP23_REACH, width - 2 * INTERP23_REACH
+    height, width = (side - 2 * upsample_reach(ratio) for side in (height, width))
     tall = image.new_empty(batch, chans, height * ratio, image.shape[3])
     for first, matrix in _inside(height, ratio, image):
         tall[:, :, first * ratio :][:, :, : matrix.shape[1]] = matrix.T @ image[:, :, first:][:, :, : len(matrix)]
@@ -126,11 +134,17 @@ def _inside(length: int, ratio: int, like: Tensor) -> Iterator[tuple[int, Tensor
 
 @functools.cache
 def _inside_matrix(length: int, ratio: int) -> Tensor:
-    """What each sample adds to each new one, in double precision."""
-    matrix = torch.eye(length + 2 * INTERP23_REACH, dtype=torch.float64, device="cpu")[None, None]
+    """What each sample (n + 2 k) adds to each new one (ratio n), in double precision."""
+    unread = _MOST_READ - upsample_reach(ratio)
+    return _of_samples(length, ratio)[unread : length + 2 * _MOST_READ - unread].contiguous()
+
+
+def _of_samples(length: int, ratio: int) -> Tensor:
+    """What samples add to the new ones of so many in their middle, with as many on each side as are read at most."""
+    matrix = torch.eye(length + 2 * _MOST_READ, dtype=torch.float64, device="cpu")[None, None]
     for step in range(ratio.bit_length() - 1):
         matrix = _double(matrix, 3, odd=step == 0)
-    return matrix[0, 0, :, INTERP23_REACH * ratio :][:, : length * ratio].contiguous()
+    return matrix[0, 0, :, _MOST_READ * ratio :][:, : length * ratio]
 
 
 def _double(image: Tensor, axis: int, *, odd: bool) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hsmamba.ops.resampling import INTERP23_REACH, interp23, interp23_inside, keys_cubic, mirror_index, upsample
+from hsmamba.ops.resampling import interp23, interp23_inside, keys_cubic, mirror_index, upsample, upsample_reach
 
 
 def test_interp23_spreads_a_single_one_as_the_protocol_says():
@@ -33,11 +33,19 @@ def test_samples_are_kept_in_phase_and_constants_stay(ratio, height, width):
 @settings(max_examples=20, deadline=None)
 @given(ratio=st.sampled_from([2, 4, 8, 16]), height=st.integers(1, 70), width=st.integers(1, 140))
 def test_the_inside_of_an_image_is_that_of_the_whole(ratio, height, width):
-    reach = INTERP23_REACH
+    reach = upsample_reach(ratio)
     image = torch.rand(1, 2, height + 2 * reach, width + 2 * reach, dtype=torch.float64)
     wanted = interp23(image, ratio)[..., reach * ratio : -reach * ratio, reach * ratio : -reach * ratio]
     torch.testing.assert_close(interp23_inside(image, ratio), wanted, rtol=0, atol=1e-13)
     torch.testing.assert_close(interp23_inside(image.float(), ratio), wanted.float(), rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("ratio", [1, 2, 3, 4, 5, 8, 16])
+def test_reach_is_how_far_a_sample_is_felt_and_no_further(ratio):
+    image = torch.zeros(1, 1, 61, 61, dtype=torch.float64)
+    image[..., 30, 30] = 1
+    felt = upsample(image, ratio)[0, 0].abs().unflatten(0, (61, ratio)).amax(dim=(1, 2)).nonzero()[:, 0]
+    assert int((felt - 30).abs().max()) == upsample_reach(ratio)
 
 
 def test_ratios_that_cannot_be_are_refused():

@@ -17,12 +17,13 @@ from hsmamba.data.validity import Validity, check_policy
 from hsmamba.engine.chunked import Blocks, Sizes, Tags, block_sizes, is_chunked, tagged, with_mask
 from hsmamba.engine.fusion.consistency import made_consistent
 from hsmamba.engine.fusion.gains import Gains, check_gains, spread, with_gains
-from hsmamba.engine.fusion.images import Image, Images, filter_reach
+from hsmamba.engine.fusion.images import Image, Images
 from hsmamba.engine.fusion.overlap import windows_over
 from hsmamba.engine.fusion.tiles import Running, even_parts, fuse_tile, fuse_windows, usual_tile
 from hsmamba.engine.running import evaluating
 from hsmamba.errors import SceneError
 from hsmamba.models import FusionNetwork, as_fusion_network
+from hsmamba.ops.resampling import upsample_reach
 
 _NAMES = ("ms", "guide", "ms_up")
 
@@ -136,7 +137,7 @@ class _Plan:
         window = 0 if model.margin is not None else min(tile or model.window, longest)
         one = window == longest
         margin = window if model.margin is None else model.margin
-        reach = filter_reach(ratio) if images.ms_up is None else 0
+        reach = upsample_reach(ratio) if images.ms_up is None else 0
         arrays: dict[str, Any] = {name: getattr(images, name).array for name in names}
         first = next(name for name in ("guide", *names) if is_chunked(arrays[name]))
         on_fine = 1 if first == "ms" else ratio

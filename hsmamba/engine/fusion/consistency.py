@@ -28,7 +28,7 @@ from hsmamba.data.sensors import Sensor, band_gains, get_sensor
 from hsmamba.engine.fusion.classical import Method
 from hsmamba.engine.fusion.images import Images
 from hsmamba.engine.fusion.spectra import SpectralCorrection, fit_correction
-from hsmamba.engine.fusion.tiles import Running, fuse_images
+from hsmamba.engine.fusion.tiles import Running, fuse_images, fuse_tile, measured
 from hsmamba.engine.running import evaluating
 from hsmamba.errors import SceneError
 from hsmamba.layers.fusion import Place
@@ -302,6 +302,16 @@ def agreement_of(images: Images, sensor: str | Sensor) -> Agreement:
 
 def _results(network: FusionNetwork, images: Images, windows: list[_Window], how: Running) -> list[Tensor]:
     """Run a network on windows with what lies near them, each (C, H, W)."""
+    with evaluating(network, how.device) as where:
+        placed = replace(images, dtype=next((x.dtype for x in network.parameters()), images.dtype), device=where)
+        if network.margin is None:
+            return _in_its_windows(network, placed, windows, how)
+        whole = measured(network, placed)
+        return [fuse_tile(network, placed, *window.near, network.margin, whole).cpu() for window in windows]
+
+
+def _in_its_windows(network: FusionNetwork, images: Images, windows: list[_Window], how: Running) -> list[Tensor]:
+    """Run a global network in those of its own windows that meet these."""
     held = [torch.zeros(network.in_chans, *(part.stop - part.start for part in window.fine)) for window in windows]
 
     def keep(top: int, rows: Tensor) -> None:
@@ -321,10 +331,8 @@ def _results(network: FusionNetwork, images: Images, windows: list[_Window], how
             mask[y, x] = True
         return mask
 
-    with evaluating(network, how.device) as where:
-        placed = replace(images, dtype=next((x.dtype for x in network.parameters()), images.dtype), device=where)
-        sizes: dict[str, Any] = {"tile": how.tile, "overlap": how.overlap, "batch_size": how.batch_size}
-        fuse_images(network, placed, keep, lambda _: None, wanted=wanted, **sizes)
+    sizes: dict[str, Any] = {"tile": how.tile, "overlap": how.overlap, "batch_size": how.batch_size}
+    fuse_images(network, images, keep, lambda _: None, wanted=wanted, **sizes)
     return held
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from hsmamba.data.image import Array
 from hsmamba.data.validity import Validity
 from hsmamba.data.windows import iter_windows
-from hsmamba.ops.resampling import INTERP23_REACH, interp23_inside, mirror_index, upsample
+from hsmamba.ops.resampling import interp23_inside, mirror_index, upsample, upsample_reach
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ class Images:
         """Up-sample a window of a coarse image with the surroundings that the filter reads, as in the whole image."""
         if image is None:
             raise ValueError("there is no coarse image to up-sample")
-        reach = filter_reach(self.ratio)
+        reach = upsample_reach(self.ratio)
         around = []
         for part, side in zip((rows, columns), self.coarse_size, strict=True):
             index = np.arange(part[0] - reach, part[-1] + 1 + reach)
@@ -164,7 +164,7 @@ class Images:
                 is_cubic = self.ratio & (self.ratio - 1)
                 around.append(mirror_index(index, side) if is_cubic else index % side)
         near = self._tensor(image.read(*around, fill=self.fill))
-        if self.ratio > 1 and not self.ratio & (self.ratio - 1):
+        if not self.ratio & (self.ratio - 1):
             return interp23_inside(near, self.ratio)
         fine = upsample(near, self.ratio)
         cut = reach * self.ratio
@@ -203,10 +203,3 @@ class Images:
             if count:
                 found[name] = count, first
         return found
-
-
-def filter_reach(ratio: int) -> int:
-    """Coarse pixels that up-sampling reads on each side."""
-    if ratio & (ratio - 1):
-        return 2  # Keys' cubic
-    return INTERP23_REACH

@@ -22,7 +22,7 @@ _WIDTH = 4.0  # of the kernel, where a component has the deviation 1 in the mean
 _NOISE = 0.003  # variance of what is no function of the spectrum, where that of the function is 1
 _CENTRES, _PIXELS = 600, 2**14  # pixels that the function is made of, and that it is fitted to, at most
 _FEWEST = 32  # pixels that anything is fitted to
-_AT_ONCE = 2**14  # pixels that are corrected at a time: 40 MB
+_AT_ONCE = 2**10  # pixels that are corrected at a time: 2 MB, which stay in the cache
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,15 @@ class SpectralCorrection:
 
     def __call__(self, fused: Tensor) -> Tensor:
         """Correct images (B, C, H, W), in their dtype."""
-        pixels = fused.movedim(1, -1)
-        parts = [part + self._of(part) for part in torch.split(pixels.reshape(-1, fused.shape[1]), _AT_ONCE)]
-        return torch.cat(parts).view(pixels.shape).movedim(-1, 1)
-
-    def _of(self, pixels: Tensor) -> Tensor:
-        """What is added to pixels (n, C)."""
-        mean, basis, centres, weights = (x.to(pixels) for x in (self.mean, self.basis, self.centres, self.weights))
-        return _kernel(_root(pixels, mean) @ basis.T, centres) @ weights
+        mean, basis, centres, weights = (x.to(fused) for x in (self.mean, self.basis, self.centres, self.weights))
+        flat = fused.flatten(2)
+        corrected = torch.empty_like(flat)
+        for images, results in zip(flat, corrected, strict=True):
+            for start in range(0, flat.shape[2], _AT_ONCE):
+                image, out = (x[:, start : start + _AT_ONCE] for x in (images, results))  # (C, n)
+                components = basis @ _root(image, mean[:, None])
+                torch.addmm(image, weights.T, _kernel(components.T, centres).T, out=out)
+        return corrected.view(fused.shape)
 
 
 def fit_correction(low: Tensor, ms: Tensor) -> SpectralCorrection | None:
@@ -90,13 +91,19 @@ def fit_correction(low: Tensor, ms: Tensor) -> SpectralCorrection | None:
 
 
 def _root(pixels: Tensor, mean: Tensor) -> Tensor:
-    """Roots of spectra (n, C), whose noise grows with their brightness, less a mean."""
+    """Roots of spectra, whose noise grows with their brightness, less a mean."""
     return pixels.clamp_min(0).sqrt() - mean
 
 
 def _kernel(components: Tensor, centres: Tensor) -> Tensor:
-    """How alike spectra (n, K) are to centres (m, K): (n, m), 1 where they are the same."""
-    return torch.exp(torch.cdist(components, centres).square() / (-2 * _WIDTH**2))
+    """How alike spectra (n, K) are to centres (m, K): (n, m), 1 where they are the same.
+
+    The exponent -|x - c|^2 / (2 w^2) is one product, of x with its square and of c: |x|^2 - 2 x c + |c|^2.
+    """
+    factor = -1 / (2 * _WIDTH**2)
+    x = torch.cat([components, components.square().sum(dim=1, keepdim=True)], dim=1)
+    c = torch.cat([-2 * factor * centres, torch.full_like(centres[:, :1], factor)], dim=1)
+    return torch.addmm(factor * centres.square().sum(dim=1), x, c.T).exp_()
 
 
 def _fitted(components: Tensor, lacking: Tensor) -> tuple[Tensor, Tensor]:
