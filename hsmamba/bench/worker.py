@@ -100,7 +100,8 @@ def _optimizer(model: Any) -> torch.optim.Optimizer:
 
 def _keep_memory() -> None:
     """Keep memory from step to step as a run of training in this checkout does, if it does."""
-    if keeping := getattr(training, "keeping_steps", None):
+    names = "keeping_memory", "keeping_steps"  # the first is today's
+    if keeping := next((getattr(training, name) for name in names if hasattr(training, name)), None):
         _held.enter_context(keeping())
     else:
         getattr(training, "keep_memory", lambda: None)()

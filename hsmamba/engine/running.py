@@ -41,7 +41,8 @@ class _Use:
 
 
 _uses: WeakKeyDictionary[nn.Module, _Use] = WeakKeyDictionary()
-_guard = threading.Lock()  # of the modes, devices and counts of all models
+_guard = threading.Lock()  # of the modes, devices and counts of all models, and of the next
+_keepers = 0  # blocks that keep memory
 
 
 @contextmanager
@@ -66,8 +67,7 @@ def evaluating(model: nn.Module, device: torch.device | str | None) -> Iterator[
     try:
         with _guard:
             model.to(where).eval()
-        keep_memory()
-        with torch.inference_mode(), inference.holding():
+        with keeping_memory(), torch.inference_mode(), inference.holding():
             yield where
     finally:
         with _guard:
@@ -97,18 +97,29 @@ def keep_memory() -> None:
 
 
 @contextmanager
-def keeping_steps() -> Iterator[None]:
-    """Let glibc keep what a step of training gives back within the block: the next one makes as much again.
+def keeping_memory() -> Iterator[None]:
+    """Let glibc keep all that is given back within the block: the next tile or step of training makes as much again.
 
-    What a step needs at once stays the same, and the system has it back at the end.
+    By default it gets what is larger than 32 MB from the system each time, and gives it back. Each page comes as zeros
+    then, which takes a third of the time of large tiles. What is needed at once stays the same; the system has it back
+    at the end. Blocks within blocks, and in other threads, are one.
     """
+    global _keepers
     keep_memory()
-    _tell_malloc(_TRIM_THRESHOLD, _NEVER)
+    with _guard:
+        _keepers += 1
+        _tell_malloc(_TRIM_THRESHOLD, _NEVER)
+        _tell_malloc(_MMAP_MAX, 0)
     try:
         yield
     finally:
-        _tell_malloc(_TRIM_THRESHOLD, _KEPT_BYTES)
-        getattr(_libc(), "malloc_trim", lambda _: 0)(_KEPT_BYTES)
+        with _guard:
+            _keepers -= 1
+            if not _keepers:
+                _tell_malloc(_TRIM_THRESHOLD, _KEPT_BYTES)
+                _tell_malloc(_MMAP_MAX, _USUAL_MMAPS)
+                if _free_bytes() > _KEPT_BYTES:
+                    getattr(_libc(), "malloc_trim", lambda _: 0)(_KEPT_BYTES)
 
 
 @functools.cache
@@ -120,9 +131,25 @@ def _tell_malloc(parameter: int, size: int) -> None:
     getattr(_libc(), "mallopt", lambda *_: 0)(parameter, size)
 
 
+class _MallocInfo(ctypes.Structure):
+    """`struct mallinfo2` of malloc.h."""
+
+    _fields_ = [("others", ctypes.c_size_t * 8), ("free", ctypes.c_size_t), ("at_the_top", ctypes.c_size_t)]
+
+
+def _free_bytes() -> int:
+    """Bytes that malloc holds and nobody uses; as many as can be where an older glibc does not say."""
+    count = getattr(_libc(), "mallinfo2", None)
+    if count is None:
+        return sys.maxsize
+    count.restype = _MallocInfo
+    return int(count().free)
+
+
 _NUMBERS_PER_OPERATION = 2**15  # with fewer, torch keeps an operation on numbers one by one on one thread itself
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of malloc.h
-_KEPT_BYTES, _NEVER = 64 * 2**20, -1
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # of malloc.h
+_USUAL_MMAPS = 2**16
+_KEPT_BYTES, _NEVER = 256 * 2**20, -1
 
 
 @contextmanager

@@ -35,7 +35,7 @@ from hsmamba.engine.pace import Pace
 from hsmamba.engine.parallel import group
 from hsmamba.engine.pulse import Pulse, largest
 from hsmamba.engine.results import write_results
-from hsmamba.engine.running import hidden, keeping_steps, on_threads, step_threads
+from hsmamba.engine.running import hidden, keeping_memory, on_threads, step_threads
 from hsmamba.engine.schedule import make_schedule
 from hsmamba.engine.settings import Settings, TrainingSettings, plain
 from hsmamba.errors import TrainingError, WeightsError
@@ -310,7 +310,7 @@ class Run(ABC, Generic[Trained]):
         with ExitStack() as stack:
             if (checkpoint := keeping.checkpoint) is not None:
                 self.group.on_first(lambda: stack.enter_context(only_run(Path(checkpoint))))
-            stack.enter_context(keeping_steps())
+            stack.enter_context(keeping_memory())
             self._go(keeping)
 
     def _go(self, keeping: Keeping) -> None:

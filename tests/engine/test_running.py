@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import hsmamba
-from hsmamba.engine.running import ahead, evaluating, in_turn, keeping_steps, on_threads, step_threads, team
+from hsmamba.engine.running import ahead, evaluating, in_turn, keeping_memory, on_threads, step_threads, team
 from tests.engine.fusion.toys import images, make
 
 
@@ -183,15 +183,18 @@ def test_the_next_item_is_made_ahead():
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other systems have an allocator of their own")
-def test_a_step_gets_the_memory_of_the_step_before():
+@pytest.mark.parametrize("count, megabytes", [(30, 20), (15, 40)])
+def test_a_step_gets_the_memory_of_the_step_before(count, megabytes):
     resource = pytest.importorskip("resource")
 
     def faults():
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        held = [torch.zeros(20, 2**18) for _ in range(12)]  # 20 MB each, as pages of 4 KB 61440
+        held = [torch.zeros(megabytes, 2**18) for _ in range(count)]  # 600 MB, as pages of 4 KB 153600
         del held
         return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
-    with keeping_steps():
+    with keeping_memory():
+        with keeping_memory():
+            faults()
         assert min(faults() for _ in range(4)) < 1000  # what is small may come to lie in between at first
-    assert faults() > 10000  # beyond the 64 MB that stay, the system had it back
+    assert faults() > 10000  # beyond the 256 MB that stay, the system had it back
