@@ -9,7 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NoReturn, TypeAlias, TypeVar
@@ -41,8 +41,7 @@ class _Use:
 
 
 _uses: WeakKeyDictionary[nn.Module, _Use] = WeakKeyDictionary()
-_guard = threading.Lock()  # of the modes, devices and counts of all models, and of the next
-_keepers = 0  # blocks that keep memory
+_guard = threading.Lock()  # of the modes, devices and counts of all models, and of malloc's parameters
 
 
 @contextmanager
@@ -67,7 +66,8 @@ def evaluating(model: nn.Module, device: torch.device | str | None) -> Iterator[
     try:
         with _guard:
             model.to(where).eval()
-        with keeping_memory(), torch.inference_mode(), inference.holding():
+        keep_memory()
+        with torch.inference_mode(), inference.holding():
             yield where
     finally:
         with _guard:
@@ -97,29 +97,23 @@ def keep_memory() -> None:
 
 
 @contextmanager
-def keeping_memory() -> Iterator[None]:
-    """Let glibc keep all that is given back within the block: the next tile or step of training makes as much again.
+def keeping_memory(*, large: bool = False) -> Iterator[None]:
+    """Let glibc keep what is given back within the block: the next step of training, or tile, makes as much again.
 
-    By default it gets what is larger than 32 MB from the system each time, and gives it back. Each page comes as zeros
-    then, which takes a third of the time of large tiles. What is needed at once stays the same; the system has it back
-    at the end. Blocks within blocks, and in other threads, are one.
+    The system has it back at the end. Blocks within blocks, and in other threads, are one.
+
+    Args:
+        large: Keep pieces of more than 32 MB, too, which come from the system each time else, page by page, all zeros:
+            a third of the time of large tiles. Pieces of many sizes do not fit into each other's places, so that
+            twice as much may be needed at once.
     """
-    global _keepers
     keep_memory()
-    with _guard:
-        _keepers += 1
-        _tell_malloc(_TRIM_THRESHOLD, _NEVER)
-        _tell_malloc(_MMAP_MAX, 0)
     try:
-        yield
+        with _trimming.at(_NEVER), _mmaps.at(0) if large else nullcontext():
+            yield
     finally:
-        with _guard:
-            _keepers -= 1
-            if not _keepers:
-                _tell_malloc(_TRIM_THRESHOLD, _KEPT_BYTES)
-                _tell_malloc(_MMAP_MAX, _USUAL_MMAPS)
-                if _free_bytes() > _KEPT_BYTES:
-                    getattr(_libc(), "malloc_trim", lambda _: 0)(_KEPT_BYTES)
+        if not _trimming.users and _free_bytes() > _KEPT_BYTES:
+            getattr(_libc(), "malloc_trim", lambda _: 0)(_KEPT_BYTES)
 
 
 @functools.cache
@@ -148,8 +142,33 @@ def _free_bytes() -> int:
 
 _NUMBERS_PER_OPERATION = 2**15  # with fewer, torch keeps an operation on numbers one by one on one thread itself
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # of malloc.h
-_USUAL_MMAPS = 2**16
 _KEPT_BYTES, _NEVER = 256 * 2**20, -1
+
+
+@dataclass
+class _Parameter:
+    """One of malloc, which is changed for a while."""
+
+    number: int
+    usual: int
+    users: int = 0
+
+    @contextmanager
+    def at(self, value: int) -> Iterator[None]:
+        """Set it within the block; the last of several sets it back."""
+        with _guard:
+            self.users += 1
+            _tell_malloc(self.number, value)
+        try:
+            yield
+        finally:
+            with _guard:
+                self.users -= 1
+                if not self.users:
+                    _tell_malloc(self.number, self.usual)
+
+
+_trimming, _mmaps = _Parameter(_TRIM_THRESHOLD, _KEPT_BYTES), _Parameter(_MMAP_MAX, 2**16)
 
 
 @contextmanager

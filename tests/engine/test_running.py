@@ -183,7 +183,7 @@ def test_the_next_item_is_made_ahead():
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other systems have an allocator of their own")
-@pytest.mark.parametrize("count, megabytes", [(30, 20), (15, 40)])
+@pytest.mark.parametrize(("count", "megabytes"), [(30, 20), (15, 40)])
 def test_a_step_gets_the_memory_of_the_step_before(count, megabytes):
     resource = pytest.importorskip("resource")
 
@@ -193,8 +193,8 @@ def test_a_step_gets_the_memory_of_the_step_before(count, megabytes):
         del held
         return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
-    with keeping_memory():
-        with keeping_memory():
+    with keeping_memory(large=True):
+        with keeping_memory(large=True):
             faults()
         assert min(faults() for _ in range(4)) < 1000  # what is small may come to lie in between at first
     assert faults() > 10000  # beyond the 256 MB that stay, the system had it back

@@ -18,7 +18,7 @@ from hsmamba.data.windows import Within
 from hsmamba.engine.captured import Captured, can_be_captured
 from hsmamba.engine.fusion.images import Images
 from hsmamba.engine.fusion.overlap import Windows, windows_over
-from hsmamba.engine.running import in_turn, placed, team
+from hsmamba.engine.running import in_turn, keeping_memory, placed, team
 from hsmamba.layers.fusion import Place, pad_sides
 from hsmamba.models import FusionNetwork
 
@@ -81,7 +81,8 @@ def fuse_images(
         side = tile or usual_tile(margin, images.ratio)
         row = images.ratio * images.size[1] * model.in_chans * images.dtype.itemsize
         tall = min(side, max(1, _BAND // row))
-        fuse_tiles(model, images, (tall, side), margin, write, advance, whole, start, wanted)
+        with keeping_memory(large=True):
+            fuse_tiles(model, images, (tall, side), margin, write, advance, whole, start, wanted)
     elif (window := tile or model.window) >= longest:
         fuse_tiles(model, images, (longest, longest), 0, write, advance, whole, start, wanted)
     else:
