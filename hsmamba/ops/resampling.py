@@ -133,6 +133,7 @@ def _inside(length: int, ratio: int, like: Tensor) -> Iterator[tuple[int, Tensor
 
 
 @functools.cache
+@torch.inference_mode(mode=False)  # it is held for calls with gradients, too
 def _inside_matrix(length: int, ratio: int) -> Tensor:
     """What each sample (n + 2 k) adds to each new one (ratio n), in double precision."""
     unread = _MOST_READ - upsample_reach(ratio)

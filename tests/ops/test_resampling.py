@@ -48,6 +48,13 @@ def test_reach_is_how_far_a_sample_is_felt_and_no_further(ratio):
     assert int((felt - 30).abs().max()) == upsample_reach(ratio)
 
 
+def test_what_was_held_for_inference_serves_gradients():
+    with torch.inference_mode():
+        interp23_inside(torch.rand(1, 1, 25, 25, dtype=torch.float64), 2)
+    image = torch.rand(1, 2, 25, 25, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: interp23_inside(x, 2), image)
+
+
 def test_ratios_that_cannot_be_are_refused():
     image = torch.zeros(1, 1, 4, 4)
     with pytest.raises(ValueError, match="power of two, got 3"):
