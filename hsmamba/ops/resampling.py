@@ -117,12 +117,14 @@ def interp23_inside(image: Tensor, ratio: int) -> Tensor:
     """
     batch, chans, height, width = image.shape
     height, width = (side - 2 * upsample_reach(ratio) for side in (height, width))
-    tall = image.new_empty(batch, chans, height * ratio, image.shape[3])
-    for first, matrix in _inside(height, ratio, image):
-        tall[:, :, first * ratio :][:, :, : matrix.shape[1]] = matrix.T @ image[:, :, first:][:, :, : len(matrix)]
-    fine = image.new_empty(batch, chans, height * ratio, width * ratio)
-    for first, matrix in _inside(width, ratio, image):
-        fine[..., first * ratio :][..., : matrix.shape[1]] = tall[..., first:][..., : len(matrix)] @ matrix
+    # Samples are to be kept, which products in half precision would not do.
+    with torch.autocast(image.device.type, enabled=False):
+        tall = image.new_empty(batch, chans, height * ratio, image.shape[3])
+        for first, matrix in _inside(height, ratio, image):
+            tall[:, :, first * ratio :][:, :, : matrix.shape[1]] = matrix.T @ image[:, :, first:][:, :, : len(matrix)]
+        fine = image.new_empty(batch, chans, height * ratio, width * ratio)
+        for first, matrix in _inside(width, ratio, image):
+            fine[..., first * ratio :][..., : matrix.shape[1]] = tall[..., first:][..., : len(matrix)] @ matrix
     return fine
 
 
