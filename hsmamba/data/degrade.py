@@ -113,7 +113,7 @@ def filter_bands(image: Tensor, kernels: Tensor) -> Tensor:
             f"kernels have shape {tuple(kernels.shape)}, expected ({image.shape[1]}, N, N) or (1, N, N) with odd N "
             f"for an image of shape {tuple(image.shape)}"
         )
-    # The sum takes a tenth of the time, and is not finite either where a value is not.
+    # The sum is the cheaper question; it is not finite either where a value is not.
     if not torch.isfinite(image.sum()) and (bad := int((~torch.isfinite(image)).sum())):
         raise SceneError(f"{bad} values of the image are not finite, and a filter would spread them: fill them first")
     # Band by band: the memory beside the images is that of one band's spectrum.

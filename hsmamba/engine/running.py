@@ -87,7 +87,7 @@ def _shared(model: nn.Module) -> nn.Module:
 
 @functools.cache
 def keep_memory() -> None:
-    """Let glibc keep some MB that are free for what a network, or a step of its training, makes next.
+    """Let glibc keep some hundred MB that are free for what a network, or a step of its training, makes next.
 
     By default it gives the end of its memory back to the system after every few tensors, and gets it again page by
     page, which takes a tenth of the time of networks of many small steps.

@@ -110,7 +110,7 @@ def interp23_inside(image: Tensor, ratio: int) -> Tensor:
 
     Args:
         image: (B, C, h + 2 k, w + 2 k), k = `upsample_reach(ratio)`.
-        ratio: A power of two, 2 or more.
+        ratio: A power of two.
 
     Returns:
         (B, C, ratio h, ratio w): pixels that do not depend on what lies beyond the image.

@@ -14,6 +14,7 @@ from __future__ import annotations
 import itertools
 import logging
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any, cast
 
 import numpy as np
@@ -118,6 +119,11 @@ class _Window:
         """Rows and columns of `near` on the guide's grid."""
         rows, columns = (slice(part.start * self.ratio, part.stop * self.ratio) for part in self.near)
         return rows, columns
+
+    def area(self, margin: int, coarse_size: tuple[int, int]) -> int:
+        """Count the coarse pixels of `near` and the margin around it, as far as the image has them."""
+        sides = zip(self.near, coarse_size, strict=True)
+        return prod(min(part.stop + margin, n) - max(part.start - margin, 0) for part, n in sides)
 
     def read_ms(self, images: Images) -> Tensor:
         """Read the pixels (n, C) of MS."""
@@ -302,16 +308,19 @@ def agreement_of(images: Images, sensor: str | Sensor) -> Agreement:
 
 def _results(network: FusionNetwork, images: Images, windows: list[_Window], how: Running) -> list[Tensor]:
     """Run a network on windows with what lies near them, each (C, H, W)."""
+    margin = network.margin
     with evaluating(network, how.device) as where:
         placed = replace(images, dtype=next((x.dtype for x in network.parameters()), images.dtype), device=where)
-        if network.margin is None:
-            return _in_its_windows(network, placed, windows, how)
+        # Small images are less to compute than windows with their margins.
+        whole_area = prod(images.coarse_size)
+        if margin is None or sum(window.area(margin, images.coarse_size) for window in windows) > whole_area:
+            return _as_in_the_image(network, placed, windows, how)
         whole = measured(network, placed)
-        return [fuse_tile(network, placed, *window.near, network.margin, whole).cpu() for window in windows]
+        return [fuse_tile(network, placed, *window.near, margin, whole).cpu() for window in windows]
 
 
-def _in_its_windows(network: FusionNetwork, images: Images, windows: list[_Window], how: Running) -> list[Tensor]:
-    """Run a global network in those of its own windows that meet these."""
+def _as_in_the_image(network: FusionNetwork, images: Images, windows: list[_Window], how: Running) -> list[Tensor]:
+    """Run a network in those of the image's tiles, or of its own windows, that meet these."""
     held = [torch.zeros(network.in_chans, *(part.stop - part.start for part in window.fine)) for window in windows]
 
     def keep(top: int, rows: Tensor) -> None:
